@@ -1,0 +1,47 @@
+# Each target installs what it needs: Python packages into .venv, at the versions of constraints.txt.
+.DELETE_ON_ERROR:
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: report test test-all lint bench clean
+
+# The report of yesterday (UTC), or of another day: make report ARGS='--date 2026-11-19'
+report: .venv/workflows
+	@$(BIN)/luigi --module workflows Report $(ARGS)
+	@$(BIN)/python -m workflows.engine.where Report $(ARGS)
+
+test: .venv/test
+	@bin/install-chromium
+	$(BIN)/pytest $(ARGS)
+
+# The long matrices whole.
+test-all: .venv/test
+	@bin/install-chromium
+	MILLRACE_TEST_ALL=1 $(BIN)/pytest $(ARGS)
+
+lint: .venv/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/test
+	$(BIN)/python -m benchmarks.run $(ARGS)
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+
+.venv/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Millrace needs Python 3.11 or later; say make PYTHON=python3.12")'
+	@$(PYTHON) -m venv .venv || { echo "error: $(PYTHON) has no venv module; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@touch $@
+
+.venv/workflows: .venv/python setup.py constraints.txt
+	@echo "Installing Millrace into .venv (once, about a minute)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[workflows]'
+	@touch $@
+
+.venv/test: .venv/python setup.py constraints.txt
+	@echo "Installing Millrace and its tests' tools into .venv (once, about a minute)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[workflows,test,lint]'
+	@touch .venv/workflows $@

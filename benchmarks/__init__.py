@@ -1,0 +1,1 @@
+"""Benchmarks: Millrace beside a hand-written DuckDB script and a plain row-by-row Beam pipeline."""

@@ -1,0 +1,1 @@
+"""What is computed: Apache Beam pipelines. Ships to workers; knows no luigi, no workflow, no manifest."""

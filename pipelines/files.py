@@ -1,0 +1,263 @@
+"""Files that pipelines read and write: Arrow tables in Parquet, on a local disk or any Beam file system.
+
+A pipeline never lists what it wrote: a bundle that a runner retries may leave a second copy of a file. Each written
+file travels as a `Written` element, and `WriteResult` gathers the elements of the bundles that count into one
+`_result.json`, which is what the launcher reads.
+"""
+
+import functools
+import glob
+import io
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, BinaryIO
+
+import apache_beam as beam
+import google_crc32c
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.io.filesystems import FileSystems
+
+from pipelines.errors import SourceError
+
+RESULT = "_result.json"
+
+#: Dictionaries of a whole vocabulary are written as such, however large: readers get the indices without a look-up.
+_DICTIONARY_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that a pipeline wrote: its path, its table (a label), rows, bytes, and the CRC-32C of its bytes as hex."""
+
+    path: str
+    table: str
+    rows: int
+    bytes: int
+    crc32c: str
+
+
+@dataclass(frozen=True)
+class Written:
+    """What one bundle wrote and counted: files, counters (name → number) and each table's columns (name → type)."""
+
+    files: Sequence[File] = ()
+    counters: Mapping[str, int] = field(default_factory=dict)
+    schemas: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+def expand(spec: str) -> list[str]:
+    """Paths named by an `--input`: a JSON list, `@FILE` that holds one, or a pattern. Raises SourceError for none."""
+    if spec.startswith("@"):
+        with open_input(spec[1:]) as stream:
+            spec = stream.read().decode()
+    if spec.startswith("["):
+        return [str(path) for path in json.loads(spec)]
+    paths = [m.path for m in FileSystems.match([spec])[0].metadata_list] if "://" in spec else glob.glob(spec)
+    if not paths:
+        raise SourceError(f"--input {spec} matches no file")
+    return sorted(paths)
+
+
+def partition_date(path: str) -> str:
+    """The `date=YYYY-MM-DD` in a path, as text; "" where it has none."""
+    found = re.search(r"/date=(\d{4}-\d\d-\d\d)/", path)
+    return found.group(1) if found else ""
+
+
+def open_input(path: str) -> BinaryIO:
+    """Opens a file for reading, its bytes as they are."""
+    if "://" not in path:
+        return open(path, "rb")
+    from apache_beam.io.filesystem import CompressionTypes
+
+    return io.BufferedReader(FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED))
+
+
+def open_output(path: str) -> BinaryIO:
+    """Opens a file for writing, making the folders above it where there are such things."""
+    if "://" not in path:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return open(path, "wb")
+    from apache_beam.io.filesystem import CompressionTypes
+
+    return FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
+
+
+class _Checked:
+    """A binary stream that counts and checksums what passes through it."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._crc = google_crc32c.Checksum()
+        self.bytes = 0
+        self.closed = False
+
+    def write(self, data: bytes) -> int:
+        self._crc.update(data)
+        self._stream.write(data)
+        self.bytes += len(data)
+        return len(data)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def close(self) -> None:
+        self.closed = True
+        self._stream.close()
+
+    @property
+    def crc32c(self) -> str:
+        return self._crc.hexdigest().decode()
+
+
+class ParquetFile:
+    """A Parquet file being written: tables of one schema, a row group each; the row groups are what readers share out.
+
+    `output` is the folder, with `{dataset}` where the dataset's name goes; `table` labels the file.
+    """
+
+    def __init__(self, output: str, dataset: str, name: str, schema: pa.Schema, *, table: str | None = None) -> None:
+        self._path = f"{output.replace('{dataset}', dataset)}/{name}.parquet"
+        self._table = table or dataset
+        self._schema = schema
+        self._rows = 0
+        self._sink = _Checked(open_output(self._path))
+        self._writer = pq.ParquetWriter(
+            pa.PythonFile(self._sink, mode="w"),
+            schema,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=[f.name for f in schema if pa.types.is_dictionary(f.type)],
+            write_statistics=False,
+            dictionary_pagesize_limit=_DICTIONARY_BYTES,
+        )
+
+    def write(self, table: pa.Table) -> None:
+        """Appends a table as one row group."""
+        self._writer.write_table(table, row_group_size=max(1, table.num_rows))
+        self._rows += table.num_rows
+
+    def close(self) -> Written:
+        """Ends the file and tells what it holds."""
+        self._writer.close()
+        self._sink.close()
+        file = File(self._path, self._table, self._rows, self._sink.bytes, self._sink.crc32c)
+        return Written([file], schemas={self._table: {f.name: str(f.type) for f in self._schema}})
+
+
+def write_parquet(output: str, dataset: str, name: str, table: pa.Table, *, label: str | None = None) -> Written:
+    """Writes one table as one file of one row group."""
+    file = ParquetFile(output, dataset, name, table.schema, table=label)
+    file.write(table)
+    return file.close()
+
+
+def read_parquet(path: str, columns: Sequence[str] | None = None, dictionaries: Sequence[str] = ()) -> pa.Table:
+    """Reads a file; the columns in `dictionaries` come as dictionary arrays, one dictionary each."""
+    with open_input(path) as stream:
+        table = pq.read_table(
+            stream if "://" in path else path,
+            columns=list(columns) if columns else None,
+            read_dictionary=list(dictionaries),
+            partitioning=None,
+        )
+    return table.unify_dictionaries().combine_chunks() if dictionaries else table
+
+
+def to_ipc(table: pa.Table) -> bytes:
+    """A table as bytes of Arrow's IPC stream: how tables travel between stages of a pipeline."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def from_ipc(data: bytes) -> pa.Table:
+    """The table that `to_ipc` wrote."""
+    return pa.ipc.open_stream(data).read_all()
+
+
+class RowGroups(beam.DoFn):
+    """(order, path) → (order, path, row group): the blocks of work in a Parquet file."""
+
+    def process(self, element: tuple[int, str]) -> Iterator[tuple[int, str, int]]:
+        order, path = element
+        with open_input(path) as stream:
+            groups = pq.ParquetFile(stream).num_row_groups
+        for group in range(groups):
+            yield order, path, group
+
+
+class ReadBlocks(beam.PTransform):
+    """Paths → (order, path, row group), spread over the workers; `order` is the path's place in the list."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        super().__init__()
+        self._paths = list(paths)
+
+    def expand(self, pbegin: Any) -> Any:
+        return (
+            pbegin
+            | "Paths" >> beam.Create(list(enumerate(self._paths)), reshuffle=False)
+            | "RowGroups" >> beam.ParDo(RowGroups())
+            | "Spread" >> beam.Reshuffle()
+        )
+
+
+def read_block(path: str, group: int, columns: Sequence[str]) -> pa.Table:
+    """One row group of a Parquet file."""
+    with open_input(path) as stream:
+        return pq.ParquetFile(stream).read_row_group(group, columns=list(columns))
+
+
+def merge_written(parts: Iterable[Written]) -> Written:
+    """The sum of several: files in order of path, counters added."""
+    files: list[File] = []
+    counters: dict[str, int] = {}
+    schemas: dict[str, Mapping[str, str]] = {}
+    for part in parts:
+        files += part.files
+        for name, count in part.counters.items():
+            counters[name] = counters.get(name, 0) + count
+        schemas |= part.schemas
+    return Written(sorted(files, key=lambda f: f.path), dict(sorted(counters.items())), dict(sorted(schemas.items())))
+
+
+def _write_result(keyed: tuple[str, Iterable[Written]], path: str) -> None:
+    data = json.dumps(asdict(merge_written(keyed[1])), indent=1).encode()
+    with open_output(path) as stream:
+        stream.write(data)
+
+
+class WriteResult(beam.PTransform):
+    """A PCollection of `Written` → `_result.json` in the output folder of `dataset`; written for an empty one too."""
+
+    def __init__(self, output: str, dataset: str) -> None:
+        super().__init__()
+        self._path = f"{output.replace('{dataset}', dataset)}/{RESULT}"
+
+    def expand(self, pcoll: Any) -> Any:
+        nothing = pcoll.pipeline | "Nothing" >> beam.Create([Written()], reshuffle=False)
+        return (
+            (pcoll, nothing)
+            | "Flatten" >> beam.Flatten()
+            | "Key" >> beam.Map(lambda written: ("", written)).with_output_types(tuple[str, Any])
+            | "Gather" >> beam.GroupByKey()
+            | "Write" >> beam.Map(_write_result, self._path)
+        )
+
+
+def read_result(data: bytes) -> Written:
+    """What `WriteResult` wrote."""
+    value = json.loads(data)
+    return Written([File(**f) for f in value["files"]], value["counters"], value["schemas"])
+
+
+@functools.cache
+def worker_threads() -> int:
+    """Threads one worker gives to DuckDB and Arrow: its processors."""
+    return os.cpu_count() or 1

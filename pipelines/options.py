@@ -1,0 +1,54 @@
+"""What every pipeline module shares: its input and output options, and how it runs from a command line."""
+
+import argparse
+import importlib
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+
+Build = Callable[[beam.Pipeline, PipelineOptions], None]
+
+# Beam knows only the options that derive from PipelineOptions itself, and says of all others that it can't parse them.
+logging.getLogger("apache_beam.options.pipeline_options").setLevel(logging.ERROR)
+
+
+class StageOptions(PipelineOptions):
+    """Options of every stage; a stage's own class derives from this one."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--input", default="[]", help="files to read: a pattern, a JSON list, or @FILE with one")
+        parser.add_argument("--output", help="folder to write to, with {dataset} where a dataset's name goes")
+
+
+def run(build: Build, argv: Sequence[str]) -> Any:
+    """Builds a pipeline from command-line arguments and runs it to its end. Raises whatever a stage raised."""
+    named = any(argument.startswith("--runner") for argument in argv)
+    options = PipelineOptions([*argv, *([] if named else ["--runner=FnApiRunner"])])
+    with beam.Pipeline(options=options) as pipeline:
+        build(pipeline, options)
+    return pipeline.result
+
+
+def run_module(module: str, argv: Sequence[str]) -> Any:
+    """Runs the pipeline of a module by its name."""
+    return run(importlib.import_module(module).build, argv)
+
+
+def main(build: Build, options: type[StageOptions]) -> None:
+    """The body of `python -m pipelines.…`: help and checks first, then the run."""
+    parser = argparse.ArgumentParser(
+        description=sys.modules["__main__"].__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="All other options go to Apache Beam; the default runner is FnApiRunner.",
+    )
+    StageOptions._add_argparse_args(parser)
+    options._add_argparse_args(parser)
+    known, _ = parser.parse_known_args()
+    if not known.output:
+        parser.error("the following arguments are required: --output")
+    run(build, sys.argv[1:])

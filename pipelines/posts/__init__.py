@@ -1,0 +1,1 @@
+"""The trend pipelines over a stream of posts: fetch, etl, count, aggregate."""

@@ -1,0 +1,191 @@
+"""A day's posts → its partial counts, which add up over days: posts by hour, word → posts, URL → occurrences,
+pair of words → posts. URLs and pairs lie in shards of their key's hash, so that days merge shard by shard.
+
+Run alone:
+
+    python -m pipelines.posts.count --input 'out/posts/*.parquet' --output 'out/{dataset}' --rules classic
+"""
+
+import argparse
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipelines import files
+from pipelines.options import StageOptions, main
+from pipelines.posts import rules
+from pipelines.posts.tokens import Tokens, tokenize
+from pipelines.shards import hashes, pair_shard_of, shard_of
+from pipelines.sql import connect
+
+HOURS = pa.schema([("hour", pa.timestamp("us", "UTC")), ("posts", pa.int64())])
+WORDS = pa.schema([("word", pa.string()), ("posts", pa.int64())])
+URLS = pa.schema([("url", pa.string()), ("occurrences", pa.int64())])
+_ENCODED = pa.dictionary(pa.int32(), pa.string())
+#: w1 < w2. Both columns share one vocabulary in ascending order: where words are compared, numbers will do.
+PAIRS = pa.schema([("w1", _ENCODED), ("w2", _ENCODED), ("posts", pa.int64())])
+SCHEMAS = {"hours": HOURS, "words": WORDS, "urls": URLS, "pairs": PAIRS}
+
+
+class CountOptions(StageOptions):
+    """Options of count."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--rules", default="standard", choices=rules.RULES, help="what words and URLs are")
+        parser.add_argument("--languages", default="en", help="languages of posts that don't say theirs, by commas")
+        parser.add_argument("--shards", type=int, default=8, help="shards of URLs and of pairs")
+
+
+class CountBlock(beam.DoFn):
+    """(order, path, row group) → ("table/shard", partial counts)."""
+
+    def __init__(self, rule_set: str, languages: Sequence[str], shards: int) -> None:
+        self._rule_set, self._languages, self._shards = rule_set, list(languages), shards
+
+    def setup(self) -> None:
+        self._rules = rules.get(self._rule_set, self._languages)
+
+    def process(self, element: tuple[int, str, int]) -> Iterator[tuple[str, bytes]]:
+        _, path, group = element
+        posts = files.read_block(path, group, ["created_at", "text", "urls", "lang"])
+        tokens = tokenize(posts["text"], posts["lang"], self._rules)
+        yield "hours/0", files.to_ipc(count_hours(posts["created_at"]))
+        yield "words/0", files.to_ipc(count_words(tokens))
+        for name, table, shard in (
+            ("urls", *count_urls(posts["urls"], self._rules, self._shards)),
+            ("pairs", *count_pairs(tokens, self._shards)),
+        ):
+            for number in range(self._shards):
+                yield f"{name}/{number}", files.to_ipc(table.filter(pa.array(shard == number)))
+
+
+def count_hours(created_at: pa.ChunkedArray) -> pa.Table:
+    """Posts of each hour that has any."""
+    hours = pc.floor_temporal(created_at, unit="hour").combine_chunks().value_counts()
+    return pa.Table.from_arrays([hours.field(0), hours.field(1)], schema=HOURS).sort_by("hour")
+
+
+def count_words(tokens: Tokens) -> pa.Table:
+    """Posts that contain each word."""
+    posts = np.bincount(tokens.word, minlength=len(tokens.vocabulary))
+    table = pa.Table.from_arrays([tokens.vocabulary, pa.array(posts, pa.int64())], schema=WORDS)
+    return table.filter(pa.array(posts > 0))
+
+
+def count_urls(urls: pa.ChunkedArray, rule_set: rules.Rules, shards: int) -> tuple[pa.Table, Any]:
+    """Occurrences of each URL, and its shard."""
+    raw = pc.list_flatten(urls.combine_chunks()).drop_null().value_counts()
+    counted = pa.table(
+        {
+            "url": pa.array([rule_set.url(url) for url in raw.field(0).to_pylist()], pa.string()),
+            "occurrences": raw.field(1),
+        }
+    )
+    table = _sum_by(counted, "url", "occurrences", URLS)
+    return table, shard_of(table["url"].to_pylist(), shards)
+
+
+def count_pairs(tokens: Tokens, shards: int) -> tuple[pa.Table, Any]:
+    """Posts that contain both words of each pair, and the pair's shard."""
+    each = pa.table({"post": tokens.post, "word": tokens.word})
+    with connect() as connection:
+        connection.register("each", each)
+        pairs = connection.sql(
+            """
+            SELECT (a.word::BIGINT << 32) | b.word AS pair, COUNT(*) AS posts
+            FROM each AS a JOIN each AS b ON a.post = b.post AND a.word < b.word
+            GROUP BY pair
+            """
+        ).to_arrow_table()
+    pair = pairs["pair"].to_numpy()
+    table = encoded_pairs(pair, pairs["posts"], tokens.vocabulary)
+    of_word = hashes(tokens.vocabulary.to_pylist())
+    return table, pair_shard_of(of_word[pair >> 32], of_word[pair & 0xFFFFFFFF], shards)
+
+
+def encoded_pairs(pair: Any, posts: Any, vocabulary: pa.Array) -> pa.Table:
+    """Pairs as numbers (w1 << 32 | w2) → a table with their words."""
+    first = pa.DictionaryArray.from_arrays(pa.array((pair >> 32).astype(np.int32)), vocabulary)
+    second = pa.DictionaryArray.from_arrays(pa.array((pair & 0xFFFFFFFF).astype(np.int32)), vocabulary)
+    return pa.Table.from_arrays([first, second, pa.chunked_array([posts]) if isinstance(posts, pa.Array) else posts], schema=PAIRS)
+
+
+def pair_numbers(pairs: pa.Table, vocabulary: pa.Array) -> Any:
+    """The pairs of a table (one chunk a column) as numbers in a vocabulary that has all their words."""
+    if not pairs.num_rows:
+        return np.empty(0, np.int64)
+    first, second = (pairs[name].combine_chunks() for name in ("w1", "w2"))
+    first, second = (c.chunk(0) if isinstance(c, pa.ChunkedArray) else c for c in (first, second))
+    number = [pc.index_in(c.dictionary, vocabulary).fill_null(-1).to_numpy() for c in (first, second)]
+    return (number[0][first.indices.to_numpy()].astype(np.int64) << 32) | number[1][second.indices.to_numpy()]
+
+
+def common_vocabulary(tables: Sequence[pa.Table]) -> pa.Array:
+    """All words of several tables of pairs, in ascending order."""
+    dictionaries = [chunk.dictionary for t in tables for name in ("w1", "w2") for chunk in t[name].chunks]
+    words = pa.chunked_array(dictionaries, pa.string()).unique()
+    return words.take(pc.sort_indices(words))
+
+
+def merge(name: str, tables: Sequence[pa.Table]) -> pa.Table:
+    """The sum of several partial counts of one kind."""
+    tables = [table for table in tables if table.num_rows] or list(tables[:1])
+    if len(tables) == 1:
+        return tables[0]
+    if name != "pairs":
+        return _sum_by(pa.concat_tables(tables), *SCHEMAS[name].names, SCHEMAS[name])
+    vocabulary = common_vocabulary(tables)
+    pair = np.concatenate([pair_numbers(table, vocabulary) for table in tables])
+    posts = pa.concat_arrays([chunk for table in tables for chunk in table["posts"].chunks])
+    summed = _sum_by(pa.table({"pair": pair, "posts": posts}), "pair", "posts")
+    return encoded_pairs(summed["pair"].to_numpy(), summed["posts"], vocabulary)
+
+
+def _sum_by(table: pa.Table, key: str, value: str, schema: pa.Schema | None = None) -> pa.Table:
+    with connect() as connection:
+        connection.register("parts", table)
+        query = f'SELECT "{key}", SUM("{value}")::BIGINT AS "{value}" FROM parts GROUP BY ALL ORDER BY ALL'
+        summed = connection.sql(query).to_arrow_table()
+    return summed.cast(schema) if schema else summed
+
+
+class MergeShard(beam.DoFn):
+    """("table/shard", its partial counts) → a file of their sums."""
+
+    def __init__(self, output: str, shards: int) -> None:
+        self._output, self._shards = output, shards
+
+    def process(self, element: tuple[str, Iterable[bytes]]) -> Iterator[files.Written]:
+        key, parts = element
+        name, _, number = key.partition("/")
+        table = merge(name, [files.from_ipc(part) for part in parts])
+        of = self._shards if name in ("urls", "pairs") else 1
+        written = files.write_parquet(
+            self._output, "counts", f"{name}-{int(number):05d}-of-{of:05d}", table.combine_chunks(), label=name
+        )
+        counters = {"posts": pc.sum(table["posts"]).as_py() or 0} if name == "hours" else {}
+        yield files.merge_written([written, files.Written(counters=counters)])
+
+
+def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
+    """Adds the pipeline: count by block, merge by shard of the key's hash."""
+    mine = options.view_as(CountOptions)
+    _ = (
+        pipeline
+        | "Read" >> files.ReadBlocks(files.expand(mine.input))
+        | "Count"
+        >> beam.ParDo(CountBlock(mine.rules, mine.languages.split(","), mine.shards)).with_output_types(tuple[str, bytes])
+        | "ByShard" >> beam.GroupByKey()
+        | "Merge" >> beam.ParDo(MergeShard(mine.output, mine.shards))
+        | "Result" >> files.WriteResult(mine.output, "counts")
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(build, CountOptions)

@@ -1,0 +1,137 @@
+"""A source's files → its raw records as Parquet (file, line, record), kept as they came; an archive's by day.
+
+Run alone:
+
+    python -m pipelines.posts.fetch --source 'posts-{date:%Y-%m-%d}.jsonl.gz' --date 2026-11-19 --output 'out/{dataset}'
+"""
+
+import argparse
+import datetime
+from collections.abc import Iterator
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipelines import files
+from pipelines.options import StageOptions, main
+from pipelines.posts import parse, records, sources
+
+#: Bytes of one archive's records held in memory before the fullest days are written.
+_HELD = 256 << 20
+
+REJECTED = "rejected"
+_REJECTED_SCHEMA = pa.schema(
+    [("file", pa.string()), ("line", pa.int64()), ("reason", pa.string()), ("record", pa.large_binary())]
+)
+
+
+class FetchOptions(StageOptions):
+    """Options of fetch."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--source", required=True, help="where the records come from")
+        parser.add_argument("--date", default="", help="the day, YYYY-MM-DD; none: split an archive by day")
+        parser.add_argument("--max_source_bytes", type=int, default=10 << 30, help="larger files are refused")
+        parser.add_argument("--dataset", default="raw", help="what the output is called")
+
+
+class FetchFile(beam.DoFn):
+    """(number, URI) → the file's records in one Parquet file, a row group a block."""
+
+    def __init__(self, output: str, dataset: str, max_bytes: int) -> None:
+        self._output, self._dataset, self._max_bytes = output, dataset, max_bytes
+
+    def process(self, element: tuple[int, str]) -> Iterator[files.Written]:
+        number, uri = element
+        file = files.ParquetFile(self._output, self._dataset, f"raw-{number:05d}", records.SCHEMA)
+        read = 0
+        with sources.open_uri(uri, self._max_bytes) as stream:
+            for block in records.read(stream):
+                file.write(_table(uri, block.line, block.record))
+                read += len(block.line)
+        yield files.merge_written([file.close(), files.Written(counters={"read": read})])
+
+
+class SplitFile(beam.DoFn):
+    """(number, URI) → the file's records in Parquet files by day, labelled `YYYY-MM-DD`, and those that show no day."""
+
+    def __init__(self, output: str, dataset: str, max_bytes: int) -> None:
+        self._output, self._dataset, self._max_bytes = output, dataset, max_bytes
+
+    def process(self, element: tuple[int, str]) -> Iterator[files.Written]:
+        number, uri = element
+        held: dict[int, list[pa.Table]] = {}
+        size = 0
+        part = 0
+        written: list[files.Written] = []
+        rejects: list[dict[str, object]] = []
+        read = 0
+
+        def flush() -> None:
+            nonlocal size, part
+            for day, tables in sorted(held.items()):
+                label = str(datetime.date(1970, 1, 1) + datetime.timedelta(days=day))
+                table = pa.concat_tables(tables).combine_chunks()
+                name = f"{label}/raw-{number:05d}-{part:05d}"
+                written.append(files.write_parquet(self._output, self._dataset, name, table, label=label))
+            held.clear()
+            size, part = 0, part + 1
+
+        with sources.open_uri(uri, self._max_bytes) as stream:
+            for block in records.read(stream):
+                read += len(block.line)
+                days = np.empty(len(block.line), np.int64)
+                for i, record in enumerate(block.record.to_pylist()):
+                    try:
+                        days[i] = parse.created_at(record) // parse.DAY
+                    except parse.Rejected as reason:
+                        days[i] = _NO_DAY
+                        line = block.line[i].as_py()
+                        rejects.append({"file": uri, "line": line, "reason": str(reason), "record": record})
+                for day in np.unique(days[days != _NO_DAY]).tolist():
+                    mine = pa.array(days == day)
+                    table = _table(uri, pc.filter(block.line, mine), pc.filter(block.record, mine))
+                    held.setdefault(day, []).append(table)
+                    size += table.nbytes
+                if size > _HELD:
+                    flush()
+        flush()
+        if rejects:
+            table = pa.Table.from_pylist(rejects, _REJECTED_SCHEMA)
+            name = f"{REJECTED}-{number:05d}"
+            written.append(files.write_parquet(self._output, self._dataset, name, table, label=REJECTED))
+        reasons = [str(reject["reason"]) for reject in rejects]
+        counters = {f"rejected: {reason}": reasons.count(reason) for reason in set(reasons)}
+        yield files.merge_written(
+            [*written, files.Written(counters={"read": read, "kept": read - len(rejects), **counters})]
+        )
+
+
+_NO_DAY = np.iinfo(np.int64).min
+
+
+def _table(uri: str, line: pa.Array, record: pa.Array) -> pa.Table:
+    file = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(line), np.int32)), pa.array([uri]))
+    return pa.Table.from_arrays([file, line, record], schema=records.SCHEMA)
+
+
+def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
+    """Adds the pipeline: a file of the source is a unit of work."""
+    mine = options.view_as(FetchOptions)
+    date = datetime.date.fromisoformat(mine.date) if mine.date else None
+    work = FetchFile if date else SplitFile
+    uris = sources.resolve(mine.source, date)
+    _ = (
+        pipeline
+        | "Files" >> beam.Create(list(enumerate(uris)))
+        | work.__name__ >> beam.ParDo(work(mine.output, mine.dataset, mine.max_source_bytes))
+        | "Result" >> files.WriteResult(mine.output, mine.dataset)
+    )
+
+
+if __name__ == "__main__":
+    main(build, FetchOptions)

@@ -1,0 +1,226 @@
+"""A raw record → a post, or the reason why it can't be one. The one home of what a post is."""
+
+import datetime
+import json
+import re
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any, NamedTuple, NoReturn
+
+import msgspec
+
+#: A record longer than this (bytes) is rejected unread.
+MAX_RECORD = 1 << 20
+
+# Reasons for rejection, in the order in which they are looked for.
+TOO_LONG = "line too long"
+BAD_UTF8 = "bad UTF-8"
+BAD_JSON = "bad JSON"
+NO_ID = "no id"
+BAD_CREATED_AT = "bad created_at"
+NO_TEXT = "no text"
+
+DAY = 86_400_000_000  # microseconds
+
+_BOM = b"\xef\xbb\xbf"
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_MICROSECOND = datetime.timedelta(microseconds=1)
+_FIRST = (datetime.datetime(1, 1, 1, tzinfo=datetime.UTC) - _EPOCH) // _MICROSECOND
+_LAST = (datetime.datetime.max.replace(tzinfo=datetime.UTC) - _EPOCH) // _MICROSECOND
+#: Numbers of at least this size are milliseconds: as seconds they would lie beyond the year 5138.
+_MILLISECONDS_FROM = 100_000_000_000
+_DIGITS = re.compile(r"\d{9,}", re.ASCII)
+_ISO = re.compile(r"[-0-9Ww]+(?:[Tt ][0-9:.,]+(?:[Zz]|[-+][0-9:.]+)?)?")
+_TWITTER = re.compile(
+    r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) (\w{3}) (\d\d?) (\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d) (\d{4})", re.ASCII
+)
+_MONTHS = {m: i for i, m in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
+_URL = re.compile(r"https?://\S+", re.IGNORECASE)
+_URL_TAIL = ".,;:!?)]}'\"»”’…`"
+
+
+class Post(NamedTuple):
+    """A post: id, created_at in microseconds since 1970 (UTC), user, text, urls, lang (both may be unknown)."""
+
+    id: str
+    created_at: int
+    user: str | None
+    text: str
+    urls: Sequence[str]
+    lang: str | None
+
+
+class Rejected(Exception):
+    """Why a record can't be used; its text is one of the reasons above."""
+
+
+class _Ordinary(msgspec.Struct, gc=False):
+    """The shape most records have; anything else goes through `_fields`, which is exact and slower."""
+
+    tid: int | str | None = None
+    id: int | str | None = None
+    id_str: int | str | None = None
+    text: str | None = None
+    full_text: str | None = None
+    created_at: str | int | float | None = None
+    user: str | None = None
+    urls: list[str] | None = None
+    entities: msgspec.Raw | None = None
+    lang: str | None = None
+
+
+_decode = msgspec.json.Decoder(_Ordinary).decode
+
+
+def parse(record: bytes) -> Post:
+    """Reads one record: a JSON object as bytes, white space around it allowed. Raises Rejected with the reason."""
+    if len(record) > MAX_RECORD and len(record.rstrip(b"\r\n")) > MAX_RECORD:
+        raise Rejected(TOO_LONG)
+    try:
+        text = record.removeprefix(_BOM).decode()
+    except UnicodeDecodeError:
+        raise Rejected(BAD_UTF8) from None
+    return parse_text(text)
+
+
+def parse_text(record: str) -> Post:
+    """Like `parse`, for a record known to be UTF-8 and not too long."""
+    try:
+        ordinary = _decode(record)
+        if ordinary.entities is None:
+            return _post(
+                ordinary.tid if ordinary.tid is not None else ordinary.id if ordinary.id is not None else ordinary.id_str,
+                ordinary.created_at,
+                ordinary.text if ordinary.text is not None else ordinary.full_text,
+                ordinary.user,
+                ordinary.lang,
+                ordinary.urls,
+            )
+    except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
+        pass
+    fields = _object(record)
+    user = fields.get("user")
+    name = user.get("screen_name") if isinstance(user, dict) else user
+    lang = fields.get("lang")
+    return _post(
+        next((v for k in ("tid", "id", "id_str") if (v := fields.get(k)) is not None), None),
+        fields.get("created_at"),
+        next((v for k in ("text", "full_text") if (v := fields.get(k)) is not None), None),
+        name if isinstance(name, str) else None,
+        lang if isinstance(lang, str) else None,
+        _urls(fields),
+    )
+
+
+def created_at(record: bytes) -> int:
+    """Only when the record's post was made, as in Post. Raises Rejected where the record does not show it."""
+    if len(record) > MAX_RECORD and len(record.rstrip(b"\r\n")) > MAX_RECORD:
+        raise Rejected(TOO_LONG)
+    try:
+        text = record.removeprefix(_BOM).decode()
+    except UnicodeDecodeError:
+        raise Rejected(BAD_UTF8) from None
+    try:
+        value = _decode_created_at(text).created_at
+    except (ValueError, RecursionError):
+        value = _object(text).get("created_at")
+    return microseconds(value)
+
+
+class _CreatedAt(msgspec.Struct, gc=False):
+    created_at: str | int | float | None = None
+
+
+_decode_created_at = msgspec.json.Decoder(_CreatedAt).decode
+
+
+def microseconds(value: object) -> int:
+    """A created_at of any accepted form → microseconds since 1970 (UTC). Raises Rejected.
+
+    ISO 8601 with any offset (none means UTC), Twitter's "Wed Aug 27 13:08:45 +0000 2008", or epoch seconds or
+    milliseconds, as a number or as digits. What is finer than a microsecond is cut off.
+    """
+    try:
+        if isinstance(value, str):
+            if _DIGITS.fullmatch(value):
+                micros = _epoch(int(value))
+            elif _ISO.fullmatch(value):
+                moment = datetime.datetime.fromisoformat(value)
+                micros = ((moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)) - _EPOCH) // _MICROSECOND
+            elif twitter := _TWITTER.fullmatch(value):
+                micros = _twitter(*twitter.groups())
+            else:
+                raise Rejected(BAD_CREATED_AT)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            micros = _epoch(value)
+        else:
+            raise Rejected(BAD_CREATED_AT)
+    except (ValueError, OverflowError):
+        raise Rejected(BAD_CREATED_AT) from None
+    if not _FIRST <= micros <= _LAST:
+        raise Rejected(BAD_CREATED_AT)
+    return micros
+
+
+def _epoch(value: int | float) -> int:
+    scale = 1_000_000 if abs(value) < _MILLISECONDS_FROM else 1_000
+    return value * scale if isinstance(value, int) else round(Fraction(value) * scale)
+
+
+def _twitter(month: str, day: str, hour: str, minute: str, second: str, sign: str, oh: str, om: str, year: str) -> int:
+    offset = datetime.timedelta(hours=int(oh), minutes=int(om)) * (-1 if sign == "-" else 1)
+    moment = datetime.datetime(
+        int(year), _MONTHS.get(month, 0), int(day), int(hour), int(minute), int(second), tzinfo=datetime.UTC
+    )
+    return (moment - _EPOCH - offset) // _MICROSECOND
+
+
+def _post(id_: object, created: object, text: object, user: str | None, lang: str | None, urls: Any) -> Post:
+    if isinstance(id_, int) and not isinstance(id_, bool):
+        name = str(id_)
+    elif not isinstance(id_, str) or not (name := id_.strip()):
+        raise Rejected(NO_ID)
+    micros = microseconds(created)
+    if not isinstance(text, str) or not text or text.isspace():
+        raise Rejected(NO_TEXT)
+    return Post(name, micros, user, text, urls_in(text) if urls is None else urls, lang)
+
+
+def urls_in(text: str) -> list[str]:
+    """The URLs that stand in a text, without the punctuation that follows them."""
+    return [url.rstrip(_URL_TAIL) for url in _URL.findall(text)] if "://" in text else []
+
+
+def _urls(fields: Mapping[str, Any]) -> list[str] | None:
+    """entities.urls decides, else urls, else (None) the text; a field that is not a list is not there."""
+    entities = fields.get("entities")
+    listed = entities.get("urls") if isinstance(entities, dict) else None
+    if not isinstance(listed, list):
+        listed = fields.get("urls")
+    if not isinstance(listed, list):
+        return None
+    urls = []
+    for item in listed:
+        if isinstance(item, dict):
+            expanded = item.get("expanded_url")
+            item = item.get("url") if expanded is None else expanded
+        if isinstance(item, str):
+            urls.append(item)
+    return urls
+
+
+def _object(record: str) -> dict[str, Any]:
+    try:
+        fields = json.loads(record, parse_constant=_refuse)
+        # Escaped lone surrogates are no text: they can't be written as UTF-8.
+        if "\\u" in record:
+            json.dumps(fields, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        raise Rejected(BAD_JSON) from None
+    if not isinstance(fields, dict):
+        raise Rejected(BAD_JSON)
+    return fields
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(constant)

@@ -1,0 +1,246 @@
+"""Where records come from: a source's name → the URIs that hold its records → streams of bytes.
+
+A source is `sample://` (generated), a path or glob, or a file:// or http(s):// URI. A strftime field, as in
+`posts-{date:%Y-%m-%d}.jsonl.gz`, selects a day's files; a source without one is an archive of many days.
+"""
+
+import contextlib
+import datetime
+import glob
+import hashlib
+import io
+import os
+import re
+import string
+from collections.abc import Callable, Iterator
+from typing import IO, TYPE_CHECKING, BinaryIO, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from pipelines.errors import SourceBusyError, SourceError
+
+if TYPE_CHECKING:
+    import requests
+
+T = TypeVar("T")
+
+SAMPLE = "sample://"
+#: Seconds to connect, and seconds without a byte, before an HTTP request counts as failed.
+_TIMEOUT = (10, 60)
+_ATTEMPTS = 5
+_BUSY = {408, 425, 429, 500, 502, 503, 504}
+_GONE = {404, 410}
+_CHUNK = 1 << 20
+
+
+def check(source: str) -> None:
+    """Raises SourceError, with the reason, for a name that can't be a source."""
+    scheme = _scheme(source)
+    if scheme not in ("", "file", "http", "https", "sample"):
+        raise SourceError(
+            f"source {source!r} has the scheme {scheme}://; allowed are sample://, a path or glob, file://, http(s)://"
+        )
+    if scheme == "sample" and source != SAMPLE:
+        raise SourceError(f"source {source!r}: the built-in sample is called {SAMPLE}")
+    try:
+        fields = [field for _, field, _, _ in string.Formatter().parse(source) if field is not None]
+        first, second = (_at(source, day) for day in (datetime.date(2001, 2, 3), datetime.date(2002, 3, 4)))
+    except (ValueError, KeyError, IndexError, AttributeError) as error:
+        raise SourceError(f"source {source!r}: a field is written {{date:%Y-%m-%d}} ({error})") from None
+    if fields and first == second:
+        raise SourceError(f"source {source!r}: its field gives every day the same name; write {{date:%Y-%m-%d}}")
+
+
+def is_archive(source: str) -> bool:
+    """Whether a source holds many days at once: it has no field for the date."""
+    return source != SAMPLE and all(field is None for _, field, _, _ in string.Formatter().parse(source))
+
+
+def key(source: str) -> str:
+    """A short name for a source, safe in a path: what people recognise, then eight hex digits that tell it apart."""
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", os.path.basename(source.rstrip("/")) or source).strip("-")[:40]
+    return f"{stem or 'source'}-{hashlib.sha256(source.encode()).hexdigest()[:8]}"
+
+
+def resolve(source: str, date: datetime.date | None) -> list[str]:
+    """The URIs of a source's files: those of a day, or an archive's (date None), sorted. [] if there are none.
+
+    Raises SourceError where the source refuses, SourceBusyError where it does not answer.
+    """
+    if source == SAMPLE:
+        return [f"{SAMPLE}{date}"]
+    name = source if date is None else _at(source, date)
+    if _scheme(name) in ("http", "https"):
+        return [name] if _head(name) is not None else []
+    path = _path(name)
+    found = [path] if os.path.isfile(path) else [p for p in glob.glob(path, recursive=True) if os.path.isfile(p)]
+    return sorted(found)
+
+
+def version(source: str) -> str:
+    """What an archive's files are like now: changes when the archive does. "" if there is no such archive."""
+    marks: list[str] = []
+    for uri in resolve(source, None):
+        if _scheme(uri) in ("http", "https"):
+            headers = _head(uri) or {}
+            marks.append("|".join([uri, *(headers.get(h, "") for h in ("etag", "last-modified", "content-length"))]))
+        else:
+            stat = os.stat(uri)
+            marks.append(f"{uri}|{stat.st_size}|{stat.st_mtime_ns}")
+    return hashlib.sha256("\n".join(marks).encode()).hexdigest()[:12] if marks else ""
+
+
+@contextlib.contextmanager
+def open_uri(uri: str, max_bytes: int) -> Iterator[IO[bytes]]:
+    """Opens a URI for reading, decompressed by what its first bytes say (.gz, .bz2, .zst, or plain).
+
+    Raises SourceError for what can't be read or is larger than max_bytes (as stored or decompressed), SourceBusyError
+    for an HTTP server that fails as often as it is asked.
+    """
+    scheme = _scheme(uri)
+    if scheme == "sample":
+        from pipelines.posts import sample
+
+        day = datetime.date.fromisoformat(uri.removeprefix(SAMPLE))
+        yield io.BytesIO(b"".join(line + b"\n" for line in sample.lines(day)))
+        return
+    with contextlib.ExitStack() as stack:
+        if scheme in ("http", "https"):
+            import tempfile
+
+            raw: BinaryIO = stack.enter_context(tempfile.TemporaryFile())  # type: ignore[assignment]
+            _download(uri, raw, max_bytes)
+            raw.seek(0)
+        else:
+            try:
+                raw = stack.enter_context(open(_path(uri), "rb"))
+            except OSError as error:
+                raise SourceError(f"source {uri} can't be read: {error.strerror}") from None
+        yield stack.enter_context(_Bounded(_decompressed(raw), uri, max_bytes))
+
+
+class _Bounded(io.RawIOBase):
+    """A stream that ends in a SourceError where it is broken or goes on for too long."""
+
+    def __init__(self, stream: IO[bytes], uri: str, max_bytes: int) -> None:
+        self._stream, self._uri, self._max, self._left = stream, uri, max_bytes, max_bytes
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        import zstandard
+
+        if size is None or size < 0 or size > self._left + 1:
+            size = self._left + 1
+        try:
+            data = self._stream.read(size)
+        except (OSError, EOFError, ValueError, zstandard.ZstdError) as error:
+            raise SourceError(f"source {self._uri} is broken: {error}") from None
+        self._left -= len(data)
+        if self._left < 0:
+            raise SourceError(
+                f"source {self._uri} holds more than {self._max:,} bytes; raise max_source_bytes in [posts] if it should"
+            )
+        return data
+
+
+def _decompressed(raw: BinaryIO) -> IO[bytes]:
+    head = raw.read(4)
+    raw.seek(0)
+    if head.startswith(b"\x1f\x8b"):
+        import gzip
+
+        return gzip.GzipFile(fileobj=raw)
+    if head.startswith(b"BZh"):
+        import bz2
+
+        return bz2.BZ2File(raw)
+    if head == b"\x28\xb5\x2f\xfd":
+        import zstandard
+
+        return zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
+    return raw
+
+
+def _scheme(source: str) -> str:
+    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", source)
+    return found.group(1).lower() if found else ""
+
+
+def _path(name: str) -> str:
+    return unquote(urlsplit(name).path) if _scheme(name) == "file" else os.path.expanduser(name)
+
+
+def _at(source: str, date: datetime.date) -> str:
+    return source.format(date=date)
+
+
+def _head(uri: str) -> dict[str, str] | None:
+    """The headers of an HTTP resource, names in lower case; None where there is none."""
+    import requests
+
+    def ask() -> dict[str, str] | None:
+        with requests.head(uri, timeout=_TIMEOUT, allow_redirects=True) as answer:
+            if answer.status_code not in (403, 405, 501):
+                return _checked(uri, answer)
+        # Some servers answer only GET; the body is not read.
+        with requests.get(uri, timeout=_TIMEOUT, stream=True) as answer:
+            return _checked(uri, answer)
+
+    return _patiently(uri, ask)
+
+
+def _checked(uri: str, answer: "requests.Response") -> dict[str, str] | None:
+    if answer.status_code in _GONE:
+        return None
+    if answer.status_code in _BUSY:
+        raise SourceBusyError(f"source {uri} answers {answer.status_code} {answer.reason}")
+    if not answer.ok:
+        raise SourceError(f"source {uri} answers {answer.status_code} {answer.reason}; may this machine read it?")
+    return {name.lower(): value for name, value in answer.headers.items()}
+
+
+def _download(uri: str, target: BinaryIO, max_bytes: int) -> None:
+    """Streams an HTTP resource to a file; starts again where the connection breaks."""
+    import requests
+
+    def fetch() -> None:
+        target.seek(0)
+        target.truncate()
+        with requests.get(uri, timeout=_TIMEOUT, stream=True) as answer:
+            headers = _checked(uri, answer)
+            if headers is None:
+                raise SourceError(f"source {uri} has gone since it was looked up")
+            for chunk in answer.iter_content(_CHUNK):
+                target.write(chunk)
+                if target.tell() > max_bytes:
+                    raise SourceError(
+                        f"source {uri} is larger than {max_bytes:,} bytes; raise max_source_bytes in [posts]"
+                    )
+            expected = headers.get("content-length")
+            if expected and "content-encoding" not in headers and int(expected) != target.tell():
+                raise SourceBusyError(f"source {uri} broke off after {target.tell():,} of {int(expected):,} bytes")
+
+    _patiently(uri, fetch)
+
+
+def _patiently(uri: str, action: Callable[[], T]) -> T:
+    """Asks again, with a growing pause, while the server is busy or the connection breaks."""
+    import requests
+    import tenacity
+
+    @tenacity.retry(
+        retry=tenacity.retry_if_exception_type(SourceBusyError),
+        stop=tenacity.stop_after_attempt(_ATTEMPTS),
+        wait=tenacity.wait_exponential_jitter(initial=0.5, max=30),
+        reraise=True,
+    )
+    def attempt() -> T:
+        try:
+            return action()
+        except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
+            raise SourceBusyError(f"source {uri} does not answer: {error}") from None
+        except requests.RequestException as error:
+            raise SourceError(f"source {uri} can't be read: {error}") from None
+
+    return attempt()

@@ -1,0 +1,46 @@
+"""Millrace's packages. Workers install what pipelines need; the extras are for where workflows run."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+PIPELINES = [
+    "apache-beam[gcp]>=2.77,<2.78",
+    "duckdb>=2.0,<3",
+    "google-crc32c>=1.5",
+    "msgspec>=0.19",
+    "numpy>=2",
+    "pyarrow>=20,<26",
+    "regex",
+    "requests>=2.31",
+    "stopwordsiso>=0.6",
+    "tenacity>=9",
+    "zstandard>=0.23",
+]
+WORKFLOWS = [
+    "altair>=6,<7",
+    "google-cloud-bigquery>=3.30",
+    "google-cloud-storage>=3",
+    "jinja2>=3.1",
+    "luigi>=3.8,<4",
+    "orjson>=3.10",
+    "rich>=13",
+    "sqlglot>=30",
+    "vl-convert-python>=1.9",
+]
+TEST = ["hypothesis>=6.100", "pytest>=8", "selenium>=4.20"]
+LINT = ["mypy>=2", "ruff>=0.17", "types-requests"]
+
+setup(
+    name="millrace",
+    version="0.1.0",
+    description="Daily data workflows with Luigi, each stage one Apache Beam pipeline",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["pipelines*", "workflows*"]),
+    package_data={"workflows.report": ["queries/*.sql", "templates/*.j2", "templates/*.css"]},
+    install_requires=PIPELINES,
+    extras_require={"workflows": WORKFLOWS, "test": TEST, "lint": LINT},
+)

@@ -1,0 +1,467 @@
+"""The page of a window: what it says, that it asks for nothing, and that no post can make it do anything."""
+
+import base64
+import datetime
+import json
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+import sqlglot
+from selenium import webdriver
+from selenium.common.exceptions import NoAlertPresentException
+from selenium.webdriver.common.by import By
+
+from workflows.report import layout, page
+from workflows.report.data import percent_text, span_text
+
+DATE = datetime.date(2026, 11, 19)
+DAYS = 7
+END = datetime.datetime(2026, 11, 20, tzinfo=datetime.UTC)
+HOSTILE = "<img src=x onerror=alert(1)>"
+SCRIPT = "</text></svg><script>alert(2)</script>"
+
+Rows = list[dict[str, Any]]
+COLUMNS: dict[str, dict[str, pa.DataType]] = {
+    "word_counts": {"word": pa.string(), "percent": pa.float64()},
+    "urls": {"url": pa.string(), "count": pa.int64()},
+    "word_cooccur": {"w1": pa.string(), "w2": pa.string(), "count": pa.int64(), "log_weight": pa.float64()},
+    "emerging_pairs": {
+        "w1": pa.string(),
+        "w2": pa.string(),
+        "count": pa.int64(),
+        "previous_count": pa.int64(),
+        "z": pa.float64(),
+    },
+    "posts_by_hour": {"hour": pa.timestamp("us", "UTC"), "posts": pa.int64()},
+}
+# Words that are something else to HTML, to SVG, to Vega or to JavaScript, and words that are hard to set.
+WORDS = [
+    *(HOSTILE, SCRIPT, "null", "undefined", "NaN", "__proto__", "constructor", "a.b[0]", "datum.word", "$signal"),
+    *("{{7*7}}", "&amp;", "]]>", "東京", "مرحبا", "שלום", "😀👩‍👩‍👧", "Donaudampfschifffahrtsgesellschaftskapitän" * 4),
+    *("é", "'", '"', "\u202etxt", "\x01\ufffe", "-", "2026-11-19", "1e9", "true", "\\u0000", "a\nb", " "),
+]
+
+
+def warehouse(**tables: Rows) -> page.Query:
+    """Give a warehouse of these tables' rows (each of DATE unless it says another), asked in BigQuery's dialect."""
+    connection = duckdb.connect()
+    connection.execute("SET TimeZone = 'America/New_York'")
+    for name, columns in COLUMNS.items():
+        schema = pa.schema({**columns, "ts": pa.timestamp("us", "UTC"), "date": pa.date32()})
+        rows = pa.Table.from_pylist([{"ts": END, "date": DATE, **row} for row in tables.get(name, [])], schema=schema)
+        connection.register("rows", rows)
+        connection.execute(f"CREATE TABLE {name} AS SELECT * FROM rows")
+        connection.unregister("rows")
+
+    def query(sql: str, parameters: Mapping[str, object]) -> pa.Table:
+        statement = sqlglot.transpile(sql, read="bigquery", write="duckdb")[0]
+        return connection.sql(statement, params=dict(parameters)).to_arrow_table()
+
+    return query
+
+
+def hours(*posts: tuple[int, int]) -> Rows:
+    """Give rows of posts_by_hour: (hours after the window's start, posts)."""
+    start = END - datetime.timedelta(days=DAYS)
+    return [{"hour": start + datetime.timedelta(hours=hour), "posts": count} for hour, count in posts]
+
+
+def full(**instead: Rows) -> dict[str, Rows]:
+    """Give tables with more rows than the page shows, hostile ones on top, and another day's that it must not show."""
+    other = {"date": DATE - datetime.timedelta(days=1)}
+    words = [{"word": word, "percent": 0.5 - rank / 100} for rank, word in enumerate(WORDS)]
+    pairs = [
+        {"w1": one, "w2": two, "count": 90 - rank, "log_weight": 99.5 - rank}
+        for rank, (one, two) in enumerate(zip(WORDS * 2, (WORDS * 2)[1:], strict=False))
+    ]
+    rises = [{**pair, "previous_count": rank % 5, "z": 9 - rank / 5} for rank, pair in enumerate(pairs)]
+    for rise in rises:
+        del rise["log_weight"]
+    urls = ["javascript:alert(1)", " https://x.example/", HOSTILE, "data:text/html,<script>alert(3)</script>"]
+    urls += ['https://a.example/"onmouseover="alert(4)', "HTTP://B.example/", "https://c.example/" + "long/" * 200]
+    urls += [f"https://{number:02}.example/" for number in range(30)]
+    return {
+        "word_counts": [*words, {"word": "rare", "percent": 0.001}, {"word": "yesterday", "percent": 1.0, **other}],
+        "urls": [{"url": url, "count": 50 - rank} for rank, url in enumerate(urls)]
+        + [{"url": "https://yesterday.example/", "count": 999, **other}],
+        "word_cooccur": [*pairs, {"w1": "yesterday", "w2": "z", "count": 999, "log_weight": 999.0, **other}],
+        "emerging_pairs": [
+            *rises,
+            {"w1": "yesterday", "w2": "z", "count": 999, "previous_count": 1, "z": 99.0, **other},
+        ],
+        "posts_by_hour": [*hours((0, 3), (5, 40), (167, 7)), {"hour": END, "posts": 999, **other}],
+        **instead,
+    }
+
+
+def facts() -> page.Facts:
+    """Give the facts of a window in which something happened to the records of every day."""
+    days = [DATE - datetime.timedelta(days=back) for back in reversed(range(DAYS))]
+    stages = [
+        page.StageRun(stage, day, 100, 1.5, "FnApiRunner", "abc123", None) for stage in ("Fetch", "Etl") for day in days
+    ]
+    stages.append(page.StageRun("Aggregate", DATE, 1200, 75.0, "DataflowRunner", "def456", "job-7"))
+    quality = [page.Quality(day, 100, 80, 3, 5, {"bad_json": 10, "no_id": 2}) for day in days]
+    made = datetime.datetime(2026, 11, 20, 1, 2, 3, tzinfo=datetime.UTC)
+    return page.Facts(DATE, DAYS, ["sample://"], "standard", True, stages, quality, 17, made)
+
+
+Show = Callable[[bytes], webdriver.Chrome]
+
+
+@pytest.fixture
+def show(browser: webdriver.Chrome, tmp_path: Path) -> Show:
+    """Give a function that opens a page from a file; what the browser logged before is forgotten."""
+
+    def opened(html: bytes) -> webdriver.Chrome:
+        file = tmp_path / "index.html"
+        file.write_bytes(html)
+        for log in ("browser", "performance"):
+            browser.get_log(log)  # type: ignore[no-untyped-call]
+        browser.get(file.as_uri())
+        return browser
+
+    return opened
+
+
+def requests(browser: webdriver.Chrome) -> list[str]:
+    """Give the addresses that the browser asked for since the page was opened."""
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]  # type: ignore[no-untyped-call]
+    sent = [message["params"] for message in messages if message["method"] == "Network.requestWillBeSent"]
+    return [request["request"]["url"] for request in sent]
+
+
+def images(browser: webdriver.Chrome) -> list[str]:
+    """Give the names of the pictures that the page shows at the window's width."""
+    return [
+        svg.get_attribute("aria-label") or ""
+        for svg in browser.find_elements(By.CSS_SELECTOR, "svg[role=img]")
+        if svg.is_displayed()
+    ]
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_the_browser_shows_every_chart_and_asks_for_nothing(show: Show, width: int) -> None:
+    """Each chart is drawn once at either width, nothing is wider than the window, no error, no request but the file."""
+    html = page.render(facts(), warehouse(**full()))["index.html"]
+    shown = show(html)
+    shown.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False},
+    )
+    names = images(shown)
+    assert [name.split()[0] for name in names] == ["Posts", "Top", "Network", "Pairs"]
+    for svg in shown.find_elements(By.CSS_SELECTOR, "svg[role=img]"):
+        if svg.is_displayed():
+            assert svg.size["width"] > 250
+            assert svg.size["height"] > 100
+            assert svg.find_elements(By.CSS_SELECTOR, "path")
+    assert shown.execute_script("return document.documentElement.scrollWidth") <= width  # type: ignore[no-untyped-call]
+    assert shown.get_log("browser") == []  # type: ignore[no-untyped-call]
+    asked = requests(shown)
+    assert [url for url in asked if not url.startswith("data:")] == [shown.current_url]
+
+
+def test_a_hostile_post_stays_text(show: Show) -> None:
+    """Markup in words and URLs is shown as text: no element of it exists, no link runs it, no alert opens."""
+    shown = show(page.render(facts(), warehouse(**full()))["index.html"])
+    with pytest.raises(NoAlertPresentException):
+        _ = shown.switch_to.alert.text
+    assert shown.find_elements(By.CSS_SELECTOR, "img, script, iframe, object, foreignObject, image, use") == []
+    links = [link.get_dom_attribute("href") for link in shown.find_elements(By.TAG_NAME, "a")]
+    outside = [href for href in links if href not in ("../index.html", "report.json", "report.png")]
+    assert len(outside) == 22
+    assert all(href.lower().startswith(("http://", "https://")) for href in outside)
+    for link in shown.find_elements(By.CSS_SELECTOR, "ol.urls a"):
+        assert link.get_dom_attribute("rel") == "noopener noreferrer nofollow"
+    handlers = "return [...document.querySelectorAll('*')].flatMap(e => [...e.attributes]).filter(a => /^on/i.test(a.name)).length"
+    assert shown.execute_script(handlers) == 0  # type: ignore[no-untyped-call]
+    drawn = [text.get_attribute("textContent") or "" for text in shown.find_elements(By.CSS_SELECTOR, "svg text")]
+    assert any(text.strip("\u2068\u2069").startswith("<img src=x") for text in drawn)
+    assert HOSTILE in [cell.get_attribute("textContent") for cell in shown.find_elements(By.CSS_SELECTOR, "th bdi")]
+    assert "javascript:alert(1)" in [text.text for text in shown.find_elements(By.CSS_SELECTOR, "ol.urls span.u")]
+
+
+def test_words_are_only_ever_text_to_the_charts() -> None:
+    """Words that mean something to Vega (null, a.b, __proto__, dates) are drawn as they are, each in its row."""
+    html = page.render(facts(), warehouse(**full()))["index.html"].decode()
+    for word in ("null", "undefined", "NaN", "__proto__", "constructor", "a.b[0]", "datum.word", "$signal", "{{7*7}}"):
+        assert f">\u2068{word}\u2069</text>" in html
+    svg = html[html.index("<svg") :]
+    assert "\x01" not in svg
+    assert "clip-path" not in html
+    assert ' id="clip' not in html
+
+
+def test_a_window_without_posts_is_a_page_that_says_so(show: Show) -> None:
+    """With empty tables there is no picture and no error, and quality and stages still stand there."""
+    files = page.render(facts(), warehouse())
+    shown = show(files["index.html"])
+    assert "No posts in this window" in shown.find_element(By.TAG_NAME, "body").text
+    assert images(shown) == []
+    assert "Data quality" in shown.find_element(By.TAG_NAME, "body").text
+    assert shown.get_log("browser") == []  # type: ignore[no-untyped-call]
+    report = json.loads(files["report.json"])
+    assert report["posts"] == 0
+    assert report["posts_by_hour"][0] == {"hour": "2026-11-13T00:00:00Z", "posts": 0}
+    assert size(files["report.png"])[0] == 1200
+    assert page.index_row(files["report.json"]) == page.IndexRow(DATE, DAYS, 0, (), None, True)
+
+
+def test_posts_without_words_or_links_leave_those_charts_out(show: Show) -> None:
+    """A window with posts, but no words, links, pairs or rises, shows its hours and says what there is not."""
+    files = page.render(facts(), warehouse(posts_by_hour=hours((3, 1))))
+    shown = show(files["index.html"])
+    assert [name.split()[0] for name in images(shown)] == ["Posts"]
+    text = shown.find_element(By.TAG_NAME, "body").text
+    for said in ("No words", "No post of this window has a link", "No two words share a post", "Nothing rose"):
+        assert said in text
+    assert shown.get_log("browser") == []  # type: ignore[no-untyped-call]
+
+
+def test_the_json_has_the_numbers_of_the_tables() -> None:
+    """report.json repeats the tables' rows of the date: the top ones, in rank order, and sums that add up."""
+    tables = full()
+    report = json.loads(page.render(facts(), warehouse(**tables))["report.json"])
+    assert report["schema"] == 1
+    assert report["window"] == {"first": "2026-11-13", "last": "2026-11-19", "end": "2026-11-20T00:00:00Z"}
+    assert report["posts"] == 50
+    by_hour = {row["hour"]: row["posts"] for row in report["posts_by_hour"]}
+    assert len(by_hour) == 24 * DAYS
+    assert {hour: posts for hour, posts in by_hour.items() if posts} == {
+        "2026-11-13T00:00:00Z": 3,
+        "2026-11-13T05:00:00Z": 40,
+        "2026-11-19T23:00:00Z": 7,
+    }
+    assert report["words"] == tables["word_counts"][:30]
+    assert report["urls"] == tables["urls"][:25]
+    assert report["pairs"] == tables["word_cooccur"][:40]
+    assert report["emerging"] == tables["emerging_pairs"][:20]
+    assert report["emerging_state"] == "risen"
+    total = report["quality"]["total"]
+    assert total == {
+        "read": 700,
+        "kept": 560,
+        "other_days": 21,
+        "duplicates": 35,
+        "rejected": {"bad_json": 70, "no_id": 14},
+    }
+    assert report["quality"]["split_rejected"] == 17
+    assert len(report["stages"]) == 15
+
+
+def test_the_page_has_the_numbers_of_the_json(show: Show) -> None:
+    """Quality totals, stages summed up by name, and the rising pairs stand on the page as in report.json."""
+    shown = show(page.render(facts(), warehouse(**full()))["index.html"])
+    body = shown.find_element(By.TAG_NAME, "body").text
+    assert "Total 700 560 21 35 84" in body
+    assert "bad json 10 10 10 10 10 10 10 70" in body
+    assert "17 lines of the archives showed no day" in body
+    assert "Fetch 7, Fri 13 Nov to Thu 19 Nov 700 10.5 s FnApiRunner abc123" in body
+    assert "Aggregate Thu 19 Nov 1,200 75.0 s DataflowRunner def456" in body
+    assert "These posts are generated" in body
+    rises = shown.find_elements(By.CSS_SELECTOR, "[aria-labelledby=emerging] tbody tr")
+    assert len(rises) == 20
+    assert rises[2].text == "null + undefined 88 2 8.6"
+
+
+def test_only_generated_posts_carry_the_banner() -> None:
+    """Posts of a real source are not called generated."""
+    html = page.render(replace(facts(), generated=False), warehouse(**full()))["index.html"].decode()
+    assert "These posts are generated" not in html
+
+
+def test_pairs_that_did_not_rise_are_left_out_and_a_silent_past_is_told() -> None:
+    """Only z > 0 rises; if no pair occurs in the window before, the page says so in words."""
+    fell = {"w1": "a", "w2": "b", "count": 5, "previous_count": 50, "z": -3.0}
+    same = {"w1": "a", "w2": "c", "count": 5, "previous_count": 5, "z": 0.0}
+    odd = {"w1": "a", "w2": "d", "count": 5, "previous_count": 5, "z": float("nan")}
+    files = page.render(facts(), warehouse(**full(emerging_pairs=[fell, same, odd])))
+    assert json.loads(files["report.json"])["emerging"] == []
+    assert json.loads(files["report.json"])["emerging_state"] == "none"
+    assert "Nothing rose" in files["index.html"].decode()
+
+    new = {"w1": "a", "w2": "b", "count": 5, "previous_count": 0, "z": 2.0}
+    files = page.render(facts(), warehouse(**full(emerging_pairs=[new])))
+    assert json.loads(files["report.json"])["emerging_state"] == "all new"
+    assert "None of these pairs occurs in the window before" in files["index.html"].decode()
+
+
+def test_ties_are_broken_by_key() -> None:
+    """Rows of equal rank come in the order of their keys, whatever order the warehouse holds them in."""
+    tables = full(
+        word_counts=[{"word": word, "percent": 0.1} for word in "cab"],
+        urls=[{"url": f"https://{name}/", "count": 2} for name in "cab"],
+        word_cooccur=[{"w1": a, "w2": b, "count": 2, "log_weight": 1.0} for a, b in ("bc", "ac", "ab")],
+        emerging_pairs=[{"w1": a, "w2": b, "count": 2, "previous_count": 1, "z": 1.0} for a, b in ("bc", "ac", "ab")],
+    )
+    report = json.loads(page.render(facts(), warehouse(**tables))["report.json"])
+    assert [row["word"] for row in report["words"]] == ["a", "b", "c"]
+    assert [row["url"] for row in report["urls"]] == ["https://a/", "https://b/", "https://c/"]
+    assert [row["w1"] + row["w2"] for row in report["pairs"]] == ["ab", "ac", "bc"]
+    assert [row["w1"] + row["w2"] for row in report["emerging"]] == ["ab", "ac", "bc"]
+
+
+def test_equal_input_gives_equal_bytes() -> None:
+    """The page and its JSON follow from the facts and the rows alone."""
+    query = warehouse(**full())
+    one, other = page.render(facts(), query), page.render(facts(), query)
+    assert one["index.html"] == other["index.html"]
+    assert one["report.json"] == other["report.json"]
+
+
+def test_hours_are_utc_wherever_the_page_is_made(tmp_path: Path) -> None:
+    """The hours' chart is the same in Auckland and in UTC."""
+    code = (
+        "import datetime,sys;from workflows.report import charts;from workflows.report.data import Hour;"
+        "start=datetime.datetime(2026,11,13,tzinfo=datetime.UTC);"
+        "rows=[Hour(start+datetime.timedelta(hours=h),h) for h in range(48)];"
+        "sys.stdout.write(charts.svg(charts.hours(rows,1000,200),'x'))"
+    )
+    root = str(Path(__file__).parents[3])
+    made = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={"TZ": zone, "PYTHONPATH": root, "HOME": str(tmp_path), "PATH": ""},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for zone in ("UTC", "Pacific/Auckland")
+    }
+    assert len(made) == 1
+    assert "Fri 13 Nov" in made.pop()
+
+
+def size(png: bytes) -> tuple[int, int]:
+    """Read the width and height of a PNG, in pixels."""
+    assert png[:8] == b"\x89PNG\r\n\x1a\n"
+    assert png[-8:-4] == b"IEND"
+    width, height = struct.unpack(">II", png[16:24])
+    return width, height
+
+
+def test_the_picture_for_mail_is_a_png_1200_pixels_wide(show: Show) -> None:
+    """report.png is a whole PNG that a browser decodes, 1200 pixels wide."""
+    png = page.render(facts(), warehouse(**full()))["report.png"]
+    width, height = size(png)
+    assert width == 1200
+    assert 800 < height < 1600
+    assert len(png) < 400_000
+    shown = show(b"<img src='data:image/png;base64," + base64.b64encode(png) + b"'>")
+    drawn = shown.execute_script("const i = document.images[0]; return [i.complete, i.naturalWidth, i.naturalHeight]")  # type: ignore[no-untyped-call]
+    assert drawn == [True, width, height]
+
+
+@pytest.mark.parametrize("days", [1, 2, 31])
+def test_windows_of_other_lengths_have_their_hours(days: int) -> None:
+    """A window of one day or of a month has 24 hours a day."""
+    files = page.render(replace(facts(), days=days), warehouse(**full()))
+    assert len(json.loads(files["report.json"])["posts_by_hour"]) == 24 * days
+
+
+def test_the_list_of_days_links_each_page_newest_first(show: Show) -> None:
+    """Each row links to date=…/index.html, newest first; its words are text."""
+    row = page.index_row(page.render(facts(), warehouse(**full()))["report.json"])
+    assert row.posts == 50
+    assert row.words[0] == HOSTILE
+    assert row.emerging == (HOSTILE, SCRIPT)
+    older = replace(row, date=DATE - datetime.timedelta(days=40), emerging=None)
+    shown = show(page.render_index([older, row]))
+    links = [link.get_dom_attribute("href") for link in shown.find_elements(By.TAG_NAME, "a")]
+    assert links == ["date=2026-11-19/index.html", "date=2026-10-10/index.html"]
+    assert shown.find_elements(By.CSS_SELECTOR, "img, script") == []
+    assert shown.get_log("browser") == []  # type: ignore[no-untyped-call]
+    assert b"No report yet" in page.render_index([])
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"schema": 1, "date": "2026-11-19"}', b"\xff"])
+def test_what_is_no_report_is_refused_by_name(content: bytes) -> None:
+    """Bytes that are no report.json of this schema raise ValueError."""
+    with pytest.raises(ValueError, match=r"report\.json|JSON|str"):
+        page.index_row(content)
+
+
+def test_facts_that_make_no_page_are_refused() -> None:
+    """A window of no days and a time without a zone raise ValueError."""
+    with pytest.raises(ValueError, match="days is 0"):
+        replace(facts(), days=0)
+    with pytest.raises(ValueError, match="time zone"):
+        replace(facts(), made_at=datetime.datetime(2026, 11, 20))
+
+
+def test_a_failing_warehouse_fails_the_page() -> None:
+    """What the query raises comes out of render."""
+
+    def query(sql: str, parameters: Mapping[str, object]) -> pa.Table:
+        raise LookupError("no such table")
+
+    with pytest.raises(LookupError, match="no such table"):
+        page.render(facts(), query)
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    """The packages that draw are loaded by render, not by an import of the page's module."""
+    code = (
+        "import sys, workflows.report.page;"
+        "heavy = {'altair', 'vl_convert', 'jinja2', 'pyarrow', 'numpy'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], check=True)
+
+
+def test_every_query_reads_only_the_partition_of_the_date() -> None:
+    """Each table a query reads is filtered by @date in the same SELECT, so that BigQuery reads one partition."""
+    files = sorted((Path(page.__file__).parent / "queries").glob("*.sql"))
+    assert len(files) == 6
+    for file in files:
+        tree = sqlglot.parse_one(file.read_text(encoding="utf-8"), read="bigquery")
+        named = {cte.alias for cte in tree.find_all(sqlglot.exp.CTE)}
+        for select in tree.find_all(sqlglot.exp.Select):
+            source = select.args["from_"].this
+            where = select.args.get("where")
+            assert source.name in named or (where is not None and "@date" in where.sql("bigquery")), file.name
+
+
+def test_no_two_words_of_the_network_cover_each_other() -> None:
+    """The layout leaves no two boxes overlapping, on the canvas, and is the same each time."""
+    boxes = [(40.0 + 7 * (number % 9), 26.0) for number in range(45)]
+    edges = [(number, number * number % 45, 1.0 + number) for number in range(1, 45) if number != number * number % 45]
+    at = layout.place(boxes, edges, 1016, 560)
+    assert at == layout.place(boxes, edges, 1016, 560)
+    for one, ((x, y), (w, h)) in enumerate(zip(at, boxes, strict=True)):
+        assert w / 2 - 0.1 <= x <= 1016 - w / 2 + 0.1
+        assert h / 2 - 0.1 <= y <= 560 - h / 2 + 0.1
+        for (x2, y2), (w2, h2) in zip(at[:one], boxes[:one], strict=True):
+            assert abs(x - x2) >= (w + w2) / 2 - 0.2 or abs(y - y2) >= (h + h2) / 2 - 0.2
+    assert layout.place([], [], 100, 100) == []
+
+
+def test_names_are_cut_to_their_room() -> None:
+    """A long name ends in an ellipsis; of a pair, the longer word is cut first."""
+    assert layout.fit("short", 100, 13) == "\u2068short\u2069"
+    assert layout.fit("x" * 99, 100, 13).endswith("…\u2069")
+    assert layout.text_width(layout.fit("x" * 99, 100, 13)[1:-1], 13) <= 100
+    assert layout.fit_pair(("ab", "y" * 99), 100, 13).startswith("\u2068ab\u2069 + \u2068yyy")
+
+
+def test_spans_and_shares_read_well() -> None:
+    """A span names no month or year twice; a share keeps the digits that say something."""
+    date = datetime.date
+    assert span_text(date(2026, 11, 19), date(2026, 11, 19)) == "19 November 2026"
+    assert span_text(date(2026, 11, 13), date(2026, 11, 19)) == "13 – 19 November 2026"
+    assert span_text(date(2026, 10, 28), date(2026, 11, 3)) == "28 October – 3 November 2026"
+    assert span_text(date(2026, 12, 28), date(2027, 1, 3)) == "28 December 2026 – 3 January 2027"
+    assert [percent_text(share) for share in (1.0, 0.1234, 0.0045, 0.00002)] == [
+        "100.0 %",
+        "12.3 %",
+        "0.45 %",
+        "0.002 %",
+    ]

@@ -1,0 +1,8 @@
+"""The public tasks: what `luigi --module workflows` offers."""
+
+from workflows.engine import console
+from workflows.posts import Aggregate, Count, Etl, Fetch, Report, SplitArchive
+
+__all__ = ["Aggregate", "Count", "Etl", "Fetch", "Report", "SplitArchive"]
+
+console.install()

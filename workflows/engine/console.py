@@ -1,0 +1,69 @@
+"""What a person sees of a luigi run: a line a stage, one sentence an error, and the scheduler that was meant."""
+
+import logging
+import re
+import sys
+import traceback
+
+from luigi.configuration import get_config
+
+from pipelines import errors
+from workflows.engine.settings import in_luigi_command
+
+_OURS_IN_TRACEBACK = re.compile(r"^pipelines\.errors\.\w+: (.*)$", re.MULTILINE)
+_SCHEDULER_KEYS = ("scheduler_host", "default-scheduler-host", "default_scheduler_host", "scheduler_url", "default-scheduler-url")
+
+
+def install() -> None:
+    """Sets up the run of which this import is a part; does nothing outside a luigi command."""
+    if not in_luigi_command():
+        return
+    interface = logging.getLogger("luigi-interface")
+    interface.addFilter(_one_sentence)
+    interface.addFilter(_summary_and_trouble)
+    interface.propagate = False
+    ours = logging.getLogger("millrace")
+    if not ours.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
+        ours.addHandler(handler)
+        ours.setLevel(logging.INFO)
+        ours.propagate = False
+    _choose_scheduler()
+
+
+def _choose_scheduler() -> None:
+    """luigi asks for a server unless told otherwise; we ask for one only where it is named."""
+    config = get_config()
+    named = any(config.has_option("core", key) for key in _SCHEDULER_KEYS)
+    flagged = any(argument.startswith(("--scheduler-", "--core-scheduler-")) for argument in sys.argv[1:])
+    if not config.has_option("core", "local_scheduler") and not config.has_option("core", "local-scheduler"):
+        config.set("core", "local_scheduler", str(not (named or flagged)).lower())
+
+
+def _one_sentence(record: logging.LogRecord) -> bool:
+    """An error that is meant for people is shown as it is, without the stack that led to it."""
+    error = record.exc_info[1] if record.exc_info else None
+    while error is not None and not isinstance(error, errors.MillraceError):
+        error = error.__cause__
+    if error is not None:
+        task = record.args[-1] if isinstance(record.args, tuple) and record.args else None
+        record.msg, record.args = f"{task}: {error}" if task is not None else str(error), ()
+        record.exc_info = record.exc_text = None
+    elif found := _OURS_IN_TRACEBACK.findall(record.getMessage()):
+        record.msg, record.args = found[-1], ()
+        record.levelno, record.levelname = logging.ERROR, "ERROR"
+    return True
+
+
+def _summary_and_trouble(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING or "Luigi Execution Summary" in record.getMessage()
+
+
+def print_error(error: BaseException) -> int:
+    """For commands of our own: shows an error as one sentence, or as it is if it is a bug; the exit code, 1."""
+    if isinstance(error, errors.MillraceError):
+        print(f"error: {error}", file=sys.stderr)
+    else:
+        traceback.print_exception(error)
+    return 1

@@ -1,0 +1,37 @@
+"""Dataset: a luigi Target for one daily partition of a named set of files."""
+
+import datetime
+
+import luigi
+
+from workflows.engine import clients, manifests
+from workflows.engine.manifests import Manifest
+
+
+class Dataset(luigi.Target):  # type: ignore[misc]
+    """A partition: `<name>/date=<date>/`, or `<name>/<key>/` for what has no date.
+
+    It exists when its manifest does; files without a manifest are nothing.
+    """
+
+    def __init__(self, name: str, date: datetime.date | None = None, *, key: str = "") -> None:
+        self.name = name
+        self.partition = f"{name}/date={date}" if date else f"{name}/{key}"
+
+    @property
+    def manifest_path(self) -> str:
+        """The manifest's path in the storage."""
+        return f"{self.partition}/{manifests.NAME}"
+
+    def exists(self) -> bool:
+        return self.read() is not None
+
+    def read(self) -> tuple[Manifest, str] | None:
+        """The manifest and its digest; None where there is none. Raises ManifestError for a broken one."""
+        found = clients.storage().read(self.manifest_path)
+        if found is None:
+            return None
+        return Manifest.from_json(found.data, clients.storage().uri(self.manifest_path)), manifests.digest(found.data)
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.partition})"

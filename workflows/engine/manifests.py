@@ -1,0 +1,89 @@
+"""The manifest: what makes an attempt's files a partition. Its presence is the completeness contract and the lineage."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipelines.errors import ManifestError
+
+NAME = "_MANIFEST.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A file: its path in the storage, the table it belongs to, rows, bytes, and CRC-32C (hex)."""
+
+    path: str
+    table: str
+    rows: int
+    bytes: int
+    crc32c: str
+
+
+@dataclass(frozen=True)
+class InputEntry:
+    """A partition that was read: its path in the storage and the SHA-256 (hex) of its manifest."""
+
+    partition: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A partition's manifest.
+
+    attempt: the execution whose files count. files: all of them, those of further datasets of the same task too.
+    schemas: table → column → Arrow type. settings: what the partition was made with; a run that says otherwise must not
+    take it for its own. options: what the pipeline was given. started, ended: UTC, ISO 8601. counters: name → records.
+    """
+
+    partition: str
+    attempt: str
+    files: Sequence[FileEntry]
+    schemas: Mapping[str, Mapping[str, str]]
+    inputs: Sequence[InputEntry]
+    pipeline: str
+    code_version: str
+    settings: Mapping[str, str]
+    options: Mapping[str, str]
+    runner: str
+    job_id: str | None
+    started: str
+    ended: str
+    counters: Mapping[str, int] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def rows(self, table: str) -> int:
+        """Rows of a table, over its files."""
+        return sum(file.rows for file in self.files if file.table == table)
+
+    def files_of(self, table: str) -> list[FileEntry]:
+        """Files of a table."""
+        return [file for file in self.files if file.table == table]
+
+    def to_json(self) -> bytes:
+        """The manifest as it is written."""
+        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True).encode() + b"\n"
+
+    @classmethod
+    def from_json(cls, data: bytes, path: str) -> "Manifest":
+        """Reads what `to_json` wrote. Raises ManifestError, naming the path."""
+        try:
+            value: dict[str, Any] = json.loads(data)
+            value["files"] = [FileEntry(**entry) for entry in value["files"]]
+            value["inputs"] = [InputEntry(**entry) for entry in value["inputs"]]
+            manifest = cls(**value)
+        except (ValueError, TypeError, KeyError) as error:
+            raise ManifestError(f"{path} is no manifest ({error}); delete its partition with bin/clear") from None
+        if manifest.format != FORMAT:
+            raise ManifestError(f"{path} has format {manifest.format}; this Millrace reads {FORMAT}")
+        return manifest
+
+
+def digest(data: bytes) -> str:
+    """SHA-256 of a manifest's bytes, as hex."""
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,180 @@
+"""Settings: luigi.cfg sections and flags, checked, with errors that say which, what, from where, and what is allowed."""
+
+import configparser
+import datetime
+import difflib
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import luigi
+from luigi.configuration import get_config
+
+from pipelines.errors import MillraceError, SettingError
+
+
+class Setting(luigi.Parameter):
+    """A setting or flag.
+
+    convert: its text → its value; raises ValueError (or a MillraceError) for what is not allowed.
+    allowed: what is, in words.
+    """
+
+    def __init__(self, convert: Callable[[str], Any], allowed: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._convert, self._allowed = convert, allowed
+        self._owner = self._key = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        super().__set_name__(owner, name)
+        self._owner, self._key = owner.__name__, name
+
+    def parse(self, x: str) -> Any:
+        """Raises SettingError."""
+        try:
+            return self._convert(x.strip())
+        except (ValueError, MillraceError) as error:
+            reason = f" ({error})" if isinstance(error, MillraceError) else ""
+            raise SettingError(
+                f"{self._owner}.{self._key} = {x!r}, {origin(self._owner, self._key)}: allowed is {self._allowed}{reason}"
+            ) from None
+
+    def normalize(self, x: Any) -> Any:
+        """A value given in Python is held to the same as one given in text."""
+        return self.parse(x) if isinstance(x, str) else x
+
+    def serialize(self, x: Any) -> str:
+        return str(x)
+
+    def _get_value_from_config(self, section: str, name: str) -> Any:
+        # A strftime field needs no doubled % signs here, as configparser would have it.
+        try:
+            return super()._get_value_from_config(section, name)
+        except configparser.InterpolationError:
+            return self.parse(get_config().get(section, name, raw=True))
+
+
+def origin(section: str, key: str) -> str:
+    """Where a setting was read, in words."""
+    for argument in sys.argv[1:] if in_luigi_command() else ():
+        flag = argument.split("=", 1)[0]
+        if flag in (f"--{key.replace('_', '-')}", f"--{section}-{key}".replace("_", "-")):
+            return f"from the flag {flag}"
+    for path in _config_files():
+        own = configparser.RawConfigParser()
+        try:
+            own.read(path)
+        except configparser.Error:
+            continue
+        if any(own.has_option(section, name) for name in (key, key.replace("_", "-"))):
+            return f"read in {path}"
+    return "the default"
+
+
+def in_luigi_command() -> bool:
+    """Whether this process is the `luigi` command, whose arguments set what settings don't."""
+    return "luigi.cmdline" in sys.modules
+
+
+def _config_files() -> list[str]:
+    paths = [str(path) for path in getattr(get_config(), "_config_paths", [])]
+    return [os.path.abspath(path) for path in reversed(paths) if os.path.isfile(path)]
+
+
+class Settings(luigi.Config):
+    """A section of luigi.cfg, named like the class. A key that it does not know is an error."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        section = type(self).__name__
+        known = set(type(self).get_param_names())
+        for path in _config_files():
+            own = configparser.RawConfigParser()
+            own.read(path)
+            for key in own.options(section) if own.has_section(section) else ():
+                name = key.replace("-", "_")
+                if name not in known and key not in own.defaults():
+                    near = difflib.get_close_matches(name, known, 1)
+                    raise SettingError(
+                        f"{section}.{key}, read in {path}, is no setting; "
+                        + (f"did you mean {near[0]}?" if near else f"allowed are {', '.join(sorted(known))}")
+                    )
+
+
+def text(value: str) -> str:
+    """Any text but none."""
+    if not value:
+        raise ValueError
+    return value
+
+
+def whole_number(low: int, high: int) -> Callable[[str], int]:
+    """A whole number from low to high."""
+
+    def convert(value: str) -> int:
+        number = int(value.replace("_", ""))
+        if not low <= number <= high:
+            raise ValueError
+        return number
+
+    return convert
+
+
+def share(value: str) -> float:
+    """A number from 0 to 1."""
+    number = float(value)
+    if not 0 <= number <= 1:
+        raise ValueError
+    return number
+
+
+def one_of(*names: str) -> Callable[[str], str]:
+    """One of some names."""
+
+    def convert(value: str) -> str:
+        if value not in names:
+            raise ValueError
+        return value
+
+    return convert
+
+
+def day(value: str) -> datetime.date:
+    """A day as YYYY-MM-DD."""
+    if len(value) != 10:
+        raise ValueError
+    return datetime.date.fromisoformat(value)
+
+
+def yesterday() -> datetime.date:
+    """The last whole UTC day."""
+    return datetime.datetime.now(datetime.UTC).date() - datetime.timedelta(days=1)
+
+
+class Day(Setting):
+    """A day as a task's parameter; the last whole UTC day unless given."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(day, "a day as YYYY-MM-DD", **{"default": None, **kwargs})
+
+    def normalize(self, x: Any) -> Any:
+        return yesterday() if x is None else super().normalize(x)
+
+    def next_in_enumeration(self, value: datetime.date) -> datetime.date:
+        return value + datetime.timedelta(days=1)
+
+
+def _storage_root(value: str) -> str:
+    if "://" in value:
+        raise SettingError("Cloud Storage is not supported yet")
+    return text(value)
+
+
+class millrace(Settings):
+    """What holds for every workflow."""
+
+    storage = Setting(_storage_root, "a folder", default="data", description="where datasets lie")
+    runner = Setting(
+        one_of("FnApiRunner"), "FnApiRunner", default="FnApiRunner", description="the Beam runner of every pipeline"
+    )

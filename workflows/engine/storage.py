@@ -1,0 +1,193 @@
+"""Where datasets, manifests and the ledger lie. Paths are relative to the storage's root, with "/" between parts.
+
+`Storage` is the contract; `LocalStorage` keeps it on a local file system. What matters is written conditionally:
+`create` succeeds for one of any number of racing writers, `replace` only if nobody wrote since one read.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from pipelines.errors import ConflictError, SettingError
+
+if TYPE_CHECKING:
+    import tenacity
+
+
+class Versioned(NamedTuple):
+    """A file's bytes and the version they are."""
+
+    data: bytes
+    version: str
+
+
+class Storage(Protocol):
+    """A place for files with conditional writes."""
+
+    def uri(self, path: str) -> str:
+        """What pipelines open: an absolute path or a URI."""
+
+    def read(self, path: str) -> Versioned | None:
+        """A file, or None where there is none."""
+
+    def create(self, path: str, data: bytes) -> None:
+        """Writes a file that is not there yet, whole or not at all. Raises ConflictError if it is there."""
+
+    def replace(self, path: str, data: bytes, version: str | None = None) -> None:
+        """Writes a file, whole or not at all; with a version, only over that one ("" means over none).
+
+        Raises ConflictError if it is another by now.
+        """
+
+    def list(self, prefix: str, name: str = "") -> Iterator[str]:
+        """Paths of the files below a folder, in ascending order; with a name, only files called so."""
+
+    def copy(self, source: str, target: str) -> None:
+        """Makes a file available under another path too; neither is ever changed in place."""
+
+    def delete(self, prefix: str) -> None:
+        """Deletes a folder with all in it, or a file; nothing there is fine."""
+
+    def lock(self, path: str) -> contextlib.AbstractContextManager[None]:
+        """Waits until no other process holds this lock, then holds it; a process that dies lets go."""
+
+
+class LocalStorage:
+    """Storage in a folder of a local file system."""
+
+    def __init__(self, root: str) -> None:
+        self._root = os.path.abspath(os.path.expanduser(root))
+
+    def uri(self, path: str) -> str:
+        return os.path.join(self._root, path)
+
+    def read(self, path: str) -> Versioned | None:
+        try:
+            with open(self.uri(path), "rb") as file:
+                data = file.read()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return Versioned(data, hashlib.sha256(data).hexdigest())
+
+    def create(self, path: str, data: bytes) -> None:
+        with self._prepared(path, data) as (prepared, target):
+            try:
+                os.link(prepared, target)  # unlike rename, this fails where the target is there
+            except FileExistsError:
+                raise ConflictError(f"{target} was written by somebody else") from None
+
+    def replace(self, path: str, data: bytes, version: str | None = None) -> None:
+        with self._prepared(path, data) as (prepared, target), _locked(os.path.dirname(target)):
+            if version is not None:
+                there = self.read(path)
+                if (there.version if there else "") != version:
+                    raise ConflictError(f"{target} was written by somebody else")
+            os.rename(prepared, target)
+
+    def list(self, prefix: str, name: str = "") -> Iterator[str]:
+        for folder, folders, names in os.walk(self.uri(prefix)):
+            folders.sort()
+            if name:
+                # What a manifest describes lies beside it or below: no other manifest does.
+                if name in names:
+                    folders.clear()
+                    yield os.path.relpath(os.path.join(folder, name), self._root)
+                continue
+            for each in sorted(names):
+                if not _is_temporary(each):
+                    yield os.path.relpath(os.path.join(folder, each), self._root)
+
+    def copy(self, source: str, target: str) -> None:
+        path = self.uri(target)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        try:
+            os.link(self.uri(source), path)
+        except OSError:  # a file system without links
+            shutil.copyfile(self.uri(source), path)
+
+    def delete(self, prefix: str) -> None:
+        path = self.uri(prefix)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.isdir(path):
+                shutil.rmtree(path)
+            else:
+                os.unlink(path)
+
+    @contextlib.contextmanager
+    def lock(self, path: str) -> Iterator[None]:
+        target = self.uri(path)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with _locked(target, os.O_CREAT | os.O_RDWR):
+            yield
+
+    @contextlib.contextmanager
+    def _prepared(self, path: str, data: bytes) -> Iterator[tuple[str, str]]:
+        """Data on the disk beside its place, under a temporary name."""
+        target = self.uri(path)
+        folder = os.path.dirname(target)
+        try:
+            os.makedirs(folder, exist_ok=True)
+            prepared = os.path.join(folder, f".{os.path.basename(target)}.{secrets.token_hex(4)}.tmp")
+            with open(prepared, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise SettingError(
+                f"storage {self._root!r} can't be written: {error.strerror} ({error.filename or folder}); "
+                "set storage in [millrace] or --millrace-storage to a folder that can"
+            ) from None
+        try:
+            yield prepared, target
+            _sync_folder(folder)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(prepared)
+
+
+def conflict_retries() -> "Iterator[tenacity.AttemptManager]":
+    """Attempts at a read-then-conditional-write, until nobody else writes in between; with a growing pause."""
+    import tenacity
+
+    return iter(
+        tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(ConflictError),
+            stop=tenacity.stop_after_delay(60),
+            wait=tenacity.wait_random_exponential(multiplier=0.01, max=2),
+            reraise=True,
+        )
+    )
+
+
+def crc32c(data: bytes) -> str:
+    """The CRC-32C of some bytes, as Cloud Storage computes it, in hex."""
+    import google_crc32c
+
+    return f"{google_crc32c.value(data):08x}"
+
+
+def _is_temporary(name: str) -> bool:
+    return name.startswith(".") and name.endswith(".tmp")
+
+
+@contextlib.contextmanager
+def _locked(path: str, flags: int = os.O_RDONLY) -> Iterator[None]:
+    handle = os.open(path, flags)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _sync_folder(folder: str) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,25 @@
+"""`python -m workflows.engine.where Report [flags]`: where the page of a report is. Takes the flags of the run itself."""
+
+import sys
+
+from luigi.cmdline_parser import CmdlineParser
+
+from pipelines.errors import MillraceError
+from workflows.engine import console
+
+
+def main(argv: list[str]) -> int:
+    """Prints the page's path; the exit code says whether it is there."""
+    try:
+        with CmdlineParser.global_instance(["--module", "workflows", *argv]) as parser:
+            task = parser.get_task_obj()
+            if not task.complete():
+                return 1
+            print(f"The page is {task.page}")
+    except MillraceError as error:
+        return console.print_error(error)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,341 @@
+"""What a stream of posts talks about: Fetch → Etl → Count → Aggregate → Report, every day."""
+
+import datetime
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import luigi
+
+from pipelines.errors import DeadLetterError, NotThereYetError
+from pipelines.posts import sources
+from workflows.engine import BeamTask, Dataset, Stage, clients, settings
+from workflows.engine.ledger import Entry
+from workflows.engine.manifests import FileEntry, Manifest
+from workflows.engine.settings import Day, Setting, Settings
+from workflows.engine.stage import Outcome
+from workflows.engine.storage import conflict_retries, crc32c
+
+if TYPE_CHECKING:
+    from workflows.report.page import Facts, StageRun
+
+_LANGUAGES = "codes of languages, by commas (en,de)"
+
+
+def _sources(value: str) -> tuple[str, ...]:
+    names = tuple(name.strip(",") for name in shlex.split(value))
+    for name in names:
+        sources.check(name)
+    if not names or len(set(names)) < len(names):
+        raise ValueError
+    return names
+
+
+def _languages(value: str) -> str:
+    codes = [code.strip().lower() for code in value.split(",")]
+    if not all(code.isalpha() and len(code) in (2, 3) for code in codes):
+        raise ValueError
+    return ",".join(codes)
+
+
+class posts(Settings):
+    """Which posts are read, and how."""
+
+    source = Setting(
+        _sources,
+        "one or more of sample://, a path or glob, file:// or http(s):// URIs, each once, by spaces or line ends",
+        default="sample://",
+        description="where posts come from; a {date:%Y-%m-%d} in it selects the day, none makes it an archive",
+    )
+    days = Setting(
+        settings.whole_number(1, 366), "a whole number from 1 to 366", default=7, description="days of a window"
+    )
+    rules = Setting(
+        settings.one_of("standard", "classic"),
+        "standard or classic",
+        default="standard",
+        description="what words are, and which URLs are the same",
+    )
+    languages = Setting(
+        _languages, _LANGUAGES, default="en", description="languages of posts that don't say theirs, for stop words"
+    )
+    max_dead_letter_share = Setting(
+        settings.share, "a number from 0 to 1", default=0.05, description="share of rejected records that a day may have"
+    )
+    max_source_bytes = Setting(
+        settings.whole_number(1, 1 << 50),
+        "a whole number of bytes",
+        default=10 << 30,
+        description="files of a source larger than this, as stored or decompressed, are refused",
+    )
+    shards = Setting(
+        settings.whole_number(1, 1000),
+        "a whole number from 1 to 1000",
+        default=8,
+        description="shards of a day's URLs and pairs: more for more data, the same for all days",
+    )
+
+
+class Days(Setting):
+    """A window's length as a task's parameter; the setting's unless given."""
+
+    def __init__(self) -> None:
+        super().__init__(settings.whole_number(1, 366), "a whole number from 1 to 366", default=None)
+
+    def normalize(self, x: Any) -> Any:
+        return posts().days if x is None else super().normalize(x)
+
+
+def too_many_rejected(manifest: Manifest, dataset: str) -> None:
+    """Raises DeadLetterError if more than max_dead_letter_share of the records were rejected."""
+    counts = accounting(manifest)
+    reasons, read, limit = counts["rejected"], counts["read"], posts().max_dead_letter_share
+    rejected = sum(reasons.values())
+    if rejected > limit * read:
+        worst = ", ".join(f"{n:,} {reason}" for reason, n in sorted(reasons.items(), key=lambda r: -r[1]))
+        raise DeadLetterError(
+            f"{manifest.partition}: {rejected:,} of {read:,} records were rejected ({worst}), more than "
+            f"posts.max_dead_letter_share = {limit} ({settings.origin('posts', 'max_dead_letter_share')}) allows; "
+            f"they lie in the dataset {dataset}; mend the source or raise the limit, then run again"
+        )
+
+
+class PostsTask(BeamTask):
+    """What the stages of this workflow share."""
+
+    section = posts
+
+
+class SplitArchive(PostsTask):
+    """The raw records of an archive of many days, by day; read once for each version of the archive."""
+
+    source = luigi.Parameter()
+    version = luigi.Parameter()
+    pipeline = "pipelines.posts.fetch"
+    passes = ("max_source_bytes",)
+
+    def output(self) -> Dataset:
+        return Dataset("archives", key=f"source={sources.key(self.source)}/version={self.version}")
+
+    def options(self) -> Mapping[str, Any]:
+        return {"source": self.source, "dataset": "archives"}
+
+    def check(self, manifest: Manifest) -> None:
+        lie = f"archives, in {clients.storage().uri(manifest.partition)}/{manifest.attempt}/rejected-*.parquet"
+        too_many_rejected(manifest, lie)
+
+
+class Fetch(PostsTask):
+    """A source's raw records of a day, kept as they came."""
+
+    source = luigi.Parameter()
+    date = Day()
+    must_exist = luigi.BoolParameter(
+        default=True, significant=False, description="whether the day's file must be there; without, it is an empty day"
+    )
+    pipeline = "pipelines.posts.fetch"
+    passes = ("max_source_bytes",)
+    empty_from_empty = False
+
+    #: What this process was asked for with must_exist. Luigi takes tasks that differ only in that for one.
+    _wanted: ClassVar[set[str]] = set()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.must_exist:
+            self._wanted.add(self.task_id)
+
+    def requires(self) -> list[Stage]:
+        if not sources.is_archive(self.source):
+            return []
+        version = sources.version(self.source)
+        if not version:
+            raise NotThereYetError(f"source {self.source} is not there ({settings.origin('posts', 'source')})")
+        return [SplitArchive(self.source, version)]
+
+    def output(self) -> Dataset:
+        return Dataset(f"raw/source={sources.key(self.source)}", self.date)
+
+    def options(self) -> Mapping[str, Any]:
+        return {"source": self.source, "dataset": f"raw/source={sources.key(self.source)}"}
+
+    def execute(self, attempt: Entry) -> Outcome:
+        if self.source != sources.SAMPLE and self.date > settings.yesterday():
+            raise NotThereYetError(f"{self.date} is not over yet (UTC), so the posts of source {self.source} can't be whole")
+        if sources.is_archive(self.source):
+            return self._from_archive(attempt)
+        if sources.resolve(self.source, self.date):
+            return super().execute(attempt)
+        if self.task_id in self._wanted:
+            raise NotThereYetError(
+                f"source {self.source} has nothing for {self.date} yet, the last day of the window "
+                f"({settings.origin('posts', 'source')}); run again when it is there"
+            )
+        return Outcome([], {"read": 0, "missing_files": 1}, {}, self.pipeline, {"source": self.source})
+
+    def _from_archive(self, attempt: Entry) -> Outcome:
+        """The day's part of the split archive; none is an empty day."""
+        split = self.inputs()[0][1][0]
+        files = []
+        for file in split.files_of(str(self.date)):
+            path = f"{self.output().partition}/{attempt.attempt}/{file.path.rpartition('/')[2]}"
+            clients.storage().copy(file.path, path)
+            files.append(FileEntry(path, "raw", file.rows, file.bytes, file.crc32c))
+        return Outcome(files, {"read": sum(f.rows for f in files)}, {}, self.pipeline, {"source": self.source})
+
+
+class Etl(PostsTask):
+    """A day's posts, each once, and the records that can't be used."""
+
+    date = Day()
+    must_exist = luigi.BoolParameter(default=True, significant=False)
+    pipeline = "pipelines.posts.etl"
+    settings = ("source",)
+
+    def requires(self) -> list[Stage]:
+        return [Fetch(source, self.date, must_exist=self.must_exist) for source in posts().source]
+
+    def output(self) -> list[Dataset]:
+        return [Dataset("posts", self.date), Dataset("posts_rejected", self.date)]
+
+    def options(self) -> Mapping[str, Any]:
+        names = [
+            task.source for task, (_, (manifest, _)) in zip(self.requires(), self.inputs(), strict=True) for _ in manifest.files
+        ]
+        rows = sum(file.rows for file in self.input_files())
+        return {"sources": json.dumps(names), "shards": -(-rows // 500_000) or 1}
+
+    def check(self, manifest: Manifest) -> None:
+        too_many_rejected(manifest, f"posts_rejected, in {clients.storage().uri(f'posts_rejected/date={self.date}')}")
+
+
+class Count(PostsTask):
+    """A day's partial counts: posts by hour, word to posts, URL to occurrences, pair to posts."""
+
+    date = Day()
+    must_exist = luigi.BoolParameter(default=True, significant=False)
+    pipeline = "pipelines.posts.count"
+    settings = ("source", "rules", "languages", "shards")
+    passes = ("rules", "languages", "shards")
+
+    def requires(self) -> Stage:
+        return Etl(self.date, must_exist=self.must_exist)
+
+    def output(self) -> Dataset:
+        return Dataset("counts", self.date)
+
+
+class Aggregate(PostsTask):
+    """A window of days: top words, URLs and pairs, and the pairs that rose against the window before."""
+
+    date = Day()
+    days = Days()
+    pipeline = "pipelines.posts.aggregate"
+    settings = ("source", "rules", "languages", "shards")
+    empty_from_empty = False
+
+    def requires(self) -> list[Stage]:
+        return [Count(day, must_exist=day == self.date) for day in window(self.date, 2 * self.days)]
+
+    def output(self) -> list[Dataset]:
+        names = ("word_counts", "urls", "word_cooccur", "emerging_pairs", "posts_by_hour")
+        return [Dataset(name, self.date) for name in names]
+
+    def options(self) -> Mapping[str, Any]:
+        return {"days": self.days}
+
+
+def window(last: datetime.date, days: int) -> Iterator[datetime.date]:
+    """The days of a window, the last one first."""
+    return (last - datetime.timedelta(days=n) for n in range(days))
+
+
+class Report(Stage):
+    """The page of a window, its data as JSON and its picture, and the page that lists all days."""
+
+    section = posts
+    settings = ("source", "rules", "languages", "shards")
+    date = Day()
+    days = Days()
+
+    def requires(self) -> Aggregate:
+        return Aggregate(self.date, self.days)
+
+    def output(self) -> Dataset:
+        return Dataset("reports", self.date)
+
+    @property
+    def page(self) -> str:
+        """Where the page is: a path or URI."""
+        return clients.storage().uri(f"{self.output().partition}/index.html")
+
+    def execute(self, attempt: Entry) -> Outcome:
+        from workflows.report.page import index_row, render, render_index
+
+        storage = clients.storage()
+        made = render(self._facts(), clients.warehouse().query)
+        files = []
+        for name, data in made.items():
+            path = f"{self.output().partition}/{name}"
+            storage.replace(path, data)
+            files.append(FileEntry(path, "reports", 0, len(data), crc32c(data)))
+        # Whoever writes last must have seen all others' pages: read the list's version, then the pages, then write.
+        for again in conflict_retries():
+            with again:
+                there = storage.read("reports/index.html")
+                reports = [r.data for p in storage.list("reports", "report.json") if (r := storage.read(p))]
+                rows = [index_row(data) for data in reports]
+                storage.replace("reports/index.html", render_index(rows), there.version if there else "")
+        return Outcome(files, {}, {}, "workflows.report")
+
+    def _facts(self) -> "Facts":
+        from workflows.report.page import Facts, Quality
+
+        aggregate = self.requires()
+        days = [(count.date, count, count.requires()) for count in aggregate.requires()]
+        runs = [stage_run(aggregate)]
+        quality = []
+        splits = {}
+        for date, count, etl in reversed(days):
+            fetches = etl.requires()
+            runs += [stage_run(stage) for stage in (*fetches, etl, count)]
+            if date > self.date - datetime.timedelta(days=self.days):
+                quality.append(Quality(date, **accounting(etl.finished())))
+            splits |= {split.task_id: split for fetch in fetches for split in fetch.requires()}
+        rejected = [accounting(split.finished())["rejected"] for split in splits.values() if split.manifest()]
+        return Facts(
+            date=self.date,
+            days=self.days,
+            sources=posts().source,
+            rules=posts().rules,
+            generated=posts().source == (sources.SAMPLE,),
+            stages=runs,
+            quality=quality,
+            split_rejected=sum(sum(reasons.values()) for reasons in rejected),
+            made_at=datetime.datetime.now(datetime.UTC),
+        )
+
+
+def stage_run(stage: Stage) -> "StageRun":
+    """What the page says of a finished stage."""
+    from workflows.report.page import StageRun
+
+    manifest = stage.finished()
+    started, ended = (datetime.datetime.fromisoformat(t) for t in (manifest.started, manifest.ended))
+    return StageRun(
+        stage=stage.task_family,
+        date=stage.date,
+        rows=sum(file.rows for file in manifest.files if file.path.startswith(manifest.partition)),
+        seconds=(ended - started).total_seconds(),
+        runner=manifest.runner,
+        code_version=manifest.code_version,
+        job=manifest.job_id,
+    )
+
+
+def accounting(manifest: Manifest) -> dict[str, Any]:
+    """A manifest's counters of records; rejected: reason → records."""
+    counters = manifest.counters
+    rejected = {k.removeprefix("rejected: "): n for k, n in counters.items() if k.startswith("rejected: ")}
+    return {name: counters.get(name, 0) for name in ("read", "kept", "other_days", "duplicates")} | {"rejected": rejected}

@@ -1,0 +1,160 @@
+"""What a page says, as plain values: asked of the warehouse once, used by the page, the charts and the JSON."""
+
+import datetime
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow
+
+Query = Callable[[str, Mapping[str, object]], "pyarrow.Table"]
+"""Runs one statement of BigQuery's SQL with named parameters (`@date`, `@limit`) and gives its rows."""
+
+WORDS, URLS, PAIRS, EMERGING = 30, 25, 40, 20
+
+_QUERIES = Path(__file__).parent / "queries"
+_WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = (
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)
+# Control characters, noncharacters, bidirectional controls: no part of a word, and an SVG may not hold the first two.
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Hour:
+    """One hour of the window: its start (UTC) and its posts, 0 included."""
+
+    start: datetime.datetime
+    posts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word and the fraction (0 to 1) of the window's posts that contain it."""
+
+    word: str
+    percent: float
+
+
+@dataclass(frozen=True, slots=True)
+class Url:
+    """A URL as the posts give it (any scheme, any text) and how often it occurs."""
+
+    url: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two words that share posts: in how many, the pair's weight, and each word's fraction of posts where known."""
+
+    w1: str
+    w2: str
+    count: int
+    log_weight: float
+    percent1: float | None
+    percent2: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rising:
+    """A pair that rose: posts now, posts in the window before, and the z-score of the rise."""
+
+    w1: str
+    w2: str
+    count: int
+    previous_count: int
+    z: float
+
+
+@dataclass(frozen=True)
+class Data:
+    """The rows of one page, each list in the order shown."""
+
+    hours: list[Hour]
+    words: list[Word]
+    urls: list[Url]
+    pairs: list[Pair]
+    emerging: list[Rising]
+    seen_before: bool
+    """Whether any ranked pair, risen or fallen, occurs in the window before."""
+
+    @property
+    def posts(self) -> int:
+        """Posts in the window."""
+        return sum(hour.posts for hour in self.hours)
+
+
+def ask(query: Query, date: datetime.date, days: int) -> Data:
+    """Read a page's rows from the warehouse.
+
+    date: the window's last day. days: its length, at least 1. Hours without posts are filled in with 0. Raises what
+    `query` raises.
+    """
+
+    def rows(name: str, **parameters: object) -> list[dict[str, Any]]:
+        text = (_QUERIES / f"{name}.sql").read_text(encoding="utf-8")
+        found: list[dict[str, Any]] = query(text, {"date": date, **parameters}).to_pylist()
+        return found
+
+    posts = {int(row["hour_epoch"]): int(row["posts"]) for row in rows("posts_by_hour")}
+    first = datetime.datetime.combine(first_day(date, days), datetime.time(), datetime.UTC)
+    starts = [first + datetime.timedelta(hours=hour) for hour in range(24 * days)]
+    before = rows("emerging_before")[0]
+    return Data(
+        hours=[Hour(start, posts.get(int(start.timestamp()), 0)) for start in starts],
+        words=[Word(row["word"], float(row["percent"])) for row in rows("words", limit=WORDS)],
+        urls=[Url(row["url"], int(row["count"])) for row in rows("urls", limit=URLS)],
+        pairs=[
+            Pair(row["w1"], row["w2"], int(row["count"]), float(row["log_weight"]), row["percent1"], row["percent2"])
+            for row in rows("pairs", limit=PAIRS)
+        ],
+        emerging=[
+            Rising(row["w1"], row["w2"], int(row["count"]), int(row["previous_count"]), float(row["z"]))
+            for row in rows("emerging", limit=EMERGING)
+        ],
+        seen_before=int(before["previous_count"]) > 0,
+    )
+
+
+def first_day(date: datetime.date, days: int) -> datetime.date:
+    """Give the first day of a window of `days` days that ends with `date`."""
+    return date - datetime.timedelta(days=days - 1)
+
+
+def plain(text: str, longest: int = 80) -> str:
+    """Give `text` fit for a picture: what cannot be drawn replaced by U+FFFD, and cut after `longest` letters."""
+    shown = _UNSEEN.sub("\ufffd", text)
+    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+
+
+def day_text(date: datetime.date) -> str:
+    """Write a day in full: `Thursday` is left to the reader, `19 November 2026` is not."""
+    return f"{date.day} {_MONTHS[date.month - 1]} {date.year}"
+
+
+def short_day(date: datetime.date) -> str:
+    """Write a day in short: `Thu 19 Nov`."""
+    return f"{_WEEKDAYS[date.weekday()]} {date.day} {_MONTHS[date.month - 1][:3]}"
+
+
+def span_text(first: datetime.date, last: datetime.date) -> str:
+    """Write a span of days with no more than it needs: `13 – 19 November 2026`, `28 October – 3 November 2026`."""
+    if first == last:
+        return day_text(last)
+    if first.year != last.year:
+        return f"{day_text(first)} – {day_text(last)}"
+    if first.month != last.month:
+        return f"{first.day} {_MONTHS[first.month - 1]} – {day_text(last)}"
+    return f"{first.day} – {day_text(last)}"
+
+
+def percent_text(fraction: float) -> str:
+    """Write a fraction as a percentage with the digits that say something: `12.3 %`, `0.45 %`."""
+    percent = fraction * 100
+    return f"{percent:.1f} %" if percent >= 1 else f"{percent:.2f} %" if percent >= 0.01 else f"{percent:.1g} %"

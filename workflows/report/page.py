@@ -1,0 +1,351 @@
+"""Renders the page of one window of days, its data as JSON, its picture for mail, and the page that lists all days.
+
+`report.json` is one object with sorted keys; what the page shows stands in it, in the page's order:
+
+    schema      1: this description
+    date        the window's last day, YYYY-MM-DD
+    days        the window's length, in days
+    window      {first, last: YYYY-MM-DD; end: the moment after the window, RFC 3339, UTC}
+    made_at     when the page was made, RFC 3339, UTC
+    sources     the posts' sources, as the settings name them
+    rules       the name of the rules for words and URLs
+    generated   whether the posts are the built-in sample's
+    posts       posts in the window
+    posts_by_hour  [{hour: RFC 3339, UTC; posts}], every hour of the window, also those of 0 posts
+    words       [{word, percent: fraction of posts, 0 to 1}], the 30 of most posts
+    urls        [{url, count}], the 25 most frequent, every occurrence counted
+    pairs       [{w1, w2, count, log_weight}], the 40 of most weight
+    emerging    [{w1, w2, count, previous_count, z}], the 20 that rose most (z > 0)
+    emerging_state  "risen", "all new" (none of the ranked pairs occurs in the window before) or "none" (nothing rose)
+    quality     {days: [{date, read, kept, other_days, duplicates, rejected: {reason: records}}],
+                 total: the same without date, split_rejected: lines of archives that showed no day}
+    stages      [{stage, date, rows, seconds, runner, code_version, job: string or null}]
+
+Equal facts and rows give equal bytes.
+"""
+
+import datetime
+import re
+import threading
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from workflows.report.data import Data, Query, ask, day_text, first_day, percent_text, plain, short_day, span_text
+
+__all__ = ["Facts", "IndexRow", "Quality", "Query", "StageRun", "index_row", "render", "render_index"]
+
+SCHEMA = 1
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_LINK = re.compile(r"https?://[^\s/?#]", re.IGNORECASE)
+# Widths of pictures in pixels: of the page, of half of it, and of a phone.
+WIDE, HALF, NARROW = 1016, 470, 340
+_NETWORK_NARROW = 22
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """One finished stage of one day.
+
+    rows: what it wrote. seconds: from start to end. runner: Beam's name of it. code_version: of the pipeline's code.
+    job: the id of the job at the runner's service, None for a run in process.
+    """
+
+    stage: str
+    date: datetime.date
+    rows: int
+    seconds: float
+    runner: str
+    code_version: str
+    job: str | None
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What became of one day's records: read = kept + other_days + duplicates + the sum of rejected.
+
+    rejected: records by reason, a short name such as `bad_json`.
+    """
+
+    date: datetime.date
+    read: int
+    kept: int
+    other_days: int
+    duplicates: int
+    rejected: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a page says beside its tables.
+
+    date: the window's last day. days: the window's length, at least 1. sources: as the settings name them. rules: the
+    name of the rules. generated: whether the posts are the built-in sample's. stages: what the page was made from.
+    quality: one a day of the window. split_rejected: lines of archives that showed no day. made_at: with its time
+    zone. Raises ValueError for days < 1 or a made_at without a time zone.
+    """
+
+    date: datetime.date
+    days: int
+    sources: Sequence[str]
+    rules: str
+    generated: bool
+    stages: Sequence[StageRun]
+    quality: Sequence[Quality]
+    split_rejected: int
+    made_at: datetime.datetime
+
+    def __post_init__(self) -> None:
+        """Refuse what no page can be made of."""
+        if self.days < 1:
+            raise ValueError(f"days is {self.days}: a window has at least 1 day")
+        if self.made_at.utcoffset() is None:
+            raise ValueError(f"made_at is {self.made_at.isoformat()}: it needs a time zone")
+
+
+@dataclass(frozen=True)
+class IndexRow:
+    """One line of the list of days.
+
+    date: the window's last day, which names the page's folder. days: the window's length. posts: in the window.
+    words: the top few. emerging: the pair that rose most, None when none did. generated: whether the posts are the
+    built-in sample's.
+    """
+
+    date: datetime.date
+    days: int
+    posts: int
+    words: tuple[str, ...]
+    emerging: tuple[str, str] | None
+    generated: bool
+
+
+def render(facts: Facts, query: Query) -> dict[str, bytes]:
+    """Render a window's page.
+
+    facts: what the tables do not say. query: runs BigQuery SQL with named parameters against the warehouse. Returns
+    the files by name: `index.html` (self-contained), `report.json` (see this module) and `report.png` (1200 pixels
+    wide). A window without posts gives a page that says so. Raises what `query` raises.
+    """
+    # Starting the converter takes half a second and releases the interpreter: meanwhile Altair loads, SQL runs.
+    starter = threading.Thread(target=_start_converter, name="vl-convert")
+    starter.start()
+    try:
+        data = ask(query, facts.date, facts.days)
+        report = _report(facts, data)
+        charts, picture = _draw(facts, data)
+    finally:
+        starter.join()
+    page = _template("day.html.j2").render(_context(facts, data, report, charts))
+    return {"index.html": page.encode(), "report.json": _json(report), "report.png": picture}
+
+
+def index_row(report_json: bytes) -> IndexRow:
+    """Read a line of the list of days from the bytes of a `report.json`.
+
+    Raises ValueError when they are no JSON of this schema, naming what is amiss.
+    """
+    report = orjson.loads(report_json)
+    if not isinstance(report, dict) or report.get("schema") != SCHEMA:
+        raise ValueError(f"report.json is not of schema {SCHEMA}")
+    try:
+        risen = report["emerging"]
+        return IndexRow(
+            date=datetime.date.fromisoformat(report["date"]),
+            days=int(report["days"]),
+            posts=int(report["posts"]),
+            words=tuple(str(row["word"]) for row in report["words"][:5]),
+            emerging=(str(risen[0]["w1"]), str(risen[0]["w2"])) if risen else None,
+            generated=bool(report["generated"]),
+        )
+    except (KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"report.json lacks what schema {SCHEMA} has: {error!r}") from error
+
+
+def render_index(rows: Iterable[IndexRow]) -> bytes:
+    """Render the page that lists all days, newest first, each linked to `date=YYYY-MM-DD/index.html`.
+
+    rows: one a day, in any order. Without rows the page says that there is no report yet.
+    """
+    ordered = sorted(rows, key=lambda row: row.date, reverse=True)
+    most = max((row.posts for row in ordered), default=0) or 1
+    page: str = _template("days.html.j2").render(rows=ordered, most=most)
+    return page.encode()
+
+
+def _start_converter() -> None:
+    import vl_convert
+
+    vl_convert.vegalite_to_svg({"data": {"values": [{}]}, "mark": "text"}, allowed_base_urls=[])
+
+
+def _draw(facts: Facts, data: Data) -> tuple[dict[str, str], bytes]:
+    """Draw a page's pictures: SVG by name, only those that have something to show, and the PNG."""
+    from workflows.report import charts
+
+    span = span_text(first_day(facts.date, facts.days), facts.date)
+    note = _posts(data.posts)
+    if facts.generated:
+        note += ", generated by the built-in sample"
+    with ThreadPoolExecutor(2, "charts") as pool:
+        picture = pool.submit(lambda: charts.png(charts.mail(span, note, data)))
+        drawn: dict[str, Future[str]] = {}
+        if data.posts:
+            name = f"Posts per hour, {span}, UTC"
+            drawn["hours"] = pool.submit(lambda: charts.svg(charts.hours(data.hours, WIDE, 210), name))
+            drawn["hours_narrow"] = pool.submit(lambda: charts.svg(charts.hours(data.hours, NARROW, 170), name))
+        if data.words:
+            top = f"Top words by share of posts; first: {plain(data.words[0].word)}"
+            drawn["words"] = pool.submit(lambda: charts.svg(charts.words(data.words, HALF), top))
+            drawn["words_narrow"] = pool.submit(lambda: charts.svg(charts.words(data.words, NARROW), top))
+        if data.pairs:
+            joined = f"Network of the {len(data.pairs)} heaviest pairs of words"
+            few = data.pairs[:_NETWORK_NARROW]
+            joined_few = f"Network of the {len(few)} heaviest pairs of words"
+            drawn["network"] = pool.submit(lambda: charts.svg(charts.network(data.pairs, WIDE, 560), joined))
+            drawn["network_narrow"] = pool.submit(lambda: charts.svg(charts.network(few, NARROW, 440), joined_few))
+        if data.emerging:
+            risen = "Pairs of words on the rise: posts in the window before, and now"
+            drawn["emerging"] = pool.submit(lambda: charts.svg(charts.rising(data.emerging, HALF, 31), risen))
+            drawn["emerging_narrow"] = pool.submit(lambda: charts.svg(charts.rising(data.emerging, NARROW), risen))
+        return {name: future.result() for name, future in drawn.items()}, picture.result()
+
+
+def _report(facts: Facts, data: Data) -> dict[str, Any]:
+    """Give a page's data as `report.json` has it."""
+    quality = [_quality(day) for day in facts.quality]
+    total: Counter[str] = Counter()
+    rejected: Counter[str] = Counter()
+    for day in facts.quality:
+        total.update(read=day.read, kept=day.kept, other_days=day.other_days, duplicates=day.duplicates)
+        rejected.update(day.rejected)
+    end = datetime.datetime.combine(facts.date + datetime.timedelta(days=1), datetime.time(), datetime.UTC)
+    return {
+        "schema": SCHEMA,
+        "date": facts.date,
+        "days": facts.days,
+        "window": {"first": first_day(facts.date, facts.days), "last": facts.date, "end": end},
+        "made_at": facts.made_at.astimezone(datetime.UTC),
+        "sources": list(facts.sources),
+        "rules": facts.rules,
+        "generated": facts.generated,
+        "posts": data.posts,
+        "posts_by_hour": [{"hour": row.start, "posts": row.posts} for row in data.hours],
+        "words": [asdict(row) for row in data.words],
+        "urls": [asdict(row) for row in data.urls],
+        "pairs": [{"w1": row.w1, "w2": row.w2, "count": row.count, "log_weight": row.log_weight} for row in data.pairs],
+        "emerging": [asdict(row) for row in data.emerging],
+        "emerging_state": "none" if not data.emerging else "risen" if data.seen_before else "all new",
+        "quality": {
+            "days": quality,
+            "total": {
+                **{name: total[name] for name in ("read", "kept", "other_days", "duplicates")},
+                "rejected": dict(rejected),
+            },
+            "split_rejected": facts.split_rejected,
+        },
+        "stages": [asdict(run) for run in facts.stages],
+    }
+
+
+def _quality(day: Quality) -> dict[str, Any]:
+    return {
+        "date": day.date,
+        "read": day.read,
+        "kept": day.kept,
+        "other_days": day.other_days,
+        "duplicates": day.duplicates,
+        "rejected": dict(day.rejected),
+    }
+
+
+def _json(report: dict[str, Any]) -> bytes:
+    layout = orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
+    return orjson.dumps(report, option=layout)
+
+
+def _context(facts: Facts, data: Data, report: dict[str, Any], charts: dict[str, str]) -> dict[str, Any]:
+    """Give what the template needs; the charts, made here and of known elements, are its only markup."""
+    import markupsafe
+
+    first = first_day(facts.date, facts.days)
+    busiest = max(data.hours, key=lambda hour: hour.posts)
+    total = report["quality"]["total"]
+    return {
+        "facts": facts,
+        "data": data,
+        "report": report,
+        "charts": {name: markupsafe.Markup(text) for name, text in charts.items()},  # noqa: S704
+        "span": span_text(first, facts.date),
+        "before": span_text(
+            first - datetime.timedelta(days=facts.days),
+            first - datetime.timedelta(days=1),
+        ),
+        "busiest": busiest if busiest.posts else None,
+        "total": total,
+        "total_rejected": sum(total["rejected"].values()),
+        "reasons": sorted(total["rejected"], key=lambda reason: (-total["rejected"][reason], reason)),
+        "stages": _grouped(facts.stages),
+        "made_at": facts.made_at.astimezone(datetime.UTC),
+    }
+
+
+def _grouped(runs: Sequence[StageRun]) -> list[dict[str, Any]]:
+    """Sum up runs by stage, in the order in which the stages come first."""
+    stages: dict[str, list[StageRun]] = {}
+    for run in runs:
+        stages.setdefault(run.stage, []).append(run)
+    return [
+        {
+            "stage": stage,
+            "count": len(same),
+            "first": min(run.date for run in same),
+            "last": max(run.date for run in same),
+            "rows": sum(run.rows for run in same),
+            "seconds": sum(run.seconds for run in same),
+            "runners": sorted({run.runner for run in same}),
+            "versions": sorted({run.code_version for run in same}),
+        }
+        for stage, same in stages.items()
+    ]
+
+
+def _template(name: str) -> Any:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        number=lambda value: f"{value:,}",
+        percent=percent_text,
+        posts=_posts,
+        day=day_text,
+        short=short_day,
+        seconds=_seconds,
+        link=lambda url: url if _LINK.match(url) else None,
+        short_url=lambda url: re.sub(r"^https://(www\.)?", "", url, flags=re.IGNORECASE),
+    )
+    return environment.get_template(name)
+
+
+def _posts(count: int) -> str:
+    return "1 post" if count == 1 else f"{count:,} posts"
+
+
+def _seconds(seconds: float) -> str:
+    """Write a time as people read it: `0.42 s`, `12.3 s`, `4 min 05 s`."""
+    if seconds < 100:
+        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
