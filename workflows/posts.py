@@ -110,6 +110,7 @@ class PostsTask(BeamTask):
 class SplitArchive(PostsTask):
     """The raw records of an archive of many days, by day; read once for each version of the archive."""
 
+    writes = ("archives",)
     source = luigi.Parameter()
     version = luigi.Parameter()
     pipeline = "pipelines.posts.fetch"
@@ -129,6 +130,7 @@ class SplitArchive(PostsTask):
 class Fetch(PostsTask):
     """A source's raw records of a day, kept as they came."""
 
+    writes = ("raw",)
     source = luigi.Parameter()
     date = Day()
     must_exist = luigi.BoolParameter(
@@ -188,6 +190,7 @@ class Fetch(PostsTask):
 class Etl(PostsTask):
     """A day's posts, each once, and the records that can't be used."""
 
+    writes = ("posts", "posts_rejected")
     date = Day()
     must_exist = luigi.BoolParameter(default=True, significant=False)
     pipeline = "pipelines.posts.etl"
@@ -195,9 +198,6 @@ class Etl(PostsTask):
 
     def requires(self) -> list[Stage]:
         return [Fetch(source, self.date, must_exist=self.must_exist) for source in posts().source]
-
-    def output(self) -> list[Dataset]:
-        return [Dataset("posts", self.date), Dataset("posts_rejected", self.date)]
 
     def options(self) -> Mapping[str, Any]:
         names = [
@@ -213,6 +213,7 @@ class Etl(PostsTask):
 class Count(PostsTask):
     """A day's partial counts: posts by hour, word to posts, URL to occurrences, pair to posts."""
 
+    writes = ("counts",)
     date = Day()
     must_exist = luigi.BoolParameter(default=True, significant=False)
     pipeline = "pipelines.posts.count"
@@ -222,13 +223,11 @@ class Count(PostsTask):
     def requires(self) -> Stage:
         return Etl(self.date, must_exist=self.must_exist)
 
-    def output(self) -> Dataset:
-        return Dataset("counts", self.date)
-
 
 class Aggregate(PostsTask):
     """A window of days: top words, URLs and pairs, and the pairs that rose against the window before."""
 
+    writes = ("word_counts", "urls", "word_cooccur", "emerging_pairs", "posts_by_hour")
     date = Day()
     days = Days()
     pipeline = "pipelines.posts.aggregate"
@@ -237,10 +236,6 @@ class Aggregate(PostsTask):
 
     def requires(self) -> list[Stage]:
         return [Count(day, must_exist=day == self.date) for day in window(self.date, 2 * self.days)]
-
-    def output(self) -> list[Dataset]:
-        names = ("word_counts", "urls", "word_cooccur", "emerging_pairs", "posts_by_hour")
-        return [Dataset(name, self.date) for name in names]
 
     def options(self) -> Mapping[str, Any]:
         return {"days": self.days}
@@ -254,6 +249,7 @@ def window(last: datetime.date, days: int) -> Iterator[datetime.date]:
 class Report(Stage):
     """The page of a window, its data as JSON and its picture, and the page that lists all days."""
 
+    writes = ("reports",)
     section = posts
     settings = ("source", "rules", "languages", "shards")
     date = Day()
@@ -262,13 +258,10 @@ class Report(Stage):
     def requires(self) -> Aggregate:
         return Aggregate(self.date, self.days)
 
-    def output(self) -> Dataset:
-        return Dataset("reports", self.date)
-
     @property
     def page(self) -> str:
         """Where the page is: a path or URI."""
-        return clients.storage().uri(f"{self.output().partition}/index.html")
+        return clients.storage().uri(f"{self.datasets()[0].partition}/index.html")
 
     def execute(self, attempt: Entry) -> Outcome:
         from workflows.report.page import index_row, render, render_index
@@ -277,7 +270,7 @@ class Report(Stage):
         made = render(self._facts(), clients.warehouse().query)
         files = []
         for name, data in made.items():
-            path = f"{self.output().partition}/{name}"
+            path = f"{self.datasets()[0].partition}/{name}"
             storage.replace(path, data)
             files.append(FileEntry(path, "reports", 0, len(data), crc32c(data)))
         # Whoever writes last must have seen all others' pages: read the list's version, then the pages, then write.

@@ -47,7 +47,7 @@ class FetchFile(beam.DoFn):
 
     def process(self, element: tuple[int, str]) -> Iterator[files.Written]:
         number, uri = element
-        file = files.ParquetFile(self._output, self._dataset, f"raw-{number:05d}", records.SCHEMA)
+        file = files.ParquetFile(self._output, self._dataset, f"raw-{number:05d}", records.SCHEMA, table="raw")
         read = 0
         with sources.open_uri(uri, self._max_bytes) as stream:
             for block in records.read(stream):

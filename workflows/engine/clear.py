@@ -1,4 +1,7 @@
-"""The command behind bin/clear: forgets partitions, so that the next run makes them anew. Sources are never touched."""
+"""Forgets partitions, and those made from them, so that the next run makes them anew. Sources are never touched.
+
+The command behind bin/clear.
+"""
 
 import argparse
 import datetime
@@ -27,8 +30,7 @@ def main() -> int:
         for task in arguments.tasks:
             if task not in workflows.__all__:
                 raise SettingError(f"there is no task {task}; there are {', '.join(workflows.__all__)}")
-        for task in arguments.tasks:
-            _clear(Register.get_task_cls(task), first, last, arguments.dry_run)
+        _clear([Register.get_task_cls(task) for task in arguments.tasks], first, last, arguments.dry_run)
     except MillraceError as error:
         return console.print_error(error)
     return 0
@@ -43,21 +45,29 @@ def _day(value: str | None, flag: str, default: datetime.date) -> datetime.date:
         raise SettingError(f"{flag} = {value!r}: allowed is a day as YYYY-MM-DD") from None
 
 
-def _clear(task: type[Stage], first: datetime.date, last: datetime.date, dry_run: bool) -> None:
+def _clear(tasks: list[type[Stage]], first: datetime.date, last: datetime.date, dry_run: bool) -> None:
     storage = clients.storage()
-    found = 0
-    for name in task.dataset_names:
-        for path in storage.list(name, manifests.NAME):
-            partition = path.rpartition("/")[0]
-            date = re.search(r"/date=(\d{4}-\d\d-\d\d)", partition)
-            if date and not first <= datetime.date.fromisoformat(date[1]) <= last:
-                continue
-            print(storage.uri(partition))
-            found += 1
-            if not dry_run:
-                storage.delete(path)  # from here on nothing of it counts
-                storage.delete(partition)
-    print(f"{task.__name__}: {found} partition{'s' * (found != 1)} {'would go' if dry_run else 'gone'}")
+    inputs: dict[str, set[str]] = {}
+    for path in storage.list("", manifests.NAME):
+        if found := storage.read(path):
+            entries = manifests.Manifest.from_json(found.data, path).inputs
+            inputs[path.rpartition("/")[0]] = {entry.partition for entry in entries}
+    names = {name for task in tasks for name in task.writes}
+    gone = {p for p in inputs if p.split("/")[0] in names and first <= (_date(p) or first) <= last}
+    # What was made from something that goes has to go too.
+    while more := {p for p, read in inputs.items() if p not in gone and read & gone}:
+        gone |= more
+    for partition in sorted(gone):
+        print(storage.uri(partition))
+        if not dry_run:
+            storage.delete(f"{partition}/{manifests.NAME}")  # from here on nothing of it counts
+            storage.delete(partition)
+    print(f"{len(gone)} partition{'s' * (len(gone) != 1)} {'would go' if dry_run else 'gone'}")
+
+
+def _date(partition: str) -> datetime.date | None:
+    found = re.search(r"/date=(\d{4}-\d\d-\d\d)", partition)
+    return datetime.date.fromisoformat(found[1]) if found else None
 
 
 if __name__ == "__main__":

@@ -46,14 +46,20 @@ class Outcome:
     job_id: str | None = None
 
 
-class Stage(luigi.Task):  # type: ignore[misc]
-    """Base of all tasks: say requires(), output() and execute()."""
+class Stage(luigi.Task):
+    """Base of all tasks: say requires(), which datasets it writes, and execute()."""
 
+    #: The datasets whose partition of the task's date it writes; the first one's manifest decides.
+    writes: ClassVar[Sequence[str]]
     #: The luigi.cfg section of this workflow, and which of its keys decide what this stage's result is.
     section: ClassVar[type[Settings]]
     settings: ClassVar[Sequence[str]] = ()
     #: Beam jobs outlive a worker's patience for in-process work; luigi must not give up on its own.
     worker_timeout = None
+
+    def output(self) -> Any:
+        """The partitions of the task's date."""
+        return [Dataset(name, self.date) for name in self.writes]
 
     def execute(self, attempt: Entry) -> Outcome:
         """Makes the files. Raises a MillraceError for what a person should mend."""
@@ -192,13 +198,19 @@ class Stage(luigi.Task):  # type: ignore[misc]
         for key in sorted({*mine, *manifest.settings}):
             here, there = mine.get(key, "not set"), manifest.settings.get(key, "not set")
             if here != there:
-                name = key.rpartition(".")[2]
-                where = origin(self.section.__name__ if "." in key else type(self).__name__, name)
+                where = origin(self.section.__name__ if "." in key else type(self).__name__, key.rpartition(".")[2])
                 raise SettingsDifferError(
                     f"{clients.storage().uri(manifest.partition)} was made with {key} = {there}, but this run says {here} "
-                    f"({where}); give this run another storage (--millrace-storage PREFIX), or have the old results "
-                    f"made anew: bin/clear {type(self).__name__}, then run again"
+                    f"({where}); give this run another storage (--millrace-storage FOLDER), or forget the old results "
+                    f"(bin/clear {self._first_with(key).task_family}) and run again"
                 )
+
+    def _first_with(self, key: str) -> "Stage":
+        """The stage farthest up whose result depends on a setting: what it made has to go, with all that builds on it."""
+        for task in flatten(self.requires()):
+            if key in task.identity():
+                return task._first_with(key)
+        return self
 
     def _job_name(self) -> str:
         words = ["millrace", self.task_family, *re.findall(r"\d{4}-\d\d-\d\d", str(self))[:1], self.task_id[-8:]]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import QueryError
 from workflows.engine import manifests
-from workflows.engine.manifests import Manifest
+from workflows.engine.manifests import FileEntry, Manifest
 from workflows.engine.storage import Storage
 
 if TYPE_CHECKING:
@@ -53,12 +53,14 @@ class LocalWarehouse:
 
     def tables(self) -> list[str]:
         """Names of the tables that have partitions."""
-        names = set()
-        for manifest in self._manifests(""):
-            dataset = manifest.partition.split("/")[0]
-            if "/date=" in manifest.partition:
-                names |= {_table_name(dataset, file.table) for file in manifest.files if file.path.endswith(".parquet")}
-        return sorted(names)
+        return sorted(
+            {
+                _table_name(manifest.partition.split("/")[0], file.table)
+                for manifest in self._manifests("")
+                if "/date=" in manifest.partition
+                for file in _own_files(manifest)
+            }
+        )
 
     def _manifests(self, dataset: str) -> list[Manifest]:
         found = []
@@ -74,10 +76,8 @@ class LocalWarehouse:
             files = [
                 self._storage.uri(file.path)
                 for manifest in self._manifests(dataset)
-                for file in manifest.files
+                for file in _own_files(manifest)
                 if _table_name(dataset, file.table) == name
-                and file.path.startswith(f"{manifest.partition}/")
-                and file.path.endswith(".parquet")
             ]
             if files:
                 _view(connection, name, files)
@@ -95,6 +95,11 @@ def _view(connection: "DuckDBPyConnection", name: str, files: list[str]) -> None
     ]
     replace = f" REPLACE ({', '.join(replaced)})" if replaced else ""
     connection.execute(f'CREATE VIEW "{name}" AS SELECT *{replace} FROM {scan}')
+
+
+def _own_files(manifest: Manifest) -> list[FileEntry]:
+    """The Parquet files of a partition; a manifest also names those of further datasets."""
+    return [f for f in manifest.files if f.path.startswith(f"{manifest.partition}/") and f.path.endswith(".parquet")]
 
 
 def _table_name(dataset: str, label: str) -> str:

@@ -38,16 +38,28 @@ _CONFIG: dict[str, Any] = {
 }
 
 Rows = list[dict[str, Any]]
+Spec = dict[str, Any]
 Picture = alt.LayerChart | alt.FacetChart
 
 
-def svg(chart: Picture, label: str) -> str:
+def spec(chart: Picture | alt.VConcatChart) -> Spec:
+    """Give a chart's Vega-Lite, to convert by `svg` or `png` in any thread.
+
+    Build charts and call this in one thread at a time: Altair loses data when two threads build at once. The result is
+    not validated, since its shape does not depend on the data and the tests draw it.
+    """
+    built: Spec = chart.to_dict(validate=False)
+    built["config"] = _CONFIG
+    return built
+
+
+def svg(chart: Spec, label: str) -> str:
     """Convert a chart to an SVG element for a page: scales with its column, and is one image named `label`.
 
     Raises ValueError when Vega-Lite refuses the chart or the SVG holds an element that no chart here draws.
     """
-    text = vl_convert.vegalite_to_svg(_spec(chart), allowed_base_urls=[])
-    root = ElementTree.fromstring(text)  # noqa: S314 - not a stranger's XML: Vega wrote it
+    text = vl_convert.vegalite_to_svg(chart, allowed_base_urls=[])
+    root = ElementTree.fromstring(text)
     strange = {element.tag for element in root.iter()} - _ELEMENTS
     if strange:
         raise ValueError(f"a chart drew {', '.join(sorted(strange))}, which no chart of a page may hold")
@@ -61,9 +73,9 @@ def svg(chart: Picture, label: str) -> str:
     return ElementTree.tostring(root, encoding="unicode")
 
 
-def png(chart: alt.VConcatChart) -> bytes:
+def png(chart: Spec) -> bytes:
     """Convert a chart to a PNG of two pixels a unit. Raises ValueError when Vega-Lite refuses the chart."""
-    return _packed(vl_convert.vegalite_to_png(_spec(chart), scale=2, allowed_base_urls=[]))
+    return _packed(vl_convert.vegalite_to_png(chart, scale=2, allowed_base_urls=[]))
 
 
 def hours(rows: Sequence[Hour], width: int, height: int) -> Picture:
@@ -294,10 +306,3 @@ def _inline(values: Rows) -> alt.InlineData:
 
 def _ms(moment: datetime.datetime) -> int:
     return int(moment.timestamp()) * 1000
-
-
-def _spec(chart: Picture | alt.VConcatChart) -> dict[str, Any]:
-    """Give a chart's Vega-Lite; not validated, since its shape does not depend on the data and the tests draw it."""
-    spec: dict[str, Any] = chart.to_dict(validate=False)
-    spec["config"] = _CONFIG
-    return spec

@@ -3,10 +3,12 @@
 import base64
 import datetime
 import json
+import re
 import struct
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,7 +65,8 @@ def warehouse(**tables: Rows) -> page.Query:
 
     def query(sql: str, parameters: Mapping[str, object]) -> pa.Table:
         statement = sqlglot.transpile(sql, read="bigquery", write="duckdb")[0]
-        return connection.sql(statement, params=dict(parameters)).to_arrow_table()
+        found: pa.Table = connection.sql(statement, params=dict(parameters)).to_arrow_table()
+        return found
 
     return query
 
@@ -164,7 +167,7 @@ def test_the_browser_shows_every_chart_and_asks_for_nothing(show: Show, width: i
             assert svg.size["width"] > 250
             assert svg.size["height"] > 100
             assert svg.find_elements(By.CSS_SELECTOR, "path")
-    assert shown.execute_script("return document.documentElement.scrollWidth") <= width  # type: ignore[no-untyped-call]
+    assert shown.execute_script("return document.documentElement.scrollWidth") <= width
     assert shown.get_log("browser") == []  # type: ignore[no-untyped-call]
     asked = requests(shown)
     assert [url for url in asked if not url.startswith("data:")] == [shown.current_url]
@@ -178,12 +181,13 @@ def test_a_hostile_post_stays_text(show: Show) -> None:
     assert shown.find_elements(By.CSS_SELECTOR, "img, script, iframe, object, foreignObject, image, use") == []
     links = [link.get_dom_attribute("href") for link in shown.find_elements(By.TAG_NAME, "a")]
     outside = [href for href in links if href not in ("../index.html", "report.json", "report.png")]
-    assert len(outside) == 22
+    assert len(outside) == 21
     assert all(href.lower().startswith(("http://", "https://")) for href in outside)
     for link in shown.find_elements(By.CSS_SELECTOR, "ol.urls a"):
         assert link.get_dom_attribute("rel") == "noopener noreferrer nofollow"
-    handlers = "return [...document.querySelectorAll('*')].flatMap(e => [...e.attributes]).filter(a => /^on/i.test(a.name)).length"
-    assert shown.execute_script(handlers) == 0  # type: ignore[no-untyped-call]
+    attributes = "[...document.querySelectorAll('*')].flatMap(e => [...e.attributes].map(a => a.name))"
+    names: list[str] = shown.execute_script(f"return {attributes}")
+    assert not [name for name in names if name.lower().startswith("on")]
     drawn = [text.get_attribute("textContent") or "" for text in shown.find_elements(By.CSS_SELECTOR, "svg text")]
     assert any(text.strip("\u2068\u2069").startswith("<img src=x") for text in drawn)
     assert HOSTILE in [cell.get_attribute("textContent") for cell in shown.find_elements(By.CSS_SELECTOR, "th bdi")]
@@ -195,10 +199,9 @@ def test_words_are_only_ever_text_to_the_charts() -> None:
     html = page.render(facts(), warehouse(**full()))["index.html"].decode()
     for word in ("null", "undefined", "NaN", "__proto__", "constructor", "a.b[0]", "datum.word", "$signal", "{{7*7}}"):
         assert f">\u2068{word}\u2069</text>" in html
-    svg = html[html.index("<svg") :]
-    assert "\x01" not in svg
-    assert "clip-path" not in html
-    assert ' id="clip' not in html
+    drawn = re.findall(r"<svg .*?</svg>", html)
+    assert len(drawn) == 8
+    assert not any(sign in svg for svg in drawn for sign in ("\x01", "\ufffe", "\u202e", " id=", "url("))
 
 
 def test_a_window_without_posts_is_a_page_that_says_so(show: Show) -> None:
@@ -318,13 +321,21 @@ def test_equal_input_gives_equal_bytes() -> None:
     assert one["report.json"] == other["report.json"]
 
 
+def test_pages_rendered_at_once_are_whole() -> None:
+    """Threads that render side by side give the pages that one thread gives."""
+    alone = page.render(facts(), warehouse(**full()))["index.html"]
+    with ThreadPoolExecutor(4) as pool:
+        together = [pool.submit(page.render, facts(), warehouse(**full())) for _ in range(4)]
+        assert all(future.result()["index.html"] == alone for future in together)
+
+
 def test_hours_are_utc_wherever_the_page_is_made(tmp_path: Path) -> None:
     """The hours' chart is the same in Auckland and in UTC."""
     code = (
         "import datetime,sys;from workflows.report import charts;from workflows.report.data import Hour;"
         "start=datetime.datetime(2026,11,13,tzinfo=datetime.UTC);"
         "rows=[Hour(start+datetime.timedelta(hours=h),h) for h in range(48)];"
-        "sys.stdout.write(charts.svg(charts.hours(rows,1000,200),'x'))"
+        "sys.stdout.write(charts.svg(charts.spec(charts.hours(rows,1000,200)),'x'))"
     )
     root = str(Path(__file__).parents[3])
     made = {
@@ -357,7 +368,7 @@ def test_the_picture_for_mail_is_a_png_1200_pixels_wide(show: Show) -> None:
     assert 800 < height < 1600
     assert len(png) < 400_000
     shown = show(b"<img src='data:image/png;base64," + base64.b64encode(png) + b"'>")
-    drawn = shown.execute_script("const i = document.images[0]; return [i.complete, i.naturalWidth, i.naturalHeight]")  # type: ignore[no-untyped-call]
+    drawn = shown.execute_script("const i = document.images[0]; return [i.complete, i.naturalWidth, i.naturalHeight]")
     assert drawn == [True, width, height]
 
 
@@ -386,7 +397,7 @@ def test_the_list_of_days_links_each_page_newest_first(show: Show) -> None:
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"schema": 1, "date": "2026-11-19"}', b"\xff"])
 def test_what_is_no_report_is_refused_by_name(content: bytes) -> None:
     """Bytes that are no report.json of this schema raise ValueError."""
-    with pytest.raises(ValueError, match=r"report\.json|JSON|str"):
+    with pytest.raises(ValueError, match=r"report\.json"):
         page.index_row(content)
 
 
