@@ -6,7 +6,6 @@ from setuptools import find_packages, setup
 
 PIPELINES = [
     "apache-beam[gcp]>=2.77,<2.78",
-    "duckdb>=2.0,<3",
     "google-crc32c>=1.5",
     "msgspec>=0.19",
     "numpy>=2",
@@ -19,6 +18,7 @@ PIPELINES = [
 ]
 WORKFLOWS = [
     "altair>=6,<7",
+    "duckdb>=2.0,<3",
     "google-cloud-bigquery>=3.30",
     "google-cloud-storage>=3",
     "jinja2>=3.1",

@@ -36,7 +36,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 REASONS = ("line too long", "bad UTF-8", "bad JSON", "no id", "bad created_at", "no text")
 
 URL = re.compile(r"https?://\S+", re.IGNORECASE)
-URL_TAIL = ".,;:!?)]}'\"" + "\u00bb\u201d\u2019\u2026"  # the last four: » ” right single quote …
+URL_TAIL = ".,;:!?)]}'\"`" + "\u00bb\u201d\u2019\u2026"  # the last four: » ” right single quote …
 
 ISO = re.compile(
     r"(?:[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}|[0-9]{4}-W[0-9]{2}(?:-[0-9])?|[0-9]{4}W[0-9]{2}[0-9]?)"
@@ -61,14 +61,14 @@ class Post:
 
 def parse(record: bytes) -> Post | str:
     """The record's post, or why it is rejected: one of REASONS, looked for in that order."""
-    if len(record) > LONGEST:
+    if len(record.removesuffix(b"\n").removesuffix(b"\r")) > LONGEST:
         return "line too long"
     try:
         text = record.removeprefix(BOM).decode("utf-8")
     except UnicodeDecodeError:
         return "bad UTF-8"
     try:
-        status = json.loads(text, parse_constant=_not_json)
+        status = json.loads(text, parse_constant=_not_json, parse_int=_integer)
         json.dumps(status, ensure_ascii=False).encode("utf-8")  # a lone surrogate, wherever it is, fails here
     except (ValueError, RecursionError):
         return "bad JSON"
@@ -101,6 +101,14 @@ def parse(record: bytes) -> Post | str:
 
 def _not_json(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+def _integer(digits: str) -> float:
+    """JSON sets integers no limit, Python does: what it won't read is a number, but no id and no time."""
+    try:
+        return int(digits)
+    except ValueError:
+        return math.inf
 
 
 def _first(status: dict[str, object], *names: str) -> object:

@@ -7,6 +7,7 @@ Pairs and URLs are merged shard by shard; only words, tops and totals meet in on
 
 import argparse
 import datetime
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +22,6 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from pipelines import files
 from pipelines.options import StageOptions, main
 from pipelines.posts import count
-from pipelines.sql import connect
 
 TOP_WORDS, TOP_URLS, TOP_PAIRS, TOP_EMERGING = 500, 300, 300, 100
 #: Fewer posts than this say nothing about a pair's rise.
@@ -46,13 +46,13 @@ TABLES = {
     ),
     "posts_by_hour": pa.schema([("hour", pa.timestamp("us", "UTC")), ("posts", pa.int64()), *_TIME]),
 }
-#: The order and length of each table; the whole of it decides, so that results are the same on every run.
-_TOPS = {
-    "word_counts": ("percent DESC, word", TOP_WORDS),
-    "urls": ("count DESC, url", TOP_URLS),
-    "word_cooccur": ("log_weight DESC, w1, w2", TOP_PAIRS),
-    "emerging_pairs": ("z DESC, w1, w2", TOP_EMERGING),
-    "posts_by_hour": ("hour", 24 * 366 * 10),
+#: What ranks a table's rows, highest first, the key that breaks ties, ascending, and how many rows there are.
+_TOPS: dict[str, tuple[str | None, list[str], int | None]] = {
+    "word_counts": ("percent", ["word"], TOP_WORDS),
+    "urls": ("count", ["url"], TOP_URLS),
+    "word_cooccur": ("log_weight", ["w1", "w2"], TOP_PAIRS),
+    "emerging_pairs": ("z", ["w1", "w2"], TOP_EMERGING),
+    "posts_by_hour": (None, ["hour"], None),
 }
 
 
@@ -128,71 +128,69 @@ class Shard(beam.DoFn):
 
 
 def rank_pairs(parts: Sequence[tuple[bool, pa.Table]], totals: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """The top pairs of a shard by log_weight, and those on the rise.
-
-    log_weight = count · ln(min(1/percent(w1), 1/percent(w2))).
-
-    z is that of the log-odds ratio (Monroe, Colaresi, Quinn 2008, "Fightin' Words", equations 16, 20 and 22) with the
-    prior 0.5: a post is the trial, y of n posts of the window contain the pair, x of m posts before it:
-    δ = ln((y+½)/(n−y+½)) − ln((x+½)/(m−x+½)), z = δ/√(1/(y+½) + 1/(x+½)).
-    """
+    """The top pairs of a shard by log_weight, and those on the rise. totals: see Words."""
     posts, previous_posts = (int(totals.schema.metadata[name]) for name in (b"posts", b"previous_posts"))
     if not parts:
         return top("word_cooccur", None), top("emerging_pairs", None)
-    vocabulary = count.common_vocabulary([table for _, table in parts])
-    # Per word of this vocabulary the posts of the window that contain it; 0 for a word only seen before.
+    tables = [table for _, table in parts]
+    vocabulary = count.common_vocabulary(tables)
+    pair, (before, now) = count.sum_pairs([*tables, tables[0].slice(0, 0)], vocabulary, [*(int(n) for n, _ in parts), 1])
+    pair, now, before = pair[now > 0], now[now > 0], before[now > 0]
+    w1, w2 = np.divmod(pair, pair.dtype.type(len(vocabulary)))
+    # Per word of this vocabulary the posts of the window that contain it; none for a word only seen before.
     place = pc.index_in(vocabulary, totals["word"].combine_chunks())
-    of_word = totals["posts"].take(place.fill_null(0)).to_numpy() * np.asarray(place.is_valid())
-    rows = pa.table(
-        {
-            "pair": np.concatenate([count.pair_numbers(table, vocabulary) for _, table in parts]),
-            "posts": np.concatenate([table["posts"].to_numpy() for _, table in parts]),
-            "now": np.concatenate([np.full(table.num_rows, now) for now, table in parts]),
-        }
-    )
-    with connect() as connection:
-        connection.register("rows", rows)
-        connection.register("words", pa.table({"id": np.arange(len(vocabulary)), "word": vocabulary, "posts": of_word}))
-        connection.execute("SET VARIABLE n = ?::BIGINT", [posts])
-        connection.execute("SET VARIABLE m = ?::BIGINT", [previous_posts])
-        connection.execute(
-            """
-            CREATE TABLE pairs AS
-            SELECT pair, COALESCE(SUM(posts) FILTER (now), 0)::BIGINT AS y, COALESCE(SUM(posts) FILTER (NOT now), 0)::BIGINT AS x
-            FROM rows GROUP BY pair HAVING y > 0
-            """
-        )
-        weighted = connection.sql(
-            f"""
-            SELECT a.word AS w1, b.word AS w2, y AS count,
-                   y * ln(least(1 / (a.posts / getvariable('n')), 1 / (b.posts / getvariable('n')))) AS log_weight
-            FROM pairs JOIN words AS a ON a.id = pair >> 32 JOIN words AS b ON b.id = pair & 4294967295
-            ORDER BY {_TOPS["word_cooccur"][0]} LIMIT {TOP_PAIRS}
-            """
-        ).to_arrow_table()
-        emerging = connection.sql(
-            f"""
-            SELECT a.word AS w1, b.word AS w2, y AS count, x AS previous_count,
-                   (ln((y + 0.5::DOUBLE) / (getvariable('n') - y + 0.5::DOUBLE))
-                     - ln((x + 0.5::DOUBLE) / (getvariable('m') - x + 0.5::DOUBLE)))
-                   / sqrt(1 / (y + 0.5::DOUBLE) + 1 / (x + 0.5::DOUBLE)) AS z
-            FROM pairs JOIN words AS a ON a.id = pair >> 32 JOIN words AS b ON b.id = pair & 4294967295
-            WHERE y >= {MIN_EMERGING}
-            ORDER BY {_TOPS["emerging_pairs"][0]} LIMIT {TOP_EMERGING}
-            """
-        ).to_arrow_table()
-    return weighted, emerging
+    percent = np.asarray(place.is_valid()) * totals["posts"].take(place.fill_null(0)).to_numpy() / posts
+
+    weight = now * np.log(1 / np.maximum(percent[w1], percent[w2]))
+    rows = []
+    for i in contenders(weight, TOP_PAIRS):
+        y = int(now[i])
+        exact = log_weight(y, float(percent[w1[i]]), float(percent[w2[i]]))
+        rows.append((vocabulary[w1[i]].as_py(), vocabulary[w2[i]].as_py(), y, exact))
+
+    enough = np.flatnonzero(now >= MIN_EMERGING)
+    y, x = now[enough] + 0.5, before[enough] + 0.5
+    odds = np.log(y / (posts + 1 - y)) - np.log(x / (previous_posts + 1 - x))
+    risen = []
+    for i in enough[contenders(odds / np.sqrt(1 / y + 1 / x), TOP_EMERGING)]:
+        counts = int(now[i]), int(before[i])
+        risen.append((vocabulary[w1[i]].as_py(), vocabulary[w2[i]].as_py(), *counts, z(*counts, posts, previous_posts)))
+    return top("word_cooccur", rows), top("emerging_pairs", risen)
 
 
-def top(name: str, rows: pa.Table | None) -> pa.Table:
+def log_weight(count: int, percent1: float, percent2: float) -> float:
+    """count · ln(min(1/percent1, 1/percent2)): percents are the fractions of posts that contain each word."""
+    return count * math.log(min(1 / percent1, 1 / percent2))
+
+
+def z(now: int, before: int, posts: int, previous_posts: int) -> float:
+    """How sure it is that a pair rose: the z-score of its log-odds ratio with the prior 0.5.
+
+    Monroe, Colaresi, Quinn 2008, "Fightin' Words", equations 16, 20 and 22, with a post as the trial: `now` of `posts`
+    posts contain the pair, and `before` of `previous_posts`.
+    """
+    y, x = now + 0.5, before + 0.5
+    odds = math.log(y / (posts - now + 0.5)) - math.log(x / (previous_posts - before + 0.5))
+    return odds / math.sqrt(1 / y + 1 / x)
+
+
+def contenders(score: Any, limit: int) -> Any:
+    """Indices of the highest scores and of all so near that only exact arithmetic can tell; at least `limit`, if any."""
+    if len(score) <= limit:
+        return np.arange(len(score))
+    last = np.partition(score, -limit)[-limit]
+    return np.flatnonzero(score >= last - 1e-9 * abs(last))
+
+
+def top(name: str, rows: pa.Table | Sequence[tuple[Any, ...]] | None) -> pa.Table:
     """The first rows of a table in its order. Without ts and date."""
     schema = pa.schema([f for f in TABLES[name] if f.name not in ("ts", "date")])
-    if rows is None:
-        return schema.empty_table()
-    order, limit = _TOPS[name]
-    with connect() as connection:
-        connection.register("rows", rows)
-        return connection.sql(f"FROM rows ORDER BY {order} LIMIT {limit}").to_arrow_table().cast(schema)
+    rank, key, limit = _TOPS[name]
+    if not isinstance(rows, pa.Table):
+        columns = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
+        rows = pa.Table.from_arrays([pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
+    order = [(rank, "descending")] if rank else []
+    return rows.sort_by([*order, *((column, "ascending") for column in key)]).slice(0, limit).cast(schema)
 
 
 class WriteTable(beam.DoFn):

@@ -21,7 +21,6 @@ from pipelines.options import StageOptions, main
 from pipelines.posts import rules
 from pipelines.posts.tokens import Tokens, tokenize
 from pipelines.shards import hashes, pair_shard_of, shard_of
-from pipelines.sql import connect
 
 HOURS = pa.schema([("hour", pa.timestamp("us", "UTC")), ("posts", pa.int64())])
 WORDS = pa.schema([("word", pa.string()), ("posts", pa.int64())])
@@ -29,6 +28,9 @@ URLS = pa.schema([("url", pa.string()), ("occurrences", pa.int64())])
 _ENCODED = pa.dictionary(pa.int32(), pa.string())
 #: w1 < w2. Both columns share one vocabulary in ascending order: where words are compared, numbers will do.
 PAIRS = pa.schema([("w1", _ENCODED), ("w2", _ENCODED), ("posts", pa.int64())])
+#: A post of more different words than this counts for its words, not for its pairs: their number grows with the square.
+MAX_PAIRED_WORDS = 4096
+
 SCHEMAS = {"hours": HOURS, "words": WORDS, "urls": URLS, "pairs": PAIRS}
 
 
@@ -93,37 +95,37 @@ def count_urls(urls: pa.ChunkedArray, rule_set: rules.Rules, shards: int) -> tup
 
 def count_pairs(tokens: Tokens, shards: int) -> tuple[pa.Table, Any]:
     """Posts that contain both words of each pair, and the pair's shard."""
-    each = pa.table({"post": tokens.post, "word": tokens.word})
-    with connect() as connection:
-        connection.register("each", each)
-        pairs = connection.sql(
-            """
-            SELECT (a.word::BIGINT << 32) | b.word AS pair, COUNT(*) AS posts
-            FROM each AS a JOIN each AS b ON a.post = b.post AND a.word < b.word
-            GROUP BY pair
-            """
-        ).to_arrow_table()
-    pair = pairs["pair"].to_numpy()
-    table = encoded_pairs(pair, pairs["posts"], tokens.vocabulary)
+    size = len(tokens.vocabulary)
+    starts = np.flatnonzero(np.diff(tokens.post, prepend=-1))
+    lengths = np.diff(np.append(starts, len(tokens.post)))
+    lengths[lengths > MAX_PAIRED_WORDS] = 0
+    pairs = np.empty(int((lengths * (lengths - 1) // 2).sum()), _number_type(size))
+    word = tokens.word.astype(pairs.dtype)
+    at = 0
+    for length in np.unique(lengths[lengths > 1]).tolist():  # all posts of so many words at once
+        words = word[starts[lengths == length][:, None] + np.arange(length)]
+        first, second = np.triu_indices(length, 1)
+        found = words[:, first] * pairs.dtype.type(size) + words[:, second]
+        pairs[at : at + found.size] = found.ravel()
+        at += found.size
+    pairs.sort()  # numpy sorts integers by vectors, which beats any hashing
+    first = np.flatnonzero(pairs[1:] != pairs[:-1]) + 1
+    first = np.append(0, first) if len(pairs) else first
+    posts = np.diff(np.append(first, len(pairs)))
+    w1, w2 = np.divmod(pairs[first], pairs.dtype.type(max(size, 1)))
     of_word = hashes(tokens.vocabulary.to_pylist())
-    return table, pair_shard_of(of_word[pair >> 32], of_word[pair & 0xFFFFFFFF], shards)
+    return encoded_pairs(w1, w2, posts, tokens.vocabulary), pair_shard_of(of_word[w1], of_word[w2], shards)
 
 
-def encoded_pairs(pair: Any, posts: Any, vocabulary: pa.Array) -> pa.Table:
-    """Pairs as numbers (w1 << 32 | w2) → a table with their words."""
-    first = pa.DictionaryArray.from_arrays(pa.array((pair >> 32).astype(np.int32)), vocabulary)
-    second = pa.DictionaryArray.from_arrays(pa.array((pair & 0xFFFFFFFF).astype(np.int32)), vocabulary)
-    return pa.Table.from_arrays([first, second, pa.chunked_array([posts]) if isinstance(posts, pa.Array) else posts], schema=PAIRS)
+def _number_type(words: int) -> type[np.unsignedinteger[Any]]:
+    """The smallest type that numbers all pairs of so many words: w1 · words + w2."""
+    return np.uint32 if words < 1 << 16 else np.uint64
 
 
-def pair_numbers(pairs: pa.Table, vocabulary: pa.Array) -> Any:
-    """The pairs of a table (one chunk a column) as numbers in a vocabulary that has all their words."""
-    if not pairs.num_rows:
-        return np.empty(0, np.int64)
-    first, second = (pairs[name].combine_chunks() for name in ("w1", "w2"))
-    first, second = (c.chunk(0) if isinstance(c, pa.ChunkedArray) else c for c in (first, second))
-    number = [pc.index_in(c.dictionary, vocabulary).fill_null(-1).to_numpy() for c in (first, second)]
-    return (number[0][first.indices.to_numpy()].astype(np.int64) << 32) | number[1][second.indices.to_numpy()]
+def encoded_pairs(w1: Any, w2: Any, posts: Any, vocabulary: pa.Array) -> pa.Table:
+    """Pairs as word numbers in a vocabulary → a table with their words."""
+    columns = [pa.DictionaryArray.from_arrays(pa.array(w.astype(np.int32)), vocabulary) for w in (w1, w2)]
+    return pa.Table.from_arrays([*columns, pa.array(posts, pa.int64())], schema=PAIRS)
 
 
 def common_vocabulary(tables: Sequence[pa.Table]) -> pa.Array:
@@ -133,26 +135,52 @@ def common_vocabulary(tables: Sequence[pa.Table]) -> pa.Array:
     return words.take(pc.sort_indices(words))
 
 
+def pair_numbers(pairs: pa.Table, vocabulary: pa.Array) -> Any:
+    """The pairs of a table (one chunk a column) as numbers, w1 · words + w2, in a vocabulary that has all their words."""
+    kind = _number_type(len(vocabulary))
+    place: dict[int, Any] = {}
+    numbers = []
+    for name in ("w1", "w2"):
+        chunk = pairs[name].chunk(0)
+        words = chunk.dictionary
+        address = words.buffers()[2].address if words.buffers()[2] else 0
+        if address not in place:  # both columns may share one dictionary
+            place[address] = pc.index_in(words, vocabulary).to_numpy().astype(kind)
+        numbers.append(place[address][chunk.indices.to_numpy()])
+    return numbers[0] * kind(len(vocabulary)) + numbers[1]
+
+
+def sum_pairs(tables: Sequence[pa.Table], vocabulary: pa.Array, groups: Sequence[int]) -> tuple[Any, Any]:
+    """The distinct pairs of several tables, as ascending numbers, and their posts summed by the tables' groups.
+
+    groups: a group's number, from 0, for each table. The sums have the shape (groups, pairs).
+    """
+    numbers = [pair_numbers(table, vocabulary) for table in tables]
+    everything = np.concatenate(numbers)
+    everything.sort()
+    distinct = everything[np.append(True, everything[1:] != everything[:-1])]
+    posts = np.zeros((max(groups) + 1, len(distinct)), np.int64)
+    for table, mine, group in zip(tables, numbers, groups, strict=True):
+        posts[group, np.searchsorted(distinct, mine)] += table["posts"].to_numpy()  # a table has each pair once
+    return distinct, posts
+
+
 def merge(name: str, tables: Sequence[pa.Table]) -> pa.Table:
     """The sum of several partial counts of one kind."""
-    tables = [table for table in tables if table.num_rows] or list(tables[:1])
+    tables = [table.combine_chunks() for table in tables if table.num_rows] or list(tables[:1])
     if len(tables) == 1:
         return tables[0]
     if name != "pairs":
         return _sum_by(pa.concat_tables(tables), *SCHEMAS[name].names, SCHEMAS[name])
     vocabulary = common_vocabulary(tables)
-    pair = np.concatenate([pair_numbers(table, vocabulary) for table in tables])
-    posts = pa.concat_arrays([chunk for table in tables for chunk in table["posts"].chunks])
-    summed = _sum_by(pa.table({"pair": pair, "posts": posts}), "pair", "posts")
-    return encoded_pairs(summed["pair"].to_numpy(), summed["posts"], vocabulary)
+    pair, posts = sum_pairs(tables, vocabulary, [0] * len(tables))
+    w1, w2 = np.divmod(pair, pair.dtype.type(len(vocabulary)))
+    return encoded_pairs(w1, w2, posts[0], vocabulary)
 
 
-def _sum_by(table: pa.Table, key: str, value: str, schema: pa.Schema | None = None) -> pa.Table:
-    with connect() as connection:
-        connection.register("parts", table)
-        query = f'SELECT "{key}", SUM("{value}")::BIGINT AS "{value}" FROM parts GROUP BY ALL ORDER BY ALL'
-        summed = connection.sql(query).to_arrow_table()
-    return summed.cast(schema) if schema else summed
+def _sum_by(table: pa.Table, key: str, value: str, schema: pa.Schema) -> pa.Table:
+    summed = table.group_by(key, use_threads=False).aggregate([(value, "sum")]).sort_by(key)
+    return pa.Table.from_arrays([summed[key], summed[f"{value}_sum"]], schema=schema)
 
 
 class MergeShard(beam.DoFn):

@@ -9,15 +9,18 @@ Run alone:
 
 import argparse
 import datetime
+import gc
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines import files
@@ -72,10 +75,13 @@ class ParseBlock(beam.DoFn):
         order, path, group = element
         block = files.read_block(path, group, ["file", "line", "record"])
         source = self._sources[order] if self._sources else path
-        posts, rejects, other_days = parse_block(block, self._start)
+        parsed = parse_block(block["record"])
+        day = (parsed.posts["created_at"].to_numpy() >= self._start) & (
+            parsed.posts["created_at"].to_numpy() < self._start + parse.DAY
+        )
+        rejects, other_days = parsed.rejects, int(len(day) - day.sum())
         places = (order << 40) + block["line"].to_numpy()
-
-        table = _posts_table(posts, source, places)
+        table = _posts_table(parsed, day, source, places)
         for shard, part in split(table, self._shards):
             yield f"{shard:05d}", files.to_ipc(part)
 
@@ -89,23 +95,97 @@ class ParseBlock(beam.DoFn):
         yield beam.pvalue.TaggedOutput("written", files.merge_written(parts))
 
 
-def parse_block(block: pa.Table, start: int) -> tuple[list[tuple[int, parse.Post]], list[tuple[int, str]], int]:
-    """Records of a block → (row, post) of the day that begins at `start` (µs), (row, reason), and how many others."""
-    posts: list[tuple[int, parse.Post]] = []
-    rejects: list[tuple[int, str]] = []
-    other_days = 0
-    records, read = _texts(block["record"])
-    for row, record in enumerate(records):
+@dataclass(frozen=True)
+class Parsed:
+    """What a block of records holds: posts by column (created_at: int64, µs since 1970), the row each came from
+    (ascending), and (row, reason) of what can't be used."""
+
+    posts: pa.Table
+    rows: NDArray[np.int64]
+    rejects: list[tuple[int, str]]
+
+
+_COLUMNS = pa.schema([POSTS.field(n).with_type(pa.int64()) if n == "created_at" else POSTS.field(n) for n in POSTS.names[:6]])
+_PLAIN_TIME = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z$"
+
+
+def parse_block(record: pa.ChunkedArray) -> Parsed:
+    """Records (binary) → posts, as parse.parse has them. What is of the ordinary shape goes by the column."""
+    gc_was_on = gc.isenabled()
+    gc.disable()  # nothing here makes cycles, and looking for them would take longer than all else
+    try:
+        return _parse_block(record)
+    finally:
+        if gc_was_on:
+            gc.enable()
+
+
+def _parse_block(record: pa.ChunkedArray) -> Parsed:
+    records, read = _texts(record)
+    ordinary: list[parse.Ordinary] = []
+    rows: list[int] = []
+    others: list[int] = []
+    decode = parse.decode_ordinary
+    for row, text in enumerate(records):
         try:
-            post = read(record)
+            post = decode(text)
+        except (ValueError, RecursionError):
+            others.append(row)
+            continue
+        if _is_plain(post):
+            ordinary.append(post)
+            rows.append(row)
+        else:
+            others.append(row)
+    times = pa.array([post.created_at for post in ordinary], pa.string())
+    try:
+        if not (pc.all(pc.match_substring_regex(times, _PLAIN_TIME)).as_py() in (True, None)):
+            raise pa.ArrowInvalid
+        created_at = times.cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+    except pa.ArrowInvalid:  # some other form of time, or an impossible one: each by itself
+        ordinary, rows, others, created_at = [], [], list(range(len(records))), pa.array([], pa.int64())
+
+    columns = [
+        pa.array([_id(post) for post in ordinary], pa.string()),
+        created_at,
+        pa.array([post.user for post in ordinary], pa.string()),
+        pa.array([post.text for post in ordinary], pa.string()),
+        pa.array([post.urls for post in ordinary], pa.list_(pa.string())),
+        pa.array([post.lang for post in ordinary], pa.string()),
+    ]
+    table = pa.Table.from_arrays(columns, schema=_COLUMNS)
+    if not others:
+        return Parsed(table, np.array(rows, np.int64), [])
+    posts: list[parse.Post] = []
+    rejects: list[tuple[int, str]] = []
+    for row in others:
+        try:
+            posts.append(read(records[row]))
+            rows.append(row)
         except parse.Rejected as rejected:
             rejects.append((row, str(rejected)))
-            continue
-        if start <= post.created_at < start + parse.DAY:
-            posts.append((row, post))
-        else:
-            other_days += 1
-    return posts, rejects, other_days
+    fields = zip(*posts, strict=True) if posts else [()] * len(_COLUMNS)
+    rest = [pa.array(values, field.type) for values, field in zip(fields, _COLUMNS, strict=True)]
+    table = pa.concat_tables([table, pa.Table.from_arrays(rest, schema=_COLUMNS)])
+    order = np.argsort(rows, kind="stable")
+    return Parsed(table.take(pa.array(order)), np.array(rows, np.int64)[order], rejects)
+
+
+def _is_plain(post: parse.Ordinary) -> bool:
+    """Whether all of parse.parse's questions but the time's are answered by a look."""
+    text = post.text
+    return bool(
+        post.entities is None
+        and type(post.created_at) is str
+        and post.urls is not None
+        and text
+        and not text.isspace()
+        and (type(post.tid) is int or (post.tid is None and type(post.id) is int))
+    )
+
+
+def _id(post: parse.Ordinary) -> str:
+    return str(post.id if post.tid is None else post.tid)
 
 
 def _texts(record: pa.ChunkedArray) -> tuple[list[Any], Any]:
@@ -119,12 +199,11 @@ def _texts(record: pa.ChunkedArray) -> tuple[list[Any], Any]:
     return record.to_pylist(), parse.parse
 
 
-def _posts_table(posts: list[tuple[int, parse.Post]], source: str, places: Any) -> pa.Table:
-    rows = np.fromiter((row for row, _ in posts), np.int64, len(posts))
-    columns = list(zip(*(post for _, post in posts), strict=True)) or [()] * len(parse.Post._fields)
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, POSTS, strict=False)]
-    arrays.append(pa.array([source] * len(posts), pa.string()))
-    return pa.Table.from_arrays([*arrays, pa.array(places[rows])], schema=POSTS.append(_PLACE))
+def _posts_table(parsed: Parsed, day: NDArray[np.bool_], source: str, places: NDArray[np.int64]) -> pa.Table:
+    posts, rows = (parsed.posts, parsed.rows) if day.all() else (parsed.posts.filter(pa.array(day)), parsed.rows[day])
+    created_at = posts["created_at"].cast(pa.timestamp("us", "UTC"))
+    columns = [*posts.set_column(1, POSTS.field("created_at"), created_at).columns, pa.repeat(source, len(rows))]
+    return pa.Table.from_arrays([*columns, pa.array(places[rows])], schema=POSTS.append(_PLACE))
 
 
 def _rejected_table(block: pa.Table, rejects: list[tuple[int, str]], source: str) -> pa.Table:

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -22,17 +23,22 @@ NO_TEXT = "no text"
 
 DAY = 86_400_000_000  # microseconds
 
-_BOM = b"\xef\xbb\xbf"
+_BOM = "\ufeff"
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MICROSECOND = datetime.timedelta(microseconds=1)
 _FIRST = (datetime.datetime(1, 1, 1, tzinfo=datetime.UTC) - _EPOCH) // _MICROSECOND
 _LAST = (datetime.datetime.max.replace(tzinfo=datetime.UTC) - _EPOCH) // _MICROSECOND
 #: Numbers of at least this size are milliseconds: as seconds they would lie beyond the year 5138.
 _MILLISECONDS_FROM = 100_000_000_000
+#: Digits from which on Python may refuse to read an integer.
+_HUGE = re.compile(r"\d{640}", re.ASCII)
 _DIGITS = re.compile(r"\d{9,}", re.ASCII)
-_ISO = re.compile(r"[-0-9Ww]+(?:[Tt ][0-9:.,]+(?:[Zz]|[-+][0-9:.]+)?)?")
+_ISO = re.compile(
+    r"(?:\d{4}-\d\d-\d\d|\d{8}|\d{4}-W\d\d(?:-\d)?|\d{4}W\d\d\d?)(?:[Tt ][\d:.,]+(?:[Zz]|[-+][\d:.,]+)?)?", re.ASCII
+)
 _TWITTER = re.compile(
-    r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) (\w{3}) (\d\d?) (\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d) (\d{4})", re.ASCII
+    r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) (\w{3}) (\d\d?) (\d\d):(\d\d):(\d\d) ([+-])([01]\d|2[0-3])([0-5]\d) (\d{4})",
+    re.ASCII,
 )
 _MONTHS = {m: i for i, m in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
 _URL = re.compile(r"https?://\S+", re.IGNORECASE)
@@ -54,7 +60,7 @@ class Rejected(Exception):
     """Why a record can't be used; its text is one of the reasons above."""
 
 
-class _Ordinary(msgspec.Struct, gc=False):
+class Ordinary(msgspec.Struct, gc=False):
     """The shape most records have; anything else goes through `_fields`, which is exact and slower."""
 
     tid: int | str | None = None
@@ -69,24 +75,18 @@ class _Ordinary(msgspec.Struct, gc=False):
     lang: str | None = None
 
 
-_decode = msgspec.json.Decoder(_Ordinary).decode
+decode_ordinary = msgspec.json.Decoder(Ordinary).decode
 
 
 def parse(record: bytes) -> Post:
     """Reads one record: a JSON object as bytes, white space around it allowed. Raises Rejected with the reason."""
-    if len(record) > MAX_RECORD and len(record.rstrip(b"\r\n")) > MAX_RECORD:
-        raise Rejected(TOO_LONG)
-    try:
-        text = record.removeprefix(_BOM).decode()
-    except UnicodeDecodeError:
-        raise Rejected(BAD_UTF8) from None
-    return parse_text(text)
+    return parse_text(_text(record))
 
 
 def parse_text(record: str) -> Post:
     """Like `parse`, for a record known to be UTF-8 and not too long."""
     try:
-        ordinary = _decode(record)
+        ordinary = decode_ordinary(record)
         if ordinary.entities is None:
             return _post(
                 ordinary.tid if ordinary.tid is not None else ordinary.id if ordinary.id is not None else ordinary.id_str,
@@ -114,17 +114,21 @@ def parse_text(record: str) -> Post:
 
 def created_at(record: bytes) -> int:
     """Only when the record's post was made, as in Post. Raises Rejected where the record does not show it."""
-    if len(record) > MAX_RECORD and len(record.rstrip(b"\r\n")) > MAX_RECORD:
-        raise Rejected(TOO_LONG)
-    try:
-        text = record.removeprefix(_BOM).decode()
-    except UnicodeDecodeError:
-        raise Rejected(BAD_UTF8) from None
+    text = _text(record)
     try:
         value = _decode_created_at(text).created_at
     except (ValueError, RecursionError):
         value = _object(text).get("created_at")
     return microseconds(value)
+
+
+def _text(record: bytes) -> str:
+    if len(record) > MAX_RECORD and len(record.removesuffix(b"\n").removesuffix(b"\r")) > MAX_RECORD:
+        raise Rejected(TOO_LONG)
+    try:
+        return record.decode()
+    except UnicodeDecodeError:
+        raise Rejected(BAD_UTF8) from None
 
 
 class _CreatedAt(msgspec.Struct, gc=False):
@@ -145,7 +149,7 @@ def microseconds(value: object) -> int:
             if _DIGITS.fullmatch(value):
                 micros = _epoch(int(value))
             elif _ISO.fullmatch(value):
-                moment = datetime.datetime.fromisoformat(value)
+                moment = datetime.datetime.fromisoformat(value.upper())
                 micros = ((moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)) - _EPOCH) // _MICROSECOND
             elif twitter := _TWITTER.fullmatch(value):
                 micros = _twitter(*twitter.groups())
@@ -195,7 +199,9 @@ def _urls(fields: Mapping[str, Any]) -> list[str] | None:
     """entities.urls decides, else urls, else (None) the text; a field that is not a list is not there."""
     entities = fields.get("entities")
     listed = entities.get("urls") if isinstance(entities, dict) else None
-    if not isinstance(listed, list):
+    if isinstance(listed, list):
+        listed = [item for item in listed if isinstance(item, dict)]
+    else:
         listed = fields.get("urls")
     if not isinstance(listed, list):
         return None
@@ -210,8 +216,9 @@ def _urls(fields: Mapping[str, Any]) -> list[str] | None:
 
 
 def _object(record: str) -> dict[str, Any]:
+    record = record.removeprefix(_BOM)
     try:
-        fields = json.loads(record, parse_constant=_refuse)
+        fields = json.loads(record, parse_constant=_refuse, parse_int=_integer if _HUGE.search(record) else None)
         # Escaped lone surrogates are no text: they can't be written as UTF-8.
         if "\\u" in record:
             json.dumps(fields, ensure_ascii=False).encode()
@@ -220,6 +227,14 @@ def _object(record: str) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise Rejected(BAD_JSON)
     return fields
+
+
+def _integer(digits: str) -> int | float:
+    """Integers that Python won't read are good JSON all the same, though no id and no time."""
+    try:
+        return int(digits)
+    except ValueError:
+        return math.inf
 
 
 def _refuse(constant: str) -> NoReturn:

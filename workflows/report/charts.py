@@ -42,7 +42,7 @@ Spec = dict[str, Any]
 Picture = alt.LayerChart | alt.FacetChart
 
 
-def spec(chart: Picture | alt.VConcatChart) -> Spec:
+def spec(chart: Picture) -> Spec:
     """Give a chart's Vega-Lite, to convert by `svg` or `png` in any thread.
 
     Build charts and call this in one thread at a time: Altair loses data when two threads build at once. The result is
@@ -87,7 +87,7 @@ def hours(rows: Sequence[Hour], width: int, height: int) -> Picture:
     if days == 1:
         ticks, form = [row.start for row in rows[:: 3 if width > 500 else 6]], "%H:%M"
     else:
-        every = math.ceil(days * (76 if width > 500 else 50) / width)
+        every = math.ceil(days * (76 if width > 500 else 46) / width)
         ticks = [row.start for row in rows[:: 24 * every]]
         form = "%a %-d %b" if width > 500 else "%a %-d"
     most = max(row.posts for row in rows)
@@ -226,10 +226,11 @@ def network(pairs: Sequence[Pair], width: int, height: int, size: int = 12) -> P
     return alt.layer(edge_marks, dot_marks, labels).properties(width=width, height=height)
 
 
-def mail(title: str, subtitle: str, data: Data) -> alt.VConcatChart:
-    """Draw the picture for mail, 600 units wide: title, posts per hour, the top words, the pairs that rose most.
+def mail(title: str, subtitle: str, data: Data) -> Spec:
+    """Give the picture for mail, 600 units wide: title, posts per hour, the top words, the pairs that rose most.
 
     title, subtitle: plain text. data: rows of which the first few are drawn; without posts the picture says so.
+    Charts are put together as Vega-Lite, which takes a third of the time of Altair's own concatenation.
     """
     inner, gap, margin = 552, 32, 24
     half = (inner - gap) // 2
@@ -245,20 +246,35 @@ def mail(title: str, subtitle: str, data: Data) -> alt.VConcatChart:
         offset=18,
         limit=inner,
     )
-    parts: list[Picture | alt.HConcatChart] = []
+    datasets: Spec = {}
+
+    def part(chart: Picture) -> Spec:
+        built = spec(chart)
+        datasets.update(built.pop("datasets"))
+        return {name: value for name, value in built.items() if name not in ("$schema", "config")}
+
+    parts: list[Spec] = []
     if data.posts:
-        parts.append(_titled(hours(data.hours, inner, 110), "Posts per hour (UTC)"))
+        parts.append(part(_titled(hours(data.hours, inner, 110), "Posts per hour (UTC)")))
         below = []
         if data.words:
-            below.append(_titled(words(data.words[:15], half, 21), "Top words, share of posts"))
+            below.append(part(_titled(words(data.words[:15], half, 21), "Top words, share of posts")))
         if data.emerging:
-            below.append(_titled(rising(data.emerging[:15], half, 21), "On the rise: posts before and now"))
+            below.append(part(_titled(rising(data.emerging[:15], half, 21), "On the rise: posts before and now")))
         if below:
-            parts.append(alt.hconcat(*below, spacing=gap))
+            parts.append({"hconcat": below, "spacing": gap})
     else:
-        parts.append(_note("No posts in this window.", inner))
-    whole: alt.VConcatChart = alt.vconcat(*parts, spacing=24).properties(title=head)
-    return whole.properties(padding=margin, background="#ffffff")
+        parts.append(part(_note("No posts in this window.", inner)))
+    return {
+        "$schema": alt.SCHEMA_URL,
+        "title": head.to_dict(validate=False),
+        "vconcat": parts,
+        "spacing": 24,
+        "padding": margin,
+        "background": "#ffffff",
+        "datasets": datasets,
+        "config": _CONFIG,
+    }
 
 
 def _packed(picture: bytes) -> bytes:
