@@ -181,31 +181,16 @@ def from_ipc(data: bytes) -> pa.Table:
     return pa.ipc.open_stream(data).read_all()
 
 
-class RowGroups(beam.DoFn):
-    """(order, path) → (order, path, row group): the blocks of work in a Parquet file."""
+def blocks(paths: Sequence[str]) -> list[tuple[int, str, int]]:
+    """(order, path, row group) of Parquet files: the units of work; `order` is the path's place in the list.
 
-    def process(self, element: tuple[int, str]) -> Iterator[tuple[int, str, int]]:
-        order, path = element
+    Read where the pipeline is built, from the files' footers: no worker has to find out what there is to do.
+    """
+    found = []
+    for order, path in enumerate(paths):
         with open_input(path) as stream:
-            groups = pq.ParquetFile(stream).num_row_groups
-        for group in range(groups):
-            yield order, path, group
-
-
-class ReadBlocks(beam.PTransform):
-    """Paths → (order, path, row group), spread over the workers; `order` is the path's place in the list."""
-
-    def __init__(self, paths: Sequence[str]) -> None:
-        super().__init__()
-        self._paths = list(paths)
-
-    def expand(self, pbegin: Any) -> Any:
-        return (
-            pbegin
-            | "Paths" >> beam.Create(list(enumerate(self._paths)), reshuffle=False)
-            | "RowGroups" >> beam.ParDo(RowGroups())
-            | "Spread" >> beam.Reshuffle()
-        )
+            found += [(order, path, group) for group in range(pq.ParquetFile(stream).num_row_groups)]
+    return found
 
 
 def read_block(path: str, group: int, columns: Sequence[str]) -> pa.Table:
@@ -227,28 +212,26 @@ def merge_written(parts: Iterable[Written]) -> Written:
     return Written(sorted(files, key=lambda f: f.path), dict(sorted(counters.items())), dict(sorted(schemas.items())))
 
 
-def _write_result(keyed: tuple[str, Iterable[Written]], path: str) -> None:
-    data = json.dumps(asdict(merge_written(keyed[1])), indent=1).encode()
+def keyed(written: Written) -> tuple[str, Written]:
+    """What a DoFn yields for `WriteResult`."""
+    return "", written
+
+
+def _write_result(gathered: tuple[str, Iterable[Written]], path: str) -> None:
+    data = json.dumps(asdict(merge_written(gathered[1])), indent=1).encode()
     with open_output(path) as stream:
         stream.write(data)
 
 
 class WriteResult(beam.PTransform):
-    """A PCollection of `Written` → `_result.json` in the output folder of `dataset`; written for an empty one too."""
+    """A PCollection of keyed `Written`, at least one → `_result.json` in the output folder of `dataset`."""
 
     def __init__(self, output: str, dataset: str) -> None:
         super().__init__()
         self._path = f"{output.replace('{dataset}', dataset)}/{RESULT}"
 
     def expand(self, pcoll: Any) -> Any:
-        nothing = pcoll.pipeline | "Nothing" >> beam.Create([Written()], reshuffle=False)
-        return (
-            (pcoll, nothing)
-            | "Flatten" >> beam.Flatten()
-            | "Key" >> beam.Map(lambda written: ("", written)).with_output_types(tuple[str, Any])
-            | "Gather" >> beam.GroupByKey()
-            | "Write" >> beam.Map(_write_result, self._path)
-        )
+        return pcoll | "Gather" >> beam.GroupByKey() | "Write" >> beam.Map(_write_result, self._path)
 
 
 def read_result(data: bytes) -> Written:

@@ -103,6 +103,8 @@ class Words(beam.DoFn):
         posts, previous_posts = (pc.sum(table["posts"]).as_py() or 0 for table in (hours, before))
         words = read_counts(self._inputs, "words", now=True)
         percent = pa.table({"word": words["word"], "percent": words["posts"].to_numpy() / max(posts, 1)})
+        for name in TABLES:  # every table is written, be it empty
+            yield name, files.to_ipc(top(name, None))
         yield "word_counts", files.to_ipc(top("word_counts", percent))
         yield "posts_by_hour", files.to_ipc(hours)
         totals = words.replace_schema_metadata({"posts": str(posts), "previous_posts": str(previous_posts)})
@@ -200,14 +202,14 @@ class WriteTable(beam.DoFn):
         self._output = output
         self._date = datetime.date.fromisoformat(date)
 
-    def process(self, element: tuple[str, Iterable[bytes]]) -> Iterator[files.Written]:
+    def process(self, element: tuple[str, Iterable[bytes]]) -> Iterator[tuple[str, files.Written]]:
         name, parts = element
         rows = top(name, pa.concat_tables([top(name, files.from_ipc(part)) for part in parts]))
         end = datetime.datetime.combine(self._date + datetime.timedelta(days=1), datetime.time(), datetime.UTC)
         ts, date = (pa.scalar(v, TABLES[name].field(n).type) for v, n in ((end, "ts"), (self._date, "date")))
         columns = [*rows.columns, pa.repeat(ts, rows.num_rows), pa.repeat(date, rows.num_rows)]
         table = pa.Table.from_arrays(columns, schema=TABLES[name])
-        yield files.write_parquet(self._output, name, name, table)
+        yield files.keyed(files.write_parquet(self._output, name, name, table))
 
 
 def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
@@ -217,18 +219,17 @@ def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
     words = (
         pipeline
         | "Once" >> beam.Create([None], reshuffle=False)
-        | "Words" >> beam.ParDo(Words(inputs)).with_outputs("totals", main="tops")
+        | "Words" >> beam.ParDo(Words(inputs)).with_output_types(tuple[str, bytes]).with_outputs("totals", main="tops")
     )
     shards = (
         pipeline
         | "Shards" >> beam.Create(range(inputs.shards))
-        | "Rank" >> beam.ParDo(Shard(inputs), beam.pvalue.AsSingleton(words.totals))
+        | "Rank"
+        >> beam.ParDo(Shard(inputs), beam.pvalue.AsSingleton(words.totals)).with_output_types(tuple[str, bytes])
     )
-    nothing = pipeline | "Tables" >> beam.Create([(name, files.to_ipc(top(name, None))) for name in TABLES])
     _ = (
-        (words.tops, shards, nothing)
+        (words.tops, shards)
         | "Flatten" >> beam.Flatten()
-        | "Typed" >> beam.Map(lambda keyed: keyed).with_output_types(tuple[str, bytes])
         | "ByTable" >> beam.GroupByKey()
         | "Write" >> beam.ParDo(WriteTable(mine.output, mine.date))
         | "Result" >> files.WriteResult(mine.output, "word_counts")

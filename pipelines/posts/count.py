@@ -189,7 +189,7 @@ class MergeShard(beam.DoFn):
     def __init__(self, output: str, shards: int) -> None:
         self._output, self._shards = output, shards
 
-    def process(self, element: tuple[str, Iterable[bytes]]) -> Iterator[files.Written]:
+    def process(self, element: tuple[str, Iterable[bytes]]) -> Iterator[tuple[str, files.Written]]:
         key, parts = element
         name, _, number = key.partition("/")
         table = merge(name, [files.from_ipc(part) for part in parts])
@@ -198,7 +198,7 @@ class MergeShard(beam.DoFn):
             self._output, "counts", f"{name}-{int(number):05d}-of-{of:05d}", table.combine_chunks(), label=name
         )
         counters = {"posts": pc.sum(table["posts"]).as_py() or 0} if name == "hours" else {}
-        yield files.merge_written([written, files.Written(counters=counters)])
+        yield files.keyed(files.merge_written([written, files.Written(counters=counters)]))
 
 
 def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
@@ -206,7 +206,7 @@ def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
     mine = options.view_as(CountOptions)
     _ = (
         pipeline
-        | "Read" >> files.ReadBlocks(files.expand(mine.input))
+        | "Blocks" >> beam.Create(files.blocks(files.expand(mine.input)))
         | "Count"
         >> beam.ParDo(CountBlock(mine.rules, mine.languages.split(","), mine.shards)).with_output_types(tuple[str, bytes])
         | "ByShard" >> beam.GroupByKey()

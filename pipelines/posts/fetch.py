@@ -45,7 +45,7 @@ class FetchFile(beam.DoFn):
     def __init__(self, output: str, dataset: str, max_bytes: int) -> None:
         self._output, self._dataset, self._max_bytes = output, dataset, max_bytes
 
-    def process(self, element: tuple[int, str]) -> Iterator[files.Written]:
+    def process(self, element: tuple[int, str]) -> Iterator[tuple[str, files.Written]]:
         number, uri = element
         file = files.ParquetFile(self._output, self._dataset, f"raw-{number:05d}", records.SCHEMA, table="raw")
         read = 0
@@ -53,7 +53,7 @@ class FetchFile(beam.DoFn):
             for block in records.read(stream):
                 file.write(_table(uri, block.line, block.record))
                 read += len(block.line)
-        yield files.merge_written([file.close(), files.Written(counters={"read": read})])
+        yield files.keyed(files.merge_written([file.close(), files.Written(counters={"read": read})]))
 
 
 class SplitFile(beam.DoFn):
@@ -62,7 +62,7 @@ class SplitFile(beam.DoFn):
     def __init__(self, output: str, dataset: str, max_bytes: int) -> None:
         self._output, self._dataset, self._max_bytes = output, dataset, max_bytes
 
-    def process(self, element: tuple[int, str]) -> Iterator[files.Written]:
+    def process(self, element: tuple[int, str]) -> Iterator[tuple[str, files.Written]]:
         number, uri = element
         held: dict[int, list[pa.Table]] = {}
         size = 0
@@ -106,9 +106,8 @@ class SplitFile(beam.DoFn):
             written.append(files.write_parquet(self._output, self._dataset, name, table, label=REJECTED))
         reasons = [str(reject["reason"]) for reject in rejects]
         counters = {f"rejected: {reason}": reasons.count(reason) for reason in set(reasons)}
-        yield files.merge_written(
-            [*written, files.Written(counters={"read": read, "kept": read - len(rejects), **counters})]
-        )
+        counted = files.Written(counters={"read": read, "kept": read - len(rejects), **counters})
+        yield files.keyed(files.merge_written([*written, counted]))
 
 
 _NO_DAY = np.iinfo(np.int64).min

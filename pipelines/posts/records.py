@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 #: Bytes read at a time; a block of records is about as large.
-BLOCK = 16 << 20
+BLOCK = 32 << 20
 #: A line is kept up to this many bytes. Lines over parse.MAX_RECORD are rejected anyway; this bounds the memory.
-MAX_KEPT = 32 << 20
+MAX_KEPT = 16 << 20
 
 #: Files of raw records: the file they came from, the line (or place in an API response) from 1, and their bytes.
 SCHEMA = pa.schema(

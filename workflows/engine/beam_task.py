@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from pipelines.errors import ManifestError
-from workflows.engine import clients, runners
+from workflows.engine import clients, runners, settings
 from workflows.engine.ledger import Entry
 from workflows.engine.manifests import FileEntry
 from workflows.engine.settings import millrace
@@ -21,6 +21,13 @@ class BeamTask(Stage):
     passes: ClassVar[Sequence[str]] = ()
     #: Whether there is nothing to compute where there is nothing to read: then no pipeline runs.
     empty_from_empty: ClassVar[bool] = True
+
+    def complete(self) -> bool:
+        """As Stage.complete; what is not complete will run, in a process that can share what this one imports."""
+        done = super().complete()
+        if not done and settings.workers() > 1:
+            runners.preload(self.pipeline)
+        return done
 
     def options(self) -> Mapping[str, Any]:
         """Further options of the pipeline: name → value."""

@@ -11,6 +11,7 @@ from pipelines import errors
 from workflows.engine.settings import in_luigi_command
 
 _OURS_IN_TRACEBACK = re.compile(r"^pipelines\.errors\.\w+: (.*)$", re.MULTILINE)
+_shown: set[str] = set()
 _SCHEDULER_KEYS = ("scheduler_host", "default-scheduler-host", "default_scheduler_host", "scheduler_url", "default-scheduler-url")
 
 
@@ -44,15 +45,21 @@ def _choose_scheduler() -> None:
 def _one_sentence(record: logging.LogRecord) -> bool:
     """An error that is meant for people is shown as it is, without the stack that led to it."""
     error = record.exc_info[1] if record.exc_info else None
+    shown = ""
     while error is not None and not isinstance(error, errors.MillraceError):
         error = error.__cause__
     if error is not None:
         task = record.args[-1] if isinstance(record.args, tuple) and record.args else None
-        record.msg, record.args = f"{task}: {error}" if task is not None else str(error), ()
+        shown = str(error)
+        record.msg, record.args = f"{task}: {shown}" if task is not None else shown, ()
         record.exc_info = record.exc_text = None
     elif found := _OURS_IN_TRACEBACK.findall(record.getMessage()):
-        record.msg, record.args = found[-1], ()
+        shown = found[-1]
+        record.msg, record.args = shown, ()
         record.levelno, record.levelname = logging.ERROR, "ERROR"
+    if shown in _shown:  # what stops many tasks is said once; the summary names them
+        return False
+    _shown.update({shown} - {""})
     return True
 
 

@@ -2,7 +2,6 @@
 
 import importlib
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -33,10 +32,9 @@ def run(module: str, options: Mapping[str, str], runner: str) -> Run:
     return Run()
 
 
-def preload() -> None:
-    """Imports Beam before workers fork, so that they share it instead of each importing it."""
-    if "pipelines.options" not in sys.modules:
-        importlib.import_module("pipelines.options")
+def preload(module: str) -> None:
+    """Imports a pipeline, and so Beam, before workers fork: they share it instead of each importing it."""
+    importlib.import_module(module)
 
 
 def _our_error(error: Exception) -> MillraceError | None:

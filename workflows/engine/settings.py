@@ -59,7 +59,9 @@ def origin(section: str, key: str) -> str:
     """Where a setting was read, in words."""
     for argument in sys.argv[1:] if in_luigi_command() else ():
         flag = argument.split("=", 1)[0]
-        if flag in (f"--{key.replace('_', '-')}", f"--{section}-{key}".replace("_", "-")):
+        flags = (f"--{name}".replace("_", "-") for name in (key, f"{section}-{key}"))
+        # argparse takes the beginning of a flag for the flag where no other begins so.
+        if len(flag) > 2 and any(full.startswith(flag) for full in flags):
             return f"from the flag {flag}"
     for path in _config_files():
         own = configparser.RawConfigParser()
@@ -75,6 +77,11 @@ def origin(section: str, key: str) -> str:
 def in_luigi_command() -> bool:
     """Whether this process is the `luigi` command, whose arguments set what settings don't."""
     return "luigi.cmdline" in sys.modules
+
+
+def workers() -> int:
+    """How many tasks luigi runs side by side, each in a process of its own if more than one."""
+    return int(luigi.interface.core().workers) if in_luigi_command() else 1
 
 
 def _config_files() -> list[str]:

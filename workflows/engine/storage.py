@@ -8,7 +8,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -75,19 +74,18 @@ class LocalStorage:
         return Versioned(data, hashlib.sha256(data).hexdigest())
 
     def create(self, path: str, data: bytes) -> None:
-        with self._prepared(path, data) as (prepared, target):
-            try:
-                os.link(prepared, target)  # unlike rename, this fails where the target is there
-            except FileExistsError:
-                raise ConflictError(f"{target} was written by somebody else") from None
+        with self._alone(path) as target:
+            if os.path.lexists(target):
+                raise ConflictError(f"{target} was written by somebody else")
+            self._write(target, data)
 
     def replace(self, path: str, data: bytes, version: str | None = None) -> None:
-        with self._prepared(path, data) as (prepared, target), _locked(os.path.dirname(target)):
+        with self._alone(path) as target:
             if version is not None:
                 there = self.read(path)
                 if (there.version if there else "") != version:
                     raise ConflictError(f"{target} was written by somebody else")
-            os.rename(prepared, target)
+            self._write(target, data)
 
     def list(self, prefix: str, name: str = "") -> Iterator[str]:
         for folder, folders, names in os.walk(self.uri(prefix)):
@@ -121,33 +119,44 @@ class LocalStorage:
     @contextlib.contextmanager
     def lock(self, path: str) -> Iterator[None]:
         target = self.uri(path)
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        with _locked(target, os.O_CREAT | os.O_RDWR):
+        with self._writable(os.path.dirname(target)):
+            handle = os.open(target, os.O_CREAT | os.O_RDWR)
+        with _locked(handle):
             yield
 
     @contextlib.contextmanager
-    def _prepared(self, path: str, data: bytes) -> Iterator[tuple[str, str]]:
-        """Data on the disk beside its place, under a temporary name."""
+    def _alone(self, path: str) -> Iterator[str]:
+        """Where a file's place is, as the only one that writes in its folder."""
         target = self.uri(path)
         folder = os.path.dirname(target)
-        try:
-            os.makedirs(folder, exist_ok=True)
-            prepared = os.path.join(folder, f".{os.path.basename(target)}.{secrets.token_hex(4)}.tmp")
+        with self._writable(folder):
+            handle = os.open(folder, os.O_RDONLY)
+        with _locked(handle):
+            yield target
+
+    def _write(self, target: str, data: bytes) -> None:
+        """Puts a file in its place, whole or not at all; its folder is locked."""
+        folder, name = os.path.split(target)
+        # A process that dies leaves at most this one file, which no list shows and the next to write here takes over.
+        prepared = os.path.join(folder, f".{name}.tmp")
+        with self._writable(folder):
             with open(prepared, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+            os.rename(prepared, target)
+            _sync_folder(folder)
+
+    @contextlib.contextmanager
+    def _writable(self, folder: str) -> Iterator[None]:
+        try:
+            os.makedirs(folder, exist_ok=True)
+            yield
         except OSError as error:
             raise SettingError(
                 f"storage {self._root!r} can't be written: {error.strerror} ({error.filename or folder}); "
                 "set storage in [millrace] or --millrace-storage to a folder that can"
             ) from None
-        try:
-            yield prepared, target
-            _sync_folder(folder)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(prepared)
 
 
 def conflict_retries() -> "Iterator[tenacity.AttemptManager]":
@@ -176,8 +185,8 @@ def _is_temporary(name: str) -> bool:
 
 
 @contextlib.contextmanager
-def _locked(path: str, flags: int = os.O_RDONLY) -> Iterator[None]:
-    handle = os.open(path, flags)
+def _locked(handle: int) -> Iterator[None]:
+    """Holds the lock of an open file or folder, and closes it."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
