@@ -129,8 +129,7 @@ class ParquetFile:
         self._writer = pq.ParquetWriter(
             pa.PythonFile(self._sink, mode="w"),
             schema,
-            compression="zstd",
-            compression_level=1,
+            compression="lz4",
             use_dictionary=[f.name for f in schema if pa.types.is_dictionary(f.type)],
             write_statistics=False,
             dictionary_pagesize_limit=_DICTIONARY_BYTES,
@@ -143,6 +142,8 @@ class ParquetFile:
 
     def close(self) -> Written:
         """Ends the file and tells what it holds."""
+        if not self._rows:  # readers share out row groups: there is one at least
+            self._writer.write_table(self._schema.empty_table())
         self._writer.close()
         self._sink.close()
         file = File(self._path, self._table, self._rows, self._sink.bytes, self._sink.crc32c)
@@ -159,26 +160,45 @@ def write_parquet(output: str, dataset: str, name: str, table: pa.Table, *, labe
 def read_parquet(path: str, columns: Sequence[str] | None = None, dictionaries: Sequence[str] = ()) -> pa.Table:
     """Reads a file; the columns in `dictionaries` come as dictionary arrays, one dictionary each."""
     with open_input(path) as stream:
-        table = pq.read_table(
-            stream if "://" in path else path,
-            columns=list(columns) if columns else None,
-            read_dictionary=list(dictionaries),
-            partitioning=None,
-        )
-    return table.unify_dictionaries().combine_chunks() if dictionaries else table
+        table = pq.ParquetFile(stream, read_dictionary=list(dictionaries)).read(list(columns) if columns else None)
+    if any(column.num_chunks > 1 for column in table.columns):
+        table = table.unify_dictionaries().combine_chunks()
+    return table
 
 
-def to_ipc(table: pa.Table) -> bytes:
-    """A table as bytes of Arrow's IPC stream: how tables travel between stages of a pipeline."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue().to_pybytes())
+class TableCoder(beam.coders.Coder):
+    """How Arrow tables travel between stages of a pipeline: as bytes of Arrow's IPC stream."""
+
+    def encode(self, value: pa.Table) -> bytes:
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, value.schema) as writer:
+            writer.write_table(value)
+        return bytes(sink.getvalue().to_pybytes())
+
+    def decode(self, encoded: bytes) -> pa.Table:
+        return pa.ipc.open_stream(encoded).read_all()
+
+    def is_deterministic(self) -> bool:
+        return False
+
+    def to_type_hint(self) -> type:
+        return pa.Table  # type: ignore[no-any-return]
 
 
-def from_ipc(data: bytes) -> pa.Table:
-    """The table that `to_ipc` wrote."""
-    return pa.ipc.open_stream(data).read_all()
+beam.coders.registry.register_coder(pa.Table, TableCoder)
+#: What a DoFn yields that hands tables to others: with_output_types(KEYED).
+KEYED = tuple[str, pa.Table]
+
+
+class ByKey(beam.PTransform):
+    """(key, table) → (key, its tables). Nothing is shuffled where one block of input has all there is of every key."""
+
+    def __init__(self, blocks: int) -> None:
+        super().__init__()
+        self._blocks = blocks
+
+    def expand(self, pcoll: Any) -> Any:
+        return pcoll | beam.GroupByKey() if self._blocks > 1 else pcoll | beam.Map(lambda keyed: (keyed[0], [keyed[1]]))
 
 
 def blocks(paths: Sequence[str]) -> list[tuple[int, str, int]]:

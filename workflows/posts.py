@@ -72,7 +72,7 @@ class posts(Settings):
     shards = Setting(
         settings.whole_number(1, 1000),
         "a whole number from 1 to 1000",
-        default=8,
+        default=4,
         description="shards of a day's URLs and pairs: more for more data, the same for all days",
     )
 

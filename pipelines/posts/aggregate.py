@@ -11,6 +11,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import apache_beam as beam
@@ -104,11 +105,11 @@ class Words(beam.DoFn):
         words = read_counts(self._inputs, "words", now=True)
         percent = pa.table({"word": words["word"], "percent": words["posts"].to_numpy() / max(posts, 1)})
         for name in TABLES:  # every table is written, be it empty
-            yield name, files.to_ipc(top(name, None))
-        yield "word_counts", files.to_ipc(top("word_counts", percent))
-        yield "posts_by_hour", files.to_ipc(hours)
+            yield name, top(name, None)
+        yield "word_counts", top("word_counts", percent)
+        yield "posts_by_hour", hours
         totals = words.replace_schema_metadata({"posts": str(posts), "previous_posts": str(previous_posts)})
-        yield beam.pvalue.TaggedOutput("totals", files.to_ipc(totals))
+        yield beam.pvalue.TaggedOutput("totals", totals)
 
 
 class Shard(beam.DoFn):
@@ -117,16 +118,16 @@ class Shard(beam.DoFn):
     def __init__(self, inputs: Inputs) -> None:
         self._inputs = inputs
 
-    def process(self, shard: int, totals: bytes) -> Iterator[tuple[str, bytes]]:
-        words = files.from_ipc(totals)
+    def process(self, shard: int, words: pa.Table) -> Iterator[tuple[str, pa.Table]]:
         urls = read_counts(self._inputs, "urls", now=True, shard=shard)
-        yield "urls", files.to_ipc(top("urls", urls.rename_columns(["url", "count"])))
-        pairs = [
-            (now, files.read_parquet(path, dictionaries=["w1", "w2"])) for now, path in self._inputs.of("pairs", shard)
-        ]
-        weighted, emerging = rank_pairs([(now, table) for now, table in pairs if table.num_rows], words)
-        yield "word_cooccur", files.to_ipc(weighted)
-        yield "emerging_pairs", files.to_ipc(emerging)
+        yield "urls", top("urls", urls.rename_columns(["url", "count"]))
+        inputs = self._inputs.of("pairs", shard)
+        with ThreadPoolExecutor(files.worker_threads()) as pool:
+            pairs = list(pool.map(lambda file: files.read_parquet(file[1], dictionaries=["w1", "w2"]), inputs))
+        parts = [(now, table) for (now, _), table in zip(inputs, pairs, strict=True) if table.num_rows]
+        weighted, emerging = rank_pairs(parts, words)
+        yield "word_cooccur", weighted
+        yield "emerging_pairs", emerging
 
 
 def rank_pairs(parts: Sequence[tuple[bool, pa.Table]], totals: pa.Table) -> tuple[pa.Table, pa.Table]:
@@ -202,9 +203,9 @@ class WriteTable(beam.DoFn):
         self._output = output
         self._date = datetime.date.fromisoformat(date)
 
-    def process(self, element: tuple[str, Iterable[bytes]]) -> Iterator[tuple[str, files.Written]]:
+    def process(self, element: tuple[str, Iterable[pa.Table]]) -> Iterator[tuple[str, files.Written]]:
         name, parts = element
-        rows = top(name, pa.concat_tables([top(name, files.from_ipc(part)) for part in parts]))
+        rows = top(name, pa.concat_tables([top(name, part) for part in parts]))
         end = datetime.datetime.combine(self._date + datetime.timedelta(days=1), datetime.time(), datetime.UTC)
         ts, date = (pa.scalar(v, TABLES[name].field(n).type) for v, n in ((end, "ts"), (self._date, "date")))
         columns = [*rows.columns, pa.repeat(ts, rows.num_rows), pa.repeat(date, rows.num_rows)]
@@ -219,13 +220,13 @@ def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
     words = (
         pipeline
         | "Once" >> beam.Create([None], reshuffle=False)
-        | "Words" >> beam.ParDo(Words(inputs)).with_output_types(tuple[str, bytes]).with_outputs("totals", main="tops")
+        | "Words" >> beam.ParDo(Words(inputs)).with_output_types(files.KEYED).with_outputs("totals", main="tops")
     )
     shards = (
         pipeline
         | "Shards" >> beam.Create(range(inputs.shards))
         | "Rank"
-        >> beam.ParDo(Shard(inputs), beam.pvalue.AsSingleton(words.totals)).with_output_types(tuple[str, bytes])
+        >> beam.ParDo(Shard(inputs), beam.pvalue.AsSingleton(words.totals)).with_output_types(files.KEYED)
     )
     _ = (
         (words.tops, shards)

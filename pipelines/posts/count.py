@@ -8,6 +8,7 @@ Run alone:
 
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import apache_beam as beam
@@ -41,7 +42,7 @@ class CountOptions(StageOptions):
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--rules", default="standard", choices=rules.RULES, help="what words and URLs are")
         parser.add_argument("--languages", default="en", help="languages of posts that don't say theirs, by commas")
-        parser.add_argument("--shards", type=int, default=8, help="shards of URLs and of pairs")
+        parser.add_argument("--shards", type=int, default=4, help="shards of URLs and of pairs")
 
 
 class CountBlock(beam.DoFn):
@@ -53,18 +54,18 @@ class CountBlock(beam.DoFn):
     def setup(self) -> None:
         self._rules = rules.get(self._rule_set, self._languages)
 
-    def process(self, element: tuple[int, str, int]) -> Iterator[tuple[str, bytes]]:
+    def process(self, element: tuple[int, str, int]) -> Iterator[tuple[str, pa.Table]]:
         _, path, group = element
         posts = files.read_block(path, group, ["created_at", "text", "urls", "lang"])
         tokens = tokenize(posts["text"], posts["lang"], self._rules)
-        yield "hours/0", files.to_ipc(count_hours(posts["created_at"]))
-        yield "words/0", files.to_ipc(count_words(tokens))
+        yield "hours/0", count_hours(posts["created_at"])
+        yield "words/0", count_words(tokens)
         for name, table, shard in (
             ("urls", *count_urls(posts["urls"], self._rules, self._shards)),
             ("pairs", *count_pairs(tokens, self._shards)),
         ):
             for number in range(self._shards):
-                yield f"{name}/{number}", files.to_ipc(table.filter(pa.array(shard == number)))
+                yield f"{name}/{number}", table.filter(pa.array(shard == number))
 
 
 def count_hours(created_at: pa.ChunkedArray) -> pa.Table:
@@ -130,24 +131,22 @@ def encoded_pairs(w1: Any, w2: Any, posts: Any, vocabulary: pa.Array) -> pa.Tabl
 
 def common_vocabulary(tables: Sequence[pa.Table]) -> pa.Array:
     """All words of several tables of pairs, in ascending order."""
-    dictionaries = [chunk.dictionary for t in tables for name in ("w1", "w2") for chunk in t[name].chunks]
-    words = pa.chunked_array(dictionaries, pa.string()).unique()
+    words = pa.chunked_array([d for table in tables for d in _dictionaries(table)], pa.string()).unique()
     return words.take(pc.sort_indices(words))
+
+
+def _dictionaries(pairs: pa.Table) -> list[pa.Array]:
+    """The vocabularies of w1 and w2 (one chunk a column); only one if both have the same."""
+    first, second = (pairs[name].chunk(0).dictionary for name in ("w1", "w2"))
+    return [first] if first.equals(second) else [first, second]
 
 
 def pair_numbers(pairs: pa.Table, vocabulary: pa.Array) -> Any:
     """The pairs of a table (one chunk a column) as numbers, w1 · words + w2, in a vocabulary that has all their words."""
     kind = _number_type(len(vocabulary))
-    place: dict[int, Any] = {}
-    numbers = []
-    for name in ("w1", "w2"):
-        chunk = pairs[name].chunk(0)
-        words = chunk.dictionary
-        address = words.buffers()[2].address if words.buffers()[2] else 0
-        if address not in place:  # both columns may share one dictionary
-            place[address] = pc.index_in(words, vocabulary).to_numpy().astype(kind)
-        numbers.append(place[address][chunk.indices.to_numpy()])
-    return numbers[0] * kind(len(vocabulary)) + numbers[1]
+    places = [pc.index_in(words, vocabulary).to_numpy().astype(kind) for words in _dictionaries(pairs)]
+    first, second = (pairs[name].chunk(0).indices.to_numpy() for name in ("w1", "w2"))
+    return places[0][first] * kind(len(vocabulary)) + places[-1][second]
 
 
 def sum_pairs(tables: Sequence[pa.Table], vocabulary: pa.Array, groups: Sequence[int]) -> tuple[Any, Any]:
@@ -155,7 +154,8 @@ def sum_pairs(tables: Sequence[pa.Table], vocabulary: pa.Array, groups: Sequence
 
     groups: a group's number, from 0, for each table. The sums have the shape (groups, pairs).
     """
-    numbers = [pair_numbers(table, vocabulary) for table in tables]
+    with ThreadPoolExecutor(files.worker_threads()) as pool:  # Arrow and numpy let threads run
+        numbers = list(pool.map(lambda table: pair_numbers(table, vocabulary), tables))
     everything = np.concatenate(numbers)
     everything.sort()
     distinct = everything[np.append(True, everything[1:] != everything[:-1])]
@@ -189,10 +189,10 @@ class MergeShard(beam.DoFn):
     def __init__(self, output: str, shards: int) -> None:
         self._output, self._shards = output, shards
 
-    def process(self, element: tuple[str, Iterable[bytes]]) -> Iterator[tuple[str, files.Written]]:
+    def process(self, element: tuple[str, Iterable[pa.Table]]) -> Iterator[tuple[str, files.Written]]:
         key, parts = element
         name, _, number = key.partition("/")
-        table = merge(name, [files.from_ipc(part) for part in parts])
+        table = merge(name, list(parts))
         of = self._shards if name in ("urls", "pairs") else 1
         written = files.write_parquet(
             self._output, "counts", f"{name}-{int(number):05d}-of-{of:05d}", table.combine_chunks(), label=name
@@ -204,15 +204,16 @@ class MergeShard(beam.DoFn):
 def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
     """Adds the pipeline: count by block, merge by shard of the key's hash."""
     mine = options.view_as(CountOptions)
+    blocks = files.blocks(files.expand(mine.input))
+    count_block = CountBlock(mine.rules, mine.languages.split(","), mine.shards)
     _ = (
         pipeline
-        | "Blocks" >> beam.Create(files.blocks(files.expand(mine.input)))
-        | "Count"
-        >> beam.ParDo(CountBlock(mine.rules, mine.languages.split(","), mine.shards)).with_output_types(tuple[str, bytes])
-        | "ByShard" >> beam.GroupByKey()
+        | "Blocks" >> beam.Create(blocks)
+        | "Count" >> beam.ParDo(count_block).with_output_types(files.KEYED)
+        | "ByShard" >> files.ByKey(len(blocks))
         | "Merge" >> beam.ParDo(MergeShard(mine.output, mine.shards))
         | "Result" >> files.WriteResult(mine.output, "counts")
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

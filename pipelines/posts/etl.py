@@ -12,7 +12,7 @@ import datetime
 import gc
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,7 +83,7 @@ class ParseBlock(beam.DoFn):
         places = (order << 40) + block["line"].to_numpy()
         table = _posts_table(parsed, day, source, places)
         for shard, part in split(table, self._shards):
-            yield f"{shard:05d}", files.to_ipc(part)
+            yield f"{shard:05d}", part
 
         counters = Counter({"read": block.num_rows, "other_days": other_days})
         counters.update(f"rejected: {reason}" for _, reason in rejects)
@@ -126,83 +126,92 @@ def parse_block(record: pa.ChunkedArray) -> Parsed:
 
 def _parse_block(record: pa.ChunkedArray) -> Parsed:
     records, read = _texts(record)
-    ordinary: list[parse.Ordinary] = []
-    rows: list[int] = []
-    others: list[int] = []
-    decode = parse.decode_ordinary
-    for row, text in enumerate(records):
-        try:
-            post = decode(text)
-        except (ValueError, RecursionError):
-            others.append(row)
-            continue
-        if _is_plain(post):
-            ordinary.append(post)
-            rows.append(row)
-        else:
-            others.append(row)
-    times = pa.array([post.created_at for post in ordinary], pa.string())
-    plain = pc.match_substring_regex(times, _PLAIN_TIME)
-    if not pc.all(plain).as_py():
-        mask = plain.to_numpy(zero_copy_only=False)
-        others = sorted([*others, *(row for row, ok in zip(rows, mask, strict=True) if not ok)])
-        ordinary = [post for post, ok in zip(ordinary, mask, strict=True) if ok]
-        rows = [row for row, ok in zip(rows, mask, strict=True) if ok]
-        times = times.filter(plain)
-    created_at = times.cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+    ordinary = _decoded(records)
+    ids = [post.id if post.tid is None else post.tid for post in ordinary]
+    text = pa.array([post.text for post in ordinary], pa.string())
+    time = pa.array(_only(str, [post.created_at for post in ordinary]), pa.string())
+    has_text = pc.and_not(pc.greater(pc.utf8_length(text), 0), pc.utf8_is_space(text))
+    plain = pc.and_(pc.match_substring_regex(time, _PLAIN_TIME), has_text).fill_null(False)
+    mask = plain.to_numpy(zero_copy_only=False).copy()
+    mask &= _each(lambda value: type(value) is int, ids)
+    mask &= _each(lambda value: value is None, [post.entities for post in ordinary])
+    mask &= _each(lambda value: value is not None, [post.urls for post in ordinary])
 
+    rows = np.flatnonzero(mask)
+    if len(rows) < len(records):
+        ordinary, ids = [ordinary[row] for row in rows], [ids[row] for row in rows]
+        text, time = text.filter(pa.array(mask)), time.filter(pa.array(mask))
     columns = [
-        pa.array([_id(post) for post in ordinary], pa.string()),
-        created_at,
+        pa.array(list(map(str, ids)), pa.string()),
+        time.cast(pa.timestamp("us", "UTC")).cast(pa.int64()),
         pa.array([post.user for post in ordinary], pa.string()),
-        pa.array([post.text for post in ordinary], pa.string()),
+        text,
         pa.array([post.urls for post in ordinary], pa.list_(pa.string())),
         pa.array([post.lang for post in ordinary], pa.string()),
     ]
     table = pa.Table.from_arrays(columns, schema=_COLUMNS)
-    if not others:
-        return Parsed(table, np.array(rows, np.int64), [])
+    if len(rows) == len(records):
+        return Parsed(table, rows, [])
+
     posts: list[parse.Post] = []
+    more: list[int] = []
     rejects: list[tuple[int, str]] = []
-    for row in others:
+    for row in np.flatnonzero(~mask).tolist():
         try:
-            posts.append(read(records[row]))
-            rows.append(row)
+            posts.append(read(row))
+            more.append(row)
         except parse.Rejected as rejected:
             rejects.append((row, str(rejected)))
     fields = zip(*posts, strict=True) if posts else [()] * len(_COLUMNS)
     rest = [pa.array(values, field.type) for values, field in zip(fields, _COLUMNS, strict=True)]
     table = pa.concat_tables([table, pa.Table.from_arrays(rest, schema=_COLUMNS)])
-    order = np.argsort(rows, kind="stable")
-    return Parsed(table.take(pa.array(order)), np.array(rows, np.int64)[order], rejects)
+    rows = np.concatenate([rows, np.array(more, np.int64)])
+    order = np.argsort(rows)
+    return Parsed(table.take(pa.array(order)), rows[order], rejects)
 
 
-def _is_plain(post: parse.Ordinary) -> bool:
-    """Whether all of parse.parse's questions but the time's are answered by a look."""
-    text = post.text
-    return bool(
-        post.entities is None
-        and type(post.created_at) is str
-        and post.urls is not None
-        and text
-        and not text.isspace()
-        and (type(post.tid) is int or (post.tid is None and type(post.id) is int))
-    )
+def _decoded(records: list[Any]) -> list[parse.Ordinary]:
+    """Each record's fields; none of them for a record that is not of the ordinary shape."""
+    decoded: list[parse.Ordinary] = []
+    rest = iter(records)
+    while len(decoded) < len(records):
+        try:
+            decoded.extend(map(parse.decode_ordinary, rest))
+        except (ValueError, RecursionError):  # what came before stays
+            decoded.append(parse.Ordinary())
+    return decoded
 
 
-def _id(post: parse.Ordinary) -> str:
-    return str(post.id if post.tid is None else post.tid)
+def _only(kind: type, values: list[Any]) -> list[Any]:
+    """The values, with None in place of those of another type."""
+    return values if set(map(type, values)) == {kind} else [v if type(v) is kind else None for v in values]
 
 
-def _texts(record: pa.ChunkedArray) -> tuple[list[Any], Any]:
-    """The records as text with the parser for that, when the whole block is UTF-8 and no line is too long."""
+def _each(test: Callable[[Any], bool], values: list[Any]) -> Any:
+    """A mask of the values that pass; quick where all are of one type that does."""
+    if len(set(map(type, values))) == 1 and test(values[0]):
+        return np.True_
+    return np.fromiter(map(test, values), np.bool_, len(values))
+
+
+def _texts(record: pa.ChunkedArray) -> tuple[list[str], Callable[[int], parse.Post]]:
+    """The records as text, "" for what is too long or not UTF-8; and what reads one row as parse.parse does."""
     longest = pc.max(pc.binary_length(record)).as_py() or 0
     if longest <= parse.MAX_RECORD:
         try:
-            return record.cast(pa.large_string()).to_pylist(), parse.parse_text
+            texts = record.cast(pa.large_string()).to_pylist()
+            return texts, lambda row: parse.parse_text(texts[row])
         except pa.ArrowInvalid:
             pass
-    return record.to_pylist(), parse.parse
+    records = record.to_pylist()
+    return [_text(record) for record in records], lambda row: parse.parse(records[row])
+
+
+def _text(record: bytes) -> str:
+    try:
+        return parse.decoded(record)
+    except parse.Rejected:
+        return ""
 
 
 def _posts_table(parsed: Parsed, day: NDArray[np.bool_], source: str, places: NDArray[np.int64]) -> pa.Table:
@@ -251,9 +260,9 @@ class WriteShard(beam.DoFn):
     def __init__(self, output: str, shards: int) -> None:
         self._output, self._shards = output, shards
 
-    def process(self, element: tuple[str, Iterable[bytes]]) -> Iterator[tuple[str, files.Written]]:
+    def process(self, element: tuple[str, Iterable[pa.Table]]) -> Iterator[tuple[str, files.Written]]:
         shard, parts = element
-        posts = pa.concat_tables([files.from_ipc(part) for part in parts])
+        posts = pa.concat_tables(parts)
         kept = last_of_each(posts)
         name = f"posts-{shard}-of-{self._shards:05d}"
         file = files.ParquetFile(self._output, "posts", name, POSTS)
@@ -269,14 +278,15 @@ def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
 
     mine = options.view_as(EtlOptions)
     parse_block = ParseBlock(mine.output, mine.date, json.loads(mine.sources), mine.shards)
+    blocks = files.blocks(files.expand(mine.input))
     parsed = (
         pipeline
-        | "Blocks" >> beam.Create(files.blocks(files.expand(mine.input)))
-        | "Parse" >> beam.ParDo(parse_block).with_output_types(tuple[str, bytes]).with_outputs("written", main="posts")
+        | "Blocks" >> beam.Create(blocks)
+        | "Parse" >> beam.ParDo(parse_block).with_output_types(files.KEYED).with_outputs("written", main="posts")
     )
     shards = (
         parsed.posts
-        | "ByShard" >> beam.GroupByKey()
+        | "ByShard" >> files.ByKey(len(blocks))
         | "WriteShard" >> beam.ParDo(WriteShard(mine.output, mine.shards))
     )
     _ = (parsed.written, shards) | "Flatten" >> beam.Flatten() | "Result" >> files.WriteResult(mine.output, "posts")

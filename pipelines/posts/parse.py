@@ -80,7 +80,7 @@ decode_ordinary = msgspec.json.Decoder(Ordinary).decode
 
 def parse(record: bytes) -> Post:
     """Reads one record: a JSON object as bytes, white space around it allowed. Raises Rejected with the reason."""
-    return parse_text(_text(record))
+    return parse_text(decoded(record))
 
 
 def parse_text(record: str) -> Post:
@@ -114,7 +114,7 @@ def parse_text(record: str) -> Post:
 
 def created_at(record: bytes) -> int:
     """Only when the record's post was made, as in Post. Raises Rejected where the record does not show it."""
-    text = _text(record)
+    text = decoded(record)
     try:
         value = _decode_created_at(text).created_at
     except (ValueError, RecursionError):
@@ -122,7 +122,8 @@ def created_at(record: bytes) -> int:
     return microseconds(value)
 
 
-def _text(record: bytes) -> str:
+def decoded(record: bytes) -> str:
+    """A record as text. Raises Rejected for one that is too long or not UTF-8."""
     if len(record) > MAX_RECORD and len(record.removesuffix(b"\n").removesuffix(b"\r")) > MAX_RECORD:
         raise Rejected(TOO_LONG)
     try:

@@ -74,14 +74,14 @@ class Manifest:
         """Reads what `to_json` wrote. Raises ManifestError, naming the path."""
         try:
             value: dict[str, Any] = json.loads(data)
+            written = value.get("format", FORMAT) if isinstance(value, dict) else FORMAT
+            if written != FORMAT:
+                raise ManifestError(f"{path} has format {written}; this Millrace reads {FORMAT}")
             value["files"] = [FileEntry(**entry) for entry in value["files"]]
             value["inputs"] = [InputEntry(**entry) for entry in value["inputs"]]
-            manifest = cls(**value)
+            return cls(**value)
         except (ValueError, TypeError, KeyError) as error:
             raise ManifestError(f"{path} is no manifest ({error}); delete its partition with bin/clear") from None
-        if manifest.format != FORMAT:
-            raise ManifestError(f"{path} has format {manifest.format}; this Millrace reads {FORMAT}")
-        return manifest
 
 
 def digest(data: bytes) -> str:

@@ -34,7 +34,7 @@ def run(module: str, options: Mapping[str, str], runner: str) -> Run:
 
 def preload(module: str) -> None:
     """Imports a pipeline, and so Beam, before workers fork: they share it instead of each importing it."""
-    importlib.import_module(module)
+    importlib.import_module(module); import gc; gc.collect(); gc.freeze()
 
 
 def _our_error(error: Exception) -> MillraceError | None:

@@ -77,7 +77,7 @@ class LocalStorage:
         with self._alone(path) as target:
             if os.path.lexists(target):
                 raise ConflictError(f"{target} was written by somebody else")
-            self._write(target, data)
+            self._write(target, data, durable=True)
 
     def replace(self, path: str, data: bytes, version: str | None = None) -> None:
         with self._alone(path) as target:
@@ -134,8 +134,8 @@ class LocalStorage:
         with _locked(handle):
             yield target
 
-    def _write(self, target: str, data: bytes) -> None:
-        """Puts a file in its place, whole or not at all; its folder is locked."""
+    def _write(self, target: str, data: bytes, *, durable: bool = False) -> None:
+        """Puts a file in its place, whole or not at all; its folder is locked. durable: a power cut can't undo it."""
         folder, name = os.path.split(target)
         # A process that dies leaves at most this one file, which no list shows and the next to write here takes over.
         prepared = os.path.join(folder, f".{name}.tmp")
@@ -143,9 +143,11 @@ class LocalStorage:
             with open(prepared, "wb") as file:
                 file.write(data)
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             os.rename(prepared, target)
-            _sync_folder(folder)
+            if durable:
+                _sync_folder(folder)
 
     @contextlib.contextmanager
     def _writable(self, folder: str) -> Iterator[None]:
