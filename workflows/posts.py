@@ -287,7 +287,7 @@ class Report(Stage):
 
         aggregate = self.requires()
         days = [(count.date, count, count.requires()) for count in aggregate.requires()]
-        runs = [stage_run(aggregate)]
+        runs = []
         quality = []
         splits = {}
         for date, count, etl in reversed(days):
@@ -296,6 +296,7 @@ class Report(Stage):
             if date > self.date - datetime.timedelta(days=self.days):
                 quality.append(Quality(date, **accounting(etl.finished())))
             splits |= {split.task_id: split for fetch in fetches for split in fetch.requires()}
+        runs.append(stage_run(aggregate))
         rejected = [accounting(split.finished())["rejected"] for split in splits.values() if split.manifest()]
         return Facts(
             date=self.date,
@@ -319,7 +320,7 @@ def stage_run(stage: Stage) -> "StageRun":
     return StageRun(
         stage=stage.task_family,
         date=stage.date,
-        rows=sum(file.rows for file in manifest.files if file.path.startswith(manifest.partition)),
+        rows=sum(file.rows for file in manifest.files),
         seconds=(ended - started).total_seconds(),
         runner=manifest.runner,
         code_version=manifest.code_version,

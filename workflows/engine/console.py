@@ -15,6 +15,22 @@ _shown: set[str] = set()
 _SCHEDULER_KEYS = ("scheduler_host", "default-scheduler-host", "default_scheduler_host", "scheduler_url", "default-scheduler-url")
 
 
+#: What holds where luigi.cfg says nothing else. luigi's own defaults let a failed run exit 0, and stop a second run of the
+#: same command anywhere on the machine, where the ledger would let it wait for the first one's results.
+_DEFAULTS = {
+    "core": {"no_lock": "true"},
+    "worker": {"check_complete_on_run": "true"},
+    "retcode": {
+        "already_running": "10",
+        "missing_data": "20",
+        "not_run": "25",
+        "task_failed": "30",
+        "scheduling_error": "35",
+        "unhandled_exception": "40",
+    },
+}
+
+
 def install() -> None:
     """Sets up the run of which this import is a part; does nothing outside a luigi command."""
     if not in_luigi_command():
@@ -30,6 +46,11 @@ def install() -> None:
         ours.addHandler(handler)
         ours.setLevel(logging.INFO)
         ours.propagate = False
+    config = get_config()
+    for section, values in _DEFAULTS.items():
+        for key, value in values.items():
+            if not (config.has_option(section, key) or config.has_option(section, key.replace("_", "-"))):
+                config.set(section, key, value)
     _choose_scheduler()
 
 

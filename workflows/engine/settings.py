@@ -47,19 +47,13 @@ class Setting(luigi.Parameter):
     def serialize(self, x: Any) -> str:
         return str(x)
 
-    def _get_value_from_config(self, section: str, name: str) -> Any:
-        # A strftime field needs no doubled % signs here, as configparser would have it.
-        try:
-            return super()._get_value_from_config(section, name)
-        except configparser.InterpolationError:
-            return self.parse(get_config().get(section, name, raw=True))
-
 
 def origin(section: str, key: str) -> str:
     """Where a setting was read, in words."""
+    names = [f"{section}-{key}", *([] if section in _sections() else [key])]
+    flags = [f"--{name}".replace("_", "-") for name in names]
     for argument in sys.argv[1:] if in_luigi_command() else ():
         flag = argument.split("=", 1)[0]
-        flags = (f"--{name}".replace("_", "-") for name in (key, f"{section}-{key}"))
         # argparse takes the beginning of a flag for the flag where no other begins so.
         if len(flag) > 2 and any(full.startswith(flag) for full in flags):
             return f"from the flag {flag}"
@@ -92,6 +86,16 @@ def _config_files() -> list[str]:
 class Settings(luigi.Config):
     """A section of luigi.cfg, named like the class. A key that it does not know is an error."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        # A strftime field needs no doubled % signs here, as configparser would have it.
+        super().__init_subclass__(**kwargs)
+        config, section = get_config(), cls.__name__
+        for key in config.options(section) if config.has_section(section) else ():
+            try:
+                config.get(section, key)
+            except configparser.InterpolationError:
+                config.set(section, key, config.get(section, key, raw=True).replace("%", "%%"))
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         section = type(self).__name__
@@ -107,6 +111,11 @@ class Settings(luigi.Config):
                         f"{section}.{key}, read in {path}, is no setting; "
                         + (f"did you mean {near[0]}?" if near else f"allowed are {', '.join(sorted(known))}")
                     )
+
+
+def _sections() -> set[str]:
+    """Names of the sections; their flags begin with them, a task's own need not."""
+    return {section.__name__ for section in Settings.__subclasses__()}
 
 
 def text(value: str) -> str:
@@ -175,13 +184,20 @@ class Day(Setting):
 def _storage_root(value: str) -> str:
     if "://" in value:
         raise SettingError("Cloud Storage is not supported yet")
-    return text(value)
+    folder = os.path.abspath(os.path.expanduser(text(value)))
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    if not os.path.isdir(folder):
+        raise SettingError(f"{folder} is no folder")
+    if in_luigi_command() and not os.access(folder, os.W_OK | os.X_OK):
+        raise SettingError(f"nothing may be written in {folder}")
+    return value
 
 
 class millrace(Settings):
     """What holds for every workflow."""
 
-    storage = Setting(_storage_root, "a folder", default="data", description="where datasets lie")
+    storage = Setting(_storage_root, "a folder that can be written", default="data", description="where datasets lie")
     runner = Setting(
         one_of("FnApiRunner"), "FnApiRunner", default="FnApiRunner", description="the Beam runner of every pipeline"
     )
