@@ -38,10 +38,10 @@ clean:
 
 .venv/workflows: .venv/python setup.py constraints.txt
 	@echo "Installing Millrace into .venv (once, about a minute)"
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[workflows]'
+	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[workflows]'
 	@touch $@
 
 .venv/test: .venv/python setup.py constraints.txt
 	@echo "Installing Millrace and its tests' tools into .venv (once, about a minute)"
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[workflows,test,lint]'
+	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[workflows,test,lint]'
 	@touch .venv/workflows $@

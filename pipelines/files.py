@@ -7,7 +7,6 @@ file travels as a `Written` element, and `WriteResult` gathers the elements of t
 
 import functools
 import glob
-import io
 import json
 import os
 import re
@@ -19,6 +18,7 @@ import apache_beam as beam
 import google_crc32c
 import pyarrow as pa
 import pyarrow.parquet as pq
+from apache_beam.coders.typecoders import registry
 from apache_beam.io.filesystems import FileSystems
 
 from pipelines.errors import SourceError
@@ -74,7 +74,7 @@ def open_input(path: str) -> BinaryIO:
         return open(path, "rb")
     from apache_beam.io.filesystem import CompressionTypes
 
-    return io.BufferedReader(FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED))
+    return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
 
 
 def open_output(path: str) -> BinaryIO:
@@ -111,7 +111,7 @@ class _Checked:
 
     @property
     def crc32c(self) -> str:
-        return self._crc.hexdigest().decode()
+        return str(self._crc.hexdigest(), "ascii")
 
 
 class ParquetFile:
@@ -136,9 +136,10 @@ class ParquetFile:
         )
 
     def write(self, table: pa.Table) -> None:
-        """Appends a table as one row group."""
-        self._writer.write_table(table, row_group_size=max(1, table.num_rows))
-        self._rows += table.num_rows
+        """Appends a table as one row group; of no rows, nothing."""
+        if table.num_rows:
+            self._writer.write_table(table, row_group_size=table.num_rows)
+            self._rows += table.num_rows
 
     def close(self) -> Written:
         """Ends the file and tells what it holds."""
@@ -185,7 +186,7 @@ class TableCoder(beam.coders.Coder):
         return pa.Table  # type: ignore[no-any-return]
 
 
-beam.coders.registry.register_coder(pa.Table, TableCoder)
+registry.register_coder(pa.Table, TableCoder)
 #: What a DoFn yields that hands tables to others: with_output_types(KEYED).
 KEYED = tuple[str, pa.Table]
 

@@ -42,36 +42,36 @@ def _languages(value: str) -> str:
 class posts(Settings):
     """Which posts are read, and how."""
 
-    source = Setting(
-        _sources,
-        "one or more of sample://, a path or glob, file:// or http(s):// URIs, each once, by spaces or line ends",
+    source: tuple[str, ...] = Setting(
+        convert=_sources,
+        allowed="one or more of sample://, a path or glob, file:// or http(s):// URIs, each once, by spaces or line ends",
         default="sample://",
         description="where posts come from; a {date:%Y-%m-%d} in it selects the day, none makes it an archive",
     )
-    days = Setting(
-        settings.whole_number(1, 366), "a whole number from 1 to 366", default=7, description="days of a window"
+    days: int = Setting(
+        convert=settings.whole_number(1, 366), allowed="a whole number from 1 to 366", default=7, description="days of a window"
     )
-    rules = Setting(
-        settings.one_of("standard", "classic"),
-        "standard or classic",
+    rules: str = Setting(
+        convert=settings.one_of("standard", "classic"),
+        allowed="standard or classic",
         default="standard",
         description="what words are, and which URLs are the same",
     )
-    languages = Setting(
-        _languages, _LANGUAGES, default="en", description="languages of posts that don't say theirs, for stop words"
+    languages: str = Setting(
+        convert=_languages, allowed=_LANGUAGES, default="en", description="languages of posts that don't say theirs, for stop words"
     )
-    max_dead_letter_share = Setting(
-        settings.share, "a number from 0 to 1", default=0.05, description="share of rejected records that a day may have"
+    max_dead_letter_share: float = Setting(
+        convert=settings.share, allowed="a number from 0 to 1", default=0.05, description="share of rejected records that a day may have"
     )
-    max_source_bytes = Setting(
-        settings.whole_number(1, 1 << 50),
-        "a whole number of bytes",
+    max_source_bytes: int = Setting(
+        convert=settings.whole_number(1, 1 << 50),
+        allowed="a whole number of bytes",
         default=10 << 30,
         description="files of a source larger than this, as stored or decompressed, are refused",
     )
-    shards = Setting(
-        settings.whole_number(1, 1000),
-        "a whole number from 1 to 1000",
+    shards: int = Setting(
+        convert=settings.whole_number(1, 1000),
+        allowed="a whole number from 1 to 1000",
         default=4,
         description="shards of a day's URLs and pairs: more for more data, the same for all days",
     )
@@ -111,8 +111,8 @@ class SplitArchive(PostsTask):
     """The raw records of an archive of many days, by day; read once for each version of the archive."""
 
     writes = ("archives",)
-    source = luigi.Parameter()
-    version = luigi.Parameter()
+    source: str = luigi.Parameter()
+    version: str = luigi.Parameter()
     pipeline = "pipelines.posts.fetch"
     passes = ("max_source_bytes",)
 
@@ -131,9 +131,9 @@ class Fetch(PostsTask):
     """A source's raw records of a day, kept as they came."""
 
     writes = ("raw",)
-    source = luigi.Parameter()
-    date = Day()
-    must_exist = luigi.BoolParameter(
+    source: str = luigi.Parameter()
+    date: datetime.date = Day()
+    must_exist: bool = luigi.BoolParameter(
         default=True, significant=False, description="whether the day's file must be there; without, it is an empty day"
     )
     pipeline = "pipelines.posts.fetch"
@@ -144,17 +144,17 @@ class Fetch(PostsTask):
     _wanted: ClassVar[set[str]] = set()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
         if self.must_exist:
             self._wanted.add(self.task_id)
 
-    def requires(self) -> list[Stage]:
+    def requires(self) -> list[SplitArchive]:
         if not sources.is_archive(self.source):
             return []
         version = sources.version(self.source)
         if not version:
             raise NotThereYetError(f"source {self.source} is not there ({settings.origin('posts', 'source')})")
-        return [SplitArchive(self.source, version)]
+        return [SplitArchive(source=self.source, version=version)]
 
     def output(self) -> Dataset:
         return Dataset(f"raw/source={sources.key(self.source)}", self.date)
@@ -191,13 +191,13 @@ class Etl(PostsTask):
     """A day's posts, each once, and the records that can't be used."""
 
     writes = ("posts", "posts_rejected")
-    date = Day()
-    must_exist = luigi.BoolParameter(default=True, significant=False)
+    date: datetime.date = Day()
+    must_exist: bool = luigi.BoolParameter(default=True, significant=False)
     pipeline = "pipelines.posts.etl"
     settings = ("source",)
 
-    def requires(self) -> list[Stage]:
-        return [Fetch(source, self.date, must_exist=self.must_exist) for source in posts().source]
+    def requires(self) -> list[Fetch]:
+        return [Fetch(source=source, date=self.date, must_exist=self.must_exist) for source in posts().source]
 
     def options(self) -> Mapping[str, Any]:
         names = [
@@ -214,28 +214,28 @@ class Count(PostsTask):
     """A day's partial counts: posts by hour, word to posts, URL to occurrences, pair to posts."""
 
     writes = ("counts",)
-    date = Day()
-    must_exist = luigi.BoolParameter(default=True, significant=False)
+    date: datetime.date = Day()
+    must_exist: bool = luigi.BoolParameter(default=True, significant=False)
     pipeline = "pipelines.posts.count"
     settings = ("source", "rules", "languages", "shards")
     passes = ("rules", "languages", "shards")
 
-    def requires(self) -> Stage:
-        return Etl(self.date, must_exist=self.must_exist)
+    def requires(self) -> Etl:
+        return Etl(date=self.date, must_exist=self.must_exist)
 
 
 class Aggregate(PostsTask):
     """A window of days: top words, URLs and pairs, and the pairs that rose against the window before."""
 
     writes = ("word_counts", "urls", "word_cooccur", "emerging_pairs", "posts_by_hour")
-    date = Day()
-    days = Days()
+    date: datetime.date = Day()
+    days: int = Days()
     pipeline = "pipelines.posts.aggregate"
     settings = ("source", "rules", "languages", "shards")
     empty_from_empty = False
 
-    def requires(self) -> list[Stage]:
-        return [Count(day, must_exist=day == self.date) for day in window(self.date, 2 * self.days)]
+    def requires(self) -> list[Count]:
+        return [Count(date=day, must_exist=day == self.date) for day in window(self.date, 2 * self.days)]
 
     def options(self) -> Mapping[str, Any]:
         return {"days": self.days}
@@ -252,11 +252,11 @@ class Report(Stage):
     writes = ("reports",)
     section = posts
     settings = ("source", "rules", "languages", "shards")
-    date = Day()
-    days = Days()
+    date: datetime.date = Day()
+    days: int = Days()
 
     def requires(self) -> Aggregate:
-        return Aggregate(self.date, self.days)
+        return Aggregate(date=self.date, days=self.days)
 
     @property
     def page(self) -> str:
@@ -283,20 +283,20 @@ class Report(Stage):
         return Outcome(files, {}, {}, "workflows.report")
 
     def _facts(self) -> "Facts":
-        from workflows.report.page import Facts, Quality
+        from workflows.report.page import Facts, Quality, StageRun
 
         aggregate = self.requires()
         days = [(count.date, count, count.requires()) for count in aggregate.requires()]
-        runs = []
+        runs: list[StageRun] = []
         quality = []
-        splits = {}
+        splits: dict[str, SplitArchive] = {}
         for date, count, etl in reversed(days):
             fetches = etl.requires()
-            runs += [stage_run(stage) for stage in (*fetches, etl, count)]
+            runs += [stage_run(stage, date) for stage in (*fetches, etl, count)]
             if date > self.date - datetime.timedelta(days=self.days):
                 quality.append(Quality(date, **accounting(etl.finished())))
             splits |= {split.task_id: split for fetch in fetches for split in fetch.requires()}
-        runs.append(stage_run(aggregate))
+        runs.append(stage_run(aggregate, self.date))
         rejected = [accounting(split.finished())["rejected"] for split in splits.values() if split.manifest()]
         return Facts(
             date=self.date,
@@ -311,15 +311,15 @@ class Report(Stage):
         )
 
 
-def stage_run(stage: Stage) -> "StageRun":
-    """What the page says of a finished stage."""
+def stage_run(stage: Stage, date: datetime.date) -> "StageRun":
+    """What the page says of a finished stage of a day."""
     from workflows.report.page import StageRun
 
     manifest = stage.finished()
     started, ended = (datetime.datetime.fromisoformat(t) for t in (manifest.started, manifest.ended))
     return StageRun(
         stage=stage.task_family,
-        date=stage.date,
+        date=date,
         rows=sum(file.rows for file in manifest.files),
         seconds=(ended - started).total_seconds(),
         runner=manifest.runner,

@@ -193,7 +193,8 @@ def top(name: str, rows: pa.Table | Sequence[tuple[Any, ...]] | None) -> pa.Tabl
         columns = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
         rows = pa.Table.from_arrays([pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
     order = [(rank, "descending")] if rank else []
-    return rows.sort_by([*order, *((column, "ascending") for column in key)]).slice(0, limit).cast(schema)
+    table: pa.Table = rows
+    return table.sort_by([*order, *((column, "ascending") for column in key)]).slice(0, limit).cast(schema)
 
 
 class WriteTable(beam.DoFn):

@@ -90,7 +90,7 @@ def count_urls(urls: pa.ChunkedArray, rule_set: rules.Rules, shards: int) -> tup
             "occurrences": raw.field(1),
         }
     )
-    table = _sum_by(counted, "url", "occurrences", URLS)
+    table = _sum_by(counted, URLS)
     return table, shard_of(table["url"].to_pylist(), shards)
 
 
@@ -171,14 +171,16 @@ def merge(name: str, tables: Sequence[pa.Table]) -> pa.Table:
     if len(tables) == 1:
         return tables[0]
     if name != "pairs":
-        return _sum_by(pa.concat_tables(tables), *SCHEMAS[name].names, SCHEMAS[name])
+        return _sum_by(pa.concat_tables(tables), SCHEMAS[name])
     vocabulary = common_vocabulary(tables)
     pair, posts = sum_pairs(tables, vocabulary, [0] * len(tables))
     w1, w2 = np.divmod(pair, pair.dtype.type(len(vocabulary)))
     return encoded_pairs(w1, w2, posts[0], vocabulary)
 
 
-def _sum_by(table: pa.Table, key: str, value: str, schema: pa.Schema) -> pa.Table:
+def _sum_by(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The second column's sum for each value of the first, in its order."""
+    key, value = schema.names
     summed = table.group_by(key, use_threads=False).aggregate([(value, "sum")]).sort_by(key)
     return pa.Table.from_arrays([summed[key], summed[f"{value}_sum"]], schema=schema)
 

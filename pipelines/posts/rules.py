@@ -41,7 +41,8 @@ def _classic_words(chunk: str) -> list[str]:
 
 _WORD = regex.compile(r"[\p{L}\p{N}][\p{L}\p{M}\p{N}]*(?:['’][\p{L}\p{M}\p{N}]+)*")
 _LETTER = regex.compile(r"\p{L}")
-_TAKEN_OUT = re.compile(r"https?://\S+|@\w+", re.IGNORECASE)
+_URL = re.compile(r"https?://\S+", re.IGNORECASE)
+_MENTION = re.compile(r"@\w+")
 #: Twitter's own words; they say nothing about what a post is about.
 _ALWAYS_STOP = frozenset({"rt", "via", "amp"})
 #: Twitter still uses two codes that ISO 639 gave up.
@@ -56,8 +57,10 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 def _standard_words(chunk: str) -> tuple[str, ...]:
     if "&" in chunk:
         chunk = html.unescape(chunk)
-    if "@" in chunk or "://" in chunk:
-        chunk = _TAKEN_OUT.sub(" ", chunk)
+    if "://" in chunk:
+        chunk = _URL.sub(" ", chunk)
+    if "@" in chunk:
+        chunk = _MENTION.sub(" ", chunk)
     if chunk.isascii():
         if chunk.isalpha():  # most chunks, and the only test they need
             return (chunk.lower(),) if len(chunk) > 1 else ()

@@ -13,23 +13,47 @@ import os
 import re
 import string
 from collections.abc import Callable, Iterator
-from typing import IO, TYPE_CHECKING, BinaryIO, TypeVar
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from pipelines.errors import SourceBusyError, SourceError
 
 if TYPE_CHECKING:
     import requests
+    import zstandard
 
 T = TypeVar("T")
 
 SAMPLE = "sample://"
-#: Seconds to connect, and seconds without a byte, before an HTTP request counts as failed.
-_TIMEOUT = (10, 60)
-_ATTEMPTS = 5
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
 _GONE = {404, 410}
 _CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How HTTP is asked: how often, seconds before the second time (then twice as long each), seconds without an answer."""
+
+    attempts: int = 5
+    pause: float = 0.5
+    connect_timeout: float = 10
+    read_timeout: float = 60
+
+    @property
+    def timeout(self) -> tuple[float, float]:
+        """Seconds to connect, and seconds without a byte, before a request counts as failed."""
+        return self.connect_timeout, self.read_timeout
+
+
+_patience = Patience()
+
+
+def set_patience(patience: Patience) -> Patience:
+    """From now on HTTP is asked like this, by this process; returns how it was asked before."""
+    global _patience
+    before, _patience = _patience, patience
+    return before
 
 
 def check(source: str) -> None:
@@ -158,8 +182,41 @@ def _decompressed(raw: BinaryIO) -> IO[bytes]:
     if head == b"\x28\xb5\x2f\xfd":
         import zstandard
 
-        return zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
+        return io.BufferedReader(_Zstd(raw), 1 << 20)
     return raw
+
+
+class _Zstd(io.RawIOBase):
+    """Frames of Zstandard, decompressed; unlike zstandard's own reader it does not take a broken end for the end."""
+
+    #: Compressed bytes taken at a time; they become at most some 100 MiB.
+    _PIECE = 4096
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw, self._ready = raw, memoryview(b"")
+        self._frame: zstandard.ZstdDecompressionObj | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        while not self._ready and (piece := self._raw.read(self._PIECE)):
+            self._ready = memoryview(b"".join(self._decompressed(piece)))
+        if not self._ready and self._frame is not None:
+            raise EOFError("it ends within a frame")
+        length = min(len(buffer), len(self._ready))
+        buffer[:length], self._ready = self._ready[:length], self._ready[length:]
+        return length
+
+    def _decompressed(self, piece: bytes) -> Iterator[bytes]:
+        import zstandard
+
+        while piece:
+            self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
+            yield self._frame.decompress(piece)
+            piece = self._frame.unused_data if self._frame.eof else b""
+            if self._frame.eof:
+                self._frame = None
 
 
 def _scheme(source: str) -> str:
@@ -180,11 +237,11 @@ def _head(uri: str) -> dict[str, str] | None:
     import requests
 
     def ask() -> dict[str, str] | None:
-        with requests.head(uri, timeout=_TIMEOUT, allow_redirects=True) as answer:
+        with requests.head(uri, timeout=_patience.timeout, allow_redirects=True) as answer:
             if answer.status_code not in (403, 405, 501):
                 return _checked(uri, answer)
         # Some servers answer only GET; the body is not read.
-        with requests.get(uri, timeout=_TIMEOUT, stream=True) as answer:
+        with requests.get(uri, timeout=_patience.timeout, stream=True) as answer:
             return _checked(uri, answer)
 
     return _patiently(uri, ask)
@@ -207,7 +264,7 @@ def _download(uri: str, target: BinaryIO, max_bytes: int) -> None:
     def fetch() -> None:
         target.seek(0)
         target.truncate()
-        with requests.get(uri, timeout=_TIMEOUT, stream=True) as answer:
+        with requests.get(uri, timeout=_patience.timeout, stream=True) as answer:
             headers = _checked(uri, answer)
             if headers is None:
                 raise SourceError(f"source {uri} has gone since it was looked up")
@@ -231,8 +288,8 @@ def _patiently(uri: str, action: Callable[[], T]) -> T:
 
     @tenacity.retry(
         retry=tenacity.retry_if_exception_type(SourceBusyError),
-        stop=tenacity.stop_after_attempt(_ATTEMPTS),
-        wait=tenacity.wait_exponential_jitter(initial=0.5, max=30),
+        stop=tenacity.stop_after_attempt(_patience.attempts),
+        wait=tenacity.wait_exponential_jitter(initial=_patience.pause, max=30, jitter=_patience.pause),
         reraise=True,
     )
     def attempt() -> T:

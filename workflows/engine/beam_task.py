@@ -38,7 +38,7 @@ class BeamTask(Stage):
         files = self.input_files()
         options = {key: str(value) for key, value in {**self._common(), **self.options()}.items()}
         described = Outcome([], {}, {}, self.pipeline, options, millrace().runner)
-        if self.empty_from_empty and flatten_rows(files) == 0 and self.requires():
+        if self.empty_from_empty and sum(file.rows for file in files) == 0 and self.required():
             return described
         storage = clients.storage()
         output = storage.uri(self._folder("{dataset}", attempt))
@@ -73,8 +73,3 @@ class BeamTask(Stage):
     def _folder(self, dataset: str, attempt: Entry) -> str:
         _, _, day = self.datasets()[0].partition.partition(f"{self.datasets()[0].name}/")
         return f"{dataset}/{day}/{attempt.attempt}"
-
-
-def flatten_rows(files: Sequence[FileEntry]) -> int:
-    """Rows over all files."""
-    return sum(file.rows for file in files)

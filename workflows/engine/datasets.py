@@ -8,7 +8,7 @@ from workflows.engine import clients, manifests
 from workflows.engine.manifests import Manifest
 
 
-class Dataset(luigi.Target):  # type: ignore[misc]
+class Dataset(luigi.Target):
     """A partition: `<name>/date=<date>/`, or `<name>/<key>/` for what has no date.
 
     It exists when its manifest does; files without a manifest are nothing.

@@ -1,5 +1,6 @@
 """Runs a pipeline on the runner that the settings name, and turns what goes wrong into our own errors."""
 
+import gc
 import importlib
 import re
 from collections.abc import Mapping
@@ -34,7 +35,9 @@ def run(module: str, options: Mapping[str, str], runner: str) -> Run:
 
 def preload(module: str) -> None:
     """Imports a pipeline, and so Beam, before workers fork: they share it instead of each importing it."""
-    importlib.import_module(module); import gc; gc.collect(); gc.freeze()
+    importlib.import_module(module)
+    gc.collect()
+    gc.freeze()  # the collector would touch, and so copy, every page that parent and children share
 
 
 def _our_error(error: Exception) -> MillraceError | None:
@@ -46,4 +49,4 @@ def _our_error(error: Exception) -> MillraceError | None:
         return None
     name, text = found[-1]
     kind = getattr(pipelines.errors, name, MillraceError)
-    return kind(text)  # type: ignore[no-any-return]
+    return kind(text)

@@ -27,7 +27,7 @@ class Setting(luigi.Parameter):
         self._owner = self._key = ""
 
     def __set_name__(self, owner: type, name: str) -> None:
-        super().__set_name__(owner, name)
+        super().__set_name__(owner, name)  # type: ignore[no-untyped-call]
         self._owner, self._key = owner.__name__, name
 
     def parse(self, x: str) -> Any:
@@ -97,9 +97,9 @@ class Settings(luigi.Config):
                 config.set(section, key, config.get(section, key, raw=True).replace("%", "%%"))
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
         section = type(self).__name__
-        known = set(type(self).get_param_names())
+        known = set(type(self).get_param_names())  # type: ignore[no-untyped-call]
         for path in _config_files():
             own = configparser.RawConfigParser()
             own.read(path)
@@ -197,7 +197,9 @@ def _storage_root(value: str) -> str:
 class millrace(Settings):
     """What holds for every workflow."""
 
-    storage = Setting(_storage_root, "a folder that can be written", default="data", description="where datasets lie")
-    runner = Setting(
-        one_of("FnApiRunner"), "FnApiRunner", default="FnApiRunner", description="the Beam runner of every pipeline"
+    storage: str = Setting(
+        convert=_storage_root, allowed="a folder that can be written", default="data", description="where datasets lie"
+    )
+    runner: str = Setting(
+        convert=one_of("FnApiRunner"), allowed="FnApiRunner", default="FnApiRunner", description="the Beam runner of every pipeline"
     )

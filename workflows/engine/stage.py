@@ -59,7 +59,7 @@ class Stage(luigi.Task):
 
     def output(self) -> Any:
         """The partitions of the task's date."""
-        return [Dataset(name, self.date) for name in self.writes]
+        return [Dataset(name, getattr(self, "date", None)) for name in self.writes]
 
     def execute(self, attempt: Entry) -> Outcome:
         """Makes the files. Raises a MillraceError for what a person should mend."""
@@ -72,8 +72,16 @@ class Stage(luigi.Task):
         """What the result depends on: settings and parameters, less the date, which is in the partition's name."""
         section = self.section()
         mine = {f"{self.section.__name__}.{key}": getattr(section, key) for key in self.settings}
-        own = {n: getattr(self, n) for n, p in self.get_params() if p.significant and n != "date"}
+        own = {name: value for name, value in self.parameters().items() if name != "date"}
         return {key: _as_text(value) for key, value in {**mine, **own}.items()}
+
+    def parameters(self) -> dict[str, Any]:
+        """The parameters that tell this task from others of its kind."""
+        return {n: getattr(self, n) for n, p in self.get_params() if p.significant}  # type: ignore[no-untyped-call]
+
+    def required(self) -> "list[Stage]":
+        """What requires() says, as a list."""
+        return list(flatten(self.requires()))  # type: ignore[no-untyped-call]
 
     def datasets(self) -> list[Dataset]:
         """The outputs; the first one's manifest decides."""
@@ -110,11 +118,13 @@ class Stage(luigi.Task):
 
     def on_failure(self, exception: BaseException) -> Any:
         """What luigi tells people: the sentence of an error that is meant for them."""
-        return str(exception) if isinstance(exception, MillraceError) else super().on_failure(exception)
+        if isinstance(exception, MillraceError):
+            return str(exception)
+        return super().on_failure(exception)  # type: ignore[no-untyped-call]
 
     def __str__(self) -> str:
         """Task and parameters as people say them."""
-        return " ".join([self.task_family, *(str(getattr(self, n)) for n, p in self.get_params() if p.significant)])
+        return " ".join([self.task_family, *map(str, self.parameters().values())])
 
     # --- the protocol's steps
 
@@ -171,8 +181,8 @@ class Stage(luigi.Task):
     def inputs(self) -> list[tuple[Dataset, tuple[Manifest, str]]]:
         """The partitions that this stage reads, each with its manifest and digest. Raises ManifestError if one is gone."""
         found = []
-        for task in flatten(self.requires()):
-            dataset = flatten(task.output())[0]
+        for task in self.required():
+            dataset = task.datasets()[0]
             manifest = dataset.read()
             if manifest is None:
                 raise ManifestError(f"{self} needs {dataset.partition}, which has no manifest; run it again")
@@ -207,7 +217,7 @@ class Stage(luigi.Task):
 
     def _first_with(self, key: str) -> "Stage":
         """The stage farthest up whose result depends on a setting: what it made has to go, with all that builds on it."""
-        for task in flatten(self.requires()):
+        for task in self.required():
             if key in task.identity():
                 return task._first_with(key)
         return self
@@ -232,5 +242,6 @@ def _summary(manifest: Manifest, seconds: float) -> str:
     parts = [f"{counters[key]:,} {key.replace('_', ' ')}" for key in ("read", "kept", "posts") if key in counters]
     rejected = sum(count for key, count in counters.items() if key.startswith("rejected"))
     parts += [f"{rejected:,} rejected"] if rejected else []
-    parts = parts or [f"{sum(file.rows for file in manifest.files):,} rows"]
+    rows = sum(file.rows for file in manifest.files)
+    parts = parts or [f"{rows:,} rows" if rows else f"{len(manifest.files)} files" if manifest.files else "nothing to read"]
     return f"{', '.join(parts)}, {seconds:.1f} s"
