@@ -87,6 +87,15 @@ class Days(Setting):
         return posts().days if x is None else super().normalize(x)
 
 
+class WindowEnd(Setting):
+    """The last day of the window that a day is wanted for; the day itself unless given. It does not tell tasks apart."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            lambda value: settings.day(value) if value else None, "a day as YYYY-MM-DD", default=None, significant=False
+        )
+
+
 def too_many_rejected(manifest: Manifest, dataset: str) -> None:
     """Raises DeadLetterError if more than max_dead_letter_share of the records were rejected."""
     counts = accounting(manifest)
@@ -97,7 +106,8 @@ def too_many_rejected(manifest: Manifest, dataset: str) -> None:
         raise DeadLetterError(
             f"{manifest.partition}: {rejected:,} of {read:,} records were rejected ({worst}), more than "
             f"posts.max_dead_letter_share = {limit} ({settings.origin('posts', 'max_dead_letter_share')}) allows; "
-            f"they lie in the dataset {dataset}; mend the source or raise the limit, then run again"
+            f"they lie in the dataset {dataset}; raise the limit, or mend the source and forget what was read of it "
+            "(bin/clear Fetch), then run again"
         )
 
 
@@ -133,20 +143,18 @@ class Fetch(PostsTask):
     writes = ("raw",)
     source: str = luigi.Parameter()
     date: datetime.date = Day()
-    must_exist: bool = luigi.BoolParameter(
-        default=True, significant=False, description="whether the day's file must be there; without, it is an empty day"
-    )
+    window_end: datetime.date | None = WindowEnd()
     pipeline = "pipelines.posts.fetch"
     passes = ("max_source_bytes",)
     empty_from_empty = False
 
-    #: What this process was asked for with must_exist. Luigi takes tasks that differ only in that for one.
-    _wanted: ClassVar[set[str]] = set()
+    #: The last days of windows in this process. Luigi takes tasks that differ only in their window_end for one.
+    _last_days: ClassVar[set[str]] = set()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
-        if self.must_exist:
-            self._wanted.add(self.task_id)
+        if self.window_end in (None, self.date):
+            self._last_days.add(self.task_id)
 
     def requires(self) -> list[SplitArchive]:
         if not sources.is_archive(self.source):
@@ -169,9 +177,11 @@ class Fetch(PostsTask):
             return self._from_archive(attempt)
         if sources.resolve(self.source, self.date):
             return super().execute(attempt)
-        if self.task_id in self._wanted:
+        # Only a source that has the window's last day can be said to have nothing for an earlier one.
+        last = self.date if self.task_id in self._last_days else self.window_end
+        if last == self.date or not sources.resolve(self.source, last):
             raise NotThereYetError(
-                f"source {self.source} has nothing for {self.date} yet, the last day of the window "
+                f"source {self.source} has nothing for {last} yet, the last day of the window "
                 f"({settings.origin('posts', 'source')}); run again when it is there"
             )
         return Outcome([], {"read": 0, "missing_files": 1}, {}, self.pipeline, {"source": self.source})
@@ -192,12 +202,12 @@ class Etl(PostsTask):
 
     writes = ("posts", "posts_rejected")
     date: datetime.date = Day()
-    must_exist: bool = luigi.BoolParameter(default=True, significant=False)
+    window_end: datetime.date | None = WindowEnd()
     pipeline = "pipelines.posts.etl"
     settings = ("source",)
 
     def requires(self) -> list[Fetch]:
-        return [Fetch(source=source, date=self.date, must_exist=self.must_exist) for source in posts().source]
+        return [Fetch(source=source, date=self.date, window_end=self.window_end) for source in posts().source]
 
     def options(self) -> Mapping[str, Any]:
         names = [
@@ -215,13 +225,13 @@ class Count(PostsTask):
 
     writes = ("counts",)
     date: datetime.date = Day()
-    must_exist: bool = luigi.BoolParameter(default=True, significant=False)
+    window_end: datetime.date | None = WindowEnd()
     pipeline = "pipelines.posts.count"
     settings = ("source", "rules", "languages", "shards")
     passes = ("rules", "languages", "shards")
 
     def requires(self) -> Etl:
-        return Etl(date=self.date, must_exist=self.must_exist)
+        return Etl(date=self.date, window_end=self.window_end)
 
 
 class Aggregate(PostsTask):
@@ -235,7 +245,7 @@ class Aggregate(PostsTask):
     empty_from_empty = False
 
     def requires(self) -> list[Count]:
-        return [Count(date=day, must_exist=day == self.date) for day in window(self.date, 2 * self.days)]
+        return [Count(date=day, window_end=self.date) for day in window(self.date, 2 * self.days)]
 
     def options(self) -> Mapping[str, Any]:
         return {"days": self.days}

@@ -36,6 +36,7 @@ def run(module: str, options: Mapping[str, str], runner: str) -> Run:
 def preload(module: str) -> None:
     """Imports a pipeline, and so Beam, before workers fork: they share it instead of each importing it."""
     importlib.import_module(module)
+    importlib.import_module("apache_beam.runners.portability.fn_api_runner.fn_runner")  # Beam would at the first run
     gc.collect()
     gc.freeze()  # the collector would touch, and so copy, every page that parent and children share
 

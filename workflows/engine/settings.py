@@ -45,7 +45,7 @@ class Setting(luigi.Parameter):
         return self.parse(x) if isinstance(x, str) else x
 
     def serialize(self, x: Any) -> str:
-        return str(x)
+        return "" if x is None else str(x)
 
 
 def origin(section: str, key: str) -> str:
