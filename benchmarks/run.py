@@ -199,7 +199,7 @@ class Bench:
         self.report("to be complete", data, rules, storage, self.day)
         nothing, product = alternate(
             max(5, self.args.runs),
-            lambda: self.timed("nothing", self.luigi("benchmarks.nothing", "Nothing")),
+            lambda: self.timed("nothing", self.luigi("benchmarks.nothing", "Nothing", "--local-scheduler")),
             lambda: self.report("all complete", data, rules, storage, self.day),
         )
         shutil.rmtree(storage)
