@@ -1,9 +1,14 @@
 """Fixtures that tests of several folders share."""
 
+import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import running
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
 
 
 @pytest.fixture(scope="session")
@@ -12,3 +17,33 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     storage = tmp_path_factory.mktemp("undisturbed") / "data"
     running.succeed("Report", "--date", running.DAY, "--days", 1, storage=storage)
     return storage
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project's root as make leaves it, its windows one day long: bin, the packages, luigi.cfg, and a .venv."""
+    root = tmp_path / "project"
+    shutil.copytree(running.ROOT / "bin", root / "bin")
+    for name in ("workflows", "pipelines"):
+        (root / name).symlink_to(running.ROOT / name)
+    (root / ".venv").symlink_to(sys.prefix)
+    settings = (running.ROOT / "luigi.cfg").read_text(encoding="utf-8")
+    assert "\ndays = 7\n" in settings
+    (root / "luigi.cfg").write_text(settings.replace("\ndays = 7\n", "\ndays = 1\n"), encoding="utf-8")
+    return root
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    """Headless Chromium; without it the test is skipped, with CI=true it fails."""
+    binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if binary is None or driver is None:
+        running.absent("Chromium and its chromedriver are not installed (Debian: chromium, chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for flag in ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"):
+        options.add_argument(flag)
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
+    session = webdriver.Chrome(options=options, service=Service(driver))
+    yield session
+    session.quit()

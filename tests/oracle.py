@@ -294,7 +294,9 @@ def standard_url(url: str) -> str:
         return plain
 
     user, at, place = parts.netloc.rpartition("@")
-    if port is None or port == DEFAULT_PORT[parts.scheme]:
+    if port is None:
+        place = place.removesuffix(":")
+    elif port == DEFAULT_PORT[parts.scheme]:
         place = re.sub(":[0-9]*$", "", place)
     parameters = [parameter for parameter in parts.query.split("&") if not _tracks(parameter)]
     query = "&".join(parameters)

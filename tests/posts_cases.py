@@ -61,7 +61,9 @@ def microseconds(moment: datetime.datetime) -> int:
 
 # ------------------------------------------------------------------------------------------------- hostile records
 
-_words = st.sampled_from(["", " ", "\u3000\n", "a", "hello", "Ünï", "\u0000", "\ufeff", "😀", "e\u0301", "\\u0041", '"'])
+_words = st.sampled_from(
+    ["", " ", "\u3000\n", "a", "hello", "Ünï", "\u0000", "\ufeff", "😀", "e\u0301", "\\u0041", '"']
+)
 _urls = st.sampled_from(
     ["http://a.example/X", "https://b.example/?q=1#f", "HTTP://C.example", "https://", "http://d.example/a).", "x"]
 )
@@ -118,9 +120,9 @@ _fields: dict[str, st.SearchStrategy[Any]] = {
     "other": anything,
 }
 _good = {"tid": 1, "created_at": "2017-08-27T04:05:34Z", "text": "hello"}
-objects = st.builds(lambda usual, fields: (_good if usual else {}) | fields, st.booleans(), st.fixed_dictionaries(
-    {}, optional=_fields
-))  # fmt: skip
+objects = st.builds(
+    lambda usual, fields: (_good if usual else {}) | fields, st.booleans(), st.fixed_dictionaries({}, optional=_fields)
+)
 
 
 def _dumped(fields: Any, ascii_only: bool, indent: int | None, around: str) -> bytes:
@@ -148,7 +150,20 @@ def _mutated(draw: st.DrawFn) -> bytes:
 
 
 _junk = st.binary(max_size=4) | st.sampled_from(
-    [b'"', b"\\", b"\\u", b"\\ud83d", b"\xff", b"\xed\xa0\x80", b"\xc0\x80", b"\xf4\x90\x80\x80", b"NaN", b",", b"}", b"]"]
+    [
+        b'"',
+        b"\\",
+        b"\\u",
+        b"\\ud83d",
+        b"\xff",
+        b"\xed\xa0\x80",
+        b"\xc0\x80",
+        b"\xf4\x90\x80\x80",
+        b"NaN",
+        b",",
+        b"}",
+        b"]",
+    ]
     + [b'"tid":2,', b'"created_at":1,', b'"t\\u0065xt":"x",', b"-", b"1e9", b"0", b"\x00", b"\x1f"]
 )
 records: st.SearchStrategy[bytes] = json_records | json_records | _mutated() | st.binary(max_size=40)

@@ -6,7 +6,8 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -118,14 +119,14 @@ def complete(storage: Path) -> list[str]:
 def leftovers(storage: Path) -> list[str]:
     """What no manifest accounts for: unnamed attempts, and temporary files anywhere but in the ledger."""
     named = {(m, found.attempt) for m in complete(storage) if (found := partition(storage, m))}
-    found = []
+    over = []
     for path in storage.rglob("*"):
         inside = path.relative_to(storage)
         if path.is_dir() and path.name.startswith("attempt-") and (str(inside.parent), path.name) not in named:
-            found.append(str(inside))
+            over.append(str(inside))
         if path.name.endswith(".tmp") and (inside.parts[0] != "_jobs" or not path.name.startswith(".")):
-            found.append(str(inside))
-    return sorted(found)
+            over.append(str(inside))
+    return sorted(over)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -166,3 +167,15 @@ def archives() -> list[Path]:
         if not path.exists():
             absent(f"{path} is not there")
     return ARCHIVES
+
+
+def python() -> str:
+    """This Python."""
+    return sys.executable
+
+
+def wait_for(condition: Callable[[], object], seconds: float) -> None:
+    """Waits until something holds, or for so long; look again afterwards."""
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)

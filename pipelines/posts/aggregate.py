@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines import files
+from pipelines.errors import SettingsDifferError
 from pipelines.options import StageOptions, main
 from pipelines.posts import count
 
@@ -74,13 +75,16 @@ class Inputs:
         first = str(last - datetime.timedelta(days=days - 1))
         before = str(last - datetime.timedelta(days=2 * days - 1))
         self._files: dict[tuple[str, int], list[tuple[bool, str]]] = {}
-        self.shards = 0
+        shards: dict[str, set[int]] = {}
         for path in paths:
             day = files.partition_date(path) or date
             found = re.fullmatch(r"(\w+)-(\d+)-of-(\d+)\.parquet", os.path.basename(path))
             if found and before <= day <= date:
                 self._files.setdefault((found[1], int(found[2])), []).append((day >= first, path))
-                self.shards = max(self.shards, int(found[3]))
+                shards.setdefault(found[1], set()).add(int(found[3]))
+        if any(len(numbers) > 1 for numbers in shards.values()):
+            raise SettingsDifferError("--input: days counted with different --shards don't add up; count them again")
+        self.shards = max((number for numbers in shards.values() for number in numbers), default=0)
 
     def of(self, table: str, shard: int = 0) -> list[tuple[bool, str]]:
         """(in the window, path) of a table's shard."""

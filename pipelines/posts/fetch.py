@@ -7,6 +7,7 @@ Run alone:
 
 import argparse
 import datetime
+from collections import Counter
 from collections.abc import Iterator
 
 import apache_beam as beam
@@ -16,6 +17,7 @@ import pyarrow.compute as pc
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines import files
+from pipelines.errors import NotThereYetError
 from pipelines.options import StageOptions, main
 from pipelines.posts import parse, records, sources
 
@@ -49,10 +51,14 @@ class FetchFile(beam.DoFn):
         number, uri = element
         file = files.ParquetFile(self._output, self._dataset, f"raw-{number:05d}", records.SCHEMA, table="raw")
         read = 0
-        with sources.open_uri(uri, self._max_bytes) as stream:
-            for block in records.read(stream):
-                file.write(_table(uri, block.line, block.record))
-                read += len(block.line)
+        try:
+            with sources.open_uri(uri, self._max_bytes) as stream:
+                for block in records.read(stream):
+                    file.write(_table(uri, block.line, block.record))
+                    read += len(block.line)
+        except BaseException:
+            file.close()  # and left where it is, in an attempt that failed
+            raise
         yield files.keyed(files.merge_written([file.close(), files.Written(counters={"read": read})]))
 
 
@@ -64,52 +70,53 @@ class SplitFile(beam.DoFn):
 
     def process(self, element: tuple[int, str]) -> Iterator[tuple[str, files.Written]]:
         number, uri = element
-        held: dict[int, list[pa.Table]] = {}
-        size = 0
-        part = 0
+        held: dict[str, list[pa.Table]] = {}  # by label
+        size = part = 0
         written: list[files.Written] = []
-        rejects: list[dict[str, object]] = []
-        read = 0
+        counters = Counter(read=0, kept=0)
 
         def flush() -> None:
             nonlocal size, part
-            for day, tables in sorted(held.items()):
-                label = str(datetime.date(1970, 1, 1) + datetime.timedelta(days=day))
+            for label, tables in sorted(held.items()):
+                name = f"{REJECTED}-" if label == REJECTED else f"{label}/raw-"
                 table = pa.concat_tables(tables).combine_chunks()
-                name = f"{label}/raw-{number:05d}-{part:05d}"
-                written.append(files.write_parquet(self._output, self._dataset, name, table, label=label))
+                file = f"{name}{number:05d}-{part:05d}"
+                written.append(files.write_parquet(self._output, self._dataset, file, table, label=label))
             held.clear()
             size, part = 0, part + 1
 
+        def hold(label: str, table: pa.Table) -> None:
+            nonlocal size
+            held.setdefault(label, []).append(table)
+            size += table.nbytes
+
         with sources.open_uri(uri, self._max_bytes) as stream:
             for block in records.read(stream):
-                read += len(block.line)
                 days = np.empty(len(block.line), np.int64)
+                reasons: list[str] = []
                 for i, record in enumerate(block.record.to_pylist()):
                     try:
                         days[i] = parse.created_at(record) // parse.DAY
                     except parse.Rejected as reason:
                         days[i] = _NO_DAY
-                        line = block.line[i].as_py()
-                        rejects.append({"file": uri, "line": line, "reason": str(reason), "record": record})
-                for day in np.unique(days[days != _NO_DAY]).tolist():
+                        reasons.append(str(reason))
+                for day in np.unique(days).tolist():
                     mine = pa.array(days == day)
-                    table = _table(uri, pc.filter(block.line, mine), pc.filter(block.record, mine))
-                    held.setdefault(day, []).append(table)
-                    size += table.nbytes
+                    line, record = pc.filter(block.line, mine), pc.filter(block.record, mine)
+                    if day == _NO_DAY:
+                        columns = [pa.repeat(uri, len(line)), line, pa.array(reasons, pa.string()), record]
+                        hold(REJECTED, pa.Table.from_arrays(columns, schema=_REJECTED_SCHEMA))
+                    else:
+                        hold(str(_EPOCH + datetime.timedelta(days=day)), _table(uri, line, record))
+                counters.update({"read": len(days), "kept": len(days) - len(reasons)})
+                counters.update(f"rejected: {reason}" for reason in reasons)
                 if size > _HELD:
                     flush()
         flush()
-        if rejects:
-            table = pa.Table.from_pylist(rejects, _REJECTED_SCHEMA)
-            name = f"{REJECTED}-{number:05d}"
-            written.append(files.write_parquet(self._output, self._dataset, name, table, label=REJECTED))
-        reasons = [str(reject["reason"]) for reject in rejects]
-        counters = {f"rejected: {reason}": reasons.count(reason) for reason in set(reasons)}
-        counted = files.Written(counters={"read": read, "kept": read - len(rejects), **counters})
-        yield files.keyed(files.merge_written([*written, counted]))
+        yield files.keyed(files.merge_written([*written, files.Written(counters=counters)]))
 
 
+_EPOCH = datetime.date(1970, 1, 1)
 _NO_DAY = np.iinfo(np.int64).min
 
 
@@ -124,6 +131,8 @@ def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
     date = datetime.date.fromisoformat(mine.date) if mine.date else None
     work = FetchFile if date else SplitFile
     uris = sources.resolve(mine.source, date)
+    if not uris:
+        raise NotThereYetError(f"source {mine.source} has no file{f' for {date}' if date else ''}")
     _ = (
         pipeline
         | "Files" >> beam.Create(list(enumerate(uris)))

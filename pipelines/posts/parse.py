@@ -40,7 +40,7 @@ _TWITTER = re.compile(
     r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) (\w{3}) (\d\d?) (\d\d):(\d\d):(\d\d) ([+-])([01]\d|2[0-3])([0-5]\d) (\d{4})",
     re.ASCII,
 )
-_MONTHS = {m: i for i, m in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
+_MONTHS = {m: i for i, m in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}  # noqa: SIM905
 _URL = re.compile(r"https?://\S+", re.IGNORECASE)
 _URL_TAIL = ".,;:!?)]}'\"»”’…`"
 
@@ -56,7 +56,7 @@ class Post(NamedTuple):
     lang: str | None
 
 
-class Rejected(Exception):
+class Rejected(Exception):  # noqa: N818 (an outcome like any other)
     """Why a record can't be used; its text is one of the reasons above."""
 
 
@@ -88,8 +88,9 @@ def parse_text(record: str) -> Post:
     try:
         ordinary = decode_ordinary(record)
         if ordinary.entities is None:
+            id_ = ordinary.tid if ordinary.tid is not None else ordinary.id
             return _post(
-                ordinary.tid if ordinary.tid is not None else ordinary.id if ordinary.id is not None else ordinary.id_str,
+                id_ if id_ is not None else ordinary.id_str,
                 ordinary.created_at,
                 ordinary.text if ordinary.text is not None else ordinary.full_text,
                 ordinary.user,
@@ -201,19 +202,20 @@ def _urls(fields: Mapping[str, Any]) -> list[str] | None:
     entities = fields.get("entities")
     listed = entities.get("urls") if isinstance(entities, dict) else None
     if isinstance(listed, list):
-        listed = [item for item in listed if isinstance(item, dict)]
-    else:
-        listed = fields.get("urls")
-    if not isinstance(listed, list):
+        return [url for item in listed if (url := _url(item)) is not None]
+    listed = fields.get("urls")
+    if isinstance(listed, list):
+        return [url for item in listed if (url := item if isinstance(item, str) else _url(item)) is not None]
+    return None
+
+
+def _url(item: object) -> str | None:
+    """The expanded_url of an entity, its url where that is null."""
+    if not isinstance(item, dict):
         return None
-    urls = []
-    for item in listed:
-        if isinstance(item, dict):
-            expanded = item.get("expanded_url")
-            item = item.get("url") if expanded is None else expanded
-        if isinstance(item, str):
-            urls.append(item)
-    return urls
+    expanded = item.get("expanded_url")
+    url = item.get("url") if expanded is None else expanded
+    return url if isinstance(url, str) else None
 
 
 def _object(record: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A stream of bytes → raw records, kept as they came, each with its place: JSON lines or a Twitter API v1.1 response."""
+"""A stream of bytes → raw records, as they came, each with its place: JSON lines or a Twitter API v1.1 response."""
 
 import json
 import re
@@ -80,7 +80,8 @@ def _split(block: bytes) -> pa.Array:
     if not len(ends) or ends[-1] != len(block):
         ends = np.append(ends, len(block))
     offsets = np.concatenate([[0], ends]).astype(np.int64)
-    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(ends), [None, pa.py_buffer(offsets), pa.py_buffer(block)])
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(block)]
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(ends), buffers)
 
 
 def _shortened(lines: pa.Array, max_kept: int) -> pa.Array:

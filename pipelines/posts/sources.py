@@ -12,9 +12,10 @@ import io
 import os
 import re
 import string
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
 from pipelines.errors import SourceBusyError, SourceError
@@ -33,7 +34,7 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Patience:
-    """How HTTP is asked: how often, seconds before the second time (then twice as long each), seconds without an answer."""
+    """How HTTP is asked: how often, with what pause (seconds, each twice the last), and how long it may say nothing."""
 
     attempts: int = 5
     pause: float = 0.5
@@ -131,7 +132,7 @@ def open_uri(uri: str, max_bytes: int) -> Iterator[IO[bytes]]:
         if scheme in ("http", "https"):
             import tempfile
 
-            raw: BinaryIO = stack.enter_context(tempfile.TemporaryFile())  # type: ignore[assignment]
+            raw: BinaryIO = stack.enter_context(tempfile.TemporaryFile())
             _download(uri, raw, max_bytes)
             raw.seek(0)
         else:
@@ -139,7 +140,8 @@ def open_uri(uri: str, max_bytes: int) -> Iterator[IO[bytes]]:
                 raw = stack.enter_context(open(_path(uri), "rb"))
             except OSError as error:
                 raise SourceError(f"source {uri} can't be read: {error.strerror}") from None
-        yield stack.enter_context(_Bounded(_decompressed(raw), uri, max_bytes))
+        bounded = stack.enter_context(_Bounded(_decompressed(raw), uri, max_bytes))
+        yield cast("IO[bytes]", bounded)
 
 
 class _Bounded(io.RawIOBase):
@@ -158,12 +160,13 @@ class _Bounded(io.RawIOBase):
             size = self._left + 1
         try:
             data = self._stream.read(size)
-        except (OSError, EOFError, ValueError, zstandard.ZstdError) as error:
+        except (OSError, EOFError, ValueError, zlib.error, zstandard.ZstdError) as error:
             raise SourceError(f"source {self._uri} is broken: {error}") from None
         self._left -= len(data)
         if self._left < 0:
             raise SourceError(
-                f"source {self._uri} holds more than {self._max:,} bytes; raise max_source_bytes in [posts] if it should"
+                f"source {self._uri} holds more than {self._max:,} bytes; "
+                "raise max_source_bytes in [posts] if it should"
             )
         return data
 
@@ -174,14 +177,12 @@ def _decompressed(raw: BinaryIO) -> IO[bytes]:
     if head.startswith(b"\x1f\x8b"):
         import gzip
 
-        return gzip.GzipFile(fileobj=raw)
+        return io.BufferedReader(gzip.GzipFile(fileobj=raw), _CHUNK)
     if head.startswith(b"BZh"):
         import bz2
 
         return bz2.BZ2File(raw)
     if head == b"\x28\xb5\x2f\xfd":
-        import zstandard
-
         return io.BufferedReader(_Zstd(raw), 1 << 20)
     return raw
 

@@ -20,13 +20,17 @@ def main() -> int:
     """Deletes the partitions that the command line names; the exit code."""
     parser = argparse.ArgumentParser(prog="bin/clear", description=__doc__)
     parser.add_argument("tasks", nargs="+", metavar="TASK", help=f"one or more of {', '.join(workflows.__all__)}")
-    parser.add_argument("--from", dest="first", metavar="DATE", help="the first day, YYYY-MM-DD; the earliest unless given")
+    parser.add_argument(
+        "--from", dest="first", metavar="DATE", help="the first day, YYYY-MM-DD; the earliest unless given"
+    )
     parser.add_argument("--to", dest="last", metavar="DATE", help="the last day, YYYY-MM-DD; the latest unless given")
     parser.add_argument("--dry-run", action="store_true", help="only say what would go")
     arguments = parser.parse_args()
     try:
         first = _day(arguments.first, "--from", datetime.date.min)
         last = _day(arguments.last, "--to", datetime.date.max)
+        if first > last:
+            raise SettingError(f"--from = {first} is after --to = {last}, so there is no day between them")
         for task in arguments.tasks:
             if task not in workflows.__all__:
                 raise SettingError(f"there is no task {task}; there are {', '.join(workflows.__all__)}")

@@ -12,11 +12,17 @@ from workflows.engine.settings import in_luigi_command
 
 _OURS_IN_TRACEBACK = re.compile(r"^pipelines\.errors\.\w+: (.*)$", re.MULTILINE)
 _shown: set[str] = set()
-_SCHEDULER_KEYS = ("scheduler_host", "default-scheduler-host", "default_scheduler_host", "scheduler_url", "default-scheduler-url")
+_SCHEDULER_KEYS = (
+    "scheduler_host",
+    "default-scheduler-host",
+    "default_scheduler_host",
+    "scheduler_url",
+    "default-scheduler-url",
+)
 
 
-#: What holds where luigi.cfg says nothing else. luigi's own defaults let a failed run exit 0, and stop a second run of the
-#: same command anywhere on the machine, where the ledger would let it wait for the first one's results.
+#: What holds where luigi.cfg says nothing else. luigi's own defaults let a failed run exit 0, and stop a second run of
+#: the same command anywhere on the machine, where the ledger would let it wait for the first one's results.
 _DEFAULTS = {
     "core": {"no_lock": "true"},
     "worker": {"check_complete_on_run": "true"},

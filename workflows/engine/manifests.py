@@ -1,4 +1,4 @@
-"""The manifest: what makes an attempt's files a partition. Its presence is the completeness contract and the lineage."""
+"""The manifest: what makes an attempt's files a partition. It is the completeness contract and the lineage."""
 
 import dataclasses
 import hashlib

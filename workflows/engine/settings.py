@@ -1,4 +1,4 @@
-"""Settings: luigi.cfg sections and flags, checked, with errors that say which, what, from where, and what is allowed."""
+"""Settings: luigi.cfg sections and flags, checked, with errors that say which, what, whence, and what is allowed."""
 
 import configparser
 import datetime
@@ -36,8 +36,9 @@ class Setting(luigi.Parameter):
             return self._convert(x.strip())
         except (ValueError, MillraceError) as error:
             reason = f" ({error})" if isinstance(error, MillraceError) else ""
+            where = origin(self._owner, self._key)
             raise SettingError(
-                f"{self._owner}.{self._key} = {x!r}, {origin(self._owner, self._key)}: allowed is {self._allowed}{reason}"
+                f"{self._owner}.{self._key} = {x!r}, {where}: allowed is {self._allowed}{reason}"
             ) from None
 
     def normalize(self, x: Any) -> Any:
@@ -201,5 +202,8 @@ class millrace(Settings):
         convert=_storage_root, allowed="a folder that can be written", default="data", description="where datasets lie"
     )
     runner: str = Setting(
-        convert=one_of("FnApiRunner"), allowed="FnApiRunner", default="FnApiRunner", description="the Beam runner of every pipeline"
+        convert=one_of("FnApiRunner"),
+        allowed="FnApiRunner",
+        default="FnApiRunner",
+        description="the Beam runner of every pipeline",
     )

@@ -1,7 +1,7 @@
 """Where tables live. On one machine: the datasets' own Parquet files, which DuckDB queries; no lock, no server.
 
-SQL is written in BigQuery's dialect; sqlglot translates it. A table is a dataset, or `dataset_label` for a file group of
-another name inside one (counts_words); only what a manifest names is seen. Each has the column `date`.
+SQL is written in BigQuery's dialect; sqlglot translates it. A table is a dataset, or `dataset_label` for a file group
+of another name inside one (counts_words); only what a manifest names is seen. Each has the column `date`.
 """
 
 from collections.abc import Mapping
@@ -44,10 +44,12 @@ class LocalWarehouse:
         names = {table.name for table in statement.find_all(exp.Table) if table.name} - defined
         translated = statement.transform(_zoneless).sql(dialect="duckdb")
         with duckdb.connect(":memory:") as connection:
-            for name in sorted(names):
-                self._make_view(connection, name)
+            files = [file for name in sorted(names) for file in self._make_view(connection, name)]
+            # From here on a query reaches the tables' files and nothing else of this machine.
+            connection.execute(f"SET allowed_paths = {_listed(files)}")
+            connection.execute("SET enable_external_access = false")
             try:
-                return connection.sql(translated, params=parameters or None).to_arrow_table()
+                return _with_int64(connection.sql(translated, params=parameters or None).to_arrow_table())
             except duckdb.Error as error:
                 raise QueryError(f"the query can't be run: {_first_line(error)}") from None
 
@@ -70,7 +72,8 @@ class LocalWarehouse:
                 found.append(Manifest.from_json(read.data, path))
         return found
 
-    def _make_view(self, connection: "DuckDBPyConnection", name: str) -> None:
+    def _make_view(self, connection: "DuckDBPyConnection", name: str) -> list[str]:
+        """Makes a table known; its files."""
         datasets = [name, *(name[:at] for at in range(len(name)) if name[at] == "_")]
         for dataset in datasets:
             files = [
@@ -81,20 +84,37 @@ class LocalWarehouse:
             ]
             if files:
                 _view(connection, name, files)
-                return
+                return files
         there = ", ".join(self.tables()) or "none yet"
         raise QueryError(f"there is no table {name}; there are: {there}")
 
 
 def _view(connection: "DuckDBPyConnection", name: str, files: list[str]) -> None:
-    listed = "[" + ", ".join("'" + file.replace("'", "''") + "'" for file in files) + "]"
-    scan = f"read_parquet({listed}, hive_partitioning=true, hive_types={{'date': DATE}}, union_by_name=true)"
+    scan = f"read_parquet({_listed(files)}, hive_partitioning=true, hive_types={{'date': DATE}}, union_by_name=true)"
     columns = connection.execute(f"DESCRIBE SELECT * FROM {scan}").fetchall()
     replaced = [
-        f'CAST("{column}" AS TIMESTAMP) AS "{column}"' for column, kind, *_ in columns if kind.endswith("WITH TIME ZONE")
+        f'CAST("{column}" AS TIMESTAMP) AS "{column}"'
+        for column, kind, *_ in columns
+        if kind.endswith("WITH TIME ZONE")
     ]
     replace = f" REPLACE ({', '.join(replaced)})" if replaced else ""
     connection.execute(f'CREATE VIEW "{name}" AS SELECT *{replace} FROM {scan}')
+
+
+def _listed(files: list[str]) -> str:
+    """Paths as a list in SQL."""
+    return "[" + ", ".join("'" + file.replace("'", "''") + "'" for file in files) + "]"
+
+
+def _with_int64(table: "pa.Table") -> "pa.Table":
+    """A SUM or COUNTIF of whole numbers is an INT64 in BigQuery; DuckDB's HUGEINT arrives as a decimal."""
+    import pyarrow as pa
+
+    fields = [pa.field(f.name, pa.int64()) if f.type == pa.decimal128(38, 0) else f for f in table.schema]
+    try:
+        return table.cast(pa.schema(fields))
+    except pa.ArrowInvalid:  # a sum beyond INT64
+        return table
 
 
 def _own_files(manifest: Manifest) -> list[FileEntry]:

@@ -1,4 +1,4 @@
-"""`python -m workflows.engine.where Report [flags]`: where the page of a report is. Takes the flags of the run itself."""
+"""`python -m workflows.engine.where Report [flags]`: where a report's page is. Takes the flags of the run itself."""
 
 import sys
 

@@ -86,20 +86,57 @@ def test_the_fast_path_agrees_with_the_exact_one(record: bytes) -> None:
         *(
             b'{"tid": 1, "created_at": 5, "text": "x", ' + fault + b"}"
             for fault in [
-                b'"u": NaN', b'"u": -Infinity', b'"u": 1e999', b'"u": 01', b'"u": 1.', b'"u": +1', b'"u": .5', b'"u": tru',
-                b'"u": "\\ud800"', b'"u": ["\\udc00\\ud800"]', b'"u": "\\q"', b'"u": "\\u12"', b'"u": "a\tb"',
-                b'"u": "\x00"', b'"u": [1,]', b'"u": {1: 1}', b'"u": {"a" 1}', b'"u": "\xed\xa0\x80"',
-                b'"u": ' + b"9" * 5000, b'"tid": ' + b"9" * 5000, b'"tid": ' + b"9" * 400, b'"created_at": ' + b"9" * 400,
-                b'"created_at": -' + b"9" * 5000, b'"u": ' + b"[" * 500 + b"]" * 500, b'"u": ' + b"[" * 100_000,
-                b'"tid": 1.0', b'"tid": 1e3', b'"tid": -0', b'"tid": 18446744073709551616', b'"tid": true', b'"tid": ""',
-                b'"tid": null, "id_str": " 9 "', b'"tid": null, "id": 0', b'"tid": null', b'"t\\u0069d": 7',
-                b'"text": null, "full_text": "f"', b'"text": "", "full_text": "f"', b'"text": "\\ud83d\\ude00"',
-                b'"text": "\\ud83d"', b'"text": "a\\u0000b"', b'"text": "\\u3000"', b'"text": "\\u001c"',
-                b'"user": {"screen_name": 5}', b'"user": {"screen_name": "z"}', b'"user": {}', b'"user": 5', b'"lang": 5',
+                b'"u": NaN',
+                b'"u": -Infinity',
+                b'"u": 1e999',
+                b'"u": 01',
+                b'"u": 1.',
+                b'"u": +1',
+                b'"u": .5',
+                b'"u": tru',
+                b'"u": "\\ud800"',
+                b'"u": ["\\udc00\\ud800"]',
+                b'"u": "\\q"',
+                b'"u": "\\u12"',
+                b'"u": "a\tb"',
+                b'"u": "\x00"',
+                b'"u": [1,]',
+                b'"u": {1: 1}',
+                b'"u": {"a" 1}',
+                b'"u": "\xed\xa0\x80"',
+                b'"u": ' + b"9" * 5000,
+                b'"tid": ' + b"9" * 5000,
+                b'"tid": ' + b"9" * 400,
+                b'"created_at": ' + b"9" * 400,
+                b'"created_at": -' + b"9" * 5000,
+                b'"u": ' + b"[" * 500 + b"]" * 500,
+                b'"u": ' + b"[" * 100_000,
+                b'"tid": 1.0',
+                b'"tid": 1e3',
+                b'"tid": -0',
+                b'"tid": 18446744073709551616',
+                b'"tid": true',
+                b'"tid": ""',
+                b'"tid": null, "id_str": " 9 "',
+                b'"tid": null, "id": 0',
+                b'"tid": null',
+                b'"t\\u0069d": 7',
+                b'"text": null, "full_text": "f"',
+                b'"text": "", "full_text": "f"',
+                b'"text": "\\ud83d\\ude00"',
+                b'"text": "\\ud83d"',
+                b'"text": "a\\u0000b"',
+                b'"text": "\\u3000"',
+                b'"text": "\\u001c"',
+                b'"user": {"screen_name": 5}',
+                b'"user": {"screen_name": "z"}',
+                b'"user": {}',
+                b'"user": 5',
+                b'"lang": 5',
             ]
         ),
     ],
-)  # fmt: skip
+)
 def test_hand_picked_records_too(line: bytes) -> None:
     check(line)
 
@@ -158,7 +195,7 @@ def test_a_moment_is_read_in_every_accepted_form(value: object, expected: str) -
     + ["0001-01-01T00:00:00+00:01", "9999-12-31T23:59:59-00:01", 1e300, float("nan"), float("inf"), 10**400, "12345678"]
     + ["9" * 5000, "Wed Aug 27 13:08:45 +2400 2008", "Wed Aug 32 13:08:45 +0000 2008", " 2017-08-27", "2017-08-27\n"]
     + ["٢٠١٧-٠٨-٢٧", "20170827-040506", "2017-08-27T04:05:34 Europe/Paris"],
-)  # fmt: skip
+)
 def test_what_is_no_moment_is_rejected(value: object) -> None:
     with pytest.raises(parse.Rejected, match=parse.BAD_CREATED_AT):
         parse.microseconds(value)

@@ -1,0 +1,123 @@
+"""`luigi --module crashing Report …`: the public tasks, in a process that dies at a moment of our choice.
+
+CRASH says when: `KIND:N:HOW`, N counted from 1.
+
+    call:N:before, call:N:after   around the N-th call that changes the storage
+    call:N:lost                   the N-th such call does its work, but its answer is an error
+    file:N:before                 before the N-th change of a file or folder below the storage, whoever makes it
+    file:N:torn                   like that; if a file is being opened to be written, half of it is there
+
+Dying is SIGKILL to the whole process group. The file CRASH_LOG lists all moments up to then, over all the processes of
+the run; without CRASH that is all that happens.
+"""
+
+import contextlib
+import fcntl
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import workflows
+from workflows.engine import clients
+from workflows.engine.storage import Storage, Versioned
+
+__all__ = ["LostAnswerError", "workflows"]
+
+_kind, _number, _how = (os.environ.get("CRASH") or "none:0:never").split(":")
+_log = os.environ["CRASH_LOG"]
+_root = ""
+
+
+class LostAnswerError(Exception):
+    """A storage did what it was asked for, but nobody heard."""
+
+
+def _moment(kind: str, what: str) -> bool:
+    """Counts a moment; whether it is the one that was chosen."""
+    handle = os.open(_log, os.O_CREAT | os.O_APPEND | os.O_RDWR)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        os.write(handle, f"{kind} {what}\n".encode())
+        lines = os.pread(handle, os.fstat(handle).st_size, 0).splitlines()
+        return kind == _kind and sum(line.startswith(kind.encode()) for line in lines) == int(_number)
+    finally:
+        os.close(handle)
+
+
+def _die() -> None:
+    os.killpg(0, signal.SIGKILL)
+    signal.pause()
+
+
+class _Crashing:
+    """A storage around which the process can die."""
+
+    def __init__(self, storage: Storage) -> None:
+        global _root
+        self._storage = storage
+        _root = storage.uri("")
+
+    def uri(self, path: str) -> str:
+        return self._storage.uri(path)
+
+    def read(self, path: str) -> Versioned | None:
+        return self._storage.read(path)
+
+    def list(self, prefix: str, name: str = "") -> Iterator[str]:
+        return self._storage.list(prefix, name)
+
+    def lock(self, path: str) -> contextlib.AbstractContextManager[None]:
+        return self._storage.lock(path)
+
+    def create(self, path: str, data: bytes) -> None:
+        self._around(f"create {path}", lambda: self._storage.create(path, data))
+
+    def replace(self, path: str, data: bytes, version: str | None = None) -> None:
+        self._around(f"replace {path}", lambda: self._storage.replace(path, data, version))
+
+    def copy(self, source: str, target: str) -> None:
+        self._around(f"copy {target}", lambda: self._storage.copy(source, target))
+
+    def delete(self, prefix: str) -> None:
+        self._around(f"delete {prefix}", lambda: self._storage.delete(prefix))
+
+    @staticmethod
+    def _around(what: str, change: Callable[[], None]) -> None:
+        chosen = _moment("call", what)
+        if chosen and _how == "before":
+            _die()
+        change()
+        if chosen and _how == "after":
+            _die()
+        if chosen and _how == "lost":
+            raise LostAnswerError(what)
+
+
+_CHANGES = ("os.rename", "os.link", "os.mkdir", "os.remove", "os.rmdir")
+
+
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "open":
+        path, mode, flags = arguments
+        if not isinstance(path, str) or not (flags or 0) & (os.O_WRONLY | os.O_RDWR) or path.endswith(".lock"):
+            return
+    elif event in _CHANGES:
+        path = arguments[0]
+        folder = arguments[-1]
+        if isinstance(path, str) and event in ("os.remove", "os.rmdir") and folder != -1:
+            path = os.path.join(os.readlink(f"/proc/self/fd/{folder}"), path)
+    else:
+        return
+    if not _root or not isinstance(path, str) or not path.startswith(_root):
+        return
+    if _moment("file", f"{event} {path.removeprefix(_root)}"):
+        if event == "open" and _how == "torn":
+            torn = os.open(path, os.O_CREAT | os.O_WRONLY)
+            os.write(torn, b"PAR1 half of what")
+        _die()
+
+
+clients.use_storage(_Crashing)
+sys.addaudithook(_audit)

@@ -1,0 +1,364 @@
+"""A source's name leads to its files and their bytes, or to an error that says what is wrong."""
+
+import bz2
+import datetime
+import gzip
+import os
+import random
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import zstandard
+from http_source import Reply, Server, serving
+
+from pipelines.errors import SourceBusyError, SourceError
+from pipelines.posts import sources
+
+DATE = datetime.date(2017, 8, 27)
+TEXT = b"one\ntwo\n" * 1000
+MAX = 1 << 20
+
+
+def zstd(data: bytes) -> bytes:
+    return zstandard.ZstdCompressor().compress(data)
+
+
+COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
+    "plain": bytes,
+    "gzip": gzip.compress,
+    "bzip2": bz2.compress,
+    "zstd": zstd,
+}
+#: Bytes that don't compress, so that a cut lies where it should.
+NOISE = random.Random(1).randbytes(300_000)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A server, asked at most three times, without pauses."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    before = sources.set_patience(sources.Patience(attempts=3, pause=0))
+    try:
+        with serving() as running:
+            yield running
+    finally:
+        sources.set_patience(before)
+
+
+def read(uri: str, max_bytes: int = MAX) -> bytes:
+    with sources.open_uri(uri, max_bytes) as stream:
+        return b"".join(iter(lambda: stream.read(999), b""))
+
+
+# ----------------------------------------------------------------------------------------------------------- names
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "sample://",
+        "a/b.jsonl",
+        "/a/*.gz",
+        "~/x.jsonl",
+        "file:///a/b",
+        "HTTP://a.example/x",
+        "https://a.example/{date:%Y/%m/%d}",
+        "posts-{date:%Y-%m-%d}.jsonl.gz",
+        "{date}",
+        "posts-{date:%j}.jsonl",
+        "x-{date.day}",
+    ],
+)
+def test_what_can_be_a_source_is_let_through(source: str) -> None:
+    sources.check(source)
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("gs://bucket/x", "has the scheme gs://; allowed are sample://, a path or glob, file://, http(s)://"),
+        ("ftp://a.example/x", "ftp://"),
+        ("sample://more", "the built-in sample is called sample://"),
+        ("posts-{day}.jsonl", "a field is written {date:%Y-%m-%d}"),
+        ("posts-{}.jsonl", "a field is written {date:%Y-%m-%d}"),
+        ("posts-{date.nothing}.jsonl", "a field is written {date:%Y-%m-%d}"),
+        ("posts-{date", "a field is written {date:%Y-%m-%d}"),
+        ("posts-}.jsonl", "a field is written {date:%Y-%m-%d}"),
+        ("posts-{date:always}.jsonl", "its field gives every day the same name"),
+    ],
+)
+def test_what_can_be_no_source_is_refused_with_the_reason(source: str, reason: str) -> None:
+    """The message names the source, and what is allowed."""
+    with pytest.raises(SourceError, match=re.escape(repr(source)) + ".*" + re.escape(reason)):
+        sources.check(source)
+
+
+def test_a_source_without_a_field_is_an_archive() -> None:
+    assert sources.is_archive("posts.jsonl")
+    assert sources.is_archive("http://a.example/x.gz")
+    assert not sources.is_archive("posts-{date:%Y}.jsonl")
+    assert not sources.is_archive("sample://")
+
+
+def test_a_key_is_safe_in_a_path_and_tells_sources_apart() -> None:
+    names = [
+        "a/posts.jsonl",
+        "b/posts.jsonl",
+        "sample://",
+        "http://a.example/?q=1",
+        "*",
+        "x" * 300,
+        "ü/…",
+        "a/posts.jsonl/",
+    ]
+    keys = [sources.key(name) for name in names]
+    assert len(set(keys)) == len(names)
+    assert all(re.fullmatch(r"[A-Za-z0-9-]{1,60}", key) for key in keys)
+    assert keys[0].startswith("posts-jsonl-")
+    assert keys == [sources.key(name) for name in names]
+
+
+# ----------------------------------------------------------------------------------------------------------- paths
+
+
+def test_paths_globs_and_file_uris_lead_to_files_in_order(tmp_path: Path) -> None:
+    """Folders are no files; ** goes down; a name with a glob's characters is found as it stands."""
+    (tmp_path / "sub" / "folder.jsonl").mkdir(parents=True)
+    for name in ("b.jsonl", "a.jsonl", "sub/c.jsonl", "with space.txt", "[x].txt"):
+        (tmp_path / name).write_bytes(TEXT)
+
+    def found(source: str) -> list[str]:
+        return [os.path.relpath(path, tmp_path) for path in sources.resolve(source, None)]
+
+    assert found(f"{tmp_path}/a.jsonl") == ["a.jsonl"]
+    assert found(f"{tmp_path}/*.jsonl") == ["a.jsonl", "b.jsonl"]
+    assert found(f"{tmp_path}/**/*.jsonl") == ["a.jsonl", "b.jsonl", "sub/c.jsonl"]
+    assert found(f"file://{tmp_path}/*.jsonl") == ["a.jsonl", "b.jsonl"]
+    assert found(f"file://{tmp_path}/with%20space.txt") == ["with space.txt"]
+    assert found(f"{tmp_path}/[x].txt") == ["[x].txt"]
+    assert found(f"{tmp_path}/none-*") == found(f"{tmp_path}/none") == found(f"{tmp_path}") == []
+
+
+def test_a_strftime_field_selects_the_days_file(tmp_path: Path) -> None:
+    for day in (26, 27):
+        (tmp_path / f"posts-2017-08-{day}.jsonl").write_bytes(b"%d" % day)
+    source = f"{tmp_path}/posts-{{date:%Y-%m-%d}}.jsonl"
+    assert [read(uri) for uri in sources.resolve(source, DATE)] == [b"27"]
+    assert sources.resolve(source, DATE + datetime.timedelta(days=1)) == []
+    assert sources.resolve(f"{tmp_path}/posts-{{date:%Y}}-*{{date:%d}}*", DATE) == sources.resolve(source, DATE)
+
+
+def test_the_sample_is_a_source_of_any_day() -> None:
+    (uri,) = sources.resolve("sample://", DATE)
+    assert read(uri, 1 << 30).count(b"\n") > 1000
+    assert read(uri, 1 << 30) == read(uri, 1 << 30)
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize("name", ["posts.jsonl", "posts.gz", "posts"])
+def test_compression_is_told_by_content_not_by_name(compression: str, name: str, tmp_path: Path) -> None:
+    for data in (TEXT, b"", b"x", NOISE):
+        (tmp_path / name).write_bytes(COMPRESSIONS[compression](data))
+        assert read(f"{tmp_path}/{name}") == data
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_files_put_together_are_read_to_their_end(compression: str, tmp_path: Path) -> None:
+    """`cat a.gz b.gz` is a gzip file; the same goes for the others."""
+    compress = COMPRESSIONS[compression]
+    (tmp_path / "x").write_bytes(compress(TEXT) + compress(NOISE) + compress(TEXT))
+    assert read(f"{tmp_path}/x") == TEXT + NOISE + TEXT
+
+
+@pytest.mark.parametrize("compression", ["gzip", "bzip2", "zstd"])
+@pytest.mark.parametrize("cut", [5, 1000, 200_000, -1])
+def test_a_compressed_file_that_breaks_off_is_an_error_that_names_it(
+    compression: str, cut: int, tmp_path: Path
+) -> None:
+    """And never just a shorter file."""
+    (tmp_path / "posts.x").write_bytes(COMPRESSIONS[compression](NOISE)[:cut])
+    with pytest.raises(SourceError, match=re.escape(f"source {tmp_path}/posts.x is broken")):
+        read(f"{tmp_path}/posts.x")
+
+
+@pytest.mark.parametrize("compression", ["gzip", "bzip2", "zstd"])
+def test_a_damaged_file_is_an_error_that_names_it(compression: str, tmp_path: Path) -> None:
+    data = bytearray(COMPRESSIONS[compression](TEXT * 50))
+    data[len(data) // 2] ^= 0xFF
+    data[20:30] = bytes(10)
+    (tmp_path / "posts.x").write_bytes(data)
+    with pytest.raises(SourceError, match=re.escape(f"source {tmp_path}/posts.x is broken")):
+        read(f"{tmp_path}/posts.x")
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_a_file_of_exactly_the_bound_is_read_and_one_byte_more_is_an_error(compression: str, tmp_path: Path) -> None:
+    """The bound is on what comes out, so a small file can be too large."""
+    (tmp_path / "x").write_bytes(COMPRESSIONS[compression](bytes(MAX)))
+    assert len(read(f"{tmp_path}/x", MAX)) == MAX
+    (tmp_path / "x").write_bytes(COMPRESSIONS[compression](bytes(MAX + 1)))
+    with pytest.raises(SourceError, match=r"more than 1,048,576 bytes; raise max_source_bytes in \[posts\]"):
+        read(f"{tmp_path}/x", MAX)
+
+
+@pytest.mark.parametrize("compression", ["gzip", "bzip2", "zstd"])
+def test_a_bomb_is_defused(compression: str, tmp_path: Path) -> None:
+    """64 MiB of zeros, read at once and bounded to 1 MiB."""
+    (tmp_path / "x").write_bytes(COMPRESSIONS[compression](bytes(64 << 20)))
+    with (
+        pytest.raises(SourceError, match="more than 1,048,576 bytes"),
+        sources.open_uri(f"{tmp_path}/x", MAX) as stream,
+    ):
+        stream.read()
+
+
+def test_a_file_that_is_gone_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=re.escape(f"source {tmp_path}/x can't be read: No such file")):
+        read(f"{tmp_path}/x")
+
+
+def test_a_version_changes_when_the_archive_does(tmp_path: Path) -> None:
+    """Grown, rewritten at the same length, or another file more; "" when there is none."""
+    source = f"{tmp_path}/*.jsonl"
+    assert sources.version(source) == ""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"one\n")
+    os.utime(path, ns=(1, 1))
+    versions = [sources.version(source)]
+    assert sources.version(source) == versions[0]
+    path.write_bytes(b"one\ntwo\n")
+    os.utime(path, ns=(1, 1))
+    versions.append(sources.version(source))
+    os.utime(path, ns=(1, 2))
+    versions.append(sources.version(source))
+    (tmp_path / "b.jsonl").write_bytes(b"")
+    versions.append(sources.version(source))
+    assert len({*versions, ""}) == 5
+
+
+# ------------------------------------------------------------------------------------------------------------ HTTP
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_http_is_downloaded_and_decompressed(compression: str, server: Server) -> None:
+    url = server.reply("/posts", Reply(body=COMPRESSIONS[compression](TEXT)))
+    assert sources.resolve(url, None) == [url]
+    assert read(url) == TEXT
+
+
+def test_an_encoding_of_the_transfer_is_not_one_of_the_file(server: Server) -> None:
+    headers = {"Content-Encoding": "gzip"}
+    assert read(server.reply("/plain", Reply(body=gzip.compress(TEXT), headers=headers))) == TEXT
+    assert read(server.reply("/twice", Reply(body=gzip.compress(gzip.compress(TEXT)), headers=headers))) == TEXT
+
+
+def test_the_day_is_put_into_a_url(server: Server) -> None:
+    server.reply("/2017/08/27.jsonl", Reply(body=TEXT))
+    source = server.url + "/{date:%Y/%m/%d}.jsonl"
+    assert [read(uri) for uri in sources.resolve(source, DATE)] == [TEXT]
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_what_is_not_there_is_no_error(status: int, server: Server) -> None:
+    """It may come later: nothing is found, and nothing is tried again."""
+    url = server.reply("/none", Reply(status))
+    assert sources.resolve(url, DATE) == []
+    assert sources.version(url) == ""
+    assert len(server.asked) == 2
+
+
+def test_what_goes_between_look_up_and_download_is_an_error(server: Server) -> None:
+    url = server.reply("/gone", Reply(404), head=[Reply()])
+    assert sources.resolve(url, DATE) == [url]
+    with pytest.raises(SourceError, match="has gone"):
+        read(url)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_a_refusal_is_an_error_at_once(status: int, server: Server) -> None:
+    url = server.reply("/mine", Reply(status))
+    for action in (lambda: sources.resolve(url, DATE), lambda: read(url)):
+        with pytest.raises(SourceError, match=f"source {url} answers {status} .*may this machine read it"):
+            action()
+    assert server.count("GET /mine") <= 2
+
+
+@pytest.mark.parametrize("status", [403, 405, 501])
+def test_a_server_that_answers_only_get_will_do(status: int, server: Server) -> None:
+    url = server.reply("/posts", Reply(body=TEXT), head=[Reply(status)])
+    assert sources.resolve(url, DATE) == [url]
+    assert read(url) == TEXT
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+def test_a_busy_server_is_asked_again(status: int, server: Server) -> None:
+    url = server.reply("/busy", Reply(status), Reply(status), Reply(body=TEXT), head=[Reply(status), Reply()])
+    assert sources.resolve(url, DATE) == [url]
+    assert read(url) == TEXT
+    assert server.count("GET /busy") == 3
+
+
+def test_a_server_that_stays_busy_is_given_up(server: Server) -> None:
+    """After as many times as patience lasts, with an error that a later run may not meet."""
+    url = server.reply("/busy", Reply(503))
+    with pytest.raises(SourceBusyError, match=f"source {url} answers 503 Service Unavailable"):
+        read(url)
+    assert server.count("GET /busy") == 3
+    with pytest.raises(SourceBusyError):
+        sources.resolve(url, DATE)
+
+
+CHUNKED = {"Transfer-Encoding": "chunked"}
+CUT = [Reply(body=TEXT, claimed=2 * len(TEXT)), Reply(body=b"5\r\none\nt\r\n", headers=CHUNKED)]
+
+
+@pytest.mark.parametrize("cut", CUT, ids=["length", "chunks"])
+def test_a_download_that_breaks_off_starts_again(cut: Reply, server: Server) -> None:
+    url = server.reply("/cut", cut, cut, Reply(body=TEXT))
+    assert read(url) == TEXT
+    assert server.count("GET /cut") == 3
+
+
+@pytest.mark.parametrize("cut", CUT, ids=["length", "chunks"])
+def test_a_download_that_always_breaks_off_is_given_up(cut: Reply, server: Server) -> None:
+    url = server.reply("/cut", cut)
+    with pytest.raises(SourceBusyError, match=f"source {url} "):
+        read(url)
+    assert server.count("GET /cut") == 3
+
+
+def test_a_server_that_does_not_answer_is_given_up(server: Server) -> None:
+    sources.set_patience(sources.Patience(attempts=2, pause=0, read_timeout=0.05))
+    url = server.reply("/slow", Reply(hang=True))
+    with pytest.raises(SourceBusyError, match=f"source {url} does not answer"):
+        read(url)
+    assert server.count("GET /slow") == 2
+    with pytest.raises(SourceBusyError):
+        sources.resolve("http://127.0.0.1:9/none", DATE)
+
+
+def test_a_download_is_bounded(server: Server) -> None:
+    """By its own size and by what it holds when decompressed; it is not tried again."""
+    for path, body in [("/large", NOISE), ("/bomb", gzip.compress(bytes(1 << 20)))]:
+        with pytest.raises(SourceError, match="200,000 bytes; raise max_source_bytes"):
+            read(server.reply(path, Reply(body=body)), 200_000)
+        assert server.count(f"GET {path}") == 1
+
+
+def test_an_http_archives_version_changes_with_what_its_headers_tell(server: Server) -> None:
+    replies = [
+        Reply(body=b"1"),
+        Reply(body=b"12"),
+        Reply(body=b"12", headers={"ETag": '"a"'}),
+        Reply(body=b"12", headers={"Last-Modified": "Sun, 27 Aug 2017 04:05:34 GMT"}),
+    ]
+    versions = [sources.version(server.reply("/archive", reply)) for reply in replies]
+    assert len({*versions, ""}) == 5
+    assert sources.version(server.reply("/archive", replies[-1])) == versions[-1]
+
+
+def test_a_url_that_is_none_is_an_error() -> None:
+    with pytest.raises(SourceError, match="can't be read"):
+        sources.resolve("http://", DATE)

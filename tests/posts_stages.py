@@ -1,0 +1,138 @@
+"""Runs the stages of the posts pipelines as a launcher does: by module name and arguments, on files."""
+
+import datetime
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import oracle
+import posts_cases as cases
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines import files, options
+
+TABLES = ("word_counts", "urls", "word_cooccur", "emerging_pairs", "posts_by_hour")
+
+
+def run(stage: str, folder: Path, dataset: str, part: str = "", /, **flags: object) -> files.Written:
+    """Runs a stage into {folder}/{dataset}{part} and reads what it says that it wrote there."""
+    arguments = [f"--{name}={value}" for name, value in flags.items()]
+    options.run_module(f"pipelines.posts.{stage}", [f"--output={folder}/{{dataset}}{part}", *arguments])
+    return files.read_result(Path(f"{folder}/{dataset}{part}", files.RESULT).read_bytes())
+
+
+def raw(folder: Path, *contents: bytes) -> list[str]:
+    """Writes files source-0, source-1, … with these contents, and fetches them → the paths of the raw files."""
+    folder.mkdir(exist_ok=True)
+    for number, data in enumerate(contents):
+        (folder / f"source-{number}").write_bytes(data)
+    return paths(run("fetch", folder, "raw", source=f"{folder}/source-*", date="2017-08-27"), "raw")
+
+
+def split(folder: Path, source: str, name: str) -> dict[str, list[str]]:
+    """Splits an archive → the raw files of each day."""
+    written = run("fetch", folder, name, source=source, dataset=name)
+    labels = {file.table for file in written.files} - {"rejected"}
+    return {label: paths(written, label) for label in sorted(labels)}
+
+
+def etl(
+    folder: Path, inputs: Sequence[str], date: datetime.date, shards: int = 1, sources: Sequence[str] | None = None
+) -> files.Written:
+    """A day's posts, in {folder}/posts/date=…; the sources are called "source 0", "source 1", … by default."""
+    names = [f"source {n}" for n in range(len(inputs))] if sources is None else sources
+    return run(
+        "etl",
+        folder,
+        "posts",
+        f"/date={date}",
+        input=json.dumps(inputs),
+        sources=json.dumps(names),
+        date=date,
+        shards=shards,
+    )
+
+
+def count(folder: Path, posts: files.Written, date: datetime.date, rules: str, shards: int = 8) -> files.Written:
+    return run(
+        "count", folder, "counts", f"/date={date}", input=json.dumps(paths(posts, "posts")), rules=rules, shards=shards
+    )
+
+
+def aggregate(folder: Path, counts: Sequence[files.Written], date: datetime.date, days: int) -> files.Written:
+    inputs = json.dumps([file.path for written in counts for file in written.files])
+    return run("aggregate", folder, "word_counts", f"/date={date}", input=inputs, date=date, days=days)
+
+
+def window(date: datetime.date, days: int) -> Iterator[datetime.date]:
+    """The days of a window and of the one before, which chains need."""
+    return (date - datetime.timedelta(days=back) for back in reversed(range(2 * days)))
+
+
+@dataclass(frozen=True)
+class Chain:
+    """How a chain of stages is run: shards of posts and of counts, and rows in a block (None: as they come)."""
+
+    post_shards: int = 1
+    shards: int = 8
+    block: int | None = None
+
+    def posts(
+        self, folder: Path, raw: Mapping[str, Sequence[str]], days: Sequence[datetime.date]
+    ) -> list[files.Written]:
+        written = []
+        for day in days:
+            inputs = raw.get(str(day), [])
+            if inputs:
+                self._in_blocks(inputs)
+                written.append(etl(folder, inputs, day, self.post_shards))
+        return written
+
+    def tables(
+        self, folder: Path, posts: Sequence[files.Written], date: datetime.date, days: int, rules: str
+    ) -> files.Written:
+        counts = []
+        for day in posts:
+            inputs = paths(day, "posts")
+            self._in_blocks(inputs)
+            counts.append(
+                count(folder, day, datetime.date.fromisoformat(files.partition_date(inputs[0])), rules, self.shards)
+            )
+        return aggregate(folder, counts, date, days)
+
+    def _in_blocks(self, inputs: Sequence[str]) -> None:
+        for path in inputs if self.block else ():
+            pq.write_table(pq.read_table(path, partitioning=None), path, row_group_size=self.block)
+
+
+# ------------------------------------------------------------------------------------------------- what they wrote
+
+
+def paths(written: files.Written, table: str) -> list[str]:
+    return [file.path for file in written.files if file.table == table]
+
+
+def table(written: files.Written, name: str) -> pa.Table:
+    """All rows of a table, in the order of its files."""
+    return pa.concat_tables([pq.read_table(path, partitioning=None) for path in paths(written, name)])
+
+
+def rows(written: files.Written, name: str) -> list[dict[str, Any]]:
+    return table(written, name).to_pylist() if paths(written, name) else []
+
+
+def tables(written: files.Written) -> dict[str, list[list[Any]]]:
+    """The rows of each table of an aggregate, without ts and date."""
+    return {
+        name: [[value for key, value in row.items() if key not in ("ts", "date")] for row in rows(written, name)]
+        for name in TABLES
+    }
+
+
+def assert_tables(written: files.Written, expected: oracle.Tables) -> None:
+    """Every table of an aggregate is the oracle's, row by row; floats to 1e-12."""
+    for name, found in tables(written).items():
+        assert found == cases.near(expected[name]), name  # type: ignore[literal-required]

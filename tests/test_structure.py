@@ -1,0 +1,140 @@
+"""The house's rules: imports point one way, the public names are what they should be, and nothing heavy comes early."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import luigi
+import pytest
+import running
+
+import workflows
+from workflows.engine import Stage
+
+GOOGLE = ("google.cloud", "googleapiclient", "apache_beam.io.gcp")
+HEAVY = {
+    "apache_beam",
+    "duckdb",
+    "pyarrow",
+    "altair",
+    "sqlglot",
+    "vl_convert",
+    "jinja2",
+    "pandas",
+    "google.cloud.storage",
+}
+
+
+def modules(*packages: str) -> list[Path]:
+    """The Python files of some folders of the project."""
+    return [path for package in packages for path in sorted((running.ROOT / package).rglob("*.py"))]
+
+
+def imports(path: Path, everywhere: bool = True) -> Iterator[str]:
+    """The modules that a file imports: everywhere in it, or only where it is imported itself."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree) if everywhere else _at_import(tree.body):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _at_import(body: list[ast.stmt]) -> Iterator[ast.AST]:
+    """What runs when a module is imported: not what stands in functions or under TYPE_CHECKING."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        yield node
+        for name in ("body", "orelse", "finalbody"):
+            yield from _at_import(getattr(node, name, []))
+
+
+def offending(paths: list[Path], forbidden: tuple[str, ...], everywhere: bool = True) -> list[str]:
+    """Imports of forbidden modules, or of what lies in them."""
+    return [
+        f"{path.relative_to(running.ROOT)} imports {name}"
+        for path in paths
+        for name in imports(path, everywhere)
+        if any(f"{name}.".startswith(f"{module}.") for module in forbidden)
+    ]
+
+
+def test_pipelines_know_neither_luigi_nor_workflows() -> None:
+    """pipelines/ ships to workers: it never imports luigi or workflows."""
+    assert modules("pipelines")
+    assert offending(modules("pipelines"), ("luigi", "workflows")) == []
+
+
+def test_engine_knows_no_workflow() -> None:
+    """workflows/engine never imports a workflow's module, the report, or a pipeline."""
+    public = [f"workflows.{path.stem}" for path in (running.ROOT / "workflows").glob("*.py") if path.stem != "__init__"]
+    assert public
+    assert offending(modules("workflows/engine"), (*public, "workflows.report")) == []
+    tied = [line for line in offending(modules("workflows/engine"), ("pipelines",)) if " pipelines.errors" not in line]
+    assert tied == []
+
+
+def test_report_knows_neither_luigi_nor_the_engine() -> None:
+    """workflows/report makes a page of a query: it never imports luigi or a task."""
+    assert offending(modules("workflows/report"), ("luigi", "workflows.posts", "workflows.engine")) == []
+
+
+def test_google_clients_are_built_in_one_file() -> None:
+    """No file but workflows/engine/clients.py imports a Google client."""
+    others = [path for path in modules("workflows", "pipelines") if path.name != "clients.py"]
+    assert offending(others, GOOGLE) == []
+
+
+def test_beam_is_imported_only_to_run_a_pipeline() -> None:
+    """No module of workflows/ imports Beam where it is itself imported."""
+    assert offending(modules("workflows"), ("apache_beam",), everywhere=False) == []
+
+
+def test_public_tasks_are_sorted_tasks() -> None:
+    """workflows.__all__ is sorted, and each name in it is a task that `--module workflows` offers, with a docstring."""
+    assert list(workflows.__all__) == sorted(workflows.__all__)
+    for name in workflows.__all__:
+        task = getattr(workflows, name)
+        assert issubclass(task, Stage)
+        assert task is luigi.task_register.Register.get_task_cls(name)
+        assert task.__doc__
+
+
+def test_no_path_or_client_stands_in_a_workflow() -> None:
+    """A workflow's module opens no file, starts no process and asks no server."""
+    files = list((running.ROOT / "workflows").glob("*.py"))
+    assert offending(files, ("os", "pathlib", "subprocess", "requests", "shutil", *GOOGLE)) == []
+
+
+@pytest.mark.parametrize("module", ["workflows", "workflows.engine.query", "workflows.engine.clear"])
+def test_import_is_light(module: str) -> None:
+    """Importing the workflows, or one of their commands, imports nothing that only a pipeline or a page needs."""
+    code = f"import sys, {module}; print(*sorted(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=running.environment(),
+        cwd=running.ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert not HEAVY & set(done.stdout.split())
+
+
+def test_no_path_of_a_machine_stands_in_the_project() -> None:
+    """No file names a folder of the machine that it was written on."""
+    told = re.compile(r"(?<![\w.])/(?:home|Users|root|work)/\w")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=running.ROOT, capture_output=True, text=True, check=False
+    ).stdout.split("\0")
+    texts = [
+        running.ROOT / name for name in listed if name.endswith((".py", ".cfg", ".toml", ".md", ".example", "Makefile"))
+    ]
+    assert [str(path) for path in texts if path.exists() and told.search(path.read_text(encoding="utf-8"))] == []
