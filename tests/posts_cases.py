@@ -33,6 +33,14 @@ def lines_of(path: Path) -> list[bytes]:
     return path.read_bytes().splitlines()
 
 
+def is_lines(data: bytes) -> bool:
+    """Whether a file is one of lines: neither compressed nor an API response, which their first bytes tell."""
+    start = data.removeprefix(oracle.BOM).lstrip()
+    return not data.startswith((b"\x1f\x8b", b"BZh", b"\x28\xb5\x2f\xfd")) and not start.startswith((b"[", *_RESPONSES))
+
+
+_RESPONSES = (b'{"statuses"', b'{"search_metadata"')
+
 # ------------------------------------------------------------------------------------------- product against oracle
 
 

@@ -49,7 +49,10 @@ class posts(Settings):
         description="where posts come from; a {date:%Y-%m-%d} in it selects the day, none makes it an archive",
     )
     days: int = Setting(
-        convert=settings.whole_number(1, 366), allowed="a whole number from 1 to 366", default=7, description="days of a window"
+        convert=settings.whole_number(1, 366),
+        allowed="a whole number from 1 to 366",
+        default=7,
+        description="days of a window",
     )
     rules: str = Setting(
         convert=settings.one_of("standard", "classic"),
@@ -58,10 +61,16 @@ class posts(Settings):
         description="what words are, and which URLs are the same",
     )
     languages: str = Setting(
-        convert=_languages, allowed=_LANGUAGES, default="en", description="languages of posts that don't say theirs, for stop words"
+        convert=_languages,
+        allowed=_LANGUAGES,
+        default="en",
+        description="languages of posts that don't say theirs, for stop words",
     )
     max_dead_letter_share: float = Setting(
-        convert=settings.share, allowed="a number from 0 to 1", default=0.05, description="share of rejected records that a day may have"
+        convert=settings.share,
+        allowed="a number from 0 to 1",
+        default=0.05,
+        description="share of rejected records that a day may have",
     )
     max_source_bytes: int = Setting(
         convert=settings.whole_number(1, 1 << 50),
@@ -172,7 +181,9 @@ class Fetch(PostsTask):
 
     def execute(self, attempt: Entry) -> Outcome:
         if self.source != sources.SAMPLE and self.date > settings.yesterday():
-            raise NotThereYetError(f"{self.date} is not over yet (UTC), so the posts of source {self.source} can't be whole")
+            raise NotThereYetError(
+                f"{self.date} is not over yet (UTC), so the posts of source {self.source} can't be whole"
+            )
         if sources.is_archive(self.source):
             return self._from_archive(attempt)
         if sources.resolve(self.source, self.date):
@@ -211,7 +222,9 @@ class Etl(PostsTask):
 
     def options(self) -> Mapping[str, Any]:
         names = [
-            task.source for task, (_, (manifest, _)) in zip(self.requires(), self.inputs(), strict=True) for _ in manifest.files
+            task.source
+            for task, (_, (manifest, _)) in zip(self.requires(), self.inputs(), strict=True)
+            for _ in manifest.files
         ]
         rows = sum(file.rows for file in self.input_files())
         return {"sources": json.dumps(names), "shards": -(-rows // 500_000) or 1}
@@ -342,4 +355,6 @@ def accounting(manifest: Manifest) -> dict[str, Any]:
     """A manifest's counters of records; rejected: reason → records."""
     counters = manifest.counters
     rejected = {k.removeprefix("rejected: "): n for k, n in counters.items() if k.startswith("rejected: ")}
-    return {name: counters.get(name, 0) for name in ("read", "kept", "other_days", "duplicates")} | {"rejected": rejected}
+    return {name: counters.get(name, 0) for name in ("read", "kept", "other_days", "duplicates")} | {
+        "rejected": rejected
+    }

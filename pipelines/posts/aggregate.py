@@ -141,7 +141,9 @@ def rank_pairs(parts: Sequence[tuple[bool, pa.Table]], totals: pa.Table) -> tupl
         return top("word_cooccur", None), top("emerging_pairs", None)
     tables = [table for _, table in parts]
     vocabulary = count.common_vocabulary(tables)
-    pair, (before, now) = count.sum_pairs([*tables, tables[0].slice(0, 0)], vocabulary, [*(int(n) for n, _ in parts), 1])
+    pair, (before, now) = count.sum_pairs(
+        [*tables, tables[0].slice(0, 0)], vocabulary, [*(int(n) for n, _ in parts), 1]
+    )
     pair, now, before = pair[now > 0], now[now > 0], before[now > 0]
     w1, w2 = np.divmod(pair, pair.dtype.type(len(vocabulary)))
     # Per word of this vocabulary the posts of the window that contain it; none for a word only seen before.
@@ -230,8 +232,7 @@ def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
     shards = (
         pipeline
         | "Shards" >> beam.Create(range(inputs.shards))
-        | "Rank"
-        >> beam.ParDo(Shard(inputs), beam.pvalue.AsSingleton(words.totals)).with_output_types(files.KEYED)
+        | "Rank" >> beam.ParDo(Shard(inputs), beam.pvalue.AsSingleton(words.totals)).with_output_types(files.KEYED)
     )
     _ = (
         (words.tops, shards)

@@ -9,23 +9,21 @@ Run alone:
 
 import argparse
 import datetime
-import gc
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 from apache_beam.options.pipeline_options import PipelineOptions
+from numpy.typing import NDArray
 
 from pipelines import files
 from pipelines.options import StageOptions, main
-from pipelines.posts import parse
+from pipelines.posts import columns, parse
 from pipelines.shards import shard_of
 
 POSTS = pa.schema(
@@ -75,10 +73,9 @@ class ParseBlock(beam.DoFn):
         order, path, group = element
         block = files.read_block(path, group, ["file", "line", "record"])
         source = self._sources[order] if self._sources else path
-        parsed = parse_block(block["record"])
-        day = (parsed.posts["created_at"].to_numpy() >= self._start) & (
-            parsed.posts["created_at"].to_numpy() < self._start + parse.DAY
-        )
+        parsed = columns.parse_block(block["record"])
+        since = parsed.posts["created_at"].to_numpy() - self._start
+        day = (since >= 0) & (since < parse.DAY)
         rejects, other_days = parsed.rejects, int(len(day) - day.sum())
         places = (order << 40) + block["line"].to_numpy()
         table = _posts_table(parsed, day, source, places)
@@ -95,144 +92,25 @@ class ParseBlock(beam.DoFn):
         yield beam.pvalue.TaggedOutput("written", files.keyed(files.merge_written(parts)))
 
 
-@dataclass(frozen=True)
-class Parsed:
-    """What a block of records holds: posts by column (created_at: int64, µs since 1970), the row each came from
-    (ascending), and (row, reason) of what can't be used."""
-
-    posts: pa.Table
-    rows: NDArray[np.int64]
-    rejects: list[tuple[int, str]]
-
-
-_COLUMNS = pa.schema([POSTS.field(n).with_type(pa.int64()) if n == "created_at" else POSTS.field(n) for n in POSTS.names[:6]])
-#: Times that Arrow reads as parse.microseconds does, and none that are impossible.
-_PLAIN_TIME = (
-    r"^[1-9]\d{3}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\d|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]\d|30)|02-(?:0[1-9]|1\d|2[0-8]))"
-    r"T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?Z$"
-)
-
-
-def parse_block(record: pa.ChunkedArray) -> Parsed:
-    """Records (binary) → posts, as parse.parse has them. What is of the ordinary shape goes by the column."""
-    gc_was_on = gc.isenabled()
-    gc.disable()  # nothing here makes cycles, and looking for them would take longer than all else
-    try:
-        return _parse_block(record)
-    finally:
-        if gc_was_on:
-            gc.enable()
-
-
-def _parse_block(record: pa.ChunkedArray) -> Parsed:
-    records, read = _texts(record)
-    ordinary = _decoded(records)
-    ids = [post.id if post.tid is None else post.tid for post in ordinary]
-    text = pa.array([post.text for post in ordinary], pa.string())
-    time = pa.array(_only(str, [post.created_at for post in ordinary]), pa.string())
-    has_text = pc.and_not(pc.greater(pc.utf8_length(text), 0), pc.utf8_is_space(text))
-    plain = pc.and_(pc.match_substring_regex(time, _PLAIN_TIME), has_text).fill_null(False)
-    mask = plain.to_numpy(zero_copy_only=False).copy()
-    mask &= _each(lambda value: type(value) is int, ids)
-    mask &= _each(lambda value: value is None, [post.entities for post in ordinary])
-    mask &= _each(lambda value: value is not None, [post.urls for post in ordinary])
-
-    rows = np.flatnonzero(mask)
-    if len(rows) < len(records):
-        ordinary, ids = [ordinary[row] for row in rows], [ids[row] for row in rows]
-        text, time = text.filter(pa.array(mask)), time.filter(pa.array(mask))
-    columns = [
-        pa.array(list(map(str, ids)), pa.string()),
-        time.cast(pa.timestamp("us", "UTC")).cast(pa.int64()),
-        pa.array([post.user for post in ordinary], pa.string()),
-        text,
-        pa.array([post.urls for post in ordinary], pa.list_(pa.string())),
-        pa.array([post.lang for post in ordinary], pa.string()),
-    ]
-    table = pa.Table.from_arrays(columns, schema=_COLUMNS)
-    if len(rows) == len(records):
-        return Parsed(table, rows, [])
-
-    posts: list[parse.Post] = []
-    more: list[int] = []
-    rejects: list[tuple[int, str]] = []
-    for row in np.flatnonzero(~mask).tolist():
-        try:
-            posts.append(read(row))
-            more.append(row)
-        except parse.Rejected as rejected:
-            rejects.append((row, str(rejected)))
-    fields = zip(*posts, strict=True) if posts else [()] * len(_COLUMNS)
-    rest = [pa.array(values, field.type) for values, field in zip(fields, _COLUMNS, strict=True)]
-    table = pa.concat_tables([table, pa.Table.from_arrays(rest, schema=_COLUMNS)])
-    rows = np.concatenate([rows, np.array(more, np.int64)])
-    order = np.argsort(rows)
-    return Parsed(table.take(pa.array(order)), rows[order], rejects)
-
-
-def _decoded(records: list[Any]) -> list[parse.Ordinary]:
-    """Each record's fields; none of them for a record that is not of the ordinary shape."""
-    decoded: list[parse.Ordinary] = []
-    rest = iter(records)
-    while len(decoded) < len(records):
-        try:
-            decoded.extend(map(parse.decode_ordinary, rest))
-        except (ValueError, RecursionError):  # what came before stays
-            decoded.append(parse.Ordinary())
-    return decoded
-
-
-def _only(kind: type, values: list[Any]) -> list[Any]:
-    """The values, with None in place of those of another type."""
-    return values if set(map(type, values)) == {kind} else [v if type(v) is kind else None for v in values]
-
-
-def _each(test: Callable[[Any], bool], values: list[Any]) -> Any:
-    """A mask of the values that pass; quick where all are of one type that does."""
-    if len(set(map(type, values))) == 1 and test(values[0]):
-        return np.True_
-    return np.fromiter(map(test, values), np.bool_, len(values))
-
-
-def _texts(record: pa.ChunkedArray) -> tuple[list[str], Callable[[int], parse.Post]]:
-    """The records as text, "" for what is too long or not UTF-8; and what reads one row as parse.parse does."""
-    longest = pc.max(pc.binary_length(record)).as_py() or 0
-    if longest <= parse.MAX_RECORD:
-        try:
-            texts = record.cast(pa.large_string()).to_pylist()
-            return texts, lambda row: parse.parse_text(texts[row])
-        except pa.ArrowInvalid:
-            pass
-    records = record.to_pylist()
-    return [_text(record) for record in records], lambda row: parse.parse(records[row])
-
-
-def _text(record: bytes) -> str:
-    try:
-        return parse.decoded(record)
-    except parse.Rejected:
-        return ""
-
-
-def _posts_table(parsed: Parsed, day: NDArray[np.bool_], source: str, places: NDArray[np.int64]) -> pa.Table:
+def _posts_table(parsed: columns.Parsed, day: NDArray[np.bool_], source: str, places: NDArray[np.int64]) -> pa.Table:
     posts, rows = (parsed.posts, parsed.rows) if day.all() else (parsed.posts.filter(pa.array(day)), parsed.rows[day])
     created_at = posts["created_at"].cast(pa.timestamp("us", "UTC"))
-    columns = [*posts.set_column(1, POSTS.field("created_at"), created_at).columns, pa.repeat(source, len(rows))]
-    return pa.Table.from_arrays([*columns, pa.array(places[rows])], schema=POSTS.append(_PLACE))
+    arrays = [*posts.set_column(1, POSTS.field("created_at"), created_at).columns, pa.repeat(source, len(rows))]
+    return pa.Table.from_arrays([*arrays, pa.array(places[rows])], schema=POSTS.append(_PLACE))
 
 
 def _rejected_table(block: pa.Table, rejects: list[tuple[int, str]], source: str) -> pa.Table:
     rows = pa.array([row for row, _ in rejects], pa.int64())
     there = block.take(rows)
     records = [record.removesuffix(b"\n").removesuffix(b"\r") for record in there["record"].to_pylist()]
-    columns = [
+    arrays = [
         pa.array([reason for _, reason in rejects], pa.string()),
         pa.array([source] * len(rejects), pa.string()),
         there["file"].cast(pa.string()),
         there["line"],
         pa.array(records, pa.large_binary()),
     ]
-    return pa.Table.from_arrays(columns, schema=REJECTED)
+    return pa.Table.from_arrays(arrays, schema=REJECTED)
 
 
 def split(posts: pa.Table, shards: int) -> Iterator[tuple[int, pa.Table]]:
@@ -275,14 +153,13 @@ class WriteShard(beam.DoFn):
 def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
     """Adds the pipeline: parse by block, de-duplicate by shard of the id's hash."""
 
-
     mine = options.view_as(EtlOptions)
-    parse_block = ParseBlock(mine.output, mine.date, json.loads(mine.sources), mine.shards)
+    work = ParseBlock(mine.output, mine.date, json.loads(mine.sources), mine.shards)
     blocks = files.blocks(files.expand(mine.input))
     parsed = (
         pipeline
         | "Blocks" >> beam.Create(blocks)
-        | "Parse" >> beam.ParDo(parse_block).with_output_types(files.KEYED).with_outputs("written", main="posts")
+        | "Parse" >> beam.ParDo(work).with_output_types(files.KEYED).with_outputs("written", main="posts")
     )
     shards = (
         parsed.posts

@@ -29,7 +29,7 @@ class Rules:
 
 _CLASSIC_WORD = re.compile("[A-Za-z']+")
 _CLASSIC_STOP = frozenset(
-    "a amp an and are as at be been but by co do for has have he her him his https if in is it me my no not of on or "  # noqa: SIM905
+    "a amp an and are as at be been but by co do for has have he her him his https if in is it me my no not of on or "
     "rt s she so t than that the they this to us was we what with you your who when via "
     "b c d e f g h i j k l m n o p q r u v w x y z".split()
 )
@@ -48,7 +48,7 @@ _ALWAYS_STOP = frozenset({"rt", "via", "amp"})
 #: Twitter still uses two codes that ISO 639 gave up.
 _OLD_CODES = {"in": "id", "iw": "he"}
 _TRACKING = frozenset(
-    "fbclid gclid dclid gbraid wbraid msclkid mc_cid mc_eid igshid yclid twclid ttclid _ga ref_src".split()  # noqa: SIM905
+    "fbclid gclid dclid gbraid wbraid msclkid mc_cid mc_eid igshid yclid twclid ttclid _ga ref_src".split()
 )
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 

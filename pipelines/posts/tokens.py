@@ -58,12 +58,12 @@ def tokenize(text: pa.ChunkedArray, lang: pa.ChunkedArray, rules: Rules) -> Toke
     key = (post[counts].astype(np.int64) << 32) | word[counts]
     key.sort()
     key = key[np.append(True, key[1:] != key[:-1])] if len(key) else key
-    return Tokens(
-        pa.array(vocabulary, pa.string()), (key >> 32).astype(np.int32), (key & 0xFFFFFFFF).astype(np.int32)
-    )
+    return Tokens(pa.array(vocabulary, pa.string()), (key >> 32).astype(np.int32), (key & 0xFFFFFFFF).astype(np.int32))
 
 
-def _stopped(lang: Any, vocabulary: list[str], rules: Rules, post: NDArray[Any], word: NDArray[Any]) -> NDArray[np.bool_]:
+def _stopped(
+    lang: Any, vocabulary: list[str], rules: Rules, post: NDArray[Any], word: NDArray[Any]
+) -> NDArray[np.bool_]:
     """Which (post, word) are stop words in the post's language."""
     encoded = pa.concat_arrays(lang.chunks).dictionary_encode()
     names = [rules.language(name) for name in [*encoded.dictionary.to_pylist(), None]]

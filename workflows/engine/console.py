@@ -1,8 +1,12 @@
 """What a person sees of a luigi run: a line a stage, one sentence an error, and the scheduler that was meant."""
 
+import fcntl
+import hashlib
 import logging
+import os
 import re
 import sys
+import tempfile
 import traceback
 
 from luigi.configuration import get_config
@@ -11,7 +15,8 @@ from pipelines import errors
 from workflows.engine.settings import in_luigi_command
 
 _OURS_IN_TRACEBACK = re.compile(r"^pipelines\.errors\.\w+: (.*)$", re.MULTILINE)
-_shown: set[str] = set()
+#: A nameless file with the digests of the sentences that this run, in whichever of its processes, has said.
+_said: int | None = None
 _SCHEDULER_KEYS = (
     "scheduler_host",
     "default-scheduler-host",
@@ -41,6 +46,9 @@ def install() -> None:
     """Sets up the run of which this import is a part; does nothing outside a luigi command."""
     if not in_luigi_command():
         return
+    global _said
+    with tempfile.TemporaryFile() as nameless:
+        _said = os.dup(nameless.fileno())
     interface = logging.getLogger("luigi-interface")
     interface.addFilter(_one_sentence)
     interface.addFilter(_summary_and_trouble)
@@ -84,10 +92,24 @@ def _one_sentence(record: logging.LogRecord) -> bool:
         shown = found[-1]
         record.msg, record.args = shown, ()
         record.levelno, record.levelname = logging.ERROR, "ERROR"
-    if shown in _shown:  # what stops many tasks is said once; the summary names them
-        return False
-    _shown.update({shown} - {""})
-    return True
+    return not shown or _first_time(shown)  # what stops many tasks is said once; the summary names them
+
+
+def _first_time(sentence: str) -> bool:
+    """Whether no process of this run has said this yet."""
+    if _said is None:
+        return True
+    mark = hashlib.sha256(sentence.encode()).digest()
+    fcntl.lockf(_said, fcntl.LOCK_EX)
+    try:
+        size = os.fstat(_said).st_size
+        marks = os.pread(_said, size, 0)
+        if mark in (marks[at : at + len(mark)] for at in range(0, size, len(mark))):
+            return False
+        os.pwrite(_said, mark, size)
+        return True
+    finally:
+        fcntl.lockf(_said, fcntl.LOCK_UN)
 
 
 def _summary_and_trouble(record: logging.LogRecord) -> bool:

@@ -23,7 +23,7 @@ import luigi
 from luigi.task import flatten
 
 from pipelines.errors import ConflictError, ManifestError, MillraceError, SettingsDifferError
-from workflows.engine import clients, manifests
+from workflows.engine import clients
 from workflows.engine.datasets import Dataset
 from workflows.engine.ledger import Claim, Entry, Ledger, now
 from workflows.engine.manifests import FileEntry, InputEntry, Manifest
@@ -243,5 +243,7 @@ def _summary(manifest: Manifest, seconds: float) -> str:
     rejected = sum(count for key, count in counters.items() if key.startswith("rejected"))
     parts += [f"{rejected:,} rejected"] if rejected else []
     rows = sum(file.rows for file in manifest.files)
-    parts = parts or [f"{rows:,} rows" if rows else f"{len(manifest.files)} files" if manifest.files else "nothing to read"]
+    parts = parts or [
+        f"{rows:,} rows" if rows else f"{len(manifest.files)} files" if manifest.files else "nothing to read"
+    ]
     return f"{', '.join(parts)}, {seconds:.1f} s"

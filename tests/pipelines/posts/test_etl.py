@@ -66,11 +66,6 @@ def lines_of(data: bytes) -> list[tuple[int, bytes]]:
     return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
 
 
-def is_lines(data: bytes) -> bool:
-    """Not an API response, which is no file of lines."""
-    return not data.removeprefix(oracle.BOM).lstrip().startswith((b"[", b'{"statuses"', b'{"search_metadata"'))
-
-
 def expected_rejects(data: bytes, source: str, file: str) -> list[dict[str, Any]]:
     parsed = [(number, line, oracle.parse(line)) for number, line in lines_of(data)]
     return [
@@ -121,7 +116,7 @@ def check(contents: list[bytes], shards: int) -> None:
 @given(st.lists(hostile_files(long=True), min_size=1, max_size=3), st.integers(1, 3))
 def test_every_record_of_hostile_files_is_kept_or_accounted_for(contents: list[bytes], shards: int) -> None:
     """read = kept + other days + duplicates + rejected; posts and rejects are the oracle's, in whole."""
-    assume(all(map(is_lines, contents)))
+    assume(all(map(cases.is_lines, contents)))
     check(contents, shards)
 
 
@@ -136,7 +131,7 @@ def block_of(data: bytes) -> pa.Table:
 @settings(max_examples=400, deadline=None)
 @given(hostile_files(long=False))
 def test_a_block_of_hostile_bytes_is_read_as_the_oracle_reads_each_line(data: bytes) -> None:
-    assume(is_lines(data))
+    assume(cases.is_lines(data))
     lines = lines_of(data)
     block = block_of(data)
     assert block["line"].to_pylist() == [number for number, _ in lines]
