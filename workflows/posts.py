@@ -1,6 +1,7 @@
 """What a stream of posts talks about: Fetch → Etl → Count → Aggregate → Report, every day."""
 
 import datetime
+import functools
 import json
 import shlex
 from collections.abc import Iterator, Mapping
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import luigi
 
-from pipelines.errors import DeadLetterError, NotThereYetError
+from pipelines.errors import DeadLetterError, MillraceError, NotThereYetError
 from pipelines.posts import sources
 from workflows.engine import BeamTask, Dataset, Stage, clients, settings
 from workflows.engine.ledger import Entry
@@ -19,8 +20,6 @@ from workflows.engine.storage import conflict_retries, crc32c
 
 if TYPE_CHECKING:
     from workflows.report.page import Facts, StageRun
-
-_LANGUAGES = "codes of languages, by commas (en,de)"
 
 
 def _sources(value: str) -> tuple[str, ...]:
@@ -44,7 +43,7 @@ class posts(Settings):
 
     source: tuple[str, ...] = Setting(
         convert=_sources,
-        allowed="one or more of sample://, a path or glob, file:// or http(s):// URIs, each once, by spaces or line ends",
+        allowed="sample://, a path or glob, file:// or http(s)://; one or several, each once, by spaces or line ends",
         default="sample://",
         description="where posts come from; a {date:%Y-%m-%d} in it selects the day, none makes it an archive",
     )
@@ -62,7 +61,7 @@ class posts(Settings):
     )
     languages: str = Setting(
         convert=_languages,
-        allowed=_LANGUAGES,
+        allowed="codes of languages, by commas (en,de)",
         default="en",
         description="languages of posts that don't say theirs, for stop words",
     )
@@ -97,7 +96,7 @@ class Days(Setting):
 
 
 class WindowEnd(Setting):
-    """The last day of the window that a day is wanted for; the day itself unless given. It does not tell tasks apart."""
+    """The last day of the window that a day is wanted for, itself unless given. It does not tell tasks apart."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -124,6 +123,15 @@ class PostsTask(BeamTask):
     """What the stages of this workflow share."""
 
     section = posts
+
+
+@functools.cache
+def archive_version(source: str) -> str | MillraceError:
+    """What an archive is like, or why that can't be told: asked once a run, so that all days see the same."""
+    try:
+        return sources.version(source)
+    except MillraceError as error:
+        return error
 
 
 class SplitArchive(PostsTask):
@@ -168,7 +176,9 @@ class Fetch(PostsTask):
     def requires(self) -> list[SplitArchive]:
         if not sources.is_archive(self.source):
             return []
-        version = sources.version(self.source)
+        version = archive_version(self.source)
+        if isinstance(version, MillraceError):
+            raise version
         if not version:
             raise NotThereYetError(f"source {self.source} is not there ({settings.origin('posts', 'source')})")
         return [SplitArchive(source=self.source, version=version)]

@@ -141,9 +141,7 @@ def rank_pairs(parts: Sequence[tuple[bool, pa.Table]], totals: pa.Table) -> tupl
         return top("word_cooccur", None), top("emerging_pairs", None)
     tables = [table for _, table in parts]
     vocabulary = count.common_vocabulary(tables)
-    pair, (before, now) = count.sum_pairs(
-        [*tables, tables[0].slice(0, 0)], vocabulary, [*(int(n) for n, _ in parts), 1]
-    )
+    pair, (before, now) = count.sum_pairs(tables, vocabulary, [int(of_window) for of_window, _ in parts], groups=2)
     pair, now, before = pair[now > 0], now[now > 0], before[now > 0]
     w1, w2 = np.divmod(pair, pair.dtype.type(len(vocabulary)))
     # Per word of this vocabulary the posts of the window that contain it; none for a word only seen before.
@@ -184,7 +182,7 @@ def z(now: int, before: int, posts: int, previous_posts: int) -> float:
 
 
 def contenders(score: Any, limit: int) -> Any:
-    """Indices of the highest scores and of all so near that only exact arithmetic can tell; at least `limit`, if any."""
+    """Indices of the highest scores, and of all so near that only exact arithmetic can tell them apart."""
     if len(score) <= limit:
         return np.arange(len(score))
     last = np.partition(score, -limit)[-limit]

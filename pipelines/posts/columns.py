@@ -1,7 +1,7 @@
 """Records → posts by the column: what parse.parse says of each, at a fraction of the time.
 
-Records of the ordinary shape are decoded and checked a column at a time; every other one goes through parse.parse, which
-alone decides what a post is.
+Records of the ordinary shape are decoded and checked a column at a time; every other one goes through parse.parse,
+which alone decides what a post is.
 """
 
 import gc

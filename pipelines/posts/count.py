@@ -142,25 +142,27 @@ def _dictionaries(pairs: pa.Table) -> list[pa.Array]:
 
 
 def pair_numbers(pairs: pa.Table, vocabulary: pa.Array) -> Any:
-    """The pairs of a table (one chunk a column) as numbers, w1 · words + w2, in a vocabulary that has all their words."""
+    """The pairs of a table (one chunk a column) as numbers, w1 · words + w2, in a vocabulary that has their words."""
     kind = _number_type(len(vocabulary))
     places = [pc.index_in(words, vocabulary).to_numpy().astype(kind) for words in _dictionaries(pairs)]
     first, second = (pairs[name].chunk(0).indices.to_numpy() for name in ("w1", "w2"))
     return places[0][first] * kind(len(vocabulary)) + places[-1][second]
 
 
-def sum_pairs(tables: Sequence[pa.Table], vocabulary: pa.Array, groups: Sequence[int]) -> tuple[Any, Any]:
+def sum_pairs(
+    tables: Sequence[pa.Table], vocabulary: pa.Array, group_of: Sequence[int], groups: int = 1
+) -> tuple[Any, Any]:
     """The distinct pairs of several tables, as ascending numbers, and their posts summed by the tables' groups.
 
-    groups: a group's number, from 0, for each table. The sums have the shape (groups, pairs).
+    group_of: for each table its group's number, from 0. The sums have the shape (groups, pairs).
     """
     with ThreadPoolExecutor(files.worker_threads()) as pool:  # Arrow and numpy let threads run
         numbers = list(pool.map(lambda table: pair_numbers(table, vocabulary), tables))
     everything = np.concatenate(numbers)
     everything.sort()
     distinct = everything[np.append(True, everything[1:] != everything[:-1])]
-    posts = np.zeros((max(groups) + 1, len(distinct)), np.int64)
-    for table, mine, group in zip(tables, numbers, groups, strict=True):
+    posts = np.zeros((groups, len(distinct)), np.int64)
+    for table, mine, group in zip(tables, numbers, group_of, strict=True):
         posts[group, np.searchsorted(distinct, mine)] += table["posts"].to_numpy()  # a table has each pair once
     return distinct, posts
 

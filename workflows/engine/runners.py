@@ -22,7 +22,7 @@ class Run:
 
 
 def run(module: str, options: Mapping[str, str], runner: str) -> Run:
-    """Runs a pipeline to its end, in this process. Raises the MillraceError that a worker raised, or what else it was."""
+    """Runs a pipeline to its end, in this process. Raises what a worker raised."""
     start = importlib.import_module("pipelines.options").run_module  # only here is Beam imported
     try:
         start(module, [f"--{key}={value}" for key, value in options.items()] + [f"--runner={runner}"])

@@ -179,7 +179,7 @@ class Stage(luigi.Task):
         )
 
     def inputs(self) -> list[tuple[Dataset, tuple[Manifest, str]]]:
-        """The partitions that this stage reads, each with its manifest and digest. Raises ManifestError if one is gone."""
+        """The partitions that it reads, each with its manifest and digest. Raises ManifestError if one is gone."""
         found = []
         for task in self.required():
             dataset = task.datasets()[0]
@@ -210,13 +210,13 @@ class Stage(luigi.Task):
             if here != there:
                 where = origin(self.section.__name__ if "." in key else type(self).__name__, key.rpartition(".")[2])
                 raise SettingsDifferError(
-                    f"{clients.storage().uri(manifest.partition)} was made with {key} = {there}, but this run says {here} "
-                    f"({where}); give this run another storage (--millrace-storage FOLDER), or forget the old results "
+                    f"{clients.storage().uri(manifest.partition)} was made with {key} = {there}, "
+                    f"but this run says {here} ({where}); give this run another storage (--millrace-storage FOLDER), or forget the old results "
                     f"(bin/clear {self._first_with(key).task_family}) and run again"
                 )
 
     def _first_with(self, key: str) -> "Stage":
-        """The stage farthest up whose result depends on a setting: what it made has to go, with all that builds on it."""
+        """The stage farthest up whose result depends on a setting: what it made has to go, and what builds on it."""
         for task in self.required():
             if key in task.identity():
                 return task._first_with(key)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from posts_cases import DAY, status
 
 from pipelines import files
-from pipelines.posts import etl, parse, records
+from pipelines.posts import columns, etl, parse, records
 
 # ------------------------------------------------------------------------------------------------- hostile files
 
@@ -135,7 +135,7 @@ def test_a_block_of_hostile_bytes_is_read_as_the_oracle_reads_each_line(data: by
     lines = lines_of(data)
     block = block_of(data)
     assert block["line"].to_pylist() == [number for number, _ in lines]
-    parsed = etl.parse_block(block["record"])
+    parsed = columns.parse_block(block["record"])
     expected = [(row, cases.of_oracle(line)) for row, (_, line) in enumerate(lines)]
     posts = [parse.Post(**post) for post in parsed.posts.to_pylist()]
     assert list(zip(parsed.rows.tolist(), posts, strict=True)) == [
