@@ -158,6 +158,7 @@ class Fetch(PostsTask):
     """A source's raw records of a day, kept as they came."""
 
     writes = ("raw",)
+    priority = 2  # all days' fetches, then all days' etls: so that workers end together
     source: str = luigi.Parameter()
     date: datetime.date = Day()
     window_end: datetime.date | None = WindowEnd()
@@ -222,6 +223,7 @@ class Etl(PostsTask):
     """A day's posts, each once, and the records that can't be used."""
 
     writes = ("posts", "posts_rejected")
+    priority = 1
     date: datetime.date = Day()
     window_end: datetime.date | None = WindowEnd()
     pipeline = "pipelines.posts.etl"

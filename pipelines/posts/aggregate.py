@@ -143,26 +143,47 @@ def rank_pairs(parts: Sequence[tuple[bool, pa.Table]], totals: pa.Table) -> tupl
     vocabulary = count.common_vocabulary(tables)
     pair, (before, now) = count.sum_pairs(tables, vocabulary, [int(of_window) for of_window, _ in parts], groups=2)
     pair, now, before = pair[now > 0], now[now > 0], before[now > 0]
-    w1, w2 = np.divmod(pair, pair.dtype.type(len(vocabulary)))
-    # Per word of this vocabulary the posts of the window that contain it; none for a word only seen before.
+    if not len(pair):
+        return top("word_cooccur", None), top("emerging_pairs", None)
+    # The share of the window's posts that contain each word of this vocabulary; none for a word only seen before.
     place = pc.index_in(vocabulary, totals["word"].combine_chunks())
     percent = np.asarray(place.is_valid()) * totals["posts"].take(place.fill_null(0)).to_numpy() / posts
 
-    weight = now * np.log(1 / np.maximum(percent[w1], percent[w2]))
-    rows = []
-    for i in contenders(weight, TOP_PAIRS):
-        y = int(now[i])
-        exact = log_weight(y, float(percent[w1[i]]), float(percent[w2[i]]))
-        rows.append((vocabulary[w1[i]].as_py(), vocabulary[w2[i]].as_py(), y, exact))
+    def words(some: Any) -> Any:
+        return np.divmod(pair[some], pair.dtype.type(len(vocabulary)))
 
-    enough = np.flatnonzero(now >= MIN_EMERGING)
-    y, x = now[enough] + 0.5, before[enough] + 0.5
-    odds = np.log(y / (posts + 1 - y)) - np.log(x / (previous_posts + 1 - x))
-    risen = []
-    for i in enough[contenders(odds / np.sqrt(1 / y + 1 / x), TOP_EMERGING)]:
-        counts = int(now[i]), int(before[i])
-        risen.append((vocabulary[w1[i]].as_py(), vocabulary[w2[i]].as_py(), *counts, z(*counts, posts, previous_posts)))
-    return top("word_cooccur", rows), top("emerging_pairs", risen)
+    def weights(some: Any) -> Any:
+        return now[some] * -np.log(np.maximum(*(percent[w] for w in words(some))))
+
+    def scores(some: Any) -> Any:
+        y, x = now[some] + 0.5, before[some] + 0.5
+        odds = np.log(y / (posts + 1 - y)) - np.log(x / (previous_posts + 1 - x))
+        return odds / np.sqrt(1 / y + 1 / x)
+
+    # No weight exceeds count · ln(posts): a pair below what the frequent ones reach need not be weighed.
+    frequent = contenders(now, 10 * TOP_PAIRS)
+    reached = np.partition(weights(frequent), -TOP_PAIRS)[-TOP_PAIRS] if len(frequent) >= TOP_PAIRS else 0.0
+    heavy = np.flatnonzero(now * math.log(posts) >= reached * (1 - 1e-9))
+    heavy = heavy[contenders(weights(heavy), TOP_PAIRS)]
+    risen = np.flatnonzero(now >= MIN_EMERGING)
+    risen = risen[contenders(scores(risen), TOP_EMERGING)]
+
+    def named(numbers: Any) -> Any:
+        return vocabulary.take(pa.array(numbers)).to_pylist()
+
+    w1, w2 = words(heavy)
+    weighted = [
+        (a, b, y, log_weight(y, p, q))
+        for a, b, y, p, q in zip(
+            named(w1), named(w2), now[heavy].tolist(), percent[w1].tolist(), percent[w2].tolist(), strict=True
+        )
+    ]
+    w1, w2 = words(risen)
+    emerging = [
+        (a, b, y, x, z(y, x, posts, previous_posts))
+        for a, b, y, x in zip(named(w1), named(w2), now[risen].tolist(), before[risen].tolist(), strict=True)
+    ]
+    return top("word_cooccur", weighted), top("emerging_pairs", emerging)
 
 
 def log_weight(count: int, percent1: float, percent2: float) -> float:

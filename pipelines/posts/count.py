@@ -158,12 +158,13 @@ def sum_pairs(
     """
     with ThreadPoolExecutor(files.worker_threads()) as pool:  # Arrow and numpy let threads run
         numbers = list(pool.map(lambda table: pair_numbers(table, vocabulary), tables))
-    everything = np.concatenate(numbers)
-    everything.sort()
-    distinct = everything[np.append(True, everything[1:] != everything[:-1])]
+        everything = np.concatenate(numbers)
+        everything.sort()
+        distinct = everything[np.append(True, everything[1:] != everything[:-1])]
+        places = list(pool.map(lambda mine: np.searchsorted(distinct, mine), numbers))
     posts = np.zeros((groups, len(distinct)), np.int64)
-    for table, mine, group in zip(tables, numbers, group_of, strict=True):
-        posts[group, np.searchsorted(distinct, mine)] += table["posts"].to_numpy()  # a table has each pair once
+    for table, place, group in zip(tables, places, group_of, strict=True):
+        posts[group, place] += table["posts"].to_numpy()  # a table has each pair once
     return distinct, posts
 
 

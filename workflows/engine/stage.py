@@ -211,8 +211,8 @@ class Stage(luigi.Task):
                 where = origin(self.section.__name__ if "." in key else type(self).__name__, key.rpartition(".")[2])
                 raise SettingsDifferError(
                     f"{clients.storage().uri(manifest.partition)} was made with {key} = {there}, "
-                    f"but this run says {here} ({where}); give this run another storage (--millrace-storage FOLDER), or forget the old results "
-                    f"(bin/clear {self._first_with(key).task_family}) and run again"
+                    f"but this run says {here} ({where}); give this run another storage (--millrace-storage FOLDER), "
+                    f"or forget the old results (bin/clear {self._first_with(key).task_family}) and run again"
                 )
 
     def _first_with(self, key: str) -> "Stage":
