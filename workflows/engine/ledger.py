@@ -1,4 +1,4 @@
-"""The ledger: `_jobs/<task id>.json`, written before any work is begun. It tells the next run what became of this one.
+"""The ledger: `_jobs/<task>_<partition>.json`, written before work is begun; it tells the next run what became of it.
 
 On one machine the lock across processes is the operating system's, held while the work lasts and released by it when
 the process dies, however it dies: a claim therefore waits for a living run and never for a dead one.

@@ -109,10 +109,13 @@ class Stage(luigi.Task):
 
     def run(self) -> None:
         """Does what is left to do; a second run at the same time, or after a crash, gives the same result."""
-        with Ledger(clients.storage()).claim(self.task_id) as claim:
+        # By partition, not by luigi's task id: tasks that differ in a parameter may write the same one.
+        job = f"{self.task_family}_{self.datasets()[0].partition.replace('/', '.')}"
+        with Ledger(clients.storage()).claim(job) as claim:
             manifest = self.manifest()
             if manifest is None:
                 manifest = self._attempt(claim)
+            self._same_settings(manifest)
             self._publish(manifest)
             claim.close()
 

@@ -1,5 +1,6 @@
 """Two luigi processes do the same at once: one result, and both are told that all is well."""
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -9,10 +10,10 @@ from running import Ran
 FLAGS = ("--date", running.DAY, "--days", 1)
 
 
-def start(storage: Path, *flags: object) -> "subprocess.Popen[str]":
+def start(storage: Path, *flags: object, task: str = "Report") -> "subprocess.Popen[str]":
     """A luigi process with a scheduler of its own."""
     return subprocess.Popen(
-        running.command("Report", "--millrace-storage", storage, *FLAGS, *flags),
+        running.command(task, "--millrace-storage", storage, *FLAGS, *flags),
         cwd=storage.parent,
         env=running.environment(),
         stdin=subprocess.DEVNULL,
@@ -67,3 +68,15 @@ def test_two_windows_at_once_share_their_days(undisturbed: Path, tmp_path: Path)
         manifest = running.partition(storage, f"counts/date={day}")
         assert manifest is not None
         assert manifest.attempt.startswith("attempt-001-")
+
+
+def test_tasks_that_write_one_partition_take_turns(tmp_path: Path) -> None:
+    """Two windows that end on one day write the same tables: one's stand whole, the other says what differs."""
+    both = [start(tmp_path / "data", "--days", days, task="Aggregate") for days in (1, 2)]
+    ran = [end(process) for process in both]
+    assert sorted(each.code == 0 for each in ran) == [False, True], "\n".join(map(str, ran))
+    lost = next(each for each in ran if each.code != 0)
+    assert any("was made with days = " in line for line in lost.errors), lost
+    manifest = json.loads((tmp_path / f"data/word_counts/date={running.DAY}/_MANIFEST.json").read_text())
+    for file in manifest["files"]:
+        assert (tmp_path / "data" / file["path"]).stat().st_size == file["bytes"]
