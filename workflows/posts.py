@@ -43,7 +43,8 @@ class posts(Settings):
 
     source: tuple[str, ...] = Setting(
         convert=_sources,
-        allowed="sample://, a path or glob, file:// or http(s)://; one or several, each once, by spaces or line ends",
+        allowed="one or more of sample://, a path or glob, file:// or http(s):// URIs, "
+        "each once, by spaces or line ends",
         default="sample://",
         description="where posts come from; a {date:%Y-%m-%d} in it selects the day, none makes it an archive",
     )

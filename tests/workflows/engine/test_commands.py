@@ -316,7 +316,7 @@ def crontab() -> Iterator[Callable[[str], None]]:
 def test_cron_makes_the_report(crontab: Callable[[str], None], project: Path) -> None:
     """A line of crontab.example, its time the next minute, makes yesterday's report from cron's bare environment."""
     example = (running.ROOT / "crontab.example").read_text(encoding="utf-8")
-    command = re.search(r"^30 0 \* \* \* +(/srv/millrace/bin/run Report)$", example, re.MULTILINE)
+    command = re.search(r"^30 4 \* \* \* +(/srv/millrace/bin/run Report)$", example, re.MULTILINE)
     assert command is not None
     soon = datetime.datetime.now().astimezone() + datetime.timedelta(seconds=63)
     then = soon + datetime.timedelta(minutes=1)
