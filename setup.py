@@ -38,7 +38,7 @@ setup(
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.11",
+    python_requires=">=3.11,<3.14",
     packages=find_packages(include=["pipelines*", "workflows*"]),
     package_data={"workflows.report": ["queries/*.sql", "templates/*.j2", "templates/*.css"]},
     install_requires=PIPELINES,

@@ -172,7 +172,9 @@ class TableCoder(beam.coders.Coder):
 
     def encode(self, value: pa.Table) -> bytes:
         sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, value.schema) as writer:
+        # A runner in one process keeps all that it shuffles in memory, more than once.
+        options = pa.ipc.IpcWriteOptions(compression="lz4")
+        with pa.ipc.new_stream(sink, value.schema, options=options) as writer:
             writer.write_table(value)
         return bytes(sink.getvalue().to_pybytes())
 

@@ -31,6 +31,8 @@ _ENCODED = pa.dictionary(pa.int32(), pa.string())
 PAIRS = pa.schema([("w1", _ENCODED), ("w2", _ENCODED), ("posts", pa.int64())])
 #: A post of more different words than this counts for its words, not for its pairs: their number grows with the square.
 MAX_PAIRED_WORDS = 4096
+#: Pairs, with repetition, held at a time: up to 8 bytes each.
+MAX_PAIRS_AT_ONCE = 1 << 25
 
 SCHEMAS = {"hours": HOURS, "words": WORDS, "urls": URLS, "pairs": PAIRS}
 
@@ -94,12 +96,25 @@ def count_urls(urls: pa.ChunkedArray, rule_set: rules.Rules, shards: int) -> tup
     return table, shard_of(table["url"].to_pylist(), shards)
 
 
-def count_pairs(tokens: Tokens, shards: int) -> tuple[pa.Table, Any]:
-    """Posts that contain both words of each pair, and the pair's shard."""
-    size = len(tokens.vocabulary)
+def count_pairs(tokens: Tokens, shards: int, at_once: int = MAX_PAIRS_AT_ONCE) -> tuple[pa.Table, Any]:
+    """Posts that contain both words of each pair, and the pair's shard. at_once: pairs held at a time."""
     starts = np.flatnonzero(np.diff(tokens.post, prepend=-1))
     lengths = np.diff(np.append(starts, len(tokens.post)))
     lengths[lengths > MAX_PAIRED_WORDS] = 0
+    piece = np.cumsum(lengths * (lengths - 1) // 2) // at_once
+    tables = [_pairs_of(tokens, starts[piece == n], lengths[piece == n]) for n in np.unique(piece)]
+    pairs = merge("pairs", tables or [PAIRS.empty_table()])
+    if not pairs.num_rows:
+        return pairs, np.empty(0, np.int64)
+    w1, w2 = (pairs[name].combine_chunks() for name in ("w1", "w2"))
+    w1, w2 = (w.chunk(0) if isinstance(w, pa.ChunkedArray) else w for w in (w1, w2))
+    of_word = hashes(w1.dictionary.to_pylist())  # both columns have one vocabulary
+    return pairs, pair_shard_of(of_word[w1.indices.to_numpy()], of_word[w2.indices.to_numpy()], shards)
+
+
+def _pairs_of(tokens: Tokens, starts: Any, lengths: Any) -> pa.Table:
+    """The pairs of some posts, given where each one's words begin and how many they are."""
+    size = len(tokens.vocabulary)
     pairs = np.empty(int((lengths * (lengths - 1) // 2).sum()), _number_type(size))
     word = tokens.word.astype(pairs.dtype)
     at = 0
@@ -110,12 +125,10 @@ def count_pairs(tokens: Tokens, shards: int) -> tuple[pa.Table, Any]:
         pairs[at : at + found.size] = found.ravel()
         at += found.size
     pairs.sort()  # numpy sorts integers by vectors, which beats any hashing
-    first = np.flatnonzero(pairs[1:] != pairs[:-1]) + 1
-    first = np.append(0, first) if len(pairs) else first
-    posts = np.diff(np.append(first, len(pairs)))
-    w1, w2 = np.divmod(pairs[first], pairs.dtype.type(max(size, 1)))
-    of_word = hashes(tokens.vocabulary.to_pylist())
-    return encoded_pairs(w1, w2, posts, tokens.vocabulary), pair_shard_of(of_word[w1], of_word[w2], shards)
+    changes = np.flatnonzero(pairs[1:] != pairs[:-1]) + 1
+    begins = np.append(0, changes) if len(pairs) else changes
+    w1, w2 = np.divmod(pairs[begins], pairs.dtype.type(max(size, 1)))
+    return encoded_pairs(w1, w2, np.diff(np.append(begins, len(pairs))), tokens.vocabulary)
 
 
 def _number_type(words: int) -> type[np.unsignedinteger[Any]]:

@@ -50,6 +50,7 @@ REJECTED = pa.schema(
 _PLACE = pa.field("place", pa.int64())
 #: Posts a row group: the block of work of the stages that follow.
 _ROW_GROUP = 1 << 18
+_ROW_GROUP_BYTES = 256 << 20
 
 
 class EtlOptions(StageOptions):
@@ -144,8 +145,9 @@ class WriteShard(beam.DoFn):
         kept = last_of_each(posts)
         name = f"posts-{shard}-of-{self._shards:05d}"
         file = files.ParquetFile(self._output, "posts", name, POSTS)
-        for at in range(0, kept.num_rows, _ROW_GROUP):
-            file.write(kept.slice(at, _ROW_GROUP).select(POSTS.names))
+        step = max(1, min(_ROW_GROUP, kept.num_rows * _ROW_GROUP_BYTES // max(1, kept.nbytes)))
+        for at in range(0, kept.num_rows, step):
+            file.write(kept.slice(at, step).select(POSTS.names))
         counters = {"kept": kept.num_rows, "duplicates": posts.num_rows - kept.num_rows}
         yield files.keyed(files.merge_written([file.close(), files.Written(counters=counters)]))
 

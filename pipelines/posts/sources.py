@@ -107,7 +107,9 @@ def version(source: str) -> str:
     for uri in resolve(source, None):
         if _scheme(uri) in ("http", "https"):
             headers = _head(uri) or {}
-            marks.append("|".join([uri, *(headers.get(h, "") for h in ("etag", "last-modified", "content-length"))]))
+            told = [headers[h] for h in ("etag", "last-modified", "content-length") if h in headers]
+            # A server that tells nothing of the kind is believed for a day.
+            marks.append("|".join([uri, *(told or [str(datetime.datetime.now(datetime.UTC).date())])]))
         else:
             stat = os.stat(uri)
             marks.append(f"{uri}|{stat.st_size}|{stat.st_mtime_ns}")

@@ -11,7 +11,7 @@ import sys
 from luigi.task_register import Register
 
 import workflows
-from pipelines.errors import MillraceError, SettingError
+from pipelines.errors import ManifestError, MillraceError, SettingError
 from workflows.engine import clients, console, manifests, settings
 from workflows.engine.stage import Stage
 
@@ -54,14 +54,17 @@ def _clear(tasks: list[type[Stage]], first: datetime.date, last: datetime.date, 
     inputs: dict[str, set[str]] = {}
     for path in storage.list("", manifests.NAME):
         if found := storage.read(path):
-            entries = manifests.Manifest.from_json(found.data, path).inputs
+            try:
+                entries = manifests.Manifest.from_json(found.data, path).inputs
+            except ManifestError:  # nobody can say what it was made from; it can go all the same
+                entries = ()
             inputs[path.rpartition("/")[0]] = {entry.partition for entry in entries}
     names = {name for task in tasks for name in task.writes}
-    gone = {p for p in inputs if p.split("/")[0] in names and first <= (_date(p) or first) <= last}
-    # What was made from something that goes has to go too.
-    while more := {p for p, read in inputs.items() if p not in gone and read & gone}:
-        gone |= more
-    for partition in sorted(gone):
+    gone = [p for p in inputs if p.split("/")[0] in names and first <= (_date(p) or first) <= last]
+    # What was made from something that goes has to go too, and before it: who dies in between leaves no orphan behind.
+    for partition in gone:
+        gone += [p for p, read in inputs.items() if partition in read and p not in gone]
+    for partition in reversed(gone):
         print(storage.uri(partition))
         if not dry_run:
             storage.delete(f"{partition}/{manifests.NAME}")  # from here on nothing of it counts

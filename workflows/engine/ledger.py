@@ -61,7 +61,7 @@ class Claim:
         self._task = task
         found = storage.read(self._path)
         self._version = found.version if found else ""
-        self.entry: Entry | None = Entry(**json.loads(found.data)) if found else None
+        self.entry = _entry(found.data) if found else None
 
     def begin(self, name: str) -> Entry:
         """Enters the next attempt; name: what its job is called. Raises ConflictError where another got there first."""
@@ -91,6 +91,14 @@ class Claim:
         self._version = written.version if written else ""
         self.entry = entry
         return entry
+
+
+def _entry(data: bytes) -> Entry | None:
+    """An entry as it was written; None for what a power cut left of one."""
+    try:
+        return Entry(**json.loads(data))
+    except (ValueError, TypeError):
+        return None
 
 
 def now() -> str:

@@ -211,7 +211,8 @@ class Stage(luigi.Task):
         for key in sorted({*mine, *manifest.settings}):
             here, there = mine.get(key, "not set"), manifest.settings.get(key, "not set")
             if here != there:
-                where = origin(self.section.__name__ if "." in key else type(self).__name__, key.rpartition(".")[2])
+                name, places = key.rpartition(".")[2], (type(self).__name__, self.section.__name__)
+                where = next((o for place in places if (o := origin(place, name)) != "the default"), "the default")
                 raise SettingsDifferError(
                     f"{clients.storage().uri(manifest.partition)} was made with {key} = {there}, "
                     f"but this run says {here} ({where}); give this run another storage (--millrace-storage FOLDER), "

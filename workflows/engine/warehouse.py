@@ -35,7 +35,7 @@ class LocalWarehouse:
         parameters = dict(parameters or {})
         try:
             statements = [s for s in sqlglot.parse(sql, read="bigquery") if s is not None]
-        except sqlglot.errors.ParseError as error:
+        except sqlglot.errors.SqlglotError as error:
             raise QueryError(f"not a query: {_first_line(error)}") from None
         if len(statements) != 1 or not isinstance(statements[0], exp.Query):
             raise QueryError("a query is one SELECT; the tables are written by the stages alone")
@@ -43,15 +43,18 @@ class LocalWarehouse:
         defined = {cte.alias_or_name for cte in statement.find_all(exp.CTE)}
         names = {table.name for table in statement.find_all(exp.Table) if table.name} - defined
         translated = statement.transform(_zoneless).sql(dialect="duckdb")
-        with duckdb.connect(":memory:") as connection:
-            files = [file for name in sorted(names) for file in self._make_view(connection, name)]
-            # From here on a query reaches the tables' files and nothing else of this machine.
-            connection.execute(f"SET allowed_paths = {_listed(files)}")
-            connection.execute("SET enable_external_access = false")
-            try:
-                return _with_int64(connection.sql(translated, params=parameters or None).to_arrow_table())
-            except duckdb.Error as error:
-                raise QueryError(f"the query can't be run: {_first_line(error)}") from None
+        try:
+            with duckdb.connect(":memory:") as connection:
+                files = [file for name in sorted(names) for file in self._make_view(connection, name)]
+                # From here on a query reaches the tables' files and nothing else of this machine.
+                connection.execute(f"SET allowed_paths = {_listed(files)}")
+                connection.execute("SET enable_external_access = false")
+                found = _with_int64(connection.sql(translated, params=parameters or None).to_arrow_table())
+        except duckdb.Error as error:
+            raise QueryError(f"the query can't be run: {_first_line(error)}") from None
+        if len(set(found.column_names)) < len(found.column_names):
+            raise QueryError(f"two columns have one name in {', '.join(found.column_names)}; name them with AS")
+        return found
 
     def tables(self) -> list[str]:
         """Names of the tables that have partitions."""

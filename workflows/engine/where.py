@@ -14,6 +14,7 @@ def main(argv: list[str]) -> int:
         with CmdlineParser.global_instance(["--module", "workflows", *argv]) as parser:
             task = parser.get_task_obj()
             if not task.complete():
+                print(f"error: {task} is not complete; run it again", file=sys.stderr)
                 return 1
             print(f"The page is {task.page}")
     except MillraceError as error:

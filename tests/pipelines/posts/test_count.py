@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from posts_cases import DAY
 
 from pipelines.errors import SourceError
-from pipelines.posts import count, etl
+from pipelines.posts import count, etl, rules
+from pipelines.posts.tokens import tokenize
 
 Counts = dict[str, Counter[Any]]
 
@@ -151,6 +152,23 @@ def test_the_files_of_a_day_tell_table_shard_and_number_of_shards(tmp_path: Path
         for name, names in ((name, count.SCHEMAS[name].names) for name in of)
     }
     assert sums == {"hours": 5, "words": 15, "urls": 5, "pairs": 15}
+
+
+@given(st.lists(st.lists(st.sampled_from("ab cd ef gh ij kl".split()), max_size=6).map(" ".join), max_size=12))
+@settings(max_examples=50, deadline=None)
+def test_pairs_are_the_same_however_few_are_held_at_a_time(texts: list[str]) -> None:
+    """What bounds the memory of a block changes nothing: neither the pairs nor their shards."""
+    column, lang = (
+        pa.chunked_array([pa.array(texts, pa.string())]),
+        pa.chunked_array([pa.nulls(len(texts), pa.string())]),
+    )
+    tokens = tokenize(column, lang, rules.get("classic"))
+    whole, few = (count.count_pairs(tokens, 3, at_once=at_once) for at_once in (1 << 25, 2))
+    rows = [
+        sorted((*row.values(), shard) for row, shard in zip(table.to_pylist(), shards.tolist(), strict=True))
+        for table, shards in (whole, few)
+    ]
+    assert rows[0] == rows[1]
 
 
 def test_no_posts_count_to_empty_tables(tmp_path: Path) -> None:

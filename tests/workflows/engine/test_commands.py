@@ -160,6 +160,22 @@ def test_run_after_clear_gives_the_same_tables(filled: Path, undisturbed: Path) 
     assert running.leftovers(storage) == []
 
 
+def test_clear_takes_what_was_made_first(filled: Path) -> None:
+    """Nothing goes before what was made from it: a clear that dies half-way leaves no result without its inputs."""
+    said = call(filled, "clear", "Fetch", "--dry-run").out.splitlines()[:-1]
+    order = [Path(line).relative_to(filled / "data").parts[0] for line in said]
+    chain = ["reports", "word_counts", "counts", "posts", "raw"]
+    assert [name for name in dict.fromkeys(order) if name in chain] == chain
+
+
+def test_clear_mends_a_broken_manifest(filled: Path) -> None:
+    """A manifest that can't be read is one sentence for a run, and bin/clear takes it away as the sentence says."""
+    manifest = filled / f"data/reports/date={running.DAY}/_MANIFEST.json"
+    manifest.write_text("{", encoding="utf-8")
+    cleared = call(filled, "clear", "Report")
+    assert (cleared.code, manifest.exists()) == (0, False), cleared
+
+
 def test_clear_of_days_that_are_not_there_does_nothing(filled: Path) -> None:
     """--from and --to leave the days outside alone."""
     there = running.files(filled / "data")
