@@ -65,6 +65,9 @@ class _Crashing:
     def read(self, path: str) -> Versioned | None:
         return self._storage.read(path)
 
+    def size(self, path: str) -> int | None:
+        return self._storage.size(path)
+
     def list(self, prefix: str, name: str = "") -> Iterator[str]:
         return self._storage.list(prefix, name)
 

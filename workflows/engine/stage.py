@@ -137,6 +137,7 @@ class Stage(luigi.Task):
         started = time.monotonic()
         try:
             outcome = self.execute(entry)
+            _check_files(outcome.files)
             manifest = self._manifest_of(entry, outcome)
             try:
                 self.check(manifest)
@@ -229,6 +230,15 @@ class Stage(luigi.Task):
     def _job_name(self) -> str:
         words = ["millrace", self.task_family, *re.findall(r"\d{4}-\d\d-\d\d", str(self))[:1], self.task_id[-8:]]
         return re.sub(r"[^a-z0-9]+", "-", "-".join(words).lower())[:63].strip("-")
+
+
+def _check_files(files: Sequence[FileEntry]) -> None:
+    """Raises ManifestError for a file that is not there as it was written."""
+    storage = clients.storage()
+    for file in files:
+        if (size := storage.size(file.path)) != file.bytes:
+            there = "is not there" if size is None else f"has {size:,} bytes"
+            raise ManifestError(f"{storage.uri(file.path)} {there}, but {file.bytes:,} were written; run it again")
 
 
 def _of_dataset(manifest: Manifest, dataset: Dataset) -> Manifest:

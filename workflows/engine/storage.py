@@ -34,6 +34,9 @@ class Storage(Protocol):
     def read(self, path: str) -> Versioned | None:
         """A file, or None where there is none."""
 
+    def size(self, path: str) -> int | None:
+        """A file's bytes, or None where there is none."""
+
     def create(self, path: str, data: bytes) -> None:
         """Writes a file that is not there yet, whole or not at all. Raises ConflictError if it is there."""
 
@@ -72,6 +75,12 @@ class LocalStorage:
         except (FileNotFoundError, NotADirectoryError):
             return None
         return Versioned(data, hashlib.sha256(data).hexdigest())
+
+    def size(self, path: str) -> int | None:
+        try:
+            return os.stat(self.uri(path)).st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return None
 
     def create(self, path: str, data: bytes) -> None:
         with self._alone(path) as target:

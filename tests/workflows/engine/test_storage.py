@@ -164,3 +164,9 @@ def test_place_that_cannot_be_written_is_a_wrong_setting(tmp_path: Path) -> None
 def test_checksum_is_crc32c() -> None:
     """The checksum is CRC-32C (RFC 3720 gives 8a9136aa for 32 zero bytes), as Cloud Storage has it."""
     assert crc32c(bytes(32)) == "8a9136aa"
+
+
+def test_size_is_the_file_s_or_nothing(storage: LocalStorage) -> None:
+    """size tells the bytes of a file, and None for what is not there."""
+    storage.create("a/b", b"four")
+    assert (storage.size("a/b"), storage.size("a/c"), storage.size("a/b/c")) == (4, None, None)
