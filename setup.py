@@ -4,22 +4,12 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-PIPELINES = [
-    "apache-beam[gcp]>=2.77,<2.78",
-    "google-crc32c>=1.5",
-    "msgspec>=0.19",
-    "numpy>=2",
-    "pyarrow>=20,<26",
-    "regex",
-    "requests>=2.31",
-    "stopwordsiso>=0.6",
-    "tenacity>=9",
-    "zstandard>=0.23",
-]
+PIPELINES = Path(__file__).with_name("pipelines").joinpath("requirements.txt").read_text(encoding="utf-8").split()
 WORKFLOWS = [
     "altair>=6,<7",
     "duckdb>=2.0,<3",
     "google-cloud-bigquery>=3.30",
+    "google-cloud-dataflow-client>=0.13",
     "google-cloud-storage>=3",
     "jinja2>=3.1",
     "luigi>=3.8,<4",
@@ -28,7 +18,7 @@ WORKFLOWS = [
     "sqlglot>=30",
     "vl-convert-python>=1.9",
 ]
-TEST = ["hypothesis>=6.100", "pytest>=8", "selenium>=4.20"]
+TEST = ["gcp-storage-emulator>=2026.7.19", "hypothesis>=6.100", "pytest>=8", "selenium>=4.20"]
 LINT = ["mypy>=2", "ruff>=0.17", "types-requests"]
 
 setup(
@@ -40,7 +30,10 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["pipelines*", "workflows*"]),
-    package_data={"workflows.report": ["queries/*.sql", "templates/*.j2", "templates/*.css"]},
+    package_data={
+        "pipelines": ["requirements.txt"],
+        "workflows.report": ["queries/*.sql", "templates/*.j2", "templates/*.css"],
+    },
     install_requires=PIPELINES,
     extras_require={"workflows": WORKFLOWS, "test": TEST, "lint": LINT},
 )

@@ -11,8 +11,10 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from typing import Any, BinaryIO
+from types import TracebackType
+from typing import IO, Any, BinaryIO, Protocol, cast
 
 import apache_beam as beam
 import google_crc32c
@@ -20,13 +22,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.coders.typecoders import registry
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics.metric import Metrics
 
+from pipelines import gcs
 from pipelines.errors import SourceError
 
 RESULT = "_result.json"
 
 #: Dictionaries of a whole vocabulary are written as such, however large: readers get the indices without a look-up.
 _DICTIONARY_BYTES = 1 << 30
+#: An object of Cloud Storage up to this size is read whole, in one request; of a larger one, what is asked for.
+_WHOLE = 16 << 20
+#: Files read or written at once, where each takes a request or two; a client has ten connections.
+_AT_ONCE = 8
+
+_rows_read = Metrics.counter("millrace", "rows_read")
 
 
 @dataclass(frozen=True)
@@ -52,11 +62,15 @@ class Written:
 def expand(spec: str) -> list[str]:
     """Paths named by an `--input`: a JSON list, `@FILE` that holds one, or a pattern. Raises SourceError for none."""
     if spec.startswith("@"):
-        with open_input(spec[1:]) as stream:
-            spec = stream.read().decode()
-    if spec.startswith("["):
+        spec = read_input(spec[1:]).decode()
+    if spec.lstrip().startswith("["):
         return [str(path) for path in json.loads(spec)]
-    paths = [m.path for m in FileSystems.match([spec])[0].metadata_list] if "://" in spec else glob.glob(spec)
+    if spec.startswith("gs://"):
+        paths = [found.uri for found in gcs.match(spec)]
+    elif "://" in spec:
+        paths = [m.path for m in FileSystems.match([spec])[0].metadata_list]
+    else:
+        paths = glob.glob(spec)
     if not paths:
         raise SourceError(f"--input {spec} matches no file")
     return sorted(paths)
@@ -68,29 +82,58 @@ def partition_date(path: str) -> str:
     return found.group(1) if found else ""
 
 
+def rows_read(rows: int) -> None:
+    """Counts rows of input in the counter `rows_read`, by which a launcher tells progress. Once a block, not a row."""
+    _rows_read.inc(rows)
+
+
 def open_input(path: str) -> BinaryIO:
-    """Opens a file for reading, its bytes as they are."""
+    """Opens a file for reading, its bytes as they are; on Cloud Storage each read is a request."""
     if "://" not in path:
         return open(path, "rb")
+    if path.startswith("gs://"):
+        return cast(BinaryIO, gcs.open_object(path))
     from apache_beam.io.filesystem import CompressionTypes
 
     return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
 
 
-def open_output(path: str) -> BinaryIO:
+def read_input(path: str) -> bytes:
+    """All bytes of a file, as they are."""
+    if path.startswith("gs://"):
+        return gcs.read(path)
+    with open_input(path) as stream:
+        return stream.read()
+
+
+class Sink(Protocol):
+    """What a file is written to. Ended by an exception, an object of Cloud Storage does not come to be."""
+
+    def write(self, data: bytes, /) -> int: ...
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> "Sink": ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+
+
+def open_output(path: str) -> Sink:
     """Opens a file for writing, making the folders above it where there are such things."""
     if "://" not in path:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         return open(path, "wb")
+    if path.startswith("gs://"):
+        return gcs.Writer(path)
     from apache_beam.io.filesystem import CompressionTypes
 
-    return FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    return cast(Sink, FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED))
 
 
 class _Checked:
     """A binary stream that counts and checksums what passes through it."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: Sink) -> None:
         self._stream = stream
         self._crc = google_crc32c.Checksum()
         self.bytes = 0
@@ -109,6 +152,11 @@ class _Checked:
         self.closed = True
         self._stream.close()
 
+    def abandon(self, error: BaseException) -> None:
+        """Ends what an error broke off."""
+        self.closed = True
+        self._stream.__exit__(type(error), error, error.__traceback__)
+
     @property
     def crc32c(self) -> str:
         return str(self._crc.hexdigest(), "ascii")
@@ -117,7 +165,8 @@ class _Checked:
 class ParquetFile:
     """A Parquet file being written: tables of one schema, a row group each; the row groups are what readers share out.
 
-    `output` is the folder, with `{dataset}` where the dataset's name goes; `table` labels the file.
+    `output` is the folder, with `{dataset}` where the dataset's name goes; `table` labels the file. `close` within its
+    `with`: a file that an exception breaks off is left where it is on a disk, and not written to Cloud Storage.
     """
 
     def __init__(self, output: str, dataset: str, name: str, schema: pa.Schema, *, table: str | None = None) -> None:
@@ -134,6 +183,16 @@ class ParquetFile:
             write_statistics=False,
             dictionary_pagesize_limit=_DICTIONARY_BYTES,
         )
+
+    def __enter__(self) -> "ParquetFile":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None and not self._sink.closed:
+            self._writer.close()
+            self._sink.abandon(error)
 
     def write(self, table: pa.Table) -> None:
         """Appends a table as one row group; of no rows, nothing."""
@@ -153,18 +212,34 @@ class ParquetFile:
 
 def write_parquet(output: str, dataset: str, name: str, table: pa.Table, *, label: str | None = None) -> Written:
     """Writes one table as one file of one row group."""
-    file = ParquetFile(output, dataset, name, table.schema, table=label)
-    file.write(table)
-    return file.close()
+    with ParquetFile(output, dataset, name, table.schema, table=label) as file:
+        file.write(table)
+        return file.close()
 
 
 def read_parquet(path: str, columns: Sequence[str] | None = None, dictionaries: Sequence[str] = ()) -> pa.Table:
     """Reads a file; the columns in `dictionaries` come as dictionary arrays, one dictionary each."""
-    with open_input(path) as stream:
+    with _whole(path) as stream:
         table = pq.ParquetFile(stream, read_dictionary=list(dictionaries)).read(list(columns) if columns else None)
     if any(column.num_chunks > 1 for column in table.columns):
         table = table.unify_dictionaries().combine_chunks()
     return table
+
+
+def read_tables(paths: Sequence[str], dictionaries: Sequence[str] = ()) -> list[pa.Table]:
+    """Reads several files side by side; see read_parquet."""
+    with ThreadPoolExecutor(threads(paths)) as pool:  # Arrow and connections let threads run
+        return list(pool.map(lambda path: read_parquet(path, dictionaries=dictionaries), paths))
+
+
+def threads(paths: Sequence[str]) -> int:
+    """Threads for reading or writing files: where each takes a request or two, more than there are processors."""
+    return max(worker_threads(), _AT_ONCE if any("://" in path for path in paths) else 1)
+
+
+def _whole(path: str) -> IO[bytes] | pa.BufferReader:
+    """A file of which most will be read."""
+    return pa.BufferReader(read_input(path)) if path.startswith("gs://") else open_input(path)
 
 
 class TableCoder(beam.coders.Coder):
@@ -209,17 +284,25 @@ def blocks(paths: Sequence[str]) -> list[tuple[int, str, int]]:
 
     Read where the pipeline is built, from the files' footers: no worker has to find out what there is to do.
     """
-    found = []
-    for order, path in enumerate(paths):
-        with open_input(path) as stream:
-            found += [(order, path, group) for group in range(pq.ParquetFile(stream).num_row_groups)]
-    return found
+    with ThreadPoolExecutor(threads(paths)) as pool:
+        groups = list(pool.map(_row_groups, paths))
+    return [(order, path, group) for order, path in enumerate(paths) for group in range(groups[order])]
+
+
+def _row_groups(path: str) -> int:
+    with open_input(path) as stream:
+        return int(pq.ParquetFile(stream).num_row_groups)
 
 
 def read_block(path: str, group: int, columns: Sequence[str]) -> pa.Table:
-    """One row group of a Parquet file."""
+    """One row group of a Parquet file, its rows counted as read."""
     with open_input(path) as stream:
-        return pq.ParquetFile(stream).read_row_group(group, columns=list(columns))
+        small = isinstance(stream, gcs.Reader) and stream.size <= _WHOLE
+        source = pa.BufferReader(stream.read()) if small else stream
+        # Beyond this machine, few large reads are better than one a column.
+        table = pq.ParquetFile(source, pre_buffer="://" in path).read_row_group(group, columns=list(columns))
+    rows_read(table.num_rows)
+    return table
 
 
 def merge_written(parts: Iterable[Written]) -> Written:

@@ -16,12 +16,14 @@ import fcntl
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import workflows
 from workflows.engine import clients
 from workflows.engine.storage import Storage, Versioned
+
+T = TypeVar("T")
 
 __all__ = ["LostAnswerError", "workflows"]
 
@@ -65,8 +67,14 @@ class _Crashing:
     def read(self, path: str) -> Versioned | None:
         return self._storage.read(path)
 
-    def size(self, path: str) -> int | None:
-        return self._storage.size(path)
+    def sizes(self, prefix: str) -> Mapping[str, int]:
+        return self._storage.sizes(prefix)
+
+    def notes(self, name: str, folders: Sequence[str]) -> Mapping[str, Mapping[str, str]] | None:
+        return self._storage.notes(name, folders)
+
+    def fetch(self, path: str, folder: str) -> str:
+        return self._storage.fetch(path, folder)
 
     def list(self, prefix: str, name: str = "") -> Iterator[str]:
         return self._storage.list(prefix, name)
@@ -74,11 +82,14 @@ class _Crashing:
     def lock(self, path: str) -> contextlib.AbstractContextManager[None]:
         return self._storage.lock(path)
 
-    def create(self, path: str, data: bytes) -> None:
-        self._around(f"create {path}", lambda: self._storage.create(path, data))
+    def create(self, path: str, data: bytes, note: Mapping[str, str] | None = None) -> None:
+        self._around(f"create {path}", lambda: self._storage.create(path, data, note))
 
-    def replace(self, path: str, data: bytes, version: str | None = None) -> None:
-        self._around(f"replace {path}", lambda: self._storage.replace(path, data, version))
+    def replace(self, path: str, data: bytes, version: str | None = None) -> str:
+        return self._around(f"replace {path}", lambda: self._storage.replace(path, data, version))
+
+    def note(self, path: str, note: Mapping[str, str]) -> None:
+        self._storage.note(path, note)  # on one machine nothing happens
 
     def copy(self, source: str, target: str) -> None:
         self._around(f"copy {target}", lambda: self._storage.copy(source, target))
@@ -87,15 +98,16 @@ class _Crashing:
         self._around(f"delete {prefix}", lambda: self._storage.delete(prefix))
 
     @staticmethod
-    def _around(what: str, change: Callable[[], None]) -> None:
+    def _around(what: str, change: Callable[[], T]) -> T:
         chosen = _moment("call", what)
         if chosen and _how == "before":
             _die()
-        change()
+        done = change()
         if chosen and _how == "after":
             _die()
         if chosen and _how == "lost":
             raise LostAnswerError(what)
+        return done
 
 
 _CHANGES = ("os.rename", "os.link", "os.mkdir", "os.remove", "os.rmdir")

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import luigi
 
+from pipelines import gcs
 from pipelines.errors import DeadLetterError, MillraceError, NotThereYetError
 from pipelines.posts import sources
+from pipelines.posts.tables import TABLES
 from workflows.engine import BeamTask, Dataset, Stage, clients, manifests, settings
-from workflows.engine.ledger import Entry
+from workflows.engine.ledger import Claim, Entry
 from workflows.engine.manifests import FileEntry, Manifest
 from workflows.engine.settings import Day, Setting, Settings
 from workflows.engine.stage import Outcome
@@ -20,6 +22,9 @@ from workflows.engine.storage import conflict_retries, crc32c
 
 if TYPE_CHECKING:
     from workflows.report.page import Facts, StageRun
+
+# Sources on Cloud Storage, and what pipelines read and write in this process, with the settings' credentials.
+gcs.use_client(clients.storage_client)
 
 
 def _sources(value: str) -> tuple[str, ...]:
@@ -43,7 +48,7 @@ class posts(Settings):
 
     source: tuple[str, ...] = Setting(
         convert=_sources,
-        allowed="one or more of sample://, a path or glob, file:// or http(s):// URIs, "
+        allowed="one or more of sample://, a path or glob, file://, gs:// or http(s):// URIs, "
         "each once, by spaces or line ends",
         default="sample://",
         description="where posts come from; a {date:%Y-%m-%d} in it selects the day, none makes it an archive",
@@ -200,15 +205,15 @@ class Fetch(PostsTask):
     def options(self) -> Mapping[str, Any]:
         return {"source": self.source, "dataset": f"raw/source={sources.key(self.source)}"}
 
-    def execute(self, attempt: Entry) -> Outcome:
+    def execute(self, claim: Claim) -> Outcome:
         if self.source != sources.SAMPLE and self.date > settings.yesterday():
             raise NotThereYetError(
                 f"{self.date} is not over yet (UTC), so the posts of source {self.source} can't be whole"
             )
         if sources.is_archive(self.source):
-            return self._from_archive(attempt)
+            return self._from_archive(claim.attempt)
         if sources.resolve(self.source, self.date):
-            return super().execute(attempt)
+            return super().execute(claim)
         # Only a source that has the window's last day can be said to have nothing for an earlier one.
         last = self.date if self.task_id in self._last_days else self.window_end
         if last == self.date or not sources.resolve(self.source, last):
@@ -235,6 +240,7 @@ class Etl(PostsTask):
 
     writes = ("posts", "posts_rejected")
     priority = 1
+    progress = "rows_read"
     date: datetime.date = Day()
     window_end: datetime.date | None = WindowEnd()
     pipeline = "pipelines.posts.etl"
@@ -260,6 +266,7 @@ class Count(PostsTask):
     """A day's partial counts: posts by hour, word to posts, URL to occurrences, pair to posts."""
 
     writes = ("counts",)
+    progress = "rows_read"
     date: datetime.date = Day()
     window_end: datetime.date | None = WindowEnd()
     pipeline = "pipelines.posts.count"
@@ -274,6 +281,7 @@ class Aggregate(PostsTask):
     """A window of days: top words, URLs and pairs, and the pairs that rose against the window before."""
 
     writes = ("word_counts", "urls", "word_cooccur", "emerging_pairs", "posts_by_hour")
+    tables = TABLES
     date: datetime.date = Day()
     days: int = Days()
     pipeline = "pipelines.posts.aggregate"
@@ -309,7 +317,7 @@ class Report(Stage):
         """Where the page is: a path or URI."""
         return clients.storage().uri(f"{self.datasets()[0].partition}/index.html")
 
-    def execute(self, attempt: Entry) -> Outcome:
+    def execute(self, claim: Claim) -> Outcome:
         from workflows.report.page import index_row, render, render_index
 
         storage = clients.storage()

@@ -11,7 +11,6 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import apache_beam as beam
@@ -24,30 +23,14 @@ from pipelines import files
 from pipelines.errors import SettingsDifferError
 from pipelines.options import StageOptions, main
 from pipelines.posts import count
+from pipelines.posts.tables import TABLES as DEFINITIONS
 
 TOP_WORDS, TOP_URLS, TOP_PAIRS, TOP_EMERGING = 500, 300, 300, 100
 #: Fewer posts than this say nothing about a pair's rise.
 MIN_EMERGING = 5
 
-_TIME = [("ts", pa.timestamp("us", "UTC")), ("date", pa.date32())]
-TABLES = {
-    "word_counts": pa.schema([("word", pa.string()), ("percent", pa.float64()), *_TIME]),
-    "urls": pa.schema([("url", pa.string()), ("count", pa.int64()), *_TIME]),
-    "word_cooccur": pa.schema(
-        [("w1", pa.string()), ("w2", pa.string()), ("count", pa.int64()), ("log_weight", pa.float64()), *_TIME]
-    ),
-    "emerging_pairs": pa.schema(
-        [
-            ("w1", pa.string()),
-            ("w2", pa.string()),
-            ("count", pa.int64()),
-            ("previous_count", pa.int64()),
-            ("z", pa.float64()),
-            *_TIME,
-        ]
-    ),
-    "posts_by_hour": pa.schema([("hour", pa.timestamp("us", "UTC")), ("posts", pa.int64()), *_TIME]),
-}
+#: Table → its columns.
+TABLES = {name: table.schema() for name, table in DEFINITIONS.items()}
 #: What ranks a table's rows, highest first, the key that breaks ties, ascending, and how many rows there are.
 _TOPS: dict[str, tuple[str | None, list[str], int | None]] = {
     "word_counts": ("percent", ["word"], TOP_WORDS),
@@ -93,7 +76,7 @@ class Inputs:
 
 def read_counts(inputs: Inputs, table: str, *, now: bool, shard: int = 0) -> pa.Table:
     """The sum over days, of the window or of the one before, of a table's shard. Not for pairs."""
-    parts = [files.read_parquet(path) for of_window, path in inputs.of(table, shard) if of_window == now]
+    parts = files.read_tables([path for of_window, path in inputs.of(table, shard) if of_window == now])
     return count.merge(table, [count.SCHEMAS[table].empty_table(), *parts])
 
 
@@ -126,8 +109,7 @@ class Shard(beam.DoFn):
         urls = read_counts(self._inputs, "urls", now=True, shard=shard)
         yield "urls", top("urls", urls.rename_columns(["url", "count"]))
         inputs = self._inputs.of("pairs", shard)
-        with ThreadPoolExecutor(files.worker_threads()) as pool:
-            pairs = list(pool.map(lambda file: files.read_parquet(file[1], dictionaries=["w1", "w2"]), inputs))
+        pairs = files.read_tables([path for _, path in inputs], dictionaries=["w1", "w2"])
         parts = [(now, table) for (now, _), table in zip(inputs, pairs, strict=True) if table.num_rows]
         weighted, emerging = rank_pairs(parts, words)
         yield "word_cooccur", weighted

@@ -144,12 +144,13 @@ class WriteShard(beam.DoFn):
         posts = pa.concat_tables(parts)
         kept = last_of_each(posts)
         name = f"posts-{shard}-of-{self._shards:05d}"
-        file = files.ParquetFile(self._output, "posts", name, POSTS)
         step = max(1, min(_ROW_GROUP, kept.num_rows * _ROW_GROUP_BYTES // max(1, kept.nbytes)))
-        for at in range(0, kept.num_rows, step):
-            file.write(kept.slice(at, step).select(POSTS.names))
+        with files.ParquetFile(self._output, "posts", name, POSTS) as file:
+            for at in range(0, kept.num_rows, step):
+                file.write(kept.slice(at, step).select(POSTS.names))
+            written = file.close()
         counters = {"kept": kept.num_rows, "duplicates": posts.num_rows - kept.num_rows}
-        yield files.keyed(files.merge_written([file.close(), files.Written(counters=counters)]))
+        yield files.keyed(files.merge_written([written, files.Written(counters=counters)]))
 
 
 def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:

@@ -9,6 +9,7 @@ import argparse
 import datetime
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import apache_beam as beam
 import numpy as np
@@ -49,17 +50,18 @@ class FetchFile(beam.DoFn):
 
     def process(self, element: tuple[int, str]) -> Iterator[tuple[str, files.Written]]:
         number, uri = element
-        file = files.ParquetFile(self._output, self._dataset, f"raw-{number:05d}", records.SCHEMA, table="raw")
         read = 0
-        try:
-            with sources.open_uri(uri, self._max_bytes) as stream:
-                for block in records.read(stream):
-                    file.write(_table(uri, block.line, block.record))
-                    read += len(block.line)
-        except BaseException:
-            file.close()  # and left where it is, in an attempt that failed
-            raise
-        yield files.keyed(files.merge_written([file.close(), files.Written(counters={"read": read})]))
+        name = f"raw-{number:05d}"
+        with (
+            files.ParquetFile(self._output, self._dataset, name, records.SCHEMA, table="raw") as file,
+            sources.open_uri(uri, self._max_bytes) as stream,
+        ):
+            for block in records.read(stream):
+                file.write(_table(uri, block.line, block.record))
+                files.rows_read(len(block.line))
+                read += len(block.line)
+            written = file.close()
+        yield files.keyed(files.merge_written([written, files.Written(counters={"read": read})]))
 
 
 class SplitFile(beam.DoFn):
@@ -75,13 +77,16 @@ class SplitFile(beam.DoFn):
         written: list[files.Written] = []
         counters = Counter(read=0, kept=0)
 
+        def write(label: str) -> files.Written:
+            name = f"{REJECTED}-" if label == REJECTED else f"{label}/raw-"
+            table = pa.concat_tables(held[label]).combine_chunks()
+            file = f"{name}{number:05d}-{part:05d}"
+            return files.write_parquet(self._output, self._dataset, file, table, label=label)
+
         def flush() -> None:
             nonlocal size, part
-            for label, tables in sorted(held.items()):
-                name = f"{REJECTED}-" if label == REJECTED else f"{label}/raw-"
-                table = pa.concat_tables(tables).combine_chunks()
-                file = f"{name}{number:05d}-{part:05d}"
-                written.append(files.write_parquet(self._output, self._dataset, file, table, label=label))
+            with ThreadPoolExecutor(files.threads([self._output])) as pool:
+                written.extend(pool.map(write, sorted(held)))
             held.clear()
             size, part = 0, part + 1
 
@@ -110,6 +115,7 @@ class SplitFile(beam.DoFn):
                         hold(str(_EPOCH + datetime.timedelta(days=day)), _table(uri, line, record))
                 counters.update({"read": len(days), "kept": len(days) - len(reasons)})
                 counters.update(f"rejected: {reason}" for reason in reasons)
+                files.rows_read(len(days))
                 if size > _HELD:
                     flush()
         flush()

@@ -1,6 +1,6 @@
 """Where records come from: a source's name → the URIs that hold its records → streams of bytes.
 
-A source is `sample://` (generated), a path or glob, or a file:// or http(s):// URI. A strftime field, as in
+A source is `sample://` (generated), a path or glob, or a file://, gs:// or http(s):// URI. A strftime field, as in
 `posts-{date:%Y-%m-%d}.jsonl.gz`, selects a day's files; a source without one is an archive of many days.
 """
 
@@ -13,12 +13,13 @@ import os
 import re
 import string
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
-from pipelines.errors import SourceBusyError, SourceError
+from pipelines import gcs
+from pipelines.errors import AccessError, ServiceError, SourceBusyError, SourceError
 
 if TYPE_CHECKING:
     import requests
@@ -30,13 +31,19 @@ SAMPLE = "sample://"
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
 _GONE = {404, 410}
 _CHUNK = 1 << 20
+#: Bytes taken of an object of Cloud Storage at a time: each is a request.
+_RANGE = 16 << 20
+_LONGEST_PAUSE = 30.0
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How HTTP is asked: how often, with what pause (seconds, each twice the last), and how long it may say nothing."""
+    """How servers are asked: how often, with what pause (seconds, each twice the last), and how long they may be mute.
 
-    attempts: int = 5
+    Cloud Storage's client counts no attempts: it is given the time that the pauses take.
+    """
+
+    attempts: int = 7
     pause: float = 0.5
     connect_timeout: float = 10
     read_timeout: float = 60
@@ -46,12 +53,17 @@ class Patience:
         """Seconds to connect, and seconds without a byte, before a request counts as failed."""
         return self.connect_timeout, self.read_timeout
 
+    @property
+    def seconds(self) -> float:
+        """All pauses together."""
+        return sum(min(_LONGEST_PAUSE, self.pause * float(2**n)) for n in range(self.attempts - 1))
+
 
 _patience = Patience()
 
 
 def set_patience(patience: Patience) -> Patience:
-    """From now on HTTP is asked like this, by this process; returns how it was asked before."""
+    """From now on servers are asked like this, by this process; returns how it was asked before."""
     global _patience
     before, _patience = _patience, patience
     return before
@@ -60,9 +72,10 @@ def set_patience(patience: Patience) -> Patience:
 def check(source: str) -> None:
     """Raises SourceError, with the reason, for a name that can't be a source."""
     scheme = _scheme(source)
-    if scheme not in ("", "file", "http", "https", "sample"):
+    if scheme not in ("", "file", "gs", "http", "https", "sample"):
         raise SourceError(
-            f"source {source!r} has the scheme {scheme}://; allowed are sample://, a path or glob, file://, http(s)://"
+            f"source {source!r} has the scheme {scheme}://; "
+            "allowed are sample://, a path or glob, file://, gs://, http(s)://"
         )
     if scheme == "sample" and source != SAMPLE:
         raise SourceError(f"source {source!r}: the built-in sample is called {SAMPLE}")
@@ -73,6 +86,8 @@ def check(source: str) -> None:
         raise SourceError(f"source {source!r}: a field is written {{date:%Y-%m-%d}} ({error})") from None
     if fields and first == second:
         raise SourceError(f"source {source!r}: its field gives every day the same name; write {{date:%Y-%m-%d}}")
+    if scheme == "gs":
+        gcs.split(first)
 
 
 def is_archive(source: str) -> bool:
@@ -96,6 +111,8 @@ def resolve(source: str, date: datetime.date | None) -> list[str]:
     name = source if date is None else _at(source, date)
     if _scheme(name) in ("http", "https"):
         return [name] if _head(name) is not None else []
+    if _scheme(name) == "gs":
+        return [found.uri for found in _listed(name)]
     path = _path(name)
     found = [path] if os.path.isfile(path) else [p for p in glob.glob(path, recursive=True) if os.path.isfile(p)]
     return sorted(found)
@@ -103,6 +120,8 @@ def resolve(source: str, date: datetime.date | None) -> list[str]:
 
 def version(source: str) -> str:
     """What an archive's files are like now: changes when the archive does. "" if there is no such archive."""
+    if _scheme(source) == "gs":
+        return _digest(f"{found.uri}|{found.size}|{found.generation}" for found in _listed(source))
     marks: list[str] = []
     for uri in resolve(source, None):
         if _scheme(uri) in ("http", "https"):
@@ -113,7 +132,12 @@ def version(source: str) -> str:
         else:
             stat = os.stat(uri)
             marks.append(f"{uri}|{stat.st_size}|{stat.st_mtime_ns}")
-    return hashlib.sha256("\n".join(marks).encode()).hexdigest()[:12] if marks else ""
+    return _digest(marks)
+
+
+def _digest(marks: Iterable[str]) -> str:
+    text = "\n".join(marks)
+    return hashlib.sha256(text.encode()).hexdigest()[:12] if text else ""
 
 
 @contextlib.contextmanager
@@ -121,7 +145,7 @@ def open_uri(uri: str, max_bytes: int) -> Iterator[IO[bytes]]:
     """Opens a URI for reading, decompressed by what its first bytes say (.gz, .bz2, .zst, or plain).
 
     Raises SourceError for what can't be read or is larger than max_bytes (as stored or decompressed), SourceBusyError
-    for an HTTP server that fails as often as it is asked.
+    for a server that fails as often as it is asked.
     """
     scheme = _scheme(uri)
     if scheme == "sample":
@@ -137,6 +161,8 @@ def open_uri(uri: str, max_bytes: int) -> Iterator[IO[bytes]]:
             raw: BinaryIO = stack.enter_context(tempfile.TemporaryFile())
             _download(uri, raw, max_bytes)
             raw.seek(0)
+        elif scheme == "gs":
+            raw = cast(BinaryIO, io.BufferedReader(_object(uri, max_bytes), _RANGE))
         else:
             try:
                 raw = stack.enter_context(open(_path(uri), "rb"))
@@ -161,7 +187,8 @@ class _Bounded(io.RawIOBase):
         if size is None or size < 0 or size > self._left + 1:
             size = self._left + 1
         try:
-            data = self._stream.read(size)
+            with _our_errors(self._uri):
+                data = self._stream.read(size)
         except (OSError, EOFError, ValueError, zlib.error, zstandard.ZstdError) as error:
             raise SourceError(f"source {self._uri} is broken: {error}") from None
         self._left -= len(data)
@@ -235,6 +262,30 @@ def _at(source: str, date: datetime.date) -> str:
     return source.format(date=date)
 
 
+@contextlib.contextmanager
+def _our_errors(uri: str) -> Iterator[None]:
+    """Calls what Cloud Storage answers what it is for a source."""
+    try:
+        yield
+    except AccessError as error:
+        raise SourceError(f"source {uri} can't be read: {error}") from None
+    except ServiceError as error:
+        raise SourceBusyError(f"source {uri} does not answer: {error}") from None
+
+
+def _listed(uri: str) -> list[gcs.Found]:
+    with _our_errors(uri):
+        return gcs.match(uri, _patience.seconds)
+
+
+def _object(uri: str, max_bytes: int) -> gcs.Reader:
+    with _our_errors(uri):
+        found = gcs.open_object(uri, _patience.seconds)
+    if found.size > max_bytes:
+        raise SourceError(f"source {uri} is larger than {max_bytes:,} bytes; raise max_source_bytes in [posts]")
+    return found
+
+
 def _head(uri: str) -> dict[str, str] | None:
     """The headers of an HTTP resource, names in lower case; None where there is none."""
     import requests
@@ -292,7 +343,7 @@ def _patiently(uri: str, action: Callable[[], T]) -> T:
     @tenacity.retry(
         retry=tenacity.retry_if_exception_type(SourceBusyError),
         stop=tenacity.stop_after_attempt(_patience.attempts),
-        wait=tenacity.wait_exponential_jitter(initial=_patience.pause, max=30, jitter=_patience.pause),
+        wait=tenacity.wait_exponential_jitter(initial=_patience.pause, max=_LONGEST_PAUSE, jitter=_patience.pause),
         reraise=True,
     )
     def attempt() -> T:

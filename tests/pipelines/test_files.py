@@ -1,18 +1,22 @@
 """Files that pipelines write are what they say that they are, and come back as they were."""
 
 import json
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import apache_beam as beam
 import google_crc32c
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from apache_beam.coders.typecoders import registry
+from cloud.storage import Storage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import files
+from pipelines import files, gcs
 from pipelines.errors import SourceError
 
 ENCODED = pa.dictionary(pa.int32(), pa.string())
@@ -164,3 +168,70 @@ def test_files_have_no_statistics_that_readers_would_pay_for(tmp_path: Path) -> 
     """What is written once and read whole needs none."""
     (file,) = files.write_parquet(str(tmp_path), "things", "part", table(["a"])).files
     assert pq.ParquetFile(file.path).metadata.row_group(0).column(1).statistics is None
+
+
+# --------------------------------------------------------------------------------------------------- Cloud Storage
+
+
+def requests(storage: Storage) -> Counter[str]:
+    """What was asked since the last time, by call."""
+    asked = Counter(request.call for request in storage.requests if request.call != "buckets.get")
+    storage.requests.clear()
+    return asked
+
+
+def test_a_table_on_cloud_storage_is_what_it_would_be_on_a_disk(cloud_storage: Storage, tmp_path: Path) -> None:
+    """The same bytes, described the same, by one request; and read by one."""
+    rows = table(["b", "a", None, "b"])
+    (there,) = files.write_parquet("gs://bucket/{dataset}/x", "things", "part-0", rows).files
+    assert requests(cloud_storage) == {"objects.insert": 1}
+    (here,) = files.write_parquet(f"{tmp_path}/{{dataset}}/x", "things", "part-0", rows).files
+    assert there == replace(here, path="gs://bucket/things/x/part-0.parquet")
+    assert files.read_input(there.path) == Path(here.path).read_bytes()
+    requests(cloud_storage)
+    assert files.read_parquet(there.path, dictionaries=["w"]).equals(rows)
+    assert requests(cloud_storage) == {"objects.get": 1}
+    assert [t.num_rows for t in files.read_tables([there.path] * 20)] == [4] * 20
+
+
+@pytest.mark.parametrize("rows", [10, 1_500_000], ids=["small", "large"])
+def test_blocks_on_cloud_storage_cost_few_requests(cloud_storage: Storage, rows: int) -> None:
+    """Two a footer; a small file's block is its metadata and its bytes, a large one's not much more than itself."""
+    numbers = np.random.default_rng(1).integers(0, 1 << 62, rows)
+    with files.ParquetFile("gs://bucket", "things", "part", pa.schema([("n", pa.int64()), ("m", pa.int64())])) as file:
+        for sign in (1, -1, 2):
+            file.write(pa.table({"n": numbers * sign, "m": numbers}))
+        (described,) = file.close().files
+    requests(cloud_storage)
+    blocks = files.blocks([described.path] * 3)
+    assert [group for _, _, group in blocks] == [0, 1, 2] * 3
+    assert requests(cloud_storage)["objects.get"] <= 3 * 2
+    assert files.read_block(described.path, 1, ["n"])["n"].to_numpy().tolist() == (-numbers).tolist()
+    assert requests(cloud_storage)["objects.get"] <= 4
+
+
+def test_a_file_that_breaks_off_never_comes_to_be_on_cloud_storage(cloud_storage: Storage) -> None:
+    def broken() -> None:
+        with files.ParquetFile("gs://bucket", "things", "part", SCHEMA) as file:
+            file.write(table(["a"]))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        broken()
+    assert gcs.match("gs://bucket/**") == []
+
+
+def test_an_input_on_cloud_storage_is_a_pattern_or_a_file_with_a_list(cloud_storage: Storage) -> None:
+    """A list may be longer than what a command line takes."""
+    for name in ("b.x", "a.x", "c.y", "deep/d.x"):
+        with files.open_output(f"gs://bucket/{name}") as stream:
+            stream.write(b"x")
+    assert files.expand("gs://bucket/*.x") == ["gs://bucket/a.x", "gs://bucket/b.x"]
+    paths = [f"gs://bucket/posts/date=2026-11-19/attempt-1/posts-{n:05d}.parquet" for n in range(100_000)]
+    with files.open_output("gs://bucket/list.json") as stream:
+        stream.write(json.dumps(paths).encode())
+    assert files.expand("@gs://bucket/list.json") == paths
+    with pytest.raises(SourceError, match=r"--input gs://bucket/\*\.z matches no file"):
+        files.expand("gs://bucket/*.z")
+    with pytest.raises(SourceError, match="could not read gs://bucket/none: it does not exist"):
+        files.expand("@gs://bucket/none")

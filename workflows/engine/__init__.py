@@ -3,5 +3,6 @@
 from workflows.engine.beam_task import BeamTask
 from workflows.engine.datasets import Dataset
 from workflows.engine.stage import Stage
+from workflows.engine.targets import BigQueryTarget, GCSTarget
 
-__all__ = ["BeamTask", "Dataset", "Stage"]
+__all__ = ["BeamTask", "BigQueryTarget", "Dataset", "GCSTarget", "Stage"]

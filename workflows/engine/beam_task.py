@@ -1,15 +1,38 @@
-"""BeamTask: a stage that wraps one Beam pipeline, named by its module; Beam is imported only when it really runs."""
+"""BeamTask: a stage that wraps one Beam pipeline, named by its module; Beam is imported only when it really runs.
 
+In process the pipeline ends with the process. On Dataflow it is a job that outlives it:
+
+    begin    the ledger's entry says which job it will be (name and request id), before it is submitted
+    resumes  a run that finds such an entry looks for the job: running or done, it is this attempt's; not there, it is
+             submitted as the same job; failed or cancelled, or asked to do other work than this run would, it is over
+    execute  submit, note the job's id, wait; whoever stops this process cancels the job, unless [run] detach
+"""
+
+import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from queue import Queue
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pipelines.errors import ManifestError
-from workflows.engine import clients, runners, settings
-from workflows.engine.ledger import Entry
+from pipelines.errors import JobFailedError, ManifestError, SettingError
+from workflows.engine import clients, runners, sections, settings
+from workflows.engine.ledger import Claim, Entry, failures
 from workflows.engine.manifests import FileEntry
-from workflows.engine.settings import millrace
+from workflows.engine.runners import Run
 from workflows.engine.stage import Outcome, Stage
+from workflows.engine.stopping import Stopped
+from workflows.engine.version import code_version
+
+if TYPE_CHECKING:
+    from luigi.worker import SchedulerMessage
+
+    from workflows.engine.dataflow import Job, Progress
+
+log = logging.getLogger("millrace")
+
+#: An option longer than this many characters goes through a file: a job takes 10 MB of options, a process less.
+_LONGEST_OPTION = 50_000
 
 
 class BeamTask(Stage):
@@ -21,39 +44,98 @@ class BeamTask(Stage):
     passes: ClassVar[Sequence[str]] = ()
     #: Whether there is nothing to compute where there is nothing to read: then no pipeline runs.
     empty_from_empty: ClassVar[bool] = True
+    #: The counter of the pipeline that ends at the rows of its inputs, if there is one.
+    progress: ClassVar[str] = ""
+    #: Where luigi puts messages of luigid while the task runs.
+    scheduler_messages: "Queue[SchedulerMessage] | None" = None
+
+    @property
+    def accepts_messages(self) -> bool:
+        """Whether luigid offers to send messages: a job can be told to cancel or drain."""
+        return sections.millrace().runner in ("DataflowRunner", "auto")
 
     def complete(self) -> bool:
         """As Stage.complete; what is not complete will run, in a process that can share what this one imports."""
         done = super().complete()
         if not done and settings.workers() > 1:
-            runners.preload(self.pipeline)
+            runners.preload(self.pipeline, sections.millrace().runner)
         return done
 
     def options(self) -> Mapping[str, Any]:
         """Further options of the pipeline: name → value."""
         return {}
 
-    def execute(self, attempt: Entry) -> Outcome:
+    def runs_here(self) -> bool:
+        """Whether the pipeline can only run in this process, since it reads what other machines can't."""
+        return False
+
+    def runner(self) -> str:
+        """The runner for this partition: what the settings say, and for auto by the bytes of the inputs."""
+        own = sections.runner_options("DataflowRunner", self.task_family)
+        named: str = own.get("runner", sections.millrace().runner)
+        if named not in sections.RUNNERS:
+            raise SettingError(f"dataflow.{self.task_family}.runner = {named!r}: allowed are {sections.RUNNERS}")
+        if named == "auto":
+            large = sum(file.bytes for file in self.input_files()) > sections.millrace().auto_dataflow_above
+            named = "DataflowRunner" if large else "FnApiRunner"
+        return "FnApiRunner" if self.runs_here() else named
+
+    def begin(self, claim: Claim) -> None:
+        """Enters a new attempt. Raises JobFailedError where the same job has failed too often."""
+        runner, work, code = self.runner(), self._work(), code_version()
+        failed, limit = failures(claim.entry, work, code), sections.dataflow().attempts
+        if runner == "DataflowRunner" and failed >= limit:
+            assert claim.entry is not None
+            raise JobFailedError(
+                f"{self} has failed {failed} times with the same code and input, and dataflow.attempts = {limit} "
+                f"({settings.origin('dataflow', 'attempts')}), so no further job was submitted; the last one: "
+                f"{claim.entry.error}; mend it, or raise the limit, and run again"
+            )
+        claim.begin(self._job_prefix(), runner=runner, work=work, code=code)
+
+    def resumes(self, claim: Claim) -> bool:
+        """Whether the ledger's attempt is a Dataflow job that lives on, is done, or was about to be submitted."""
+        entry = claim.attempt
+        if entry.runner != "DataflowRunner":
+            return False
+        job, same = _job_of(entry), entry.work == self._work()
+        if job is None:
+            return same
+        from workflows.engine import dataflow
+
+        if not same and not job.finished:
+            job = dataflow.cancel(job)
+        if not same:
+            claim.close(f"its input or options have changed; job {job.id} was {job.state.lower()}", "stopped")
+        elif job.finished and job.state != "DONE":
+            claim.close(str(dataflow.failure(job, self.command)))
+        return claim.attempt.state == "running"
+
+    def execute(self, claim: Claim) -> Outcome:
         """Runs the pipeline over the files of the inputs' partitions; its result file says what it wrote."""
         files = self.input_files()
-        options = {key: str(value) for key, value in {**self._common(), **self.options()}.items()}
-        described = Outcome([], {}, {}, self.pipeline, options, millrace().runner)
+        options, runner = self._options(), claim.attempt.runner
         if self.empty_from_empty and sum(file.rows for file in files) == 0 and self.required():
-            return described
+            return Outcome([], {}, {}, self.pipeline, options, "in process")
         storage = clients.storage()
-        output = storage.uri(self._folder("{dataset}", attempt))
-        arguments = {"input": json.dumps([storage.uri(file.path) for file in files]), "output": output, **options}
-        result = runners.run(self.pipeline, arguments, millrace().runner)
-        first = self._folder(self.datasets()[0].name, attempt)
-        written = storage.read(f"{first}/{runners.RESULT}")
+        folder = self._folder(self.datasets()[0].name, claim.attempt)
+        given = json.dumps([storage.uri(file.path) for file in files])
+        if len(given) > _LONGEST_OPTION:
+            storage.replace(f"{folder}/_input.json", given.encode())
+            given = f"@{storage.uri(folder)}/_input.json"
+        arguments = {"input": given, "output": storage.uri(self._folder("{dataset}", claim.attempt)), **options}
+        if runner == "DataflowRunner":
+            run = self._on_dataflow(claim, arguments)
+        else:
+            run = runners.run(self.pipeline, arguments, runner, sections.runner_options(runner, self.task_family))
+        written = storage.read(f"{folder}/{runners.RESULT}")
         if written is None:
-            raise ManifestError(f"{self.pipeline} ended without its result in {storage.uri(first)}")
+            raise ManifestError(f"{self.pipeline} ended without its result in {storage.uri(folder)}")
         value = json.loads(written.data)
         root = storage.uri("")
         entries = [FileEntry(**{**file, "path": file["path"].removeprefix(root)}) for file in value["files"]]
-        return Outcome(
-            entries, value["counters"], value["schemas"], self.pipeline, options, millrace().runner, result.job_id
-        )
+        counters = {**run.counters, **value["counters"]}
+        return Outcome(entries, counters, value["schemas"], self.pipeline, options, runner, run.job_id, run.usage)
 
     def input_files(self) -> list[FileEntry]:
         """The files to read: those of the inputs' own partitions, in the order of requires()."""
@@ -64,12 +146,77 @@ class BeamTask(Stage):
             if file.path.startswith(f"{dataset.partition}/")
         ]
 
-    def _common(self) -> dict[str, Any]:
-        section = self.section()
-        date = getattr(self, "date", None)
+    @property
+    def command(self) -> str:
+        """The command that runs this task again."""
+        given = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in self.parameters().items())
+        return f"luigi --module {self.task_module} {self.task_family} {given}"
+
+    def _options(self) -> dict[str, str]:
+        section, date = self.section(), getattr(self, "date", None)
         passed = {key: getattr(section, key) for key in self.passes}
-        return {**({"date": date} if date else {}), **passed}
+        return {k: str(v) for k, v in {**({"date": date} if date else {}), **passed, **self.options()}.items()}
+
+    def _work(self) -> str:
+        """A digest of what the pipeline is to do: what it reads, and with which options."""
+        work = [[file.path for file in self.input_files()], self._options()]
+        return hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()[:32]
 
     def _folder(self, dataset: str, attempt: Entry) -> str:
         _, _, day = self.datasets()[0].partition.partition(f"{self.datasets()[0].name}/")
         return f"{dataset}/{day}/{attempt.attempt}"
+
+    # --- a job on Dataflow
+
+    def _on_dataflow(self, claim: Claim, arguments: Mapping[str, str]) -> Run:
+        from workflows.engine import dataflow, submission
+
+        entry = claim.attempt
+        job: Job | None = None
+        try:
+            job = _job_of(entry)
+            if job is None:
+                root = clients.storage().uri("").rstrip("/")
+                job = submission.submit(
+                    self.pipeline, arguments, self.task_family, entry.job_name, entry.request_id, root
+                )
+            claim.submitted(job.id)
+            if self.set_tracking_url:
+                self.set_tracking_url(job.url)
+            job = dataflow.wait(job, self._tell, self.scheduler_messages)
+        except (KeyboardInterrupt, Stopped, SystemExit) as stop:
+            self._stop(claim, job, stop)
+            raise
+        if job.state != "DONE":
+            raise dataflow.failure(job, self.command)
+        return Run(job.id, dataflow.counters(job), dataflow.usage(job))
+
+    def _stop(self, claim: Claim, job: "Job | None", stop: BaseException) -> None:
+        from workflows.engine import dataflow
+
+        if sections.run().detach:
+            log.warning("%s: left running as job %s; the next run waits for it", self, claim.attempt.job_name)
+            return
+        job = job or dataflow.find(claim.attempt.job_name, claim.attempt.request_id)
+        if job is None:  # it may still be on its way; the entry stays as it is, so that the next run finds it
+            return
+        job = dataflow.cancel(job)
+        log.warning("%s: job %s is %s", self, job.id, job.state.lower())
+        if job.finished:
+            claim.close(f"{stop}; job {job.id} is {job.state.lower()}", "stopped")
+
+    def _tell(self, progress: "Progress") -> None:
+        """Shows luigid how the job stands."""
+        if self.set_status_message:
+            self.set_status_message(progress.message)
+        expected = sum(file.rows for file in self.input_files()) if self.progress else 0
+        if expected and self.set_progress_percentage:
+            done = progress.counters.get(self.progress, 0)
+            self.set_progress_percentage(min(100, 100 * done // expected))
+
+
+def _job_of(entry: Entry) -> "Job | None":
+    """The job of an attempt, if it was submitted."""
+    from workflows.engine import dataflow
+
+    return dataflow.get(entry.job_id) if entry.job_id else dataflow.find(entry.job_name, entry.request_id)

@@ -13,7 +13,9 @@ from luigi.task_register import Register
 import workflows
 from pipelines.errors import ManifestError, MillraceError, SettingError
 from workflows.engine import clients, console, manifests, settings
-from workflows.engine.stage import Stage
+from workflows.engine.ledger import Ledger
+from workflows.engine.stage import Stage, job_of
+from workflows.engine.storage import read_all
 
 
 def main() -> int:
@@ -52,8 +54,9 @@ def _day(value: str | None, flag: str, default: datetime.date) -> datetime.date:
 def _clear(tasks: list[type[Stage]], first: datetime.date, last: datetime.date, dry_run: bool) -> None:
     storage = clients.storage()
     inputs: dict[str, set[str]] = {}
-    for path in storage.list("", manifests.NAME):
-        if found := storage.read(path):
+    paths = list(storage.list("", manifests.NAME))
+    for path, found in zip(paths, read_all(storage, paths), strict=True):
+        if found:
             try:
                 entries = manifests.Manifest.from_json(found.data, path).inputs
             except ManifestError:  # nobody can say what it was made from; it can go all the same
@@ -68,8 +71,20 @@ def _clear(tasks: list[type[Stage]], first: datetime.date, last: datetime.date, 
         print(storage.uri(partition))
         if not dry_run:
             storage.delete(f"{partition}/{manifests.NAME}")  # from here on nothing of it counts
+            _forget(partition)
             storage.delete(partition)
     print(f"{len(gone)} partition{'s' * (len(gone) != 1)} {'would go' if dry_run else 'gone'}")
+
+
+def _forget(partition: str) -> None:
+    """Empties the table's partition, if it was published, and the ledger: its next attempt is a first one."""
+    name, date = partition.split("/")[0], _date(partition)
+    tasks = [Register.get_task_cls(task) for task in workflows.__all__]
+    for task in tasks:
+        if date and name in task.tables:
+            clients.warehouse().delete(name, date)
+        if name == task.writes[0]:
+            Ledger(clients.storage()).forget(job_of(task.task_family, partition))
 
 
 def _date(partition: str) -> datetime.date | None:

@@ -1,31 +1,65 @@
-"""The one place where what reaches the outside is built: the storage, and later every Google client.
+"""The one place where what reaches the outside is built: storage, warehouse, and every Google client.
 
-Tests put their own in front through `use_storage`, the one seam for that.
+Tests put their own in front of the storage through `use_storage`, the one seam for that. Where the services run on this
+machine, the clients' own variables name them: STORAGE_EMULATOR_HOST, BIGQUERY_EMULATOR_HOST, and dataflow_endpoint in
+[dataflow].
 """
 
 import functools
+import os
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from workflows.engine.settings import millrace
+from pipelines.errors import SettingError
+from workflows.engine import sections
+from workflows.engine.google_calls import told
+from workflows.engine.settings import origin
 from workflows.engine.storage import LocalStorage, Storage
-from workflows.engine.warehouse import LocalWarehouse
+from workflows.engine.warehouse import LocalWarehouse, Warehouse
 
+if TYPE_CHECKING:
+    import google.auth.credentials
+    import google.cloud.storage as storage_api
+    from google.cloud import bigquery as bigquery_api
+    from google.cloud import dataflow_v1beta3
+
+_SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 _wrap: Callable[[Storage], Storage] | None = None
 
 
 def storage() -> Storage:
     """The storage that the settings name."""
-    return _storage(millrace().storage)
+    return _storage(sections.millrace().storage, os.getpid())
+
+
+# By process: connections that a fork shares mix up their answers.
+@functools.cache
+def _storage(root: str, process: int) -> Storage:
+    found: Storage = LocalStorage(root)
+    if root.startswith("gs://"):
+        from workflows.engine.gcs import GcsStorage
+
+        found = GcsStorage(root, storage_client)
+    return _wrap(found) if _wrap else found
+
+
+def warehouse() -> Warehouse:
+    """The warehouse that the settings name: BigQuery, or the storage's own files."""
+    uri, root = sections.millrace().warehouse, sections.millrace().storage
+    if uri and not root.startswith("gs://"):
+        raise SettingError(
+            f"millrace.warehouse = {uri!r}, {origin('millrace', 'warehouse')}, loads from Cloud Storage, but "
+            f"millrace.storage = {root!r}, {origin('millrace', 'storage')}: set it to gs://BUCKET/PREFIX"
+        )
+    return _bigquery(uri, os.getpid()) if uri else LocalWarehouse(storage())
 
 
 @functools.cache
-def _storage(root: str) -> Storage:
-    return _wrap(LocalStorage(root)) if _wrap else LocalStorage(root)
+def _bigquery(uri: str, process: int) -> Warehouse:
+    from workflows.engine.bigquery import BigQueryWarehouse
 
-
-def warehouse() -> LocalWarehouse:
-    """The warehouse over that storage."""
-    return LocalWarehouse(storage())
+    return BigQueryWarehouse(uri, bigquery_client)
 
 
 def use_storage(wrap: Callable[[Storage], Storage] | None) -> None:
@@ -33,3 +67,84 @@ def use_storage(wrap: Callable[[Storage], Storage] | None) -> None:
     global _wrap
     _wrap = wrap
     _storage.cache_clear()
+
+
+@dataclass(frozen=True)
+class DataflowClients:
+    """The clients of Dataflow's API that are needed to watch jobs."""
+
+    jobs: "dataflow_v1beta3.JobsV1Beta3Client"
+    messages: "dataflow_v1beta3.MessagesV1Beta3Client"
+    metrics: "dataflow_v1beta3.MetricsV1Beta3Client"
+
+
+def storage_client() -> "storage_api.Client":
+    """Cloud Storage's client. Raises AccessError without credentials."""
+    return _storage_client(os.getpid())
+
+
+def bigquery_client() -> "bigquery_api.Client":
+    """BigQuery's client. Raises AccessError without credentials."""
+    return _bigquery_client(os.getpid())
+
+
+def dataflow_clients() -> DataflowClients:
+    """Dataflow's clients. Raises AccessError without credentials."""
+    return _dataflow_clients(os.getpid())
+
+
+def project() -> str:
+    """The project that the settings name, or else the credentials. Raises SettingError for none."""
+    named = sections.gcp().project or _credentials(os.getpid())[1]
+    if not named:
+        raise SettingError("no Google Cloud project is known; set project in [gcp] of luigi.cfg, or --gcp-project")
+    return named
+
+
+def credentials() -> "google.auth.credentials.Credentials":
+    """The application-default credentials, or those of the account to impersonate. Raises AccessError for none."""
+    return _credentials(os.getpid())[0]
+
+
+@functools.cache
+def _credentials(process: int) -> "tuple[google.auth.credentials.Credentials, str]":
+    import google.auth
+    from google.auth import impersonated_credentials
+
+    with told("find credentials"):
+        found, named = google.auth.default(scopes=_SCOPES)
+    if account := sections.gcp().impersonate:
+        found = impersonated_credentials.Credentials(found, account, list(_SCOPES))  # type: ignore[no-untyped-call]
+    return found, named or ""
+
+
+@functools.cache
+def _storage_client(process: int) -> "storage_api.Client":
+    import google.cloud.storage as storage_api
+
+    # Or else it asks for the bucket in threads of its own, after each 404 again, for the sake of traces.
+    os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
+    return storage_api.Client(project=project(), credentials=credentials())
+
+
+@functools.cache
+def _bigquery_client(process: int) -> "bigquery_api.Client":
+    from google.cloud import bigquery as bigquery_api
+
+    return bigquery_api.Client(
+        project=project(), credentials=credentials(), location=sections.bigquery().location or None
+    )
+
+
+@functools.cache
+def _dataflow_clients(process: int) -> DataflowClients:
+    from google.cloud import dataflow_v1beta3 as api
+
+    endpoint = sections.dataflow_options("").get("dataflow_endpoint", "")
+    # Dataflow's default transport is gRPC, which does not survive a fork that happens beside it; HTTP does.
+    how: dict[str, Any] = {"credentials": credentials(), "transport": "rest"}
+    if endpoint:
+        how["client_options"] = {"api_endpoint": endpoint}
+    return DataflowClients(
+        api.JobsV1Beta3Client(**how), api.MessagesV1Beta3Client(**how), api.MetricsV1Beta3Client(**how)
+    )

@@ -8,10 +8,13 @@ import re
 import sys
 import tempfile
 import traceback
+import warnings
 
 from luigi.configuration import get_config
+from luigi.parameter import UnconsumedParameterWarning
 
 from pipelines import errors
+from workflows.engine import stopping
 from workflows.engine.settings import in_luigi_command
 
 _OURS_IN_TRACEBACK = re.compile(r"^pipelines\.errors\.\w+: (.*)$", re.MULTILINE)
@@ -65,7 +68,10 @@ def install() -> None:
         for key, value in values.items():
             if not (config.has_option(section, key) or config.has_option(section, key.replace("_", "-"))):
                 config.set(section, key, value)
+    # Settings says it with an error, or knows that it is somebody else's key.
+    warnings.filterwarnings("ignore", category=UnconsumedParameterWarning)
     _choose_scheduler()
+    stopping.install()
 
 
 def _choose_scheduler() -> None:

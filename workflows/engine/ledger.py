@@ -1,28 +1,32 @@
 """The ledger: `_jobs/<task>_<partition>.json`, written before work is begun; it tells the next run what became of it.
 
-On one machine the lock across processes is the operating system's, held while the work lasts and released by it when
-the process dies, however it dies: a claim therefore waits for a living run and never for a dead one.
+A claim is the storage's lock, held while the work lasts: it waits for a living run and never for a dead one. The entry
+is written conditionally besides, so that a run that only seemed dead can't write over what came after it.
 """
 
 import contextlib
 import datetime
+import hashlib
 import json
 import os
+import re
 import secrets
 import socket
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 
-from workflows.engine.storage import Storage
+from workflows.engine.storage import Storage, Versioned
 
-_FOLDER = "_jobs"
+FOLDER = "_jobs"
 
 
 @dataclass(frozen=True)
 class Entry:
     """What the ledger knows of a task: its attempt (also the name of the attempt's folder), the job, and how it stands.
 
-    state: running, done or failed. started, ended: UTC, ISO 8601; "" until then.
+    state: running, done, failed, or stopped (by us). runner: where the attempt runs. work: a digest of what is to be
+    done, and code: the version of the code that was to do it; failures: how many attempts at this work with this code
+    have failed before this one. started, ended: UTC, ISO 8601; "" until then.
     """
 
     task: str
@@ -37,6 +41,10 @@ class Entry:
     ended: str = ""
     job_id: str | None = None
     error: str = ""
+    runner: str = ""
+    work: str = ""
+    code: str = ""
+    failures: int = 0
 
 
 class Ledger:
@@ -48,8 +56,15 @@ class Ledger:
     @contextlib.contextmanager
     def claim(self, task: str) -> Iterator["Claim"]:
         """Waits until nobody else works for this task, then holds it."""
-        with self._storage.lock(f"{_FOLDER}/{task}.lock"):
+        with self._storage.lock(f"{FOLDER}/{task}.lock"):
             yield Claim(self._storage, task)
+
+    def forget(self, task: str) -> None:
+        """Removes a task's entry, unless it says that somebody is at work: that job must still be found."""
+        path = f"{FOLDER}/{task}.json"
+        entry = _entry(self._storage.read(path))
+        if entry is None or entry.state != "running":
+            self._storage.delete(path)
 
 
 class Claim:
@@ -57,46 +72,75 @@ class Claim:
 
     def __init__(self, storage: Storage, task: str) -> None:
         self._storage = storage
-        self._path = f"{_FOLDER}/{task}.json"
+        self._path = f"{FOLDER}/{task}.json"
         self._task = task
         found = storage.read(self._path)
         self._version = found.version if found else ""
-        self.entry = _entry(found.data) if found else None
+        self.entry = _entry(found)
 
-    def begin(self, name: str) -> Entry:
-        """Enters the next attempt; name: what its job is called. Raises ConflictError where another got there first."""
-        number = self.entry.number + 1 if self.entry else 1
+    @property
+    def attempt(self) -> Entry:
+        """The attempt that was begun."""
+        assert self.entry is not None, "no attempt was begun"
+        return self.entry
+
+    def begin(self, prefix: str, *, runner: str = "", work: str = "", code: str = "") -> Entry:
+        """Enters the next attempt; prefix: how its job's name begins. Raises ConflictError if another was entered."""
+        before = self.entry
+        number = before.number + 1 if before else 1
+        attempt = f"attempt-{number:03d}-{secrets.token_hex(3)}"
         entry = Entry(
             task=self._task,
             number=number,
-            attempt=f"attempt-{number:03d}-{secrets.token_hex(3)}",
-            job_name=name,
+            attempt=attempt,
+            job_name=_job_name(prefix, f"{self._storage.uri(self._path)} {attempt}"),
             request_id=secrets.token_hex(16),
             state="running",
             host=socket.gethostname(),
             pid=os.getpid(),
             started=now(),
+            runner=runner,
+            work=work,
+            code=code,
+            failures=failures(before, work, code),
         )
         return self._write(entry)
 
-    def close(self, error: str = "") -> None:
-        """Notes that the attempt is done, or failed with an error."""
+    def submitted(self, job_id: str) -> None:
+        """Notes the job's id."""
+        if self.attempt.job_id != job_id:
+            self._write(replace(self.attempt, job_id=job_id))
+
+    def close(self, error: str = "", state: str = "") -> None:
+        """Notes how a running attempt ended: failed if there is an error, else done, unless a state is given."""
         if self.entry is not None and self.entry.state == "running":
-            self._write(replace(self.entry, state="failed" if error else "done", ended=now(), error=error))
+            state = state or ("failed" if error else "done")
+            self._write(replace(self.entry, state=state, ended=now(), error=error))
 
     def _write(self, entry: Entry) -> Entry:
         data = json.dumps(asdict(entry), indent=1, sort_keys=True).encode() + b"\n"
-        self._storage.replace(self._path, data, self._version)
-        written = self._storage.read(self._path)
-        self._version = written.version if written else ""
+        self._version = self._storage.replace(self._path, data, self._version)
         self.entry = entry
         return entry
 
 
-def _entry(data: bytes) -> Entry | None:
-    """An entry as it was written; None for what a power cut left of one."""
+def failures(entry: Entry | None, work: str, code: str) -> int:
+    """How many attempts at some work with some code have failed, up to and with this entry."""
+    if entry is None or (entry.work, entry.code) != (work, code):
+        return 0
+    return entry.failures + (entry.state == "failed")
+
+
+def _job_name(prefix: str, identity: str) -> str:
+    """A name for Dataflow: [a-z]([-a-z0-9]*[a-z0-9])?, at most 63 characters; identity tells it from others."""
+    short = hashlib.sha256(identity.encode()).hexdigest()[:10]
+    return re.sub(r"[^a-z0-9]+", "-", prefix.lower())[:52].strip("-") + f"-{short}"
+
+
+def _entry(found: Versioned | None) -> Entry | None:
+    """An entry as it was written; None for none, or for what a power cut left of one."""
     try:
-        return Entry(**json.loads(data))
+        return Entry(**json.loads(found.data)) if found else None
     except (ValueError, TypeError):
         return None
 

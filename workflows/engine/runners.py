@@ -4,7 +4,8 @@ import gc
 import importlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import pipelines.errors
 from pipelines.errors import MillraceError
@@ -16,38 +17,57 @@ _OURS = re.compile(r"pipelines\.errors\.(\w+): (.*?)(?: \[while running '[^']*'\
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run; job_id is None where a runner has no jobs."""
+    """A finished run: its job, where the runner has such, the pipeline's user counters, and what a job used."""
 
     job_id: str | None = None
+    counters: Mapping[str, int] = field(default_factory=dict)
+    usage: Mapping[str, float] = field(default_factory=dict)
 
 
-def run(module: str, options: Mapping[str, str], runner: str) -> Run:
-    """Runs a pipeline to its end, in this process. Raises what a worker raised."""
+def run(module: str, options: Mapping[str, str], runner: str, more: Mapping[str, str]) -> Run:
+    """Runs a pipeline to its end, in this process; more: options of the runner. Raises what a worker raised."""
     start = importlib.import_module("pipelines.options").run_module  # only here is Beam imported
     try:
-        start(module, [f"--{key}={value}" for key, value in options.items()] + [f"--runner={runner}"])
+        given = {**more, **options, "runner": runner}
+        result = start(module, [f"--{key}={value}" for key, value in given.items()])
     except Exception as error:
         if ours := _our_error(error):
             raise ours from None
         raise
-    return Run()
+    return Run(counters=_counters(result))
 
 
-def preload(module: str) -> None:
+def preload(module: str, runner: str) -> None:
     """Imports a pipeline, and so Beam, before workers fork: they share it instead of each importing it."""
     importlib.import_module(module)
+    if runner in ("DataflowRunner", "auto"):
+        importlib.import_module("workflows.engine.dataflow").preload()
     importlib.import_module("apache_beam.runners.portability.fn_api_runner.fn_runner")  # Beam would at the first run
     gc.collect()
     gc.freeze()  # the collector would touch, and so copy, every page that parent and children share
+
+
+def _counters(result: Any) -> Mapping[str, int]:
+    """The user counters of a Beam result, each summed over the steps that count in it."""
+    counters: dict[str, int] = {}
+    for counter in result.metrics().query()["counters"]:
+        name = counter.key.metric.name
+        # Some runners know nothing of what was committed, only of what was attempted.
+        counters[name] = counters.get(name, 0) + (counter.committed or counter.attempted or 0)
+    return dict(sorted(counters.items()))
 
 
 def _our_error(error: Exception) -> MillraceError | None:
     """A worker's error travels as text; the last one of ours in it counts."""
     if isinstance(error, MillraceError):
         return type(error)(re.sub(r" \[while running '[^']*'\]$", "", str(error)))
-    found = _OURS.findall(str(error))
+    return told_in(str(error))
+
+
+def told_in(text: str) -> MillraceError | None:
+    """The last error of ours that a traceback tells of; None for none."""
+    found = _OURS.findall(text)
     if not found:
         return None
-    name, text = found[-1]
-    kind = getattr(pipelines.errors, name, MillraceError)
-    return kind(text)
+    name, sentence = found[-1]
+    return getattr(pipelines.errors, name, MillraceError)(sentence)

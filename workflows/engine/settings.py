@@ -6,7 +6,7 @@ import difflib
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import luigi
 from luigi.configuration import get_config
@@ -34,7 +34,7 @@ class Setting(luigi.Parameter):
         """Raises SettingError."""
         try:
             return self._convert(x.strip())
-        except (ValueError, MillraceError) as error:
+        except (ValueError, KeyError, MillraceError) as error:
             reason = f" ({error})" if isinstance(error, MillraceError) else ""
             where = origin(self._owner, self._key)
             raise SettingError(
@@ -47,6 +47,22 @@ class Setting(luigi.Parameter):
 
     def serialize(self, x: Any) -> str:
         return "" if x is None else str(x)
+
+
+def _flag(value: str) -> bool:
+    """true or false."""
+    return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[value.lower()]
+
+
+class Flag(Setting):
+    """A setting that is true or false; as a flag it needs no value to be true."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(_flag, "true or false", **kwargs)
+
+    @classmethod
+    def _parser_kwargs(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return {**super()._parser_kwargs(*args, **kwargs), "nargs": "?", "const": "true"}  # type: ignore[no-untyped-call]
 
 
 def origin(section: str, key: str) -> str:
@@ -85,7 +101,10 @@ def _config_files() -> list[str]:
 
 
 class Settings(luigi.Config):
-    """A section of luigi.cfg, named like the class. A key that it does not know is an error."""
+    """A section of luigi.cfg, named like the class. A key that it does not know is an error, unless it is open."""
+
+    #: Whether further keys are somebody else's to know.
+    open_keys: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         # A strftime field needs no doubled % signs here, as configparser would have it.
@@ -101,7 +120,7 @@ class Settings(luigi.Config):
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
         section = type(self).__name__
         known = set(type(self).get_param_names())  # type: ignore[no-untyped-call]
-        for path in _config_files():
+        for path in () if self.open_keys else _config_files():
             own = configparser.RawConfigParser()
             own.read(path)
             for key in own.options(section) if own.has_section(section) else ():
@@ -116,7 +135,9 @@ class Settings(luigi.Config):
 
 def _sections() -> set[str]:
     """Names of the sections; their flags begin with them, a task's own need not."""
-    return {section.__name__ for section in Settings.__subclasses__()}
+    return {
+        section.__name__ for section in Settings.__subclasses__() if section.__dict__.get("use_cmdline_section", True)
+    }
 
 
 def text(value: str) -> str:
@@ -134,6 +155,18 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
         if not low <= number <= high:
             raise ValueError
         return number
+
+    return convert
+
+
+def number(low: float, high: float) -> Callable[[str], float]:
+    """A number from low to high."""
+
+    def convert(value: str) -> float:
+        found = float(value)
+        if not low <= found <= high:
+            raise ValueError
+        return found
 
     return convert
 
@@ -180,30 +213,3 @@ class Day(Setting):
 
     def next_in_enumeration(self, value: datetime.date) -> datetime.date:
         return value + datetime.timedelta(days=1)
-
-
-def _storage_root(value: str) -> str:
-    if "://" in value:
-        raise SettingError("Cloud Storage is not supported yet")
-    folder = os.path.abspath(os.path.expanduser(text(value)))
-    while not os.path.lexists(folder):
-        folder = os.path.dirname(folder)
-    if not os.path.isdir(folder):
-        raise SettingError(f"{folder} is no folder")
-    if in_luigi_command() and not os.access(folder, os.W_OK | os.X_OK):
-        raise SettingError(f"nothing may be written in {folder}")
-    return value
-
-
-class millrace(Settings):
-    """What holds for every workflow."""
-
-    storage: str = Setting(
-        convert=_storage_root, allowed="a folder that can be written", default="data", description="where datasets lie"
-    )
-    runner: str = Setting(
-        convert=one_of("FnApiRunner"),
-        allowed="FnApiRunner",
-        default="FnApiRunner",
-        description="the Beam runner of every pipeline",
-    )

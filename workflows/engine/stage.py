@@ -1,21 +1,24 @@
 """Stage: a luigi Task whose result is one partition, made visible by one conditional write.
 
-    complete()  the partition's manifest is there, made with this run's settings, and its further datasets follow it
+    complete()  the partition's manifest is there, made with this run's settings, and all that follows from it is too
     run()       1 claim the task in the ledger (a living run is waited for, a dead one is taken over)
-                2 enter an attempt, clear what dead ones left
+                2 enter an attempt, clear what dead ones left; or go on with an attempt whose job lives on
                 3 execute() writes files into the attempt's folders
                 4 check() what came out
                 5 write the manifest, if none is there: from here on the stage is done
-                6 publish: further datasets of the same attempt, then the ledger
+                6 publish: further datasets of the same attempt, tables in the warehouse, then the ledger
 
 Every step may be the last thing that a process ever does; the next run continues from there.
 """
 
 import dataclasses
+import datetime
+import hashlib
+import json
 import logging
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -23,7 +26,8 @@ import luigi
 from luigi.task import flatten
 
 from pipelines.errors import ConflictError, ManifestError, MillraceError, SettingsDifferError
-from workflows.engine import clients
+from pipelines.tables import Table
+from workflows.engine import clients, completeness, manifests
 from workflows.engine.datasets import Dataset
 from workflows.engine.ledger import Claim, Entry, Ledger, now
 from workflows.engine.manifests import FileEntry, InputEntry, Manifest
@@ -44,6 +48,7 @@ class Outcome:
     options: Mapping[str, str] = dataclasses.field(default_factory=dict)
     runner: str = "in process"
     job_id: str | None = None
+    usage: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 class Stage(luigi.Task):
@@ -51,18 +56,23 @@ class Stage(luigi.Task):
 
     #: The datasets whose partition of the task's date it writes; the first one's manifest decides.
     writes: ClassVar[Sequence[str]]
+    #: The tables of the warehouse that it publishes, each from the dataset of the same name.
+    tables: ClassVar[Mapping[str, Table]] = {}
     #: The luigi.cfg section of this workflow, and which of its keys decide what this stage's result is.
     section: ClassVar[type[Settings]]
     settings: ClassVar[Sequence[str]] = ()
-    #: Beam jobs outlive a worker's patience for in-process work; luigi must not give up on its own.
-    worker_timeout = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if writes := cls.__dict__.get("writes"):
+            completeness.folders.add(writes[0])
 
     def output(self) -> Any:
         """The partitions of the task's date."""
         return [Dataset(name, getattr(self, "date", None)) for name in self.writes]
 
-    def execute(self, attempt: Entry) -> Outcome:
-        """Makes the files. Raises a MillraceError for what a person should mend."""
+    def execute(self, claim: Claim) -> Outcome:
+        """Makes the files, in folders named by claim.attempt. Raises a MillraceError for what a person should mend."""
         raise NotImplementedError(f"{type(self).__name__}.execute")
 
     def check(self, manifest: Manifest) -> None:
@@ -100,23 +110,37 @@ class Stage(luigi.Task):
         return manifest
 
     def complete(self) -> bool:
-        """Whether the partition is there and made with this run's settings. Raises SettingsDifferError."""
-        manifest = self.manifest()
-        if manifest is None:
-            return False
-        self._same_settings(manifest)
-        return self._published(manifest)
+        """Whether the partition is there, made with this run's settings, and published. Raises SettingsDifferError."""
+        return completeness.told(self) if completeness.kept() else self._complete_by_reading()
+
+    @classmethod
+    def bulk_complete(cls, parameter_tuples: Iterable[Any]) -> Iterator[Any]:
+        """The dates whose tasks are complete: what luigi's RangeDaily asks for."""
+        # RangeDaily binds the task's other parameters to the class before it calls.
+        make: Callable[..., Stage] = cls
+        done: Callable[[Stage], bool] = completeness.shown if completeness.kept() else Stage.complete
+        return (date for date in parameter_tuples if done(make(date=date)))
+
+    def follows(self) -> bool:
+        """Whether more than the manifest itself has to be made visible: further datasets, or tables."""
+        return len(self.datasets()) > 1 or bool(self.tables)
+
+    def note(self) -> dict[str, str]:
+        """What a storage that keeps notes tells of this stage's manifest: of settings as of this run's, a digest."""
+        identity = json.dumps(self.identity(), sort_keys=True)
+        return {"settings": hashlib.sha256(identity.encode()).hexdigest()[:32]}
 
     def run(self) -> None:
         """Does what is left to do; a second run at the same time, or after a crash, gives the same result."""
         # By partition, not by luigi's task id: tasks that differ in a parameter may write the same one.
-        job = f"{self.task_family}_{self.datasets()[0].partition.replace('/', '.')}"
-        with Ledger(clients.storage()).claim(job) as claim:
-            manifest = self.manifest()
-            if manifest is None:
-                manifest = self._attempt(claim)
+        with Ledger(clients.storage()).claim(job_of(self.task_family, self.datasets()[0].partition)) as claim:
+            found = self.datasets()[0].read()
+            if found is None:
+                clients.warehouse().check(self.tables)
+                found = self._attempt(claim)
+            manifest, digest = found
             self._same_settings(manifest)
-            self._publish(manifest)
+            self._publish(manifest, digest)
             claim.close()
 
     def on_failure(self, exception: BaseException) -> Any:
@@ -131,38 +155,68 @@ class Stage(luigi.Task):
 
     # --- the protocol's steps
 
-    def _attempt(self, claim: Claim) -> Manifest:
-        self._clear()
-        entry = claim.begin(self._job_name())
+    def resumes(self, claim: Claim) -> bool:
+        """Whether the attempt in the ledger, which no living process works at, is gone on with. Else it is dead."""
+        return False
+
+    def begin(self, claim: Claim) -> None:
+        """Enters a new attempt."""
+        claim.begin(self._job_prefix(), code=code_version())
+
+    def _attempt(self, claim: Claim) -> tuple[Manifest, str]:
+        if not (claim.entry is not None and claim.entry.state == "running" and self.resumes(claim)):
+            self.begin(claim)
+            self._clear(claim.attempt)
         started = time.monotonic()
         try:
-            outcome = self.execute(entry)
-            _check_files(outcome.files)
-            manifest = self._manifest_of(entry, outcome)
+            outcome = self.execute(claim)
+            self._check_files(outcome.files)
+            manifest = self._manifest_of(claim.attempt, outcome)
+            data = manifest.to_json()
             try:
                 self.check(manifest)
             except MillraceError:
-                self._publish(manifest)  # what explains the failure can be read; the stage itself stays incomplete
+                self._derive(manifest)  # what explains the failure can be read; the stage itself stays incomplete
                 raise
         except Exception as error:
             claim.close(error=str(error) or type(error).__name__)
             raise
         try:
-            clients.storage().create(self.datasets()[0].manifest_path, manifest.to_json())
+            clients.storage().create(self.datasets()[0].manifest_path, data, self.note())
         except ConflictError:
-            there = self.manifest()
+            there = self.datasets()[0].read()
             if there is None:
                 raise
             return there
         log.info("%-34s %s", self, _summary(manifest, time.monotonic() - started))
-        return manifest
+        return manifest, manifests.digest(data)
 
-    def _clear(self) -> None:
-        """Nothing of dead attempts stays; manifests of further datasets go before their files."""
+    def _clear(self, attempt: Entry) -> None:
+        """Nothing of earlier attempts stays; manifests of further datasets go before their files.
+
+        Only what is older than this attempt: a process that was given up for dead, and goes on, must not clear what
+        its successor made.
+        """
         storage = clients.storage()
         for dataset in self.datasets():
-            storage.delete(dataset.manifest_path)
-            storage.delete(dataset.partition)
+            older = set()
+            for path in storage.list(dataset.partition):
+                name = path.removeprefix(f"{dataset.partition}/").split("/")[0]
+                if not (number := re.match(r"attempt-(\d+)-", name)) or int(number[1]) < attempt.number:
+                    older.add(name)
+            if manifests.NAME in older and dataset is not self.datasets()[0]:
+                storage.delete(dataset.manifest_path)
+            for name in sorted(older - {manifests.NAME}):
+                storage.delete(f"{dataset.partition}/{name}")
+
+    def _check_files(self, files: Sequence[FileEntry]) -> None:
+        """Raises ManifestError for a file that is not there as it was written."""
+        storage = clients.storage()
+        there = {path: size for dataset in self.datasets() for path, size in storage.sizes(dataset.partition).items()}
+        for file in files:
+            if (size := there.get(file.path)) != file.bytes:
+                found = "is not there" if size is None else f"has {size:,} bytes"
+                raise ManifestError(f"{storage.uri(file.path)} {found}, but {file.bytes:,} were written; run it again")
 
     def _manifest_of(self, entry: Entry, outcome: Outcome) -> Manifest:
         return Manifest(
@@ -172,7 +226,7 @@ class Stage(luigi.Task):
             schemas=outcome.schemas,
             inputs=[InputEntry(dataset.partition, digest) for dataset, (_, digest) in self.inputs()],
             pipeline=outcome.pipeline,
-            code_version=code_version(),
+            code_version=entry.code,
             settings=self.identity(),
             options=outcome.options,
             runner=outcome.runner,
@@ -180,6 +234,7 @@ class Stage(luigi.Task):
             started=entry.started,
             ended=now(),
             counters=outcome.counters,
+            usage=outcome.usage,
         )
 
     def inputs(self) -> list[tuple[Dataset, tuple[Manifest, str]]]:
@@ -193,19 +248,44 @@ class Stage(luigi.Task):
             found.append((dataset, manifest))
         return found
 
-    def _publish(self, manifest: Manifest) -> None:
-        for dataset in self.datasets()[1:]:
-            storage = clients.storage()
-            if not self._follows(dataset, manifest):
-                storage.replace(dataset.manifest_path, _of_dataset(manifest, dataset).to_json())
+    def _publish(self, manifest: Manifest, digest: str) -> None:
+        self._derive(manifest)
+        warehouse = clients.warehouse()
+        for name, table in self.tables.items():
+            files = [clients.storage().uri(file.path) for file in manifest.files_of(name)]
+            warehouse.publish(name, table, self.partition_date(), digest, files, manifest.rows(name))
+        if self.follows():
+            rows = {name: manifest.rows(name) for name in self.tables}
+            note = {**self.note(), "published": warehouse.uri, "rows": json.dumps(rows, sort_keys=True)}
+            clients.storage().note(self.datasets()[0].manifest_path, note)
 
-    def _published(self, manifest: Manifest) -> bool:
-        return all(self._follows(dataset, manifest) for dataset in self.datasets()[1:])
+    def _derive(self, manifest: Manifest) -> None:
+        """Makes the further datasets of the same attempt visible."""
+        for dataset in self.datasets()[1:]:
+            if not self._derived(dataset, manifest):
+                clients.storage().replace(dataset.manifest_path, _of_dataset(manifest, dataset).to_json())
+
+    def partition_date(self) -> datetime.date:
+        """The day of the partition; only of stages that have one."""
+        date: datetime.date = self.date  # type: ignore[attr-defined]
+        return date
+
+    def _complete_by_reading(self) -> bool:
+        manifest = self.manifest()
+        if manifest is None:
+            return False
+        self._same_settings(manifest)
+        return all(self._derived(dataset, manifest) for dataset in self.datasets()[1:])
 
     @staticmethod
-    def _follows(dataset: Dataset, manifest: Manifest) -> bool:
+    def _derived(dataset: Dataset, manifest: Manifest) -> bool:
         found = dataset.read()
         return found is not None and found[0].attempt == manifest.attempt
+
+    def check_settings(self) -> None:
+        """Raises SettingsDifferError if the partition is there and was made with other settings than this run's."""
+        if manifest := self.manifest():
+            self._same_settings(manifest)
 
     def _same_settings(self, manifest: Manifest) -> None:
         mine = self.identity()
@@ -227,18 +307,13 @@ class Stage(luigi.Task):
                 return task._first_with(key)
         return self
 
-    def _job_name(self) -> str:
-        words = ["millrace", self.task_family, *re.findall(r"\d{4}-\d\d-\d\d", str(self))[:1], self.task_id[-8:]]
-        return re.sub(r"[^a-z0-9]+", "-", "-".join(words).lower())[:63].strip("-")
+    def _job_prefix(self) -> str:
+        return "-".join(["millrace", self.task_family, *re.findall(r"\d{4}-\d\d-\d\d", str(self))[:1]])
 
 
-def _check_files(files: Sequence[FileEntry]) -> None:
-    """Raises ManifestError for a file that is not there as it was written."""
-    storage = clients.storage()
-    for file in files:
-        if (size := storage.size(file.path)) != file.bytes:
-            there = "is not there" if size is None else f"has {size:,} bytes"
-            raise ManifestError(f"{storage.uri(file.path)} {there}, but {file.bytes:,} were written; run it again")
+def job_of(family: str, partition: str) -> str:
+    """What the ledger calls the work for a partition."""
+    return f"{family}_{partition.replace('/', '.')}"
 
 
 def _of_dataset(manifest: Manifest, dataset: Dataset) -> Manifest:

@@ -1,6 +1,7 @@
 """Where datasets, manifests and the ledger lie. Paths are relative to the storage's root, with "/" between parts.
 
-`Storage` is the contract; `LocalStorage` keeps it on a local file system. What matters is written conditionally:
+`Storage` is the contract; `LocalStorage` keeps it on a local file system, `gcs.GcsStorage` on Cloud Storage. What
+matters is written conditionally:
 `create` succeeds for one of any number of racing writers, `replace` only if nobody wrote since one read.
 """
 
@@ -9,7 +10,8 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pipelines.errors import ConflictError, SettingError
@@ -34,16 +36,28 @@ class Storage(Protocol):
     def read(self, path: str) -> Versioned | None:
         """A file, or None where there is none."""
 
-    def size(self, path: str) -> int | None:
-        """A file's bytes, or None where there is none."""
+    def sizes(self, prefix: str) -> Mapping[str, int]:
+        """The bytes of every file below a folder, by path."""
 
-    def create(self, path: str, data: bytes) -> None:
-        """Writes a file that is not there yet, whole or not at all. Raises ConflictError if it is there."""
+    def create(self, path: str, data: bytes, note: Mapping[str, str] | None = None) -> None:
+        """Writes a file that is not there yet, whole or not at all. Raises ConflictError if it is there.
 
-    def replace(self, path: str, data: bytes, version: str | None = None) -> None:
-        """Writes a file, whole or not at all; with a version, only over that one ("" means over none).
+        note: what `notes` tells of the file, at most 8 KiB.
+        """
+
+    def replace(self, path: str, data: bytes, version: str | None = None) -> str:
+        """Writes a file, whole or not at all; with a version, only over that one ("" means over none); its new version.
 
         Raises ConflictError if it is another by now.
+        """
+
+    def note(self, path: str, note: Mapping[str, str]) -> None:
+        """Replaces the note on a file that is there, without changing the file."""
+
+    def notes(self, name: str, folders: Sequence[str]) -> Mapping[str, Mapping[str, str]] | None:
+        """The notes of all files called `name` in or below some folders, by path, in as few requests as can be.
+
+        None where notes are not kept: they are where asking for many files one by one would be slow.
         """
 
     def list(self, prefix: str, name: str = "") -> Iterator[str]:
@@ -55,8 +69,11 @@ class Storage(Protocol):
     def delete(self, prefix: str) -> None:
         """Deletes a folder with all in it, or a file; nothing there is fine."""
 
+    def fetch(self, path: str, folder: str) -> str:
+        """A file as one of this machine: itself, or a copy made in the folder."""
+
     def lock(self, path: str) -> contextlib.AbstractContextManager[None]:
-        """Waits until no other process holds this lock, then holds it; a process that dies lets go."""
+        """Waits until no other process, on any host, holds this lock, then holds it; a process that dies lets go."""
 
 
 class LocalStorage:
@@ -74,27 +91,31 @@ class LocalStorage:
                 data = file.read()
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return Versioned(data, hashlib.sha256(data).hexdigest())
+        return Versioned(data, _version(data))
 
-    def size(self, path: str) -> int | None:
-        try:
-            return os.stat(self.uri(path)).st_size
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+    def sizes(self, prefix: str) -> Mapping[str, int]:
+        return {path: os.stat(self.uri(path)).st_size for path in self.list(prefix)}
 
-    def create(self, path: str, data: bytes) -> None:
+    def create(self, path: str, data: bytes, note: Mapping[str, str] | None = None) -> None:
         with self._alone(path) as target:
             if os.path.lexists(target):
                 raise ConflictError(f"{target} was written by somebody else")
             self._write(target, data, durable=True)
 
-    def replace(self, path: str, data: bytes, version: str | None = None) -> None:
+    def replace(self, path: str, data: bytes, version: str | None = None) -> str:
         with self._alone(path) as target:
             if version is not None:
                 there = self.read(path)
                 if (there.version if there else "") != version:
                     raise ConflictError(f"{target} was written by somebody else")
             self._write(target, data)
+        return _version(data)
+
+    def note(self, path: str, note: Mapping[str, str]) -> None:
+        pass
+
+    def notes(self, name: str, folders: Sequence[str]) -> None:
+        return None
 
     def list(self, prefix: str, name: str = "") -> Iterator[str]:
         for folder, folders, names in os.walk(self.uri(prefix)):
@@ -124,6 +145,9 @@ class LocalStorage:
                 shutil.rmtree(path)
             else:
                 os.unlink(path)
+
+    def fetch(self, path: str, folder: str) -> str:
+        return self.uri(path)
 
     @contextlib.contextmanager
     def lock(self, path: str) -> Iterator[None]:
@@ -170,6 +194,12 @@ class LocalStorage:
             ) from None
 
 
+def read_all(storage: Storage, paths: Sequence[str]) -> list[Versioned | None]:
+    """Many files, several at a time; in the order of their paths."""
+    with ThreadPoolExecutor(16) as pool:
+        return list(pool.map(storage.read, paths))
+
+
 def conflict_retries() -> "Iterator[tenacity.AttemptManager]":
     """Attempts at a read-then-conditional-write, until nobody else writes in between; with a growing pause."""
     import tenacity
@@ -189,6 +219,10 @@ def crc32c(data: bytes) -> str:
     import google_crc32c
 
     return f"{google_crc32c.value(data):08x}"
+
+
+def _version(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _is_temporary(name: str) -> bool:

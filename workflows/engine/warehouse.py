@@ -1,20 +1,70 @@
-"""Where tables live. On one machine: the datasets' own Parquet files, which DuckDB queries; no lock, no server.
+"""Where tables live. `Warehouse` is the contract; `LocalWarehouse` keeps it with the datasets' own Parquet files, which
+DuckDB queries (no lock, no server), `bigquery.BigQueryWarehouse` with BigQuery.
 
-SQL is written in BigQuery's dialect; sqlglot translates it. A table is a dataset, or `dataset_label` for a file group
-of another name inside one (counts_words); only what a manifest names is seen. Each has the column `date`.
+SQL is written in BigQuery's dialect; sqlglot translates it for DuckDB, where a table is a dataset, or `dataset_label`
+for a file group of another name inside one (counts_words); only what a manifest names is seen. Each table has the
+column `date`.
 """
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+import datetime
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pipelines.errors import QueryError
+from pipelines.tables import Table
 from workflows.engine import manifests
 from workflows.engine.manifests import FileEntry, Manifest
-from workflows.engine.storage import Storage
+from workflows.engine.storage import Storage, read_all
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
+    from sqlglot import exp
+
+
+class Warehouse(Protocol):
+    """Tables with a partition a day."""
+
+    #: Names the warehouse, in words or as a URI.
+    uri: str
+
+    def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> "pa.Table":
+        """Runs one SELECT in BigQuery's dialect; parameters: @name → value. Raises QueryError, CostError.
+
+        Timestamps come without a zone and mean UTC.
+        """
+
+    def tables(self) -> list[str]:
+        """Names of the tables that are there."""
+
+    def check(self, tables: Mapping[str, Table]) -> None:
+        """Raises SchemaError if a table that is there can't take rows like these, SettingError or AccessError if
+        nothing could be published at all. Changes nothing."""
+
+    def publish(
+        self, name: str, table: Table, date: datetime.date, digest: str, files: Sequence[str], rows: int
+    ) -> None:
+        """Makes the rows of some Parquet files, and no others, the table's partition of a day.
+
+        digest: of the manifest that names the files: what was published once under it is not published again. files:
+        URIs. rows: how many they hold together, 0 if there are no files. Raises SchemaError, ManifestError.
+        """
+
+    def rows(self) -> Mapping[str, Mapping[datetime.date, int]] | None:
+        """Rows of every partition of every table, table → day → rows, in one or two requests.
+
+        None where the manifests' own files are the tables, so that there is nothing to compare.
+        """
+
+    def export(self, name: str, date: datetime.date, folder: str) -> list[str]:
+        """The table's partition of a day as Parquet files, for pipelines to read: their URIs.
+
+        folder: URI of a folder to write to, where files are not there anyway. Raises QueryError if there is no table.
+        """
+
+    def delete(self, name: str, date: datetime.date) -> None:
+        """Empties the table's partition of a day; no table is fine."""
 
 
 class LocalWarehouse:
@@ -22,6 +72,7 @@ class LocalWarehouse:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
+        self.uri = storage.uri("")
 
     def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> "pa.Table":
         """Runs one SELECT in BigQuery's dialect; parameters: @name → value. Raises QueryError.
@@ -29,31 +80,21 @@ class LocalWarehouse:
         Timestamps come without a zone and mean UTC.
         """
         import duckdb
-        import sqlglot
-        from sqlglot import exp
 
         parameters = dict(parameters or {})
-        try:
-            statements = [s for s in sqlglot.parse(sql, read="bigquery") if s is not None]
-        except sqlglot.errors.SqlglotError as error:
-            raise QueryError(f"not a query: {_first_line(error)}") from None
-        if len(statements) != 1 or not isinstance(statements[0], exp.Query):
-            raise QueryError("a query is one SELECT; the tables are written by the stages alone")
-        statement = statements[0]
-        defined = {cte.alias_or_name for cte in statement.find_all(exp.CTE)}
-        names = {table.name for table in statement.find_all(exp.Table) if table.name} - defined
+        statement = parse(sql)
+        names = table_names(statement)
         translated = statement.transform(_zoneless).sql(dialect="duckdb")
         try:
-            with duckdb.connect(":memory:") as connection:
-                files = [file for name in sorted(names) for file in self._make_view(connection, name)]
+            with tempfile.TemporaryDirectory() as copies, duckdb.connect(":memory:") as connection:
+                files = [file for name in sorted(names) for file in self._make_view(connection, name, copies)]
                 # From here on a query reaches the tables' files and nothing else of this machine.
                 connection.execute(f"SET allowed_paths = {_listed(files)}")
                 connection.execute("SET enable_external_access = false")
                 found = _with_int64(connection.sql(translated, params=parameters or None).to_arrow_table())
         except duckdb.Error as error:
             raise QueryError(f"the query can't be run: {_first_line(error)}") from None
-        if len(set(found.column_names)) < len(found.column_names):
-            raise QueryError(f"two columns have one name in {', '.join(found.column_names)}; name them with AS")
+        check_names(found.column_names)
         return found
 
     def tables(self) -> list[str]:
@@ -68,28 +109,79 @@ class LocalWarehouse:
         )
 
     def _manifests(self, dataset: str) -> list[Manifest]:
-        found = []
-        for path in self._storage.list(dataset, manifests.NAME):
-            read = self._storage.read(path)
-            if read is not None:
-                found.append(Manifest.from_json(read.data, path))
-        return found
+        paths = list(self._storage.list(dataset, manifests.NAME))
+        read = zip(paths, read_all(self._storage, paths), strict=True)
+        return [Manifest.from_json(found.data, path) for path, found in read if found]
 
-    def _make_view(self, connection: "DuckDBPyConnection", name: str) -> list[str]:
-        """Makes a table known; its files."""
+    def check(self, tables: Mapping[str, Table]) -> None:
+        pass
+
+    def publish(
+        self, name: str, table: Table, date: datetime.date, digest: str, files: Sequence[str], rows: int
+    ) -> None:
+        pass
+
+    def rows(self) -> None:
+        return None
+
+    def export(self, name: str, date: datetime.date, folder: str) -> list[str]:
+        return [self._storage.uri(file.path) for file in self._files(name) if f"/date={date}/" in file.path]
+
+    def delete(self, name: str, date: datetime.date) -> None:
+        pass
+
+    def _make_view(self, connection: "DuckDBPyConnection", name: str, copies: str) -> list[str]:
+        """Makes a table known; its files. copies: a folder for those of another machine."""
+        files = [self._storage.fetch(file.path, copies) for file in self._files(name)]
+        _view(connection, name, files)
+        return files
+
+    def _files(self, name: str) -> list[FileEntry]:
+        """The files of a table. Raises QueryError if it has none."""
         datasets = [name, *(name[:at] for at in range(len(name)) if name[at] == "_")]
         for dataset in datasets:
             files = [
-                self._storage.uri(file.path)
+                file
                 for manifest in self._manifests(dataset)
                 for file in _own_files(manifest)
                 if _table_name(dataset, file.table) == name
             ]
             if files:
-                _view(connection, name, files)
                 return files
-        there = ", ".join(self.tables()) or "none yet"
-        raise QueryError(f"there is no table {name}; there are: {there}")
+        raise no_table(name, self.tables())
+
+
+def parse(sql: str) -> "exp.Query":
+    """A query in BigQuery's dialect, as a tree. Raises QueryError for what is not one SELECT."""
+    import sqlglot
+    from sqlglot import exp
+
+    try:
+        statements = [s for s in sqlglot.parse(sql, read="bigquery") if s is not None]
+    except sqlglot.errors.SqlglotError as error:
+        raise QueryError(f"not a query: {_first_line(error)}") from None
+    if len(statements) != 1 or not isinstance(statements[0], exp.Query):
+        raise QueryError("a query is one SELECT; the tables are written by the stages alone")
+    return statements[0]
+
+
+def table_names(statement: "exp.Query") -> set[str]:
+    """The tables that a query reads."""
+    from sqlglot import exp
+
+    defined = {cte.alias_or_name for cte in statement.find_all(exp.CTE)}
+    return {table.name for table in statement.find_all(exp.Table) if table.name} - defined
+
+
+def check_names(columns: Sequence[str]) -> None:
+    """Raises QueryError if two columns of a result have the same name."""
+    if len(set(columns)) < len(columns):
+        raise QueryError(f"two columns have one name in {', '.join(columns)}; name them with AS")
+
+
+def no_table(name: str, there: Sequence[str]) -> QueryError:
+    """What a query hears that reads a table that is not there."""
+    return QueryError(f"there is no table {name}; there are: {', '.join(there) or 'none yet'}")
 
 
 def _view(connection: "DuckDBPyConnection", name: str, files: list[str]) -> None:

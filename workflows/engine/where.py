@@ -16,10 +16,15 @@ def main(argv: list[str]) -> int:
             if not task.complete():
                 print(f"error: {task} is not complete; run it again", file=sys.stderr)
                 return 1
-            print(f"The page is {task.page}")
+            print(f"The page is {_opened(task.page)}")
     except MillraceError as error:
         return console.print_error(error)
     return 0
+
+
+def _opened(uri: str) -> str:
+    """What a browser opens."""
+    return uri.replace("gs://", "https://storage.cloud.google.com/", 1)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 import zstandard
+from cloud.storage import Storage
 from http_source import Reply, Server, serving
 
+from pipelines import gcs
 from pipelines.errors import SourceBusyError, SourceError
 from pipelines.posts import sources
 
@@ -64,6 +66,8 @@ def read(uri: str, max_bytes: int = MAX) -> bytes:
         "~/x.jsonl",
         "file:///a/b",
         "HTTP://a.example/x",
+        "gs://bucket/archive/*.jsonl",
+        "gs://bucket-{date:%Y}/posts-{date:%Y-%m-%d}.jsonl.gz",
         "https://a.example/{date:%Y/%m/%d}",
         "posts-{date:%Y-%m-%d}.jsonl.gz",
         "{date}",
@@ -78,7 +82,11 @@ def test_what_can_be_a_source_is_let_through(source: str) -> None:
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("gs://bucket/x", "has the scheme gs://; allowed are sample://, a path or glob, file://, http(s)://"),
+        ("s3://b/x", "has the scheme s3://; allowed are sample://, a path or glob, file://, gs://, http(s)://"),
+        ("gs://bucket", "names no object of Cloud Storage; write gs://bucket/object"),
+        ("gs://bucket/", "names no object of Cloud Storage"),
+        ("gs://*/x", "names no object of Cloud Storage"),
+        ("gs://b/posts-{day}.jsonl", "a field is written {date:%Y-%m-%d}"),
         ("ftp://a.example/x", "ftp://"),
         ("sample://more", "the built-in sample is called sample://"),
         ("posts-{day}.jsonl", "a field is written {date:%Y-%m-%d}"),
@@ -362,3 +370,107 @@ def test_an_http_archives_version_changes_with_what_its_headers_tell(server: Ser
 def test_a_url_that_is_none_is_an_error() -> None:
     with pytest.raises(SourceError, match="can't be read"):
         sources.resolve("http://", DATE)
+
+
+# --------------------------------------------------------------------------------------------------- Cloud Storage
+
+
+def put(uri: str, data: bytes) -> str:
+    with gcs.Writer(uri) as writer:
+        writer.write(data)
+    return uri
+
+
+@pytest.fixture
+def impatient(cloud_storage: Storage) -> Iterator[Storage]:
+    """Cloud Storage, asked once."""
+    before = sources.set_patience(sources.Patience(attempts=1))
+    try:
+        yield cloud_storage
+    finally:
+        sources.set_patience(before)
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_an_object_is_read_and_decompressed(compression: str, cloud_storage: Storage) -> None:
+    uri = put("gs://bucket/posts", COMPRESSIONS[compression](TEXT))
+    assert sources.resolve(uri, None) == [uri]
+    assert read(uri) == TEXT
+
+
+def test_a_large_object_is_read_by_ranges(cloud_storage: Storage) -> None:
+    """It is never held whole."""
+    data = NOISE * 120
+    uri = put("gs://bucket/posts", data)
+    cloud_storage.requests.clear()
+    with sources.open_uri(uri, len(data)) as stream:
+        assert b"".join(iter(lambda: stream.read(1 << 20), b"")) == data
+    assert sum(request.query.get("alt") == "media" for request in cloud_storage.requests) == 3
+
+
+def test_objects_of_a_day_and_of_an_archive(cloud_storage: Storage) -> None:
+    """A field, a pattern, both; nothing found is no error, and each look is one request."""
+    for name in ("posts-2017-08-27.jsonl", "a/2017-08-27/2.jsonl", "a/2017-08-27/1.jsonl", "a/2017-08-28/1.jsonl"):
+        put(f"gs://bucket/{name}", TEXT)
+    cloud_storage.requests.clear()
+    found = ["gs://bucket/a/2017-08-27/1.jsonl", "gs://bucket/a/2017-08-27/2.jsonl"]
+    assert sources.resolve("gs://bucket/posts-{date:%Y-%m-%d}.jsonl", DATE) == ["gs://bucket/posts-2017-08-27.jsonl"]
+    assert sources.resolve("gs://bucket/a/{date:%Y-%m-%d}/*.jsonl", DATE) == found
+    assert sources.resolve("gs://bucket/a/**", None) == [*found, "gs://bucket/a/2017-08-28/1.jsonl"]
+    assert sources.resolve("gs://bucket/none-{date:%Y}", DATE) == []
+    assert sum(request.call == "objects.list" for request in cloud_storage.requests) == 4
+
+
+def test_an_objects_archives_version_changes_when_the_archive_does(cloud_storage: Storage) -> None:
+    """Rewritten with the same bytes too, or another object more; one listing tells."""
+    source = "gs://bucket/archive/*.jsonl"
+    assert sources.version(source) == ""
+    versions = []
+    for name in ("a", "a", "b"):
+        put(f"gs://bucket/archive/{name}.jsonl", TEXT)
+        versions.append(sources.version(source))
+    cloud_storage.requests.clear()
+    assert sources.version(source) == versions[-1]
+    assert [request.call for request in cloud_storage.requests] == ["objects.list"]
+    assert len({*versions, ""}) == 4
+
+
+def test_an_object_is_bounded(cloud_storage: Storage) -> None:
+    """By its own size, before it is read, and by what it holds when decompressed."""
+    for name, body in [("large", NOISE), ("bomb", gzip.compress(bytes(1 << 20)))]:
+        with pytest.raises(SourceError, match="200,000 bytes; raise max_source_bytes"):
+            read(put(f"gs://bucket/{name}", body), 200_000)
+
+
+def test_what_cloud_storage_refuses_is_the_sources_error(cloud_storage: Storage) -> None:
+    uri = put("gs://bucket/posts", TEXT)
+    with pytest.raises(SourceError, match="gs://nobucket/x: it does not exist"):
+        sources.resolve("gs://nobucket/x", None)
+    with pytest.raises(SourceError, match="gs://bucket/none: it does not exist"):
+        read("gs://bucket/none")
+    cloud_storage.denied |= {"storage.objects.get", "storage.objects.list"}
+    for action in (lambda: sources.resolve(uri, None), lambda: sources.version(uri), lambda: read(uri)):
+        with pytest.raises(SourceError, match="source gs://bucket/posts can't be read: .*may this machine"):
+            action()
+
+
+def test_a_busy_cloud_storage_is_given_up(impatient: Storage) -> None:
+    """With an error that a later run may not meet; also in the middle of an object."""
+    uri = put("gs://bucket/posts", NOISE * 120)
+    with sources.open_uri(uri, 1 << 30) as stream:
+        stream.read(1 << 20)
+        impatient.faults.randomly(1.0, 1, ("status", "cut"))
+        with pytest.raises(SourceBusyError, match="source gs://bucket/posts does not answer"):
+            stream.read(1 << 30)
+    for action in (lambda: sources.resolve(uri, None), lambda: sources.version(uri), lambda: read(uri)):
+        with pytest.raises(SourceBusyError, match="source gs://bucket/posts does not answer"):
+            action()
+    impatient.faults.clear()
+
+
+def test_an_object_is_read_however_often_cloud_storage_fails(cloud_storage: Storage) -> None:
+    uri = put("gs://bucket/posts", gzip.compress(NOISE * 120))
+    for seed in range(2):
+        cloud_storage.faults.randomly(0.2, seed)
+        assert sources.resolve("gs://bucket/*", None) == [uri]
+        assert read(uri, 1 << 30) == NOISE * 120

@@ -3,9 +3,14 @@
 import shutil
 from pathlib import Path
 
+import luigi
 import pytest
 import running
 from running import Ran
+
+from pipelines.errors import SettingError
+from workflows.engine import sections
+from workflows.engine.settings import Settings
 
 FLAGS = ("--date", running.DAY, "--days", 1)
 
@@ -32,13 +37,17 @@ WRONG = [
     ("posts.days", "7.5", "a whole number from 1 to 366"),
     ("posts.days", "", "a whole number from 1 to 366"),
     ("posts.rules", "clasic", "standard or classic"),
-    ("posts.source", "ftp://a.example/x", "one or more of sample://, a path or glob, file:// or http(s):// URIs"),
+    (
+        "posts.source",
+        "ftp://a.example/x",
+        "one or more of sample://, a path or glob, file://, gs:// or http(s):// URIs",
+    ),
     ("posts.source", "sample://2", "one or more of sample://"),
     ("posts.source", "", "one or more of sample://"),
     (
         "posts.source",
         "a.jsonl a.jsonl",
-        "one or more of sample://, a path or glob, file:// or http(s):// URIs, each once",
+        "one or more of sample://, a path or glob, file://, gs:// or http(s):// URIs, each once",
     ),
     ("posts.source", "'a.jsonl", "one or more of sample://"),
     ("posts.source", "posts-{day}.jsonl", "one or more of sample://"),
@@ -51,8 +60,11 @@ WRONG = [
     ("posts.max_source_bytes", "10G", "a whole number of bytes"),
     ("posts.shards", "0", "a whole number from 1 to 1000"),
     ("millrace.storage", "", "a folder"),
-    ("millrace.storage", "gs://bucket/x", "a folder"),
-    ("millrace.runner", "DirectRunner", "FnApiRunner"),
+    ("millrace.storage", "gs://Bucket/x", "a folder that can be written, or gs://BUCKET/PREFIX"),
+    ("millrace.storage", "s3://bucket/x", "a folder that can be written, or gs://BUCKET/PREFIX"),
+    ("millrace.runner", "DirectRunner", "one of FnApiRunner, DataflowRunner"),
+    ("millrace.warehouse", "bigquery://dataset", "nothing, or bigquery://PROJECT/DATASET"),
+    ("millrace.auto_dataflow_above", "1 GiB", "a whole number of bytes"),
 ]
 
 
@@ -91,7 +103,7 @@ def test_wrong_value_in_the_file(name: str, value: str, allowed: str, tmp_path: 
         (
             "--millrace-runner",
             "Flink",
-            "millrace.runner = 'Flink', from the flag --millrace-runner: allowed is FnApiRunner",
+            "millrace.runner = 'Flink', from the flag --millrace-runner: allowed is one of FnApiRunner, ",
         ),
         ("--date", "2026-13-01", "Report.date = '2026-13-01', from the flag --date: allowed is a day as YYYY-MM-DD"),
         ("--date", "20261101", "Report.date = '20261101', from the flag --date: allowed is a day as YYYY-MM-DD"),
@@ -110,7 +122,10 @@ def test_wrong_value_of_a_flag(flag: str, value: str, said: str, tmp_path: Path)
         ("[posts]\nrule = classic\n", "posts.rule, read in {}, is no setting; did you mean rules?"),
         ("[posts]\nmax-dead-leter-share = 1\n", "is no setting; did you mean max_dead_letter_share?"),
         ("[millrace]\nstorge = x\n", "millrace.storge, read in {}, is no setting; did you mean storage?"),
-        ("[millrace]\nxyz = x\n", "millrace.xyz, read in {}, is no setting; allowed are runner, storage"),
+        (
+            "[millrace]\nxyz = x\n",
+            "millrace.xyz, read in {}, is no setting; allowed are auto_dataflow_above, runner, storage, warehouse",
+        ),
     ],
 )
 def test_unknown_key(text: str, said: str, tmp_path: Path) -> None:
@@ -228,3 +243,38 @@ def test_storage_where_nothing_may_be_written(tmp_path: Path) -> None:
     error = refused(ran, tmp_path)
     assert "/proc" in error
     assert "--millrace-storage" in error
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "allowed"),
+    [
+        (sections.gcp, "impersonate", "somebody", "a service account's e-mail address"),
+        (sections.gcp, "lease", "0", "a number from 1 to 3600"),
+        (sections.bigquery, "max_bytes_billed", "0", "a whole number of bytes"),
+        (sections.dataflow, "attempts", "0", "a whole number from 1 to 100"),
+        (sections.run, "detach", "perhaps", "true or false"),
+    ],
+)
+def test_wrong_value_of_a_cloud_setting(section: type[Settings], key: str, value: str, allowed: str) -> None:
+    """A wrong value in a section that only some runs read is refused like all others."""
+    with pytest.raises(SettingError, match=f"{section.__name__}.{key} = '{value}', .*: allowed is {allowed}"):
+        section(**{key: value})
+
+
+def test_options_of_a_runner_go_by_task_over_those_of_all(tmp_path: Path) -> None:
+    """[dataflow.Etl] overrides [dataflow] for Etl alone; Millrace's own keys are no options of Beam."""
+    config = luigi.configuration.get_config()
+    for name, key, value in (
+        ("dataflow", "machine_type", "n2-standard-2"),
+        ("dataflow", "attempts", "5"),
+        ("dataflow.Etl", "machine_type", "n2-standard-8"),
+        ("flink", "flink_master", "localhost:8081"),
+    ):
+        config.set(name, key, value)
+    try:
+        assert sections.dataflow_options("Count") == {"machine_type": "n2-standard-2"}
+        assert sections.dataflow_options("Etl") == {"machine_type": "n2-standard-8"}
+        assert sections.runner_options("FlinkRunner", "Etl") == {"flink_master": "localhost:8081"}
+    finally:
+        for name in ("dataflow", "dataflow.Etl", "flink"):
+            config.remove_section(name)

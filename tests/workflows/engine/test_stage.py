@@ -8,9 +8,10 @@ import pytest
 
 from pipelines.errors import ManifestError
 from workflows.engine import Stage, clients
-from workflows.engine.ledger import Entry
+from workflows.engine.ledger import Claim
 from workflows.engine.manifests import FileEntry
-from workflows.engine.settings import Settings, millrace
+from workflows.engine.sections import millrace
+from workflows.engine.settings import Settings
 from workflows.engine.stage import Outcome
 
 
@@ -25,8 +26,8 @@ class HalfWritten(Stage):
     writes = ("halves",)
     date: datetime.date = luigi.DateParameter()
 
-    def execute(self, attempt: Entry) -> Outcome:
-        path = f"halves/date={self.date}/{attempt.attempt}/half.parquet"
+    def execute(self, claim: Claim) -> Outcome:
+        path = f"halves/date={self.date}/{claim.attempt.attempt}/half.parquet"
         clients.storage().create(path, b"half")
         return Outcome([FileEntry(path, "halves", 1, 8, "00000000")], {}, {})
 

@@ -1,0 +1,246 @@
+"""Cloud Storage as pipelines use it: whole files in one request, ranges of large ones, one listing for many.
+
+This is the one place in pipelines that builds a client. Beam's own file system asks three times for a small file (a
+client, its metadata, its bytes), tells no generations, and gives its errors as text; here one client serves a process.
+"""
+
+import contextlib
+import fnmatch
+import functools
+import io
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from pipelines.errors import AccessError, MillraceError, ServiceError, SourceError
+
+if TYPE_CHECKING:
+    import google.cloud.storage as storage_api
+    from google.api_core.retry import Retry
+
+#: Seconds for which a call is tried again, where nothing else is said.
+PATIENCE = 120.0
+#: Bytes of a file being written that stay in memory; more go to a temporary file.
+_IN_MEMORY = 32 << 20
+_TYPE = "application/octet-stream"
+
+_Build: TypeAlias = "Callable[[], storage_api.Client] | None"
+_build: _Build = None
+
+
+def use_client(build: _Build) -> _Build:
+    """From now on this process asks through the client that `build` gives, or (None) one with the default credentials.
+
+    Returns what was used before.
+    """
+    global _build
+    before, _build = _build, build
+    return before
+
+
+@dataclass(frozen=True)
+class Found:
+    """An object: its URI, its size in bytes, and its generation, which is another for every content."""
+
+    uri: str
+    size: int
+    generation: int
+
+
+def split(uri: str) -> tuple[str, str]:
+    """gs://bucket/name → bucket, name. Raises SourceError for anything else."""
+    found = re.fullmatch(r"gs://([a-z0-9][a-z0-9._-]+)/(.+)", uri, re.DOTALL)
+    if not found:
+        raise SourceError(f"{uri!r} names no object of Cloud Storage; write gs://bucket/object")
+    return found[1], found[2]
+
+
+def match(pattern: str, seconds: float = PATIENCE) -> list[Found]:
+    """The objects that a name or pattern means, by name: * and ? stay within a /, ** goes through them.
+
+    One listing. Raises AccessError, ServiceError, and SourceError for a bucket that does not exist.
+    """
+    bucket, name = split(pattern)
+    magic = re.search(r"[*?[]", name)
+    how: dict[str, Any] = {"prefix": name, "max_results": 1}  # a name comes before all that begin with it
+    if magic:
+        wild = name[magic.start() :]
+        how = {"prefix": name[: magic.start()], "delimiter": None if "/" in wild or "**" in wild else "/"}
+    with told(f"list {pattern}"):
+        listed = _client().list_blobs(bucket, retry=_retry(seconds), **how)
+        # A name that ends with / stands for a folder.
+        found = {b.name: Found(f"gs://{bucket}/{b.name}", b.size, b.generation) for b in listed if b.name[-1] != "/"}
+    if name in found or not magic:
+        return [found[name]] if name in found else []
+    parts = name.split("/")
+    return [found[other] for other in sorted(found) if _matches(other.split("/"), parts)]
+
+
+def _matches(parts: list[str], patterns: list[str]) -> bool:
+    if not patterns:
+        return not parts
+    if not parts:
+        return False
+    if patterns[0] == "**":
+        return len(patterns) == 1 or any(_matches(parts[at:], patterns[1:]) for at in range(len(parts)))
+    return fnmatch.fnmatchcase(parts[0], patterns[0]) and _matches(parts[1:], patterns[1:])
+
+
+def read(uri: str, seconds: float = PATIENCE) -> bytes:
+    """All bytes of an object, as they are stored, in one request. Raises AccessError, ServiceError, SourceError."""
+    with told(f"read {uri}"):
+        return bytes(_blob(uri).download_as_bytes(raw_download=True, retry=_retry(seconds)))
+
+
+def open_object(uri: str, seconds: float = PATIENCE) -> "Reader":
+    """Opens an object as it is now, for reading parts of it. Raises AccessError, ServiceError, SourceError."""
+    with told(f"read {uri}"):
+        blob = _blob(uri)
+        blob.reload(retry=_retry(seconds))
+        return Reader(blob, seconds)
+
+
+class Reader(io.RawIOBase):
+    """An object of Cloud Storage as it was when opened, each read a request for just these bytes; `size` is its size.
+
+    A read raises AccessError, or ServiceError: also where the object has been replaced since.
+    """
+
+    def __init__(self, blob: Any, seconds: float) -> None:
+        self._blob, self._seconds, self._at = blob, seconds, 0
+        self.size: int = blob.size
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.size}[whence]
+        return self._at
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        end = self.size if size is None or size < 0 else min(self.size, self._at + size)
+        if end <= self._at:
+            return b""
+        try:
+            with told(f"read {self._uri}"):
+                data = bytes(
+                    self._blob.download_as_bytes(
+                        start=self._at, end=end - 1, raw_download=True, retry=_retry(self._seconds)
+                    )
+                )
+        except SourceError:  # the generation that was opened
+            raise ServiceError(f"{self._uri} was replaced or deleted while it was read; run again") from None
+        self._at += len(data)
+        return data
+
+    def readinto(self, buffer: Any, /) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    @property
+    def _uri(self) -> str:
+        return f"gs://{self._blob.bucket.name}/{self._blob.name}"
+
+
+class Writer:
+    """An object being written: it is there, whole, once this is closed; nothing is if an exception ends the `with`.
+
+    It is uploaded at its end, so that an upload that breaks off can start again.
+    """
+
+    def __init__(self, uri: str, seconds: float = PATIENCE) -> None:
+        self._uri, self._seconds = uri, seconds
+        self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115
+
+    def write(self, data: bytes) -> int:
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        """Nothing: what is not closed is not there."""
+
+    def close(self) -> None:
+        """Uploads it. Raises AccessError, ServiceError, SourceError."""
+        if self._file.closed:
+            return
+        size = self._file.tell()
+        try:
+            # Tried again after its answer was lost, an upload puts the same bytes in the same place.
+            with told(f"write {self._uri}"):
+                _blob(self._uri).upload_from_file(
+                    self._file, rewind=True, size=size, content_type=_TYPE, retry=_retry(self._seconds)
+                )
+        finally:
+            self._file.close()
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        self._file.close()
+
+
+@contextlib.contextmanager
+def told(doing: str) -> Iterator[None]:
+    """Turns what Google's client raises into one of our errors; doing: what was attempted, as in "read gs://b/x"."""
+    import google.api_core.exceptions as api
+    import google.auth.exceptions as auth
+    from google.cloud.storage.exceptions import InvalidResponse
+    from google.cloud.storage.retry import DEFAULT_RETRY
+
+    try:
+        yield
+    except MillraceError:
+        raise
+    except Exception as raised:
+        error = raised.cause if isinstance(raised, api.RetryError) and raised.cause else raised
+        if isinstance(error, InvalidResponse):
+            error = api.from_http_response(error.response)  # type: ignore[no-untyped-call]
+        said = " ".join(str(getattr(error, "message", "") or error).split())[:300]
+        if isinstance(error, api.NotFound):
+            raise SourceError(f"could not {doing}: it does not exist ({said})") from raised
+        if isinstance(error, api.Unauthorized | api.Forbidden | auth.DefaultCredentialsError | auth.RefreshError):
+            raise AccessError(f"could not {doing}: may this machine? ({said})") from raised
+        if DEFAULT_RETRY._predicate(error):
+            raise ServiceError(f"could not {doing}, however often it was tried: {said}; run again") from raised
+        raise
+
+
+def _retry(seconds: float) -> "Retry":
+    """When a call is tried again: what Google's client takes for passing, for so long."""
+    from google.cloud.storage.retry import DEFAULT_RETRY
+
+    found: Retry = DEFAULT_RETRY.with_delay(initial=0.2, maximum=16, multiplier=2).with_timeout(seconds)
+    return found
+
+
+def _blob(uri: str) -> Any:
+    bucket, name = split(uri)
+    return _client().bucket(bucket).blob(name)
+
+
+def _client() -> "storage_api.Client":
+    return _build() if _build else _default_client(os.getpid())
+
+
+# By process: connections that a fork shares mix up their answers.
+@functools.cache
+def _default_client(process: int) -> "storage_api.Client":
+    import google.cloud.storage as storage_api
+
+    with told("find credentials of Google Cloud"):
+        return storage_api.Client(project=None)  # objects need none

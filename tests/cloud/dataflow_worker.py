@@ -1,0 +1,357 @@
+"""Where the local Dataflow's jobs run: a process that has Beam imported forks one process, and group, for each job.
+
+Started by `cloud.dataflow` as a program by its path, isolated, so that it knows the installed libraries and the
+packages that a job staged, but not the checkout. The service speaks to it over a socket, one packet a command:
+
+    run PATH   with a pipe's end beside it: forks, answers with the pid; the job's reports go into the pipe.
+               The file describes a `Spec`, or has the command that a flex template's image runs
+    end PID    kills the job's group, if anything is left of it, and answers when the process is gone
+
+A report is a line of JSON: {"message": [importance, text]}, {"metrics": {…}}, and at last {"end": error text or null}.
+Whatever becomes of the service, its jobs die with it.
+"""
+
+import ctypes
+import fcntl
+import gc
+import hashlib
+import io
+import itertools
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import threading
+import traceback
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from apache_beam import version
+from apache_beam.internal import pickler
+from apache_beam.io import fileio, parquetio, textio  # noqa: F401  (for every job, before the fork)
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.io.gcp import gcsfilesystem, gcsio  # noqa: F401
+from apache_beam.metrics.monitoring_infos import consolidate
+from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
+from apache_beam.options.value_provider import RuntimeValueProvider
+from apache_beam.portability import common_urns, python_urns
+from apache_beam.portability.api import beam_provision_api_pb2, beam_runner_api_pb2
+from apache_beam.runners.portability.fn_api_runner.execution import GroupingBuffer
+from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo, FnApiMetrics, FnApiRunner
+from google.protobuf import json_format, struct_pb2
+
+_PR_SET_PDEATHSIG = 1
+#: Seconds between two reports of a running job's counters.
+_INTERVAL = 0.25
+_PACKAGES = (".tar.gz", ".whl", ".zip")
+
+
+class UnsupportedError(Exception):
+    """The job needs what these workers can't do."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a job is: its name, the URL of its pipeline, its pipeline options, the folder of installed packages."""
+
+    name: str
+    pipeline_url: str
+    options: dict[str, Any]
+    packages: str
+
+
+class Report:
+    """The way of a job's reports to the service."""
+
+    def __init__(self, pipe: int) -> None:
+        self._stream = os.fdopen(pipe, "w", encoding="utf-8")
+        self._lock = threading.Lock()
+
+    def send(self, **values: Any) -> None:
+        """Sends one report."""
+        with self._lock:
+            self._stream.write(json.dumps(values) + "\n")
+            self._stream.flush()
+
+
+class Runner(FnApiRunner):
+    """Beam's runner, with in sight what was counted: in the bundles done (committed), and the one at work (tentative)."""
+
+    def __init__(self, provision: ExtendedProvisionInfo) -> None:
+        super().__init__(provision_info=provision)
+        self.shuffled_bytes = 0
+        self._done: list[Any] = []
+        self._handlers: list[Any] = []
+
+    def _execute_bundle(self, context: Any, bundle: Any, data: Any) -> Any:
+        self._handlers = bundle.worker_handlers
+        grouped = [buffer for buffer in data.data.values() if isinstance(buffer, GroupingBuffer)]
+        self.shuffled_bytes += sum(len(part) for buffer in grouped for part in buffer)
+        result = super()._execute_bundle(context, bundle, data)
+        self._done = list(consolidate(itertools.chain(self._done, result.process_bundle.monitoring_infos)))
+        return result
+
+    def counted(self) -> tuple[list[Any], list[Any]]:
+        """The monitoring infos, committed and with the tentative ones.
+
+        Raises RuntimeError where the bundle at work changed meanwhile.
+        """
+        done = self._done
+        active = [
+            processor
+            for handler in list(self._handlers)
+            for _, processor in list(handler.bundle_processor_cache.active_bundle_processors.values())
+        ]
+        infos = itertools.chain.from_iterable(processor.monitoring_infos() for processor in active)
+        return done, list(consolidate(itertools.chain(done, infos)))
+
+
+def metrics(runner: Runner, steps: Mapping[str, str]) -> dict[str, Any]:
+    """User counters and distributions, each [step, namespace, name, value, committed?], and what the process used.
+
+    A step is an id of the pipeline's, by `steps` (name → id), as Dataflow has it; what the runner made of a step, as of
+    a splittable DoFn, counts as that step.
+    """
+    counters: dict[tuple[str, str, str, bool], int] = {}
+    distributions = []
+    for infos, committed in zip(runner.counted(), (True, False), strict=True):
+        found = FnApiMetrics({"": infos}).query()
+        for result in found["counters"]:
+            key = (*_named(result.key, steps), committed)
+            counters[key] = counters.get(key, 0) + result.committed
+        for result in found["distributions"]:
+            value = result.committed
+            parts = {"sum": value.sum, "count": value.count, "min": value.min, "max": value.max}
+            distributions.append([*_named(result.key, steps), parts, committed])
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return {
+        "counters": [[*key[:3], value, key[3]] for key, value in counters.items()],
+        "distributions": distributions,
+        "shuffled_bytes": runner.shuffled_bytes,
+        "memory_mb": max(each.ru_maxrss for each in used) / 1024,
+    }
+
+
+def _named(key: Any, steps: Mapping[str, str]) -> tuple[str, str, str]:
+    step = key.step
+    while step and step not in steps:
+        step = step.rpartition("/")[0]
+    return steps.get(step, key.step), key.metric.namespace, key.metric.name
+
+
+def run(spec: Spec, report: Report) -> None:
+    """Runs a job to its end. Raises UnsupportedError, and whatever the pipeline's own code raises."""
+    os.environ["GOOGLE_CLOUD_PROJECT"] = str(spec.options.get("project", ""))
+    options = PipelineOptions.from_dictionary(spec.options)
+    RuntimeValueProvider.set_runtime_options(spec.options)
+    FileSystems.set_options(options)
+    pickler.set_library(options.view_as(SetupOptions).pickle_library)
+    pipeline = beam_runner_api_pb2.Pipeline.FromString(_read(spec.pipeline_url))
+    check(pipeline)
+    for environment in pipeline.components.environments.values():
+        sys.path[:0] = install(environment.dependencies, Path(spec.packages))
+        environment.urn = python_urns.EMBEDDED_PYTHON
+        environment.ClearField("payload")
+        environment.ClearField("dependencies")
+    report.send(message=["JOB_MESSAGE_DETAILED", "Workers have started successfully."])
+    provision = beam_provision_api_pb2.ProvisionInfo(
+        pipeline_options=json_format.ParseDict(spec.options, struct_pb2.Struct())
+    )
+    runner = Runner(ExtendedProvisionInfo(provision, job_name=spec.name))
+    steps = {transform.unique_name: id for id, transform in pipeline.components.transforms.items()}
+    with _reporting(runner, steps, report):
+        runner.run_via_runner_api(pipeline, options)
+    report.send(metrics=metrics(runner, steps))
+
+
+def check(pipeline: Any) -> None:
+    """Raises UnsupportedError for a pipeline that would not really run here."""
+    parts = pipeline.components
+    for transform in parts.transforms.values():
+        if transform.spec.urn.startswith("beam:transform:pubsub_"):
+            raise UnsupportedError(f"the local Dataflow has no Pub/Sub, which {transform.unique_name} needs")
+    unbounded = beam_runner_api_pb2.IsBounded.UNBOUNDED
+    for collection in parts.pcollections.values():
+        if collection.is_bounded == unbounded:
+            raise UnsupportedError(f"the local Dataflow reads no unbounded source, as {collection.unique_name} is one")
+    ours = f"beam:version:sdk_base:apache/beam_python{sys.version_info[0]}.{sys.version_info[1]}_sdk:"
+    for environment in parts.environments.values():
+        sdk = [each for each in environment.capabilities if each.startswith("beam:version:sdk_base:")]
+        if environment.urn != common_urns.environments.DOCKER.urn or not sdk:
+            raise UnsupportedError(f"the local Dataflow runs Docker environments of Beam, not {environment.urn}")
+        if sdk != [ours + version.__version__]:
+            raise UnsupportedError(f"the local Dataflow's workers are {ours}{version.__version__}, not {sdk[0]}")
+
+
+def install(artifacts: Iterable[Any], packages: Path) -> list[str]:
+    """Installs what was staged for the workers, each package once and for all jobs; the folders to import it from.
+
+    Raises UnsupportedError for what would have to be fetched from elsewhere.
+    """
+    folders = []
+    for artifact in artifacts:
+        name = beam_runner_api_pb2.ArtifactStagingToRolePayload.FromString(artifact.role_payload).staged_name
+        if name == "requirements.txt":
+            raise UnsupportedError("the local Dataflow's workers install packages, but no requirements.txt")
+        if not name.endswith(_PACKAGES):
+            continue
+        where = beam_runner_api_pb2.ArtifactUrlPayload.FromString(artifact.type_payload)
+        data = _read(where.url)
+        if where.sha256 and hashlib.sha256(data).hexdigest() != where.sha256:
+            raise ValueError(f"{where.url} is not the file that was staged: its SHA-256 is not {where.sha256}")
+        folders.append(str(_installed(name, data, packages)))
+    return folders
+
+
+def _installed(name: str, data: bytes, packages: Path) -> Path:
+    """The folder that a package is installed in. By its contents: each build of the same sources differs in times."""
+    digest = hashlib.sha256()
+    for member, content in _members(name, data):
+        digest.update(f"{member}\0{len(content)}\0".encode() + content)
+    folder = packages / digest.hexdigest()
+    packages.mkdir(parents=True, exist_ok=True)
+    with open(packages / f"{folder.name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            archive = packages / f"{folder.name}.archive" / name
+            archive.parent.mkdir(exist_ok=True)
+            archive.write_bytes(data)
+            half = packages / f"{folder.name}.half"
+            _pip("install", "--target", str(half), str(archive))
+            half.rename(folder)
+    return folder
+
+
+def _members(name: str, data: bytes) -> Iterator[tuple[str, bytes]]:
+    if not name.endswith(".tar.gz"):
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            yield from ((member, archive.read(member)) for member in sorted(archive.namelist()))
+        return
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        for member in sorted((each for each in tar if each.isfile()), key=lambda each: each.name):
+            yield member.name, content.read() if (content := tar.extractfile(member)) else b""
+
+
+def _pip(verb: str, *arguments: str) -> None:
+    flags = ["--no-index", "--no-deps", "--no-build-isolation", "--no-compile", "--no-cache-dir", "--quiet"]
+    done = subprocess.run(
+        [sys.executable, "-I", "-m", "pip", "--disable-pip-version-check", verb, *flags, *arguments],
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise RuntimeError(f"pip could not install the staged package:\n{done.stdout}{done.stderr}")
+
+
+def _read(url: str) -> bytes:
+    with FileSystems.open(url, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+        return bytes(stream.read())
+
+
+@contextmanager
+def _reporting(runner: Runner, steps: Mapping[str, str], report: Report) -> Iterator[None]:
+    """Reports the counters at intervals while the body runs."""
+    over = threading.Event()
+
+    def loop() -> None:
+        while not over.wait(_INTERVAL):
+            with suppress(RuntimeError):
+                report.send(metrics=metrics(runner, steps))
+
+    thread = threading.Thread(target=loop, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def work(path: str, pipe: int) -> NoReturn:
+    """The whole life of a job's process."""
+    os.setpgid(0, 0)
+    log = os.open(f"{path}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    described = json.loads(Path(path).read_text(encoding="utf-8"))
+    if command := described.get("command"):
+        os.set_inheritable(pipe, True)  # closed when the command ends
+        os.execv(command[0], command)
+    report = Report(pipe)
+    try:
+        run(Spec(**described), report)
+        report.send(end=None)
+    except UnsupportedError as error:
+        report.send(end=f"{error}.")
+    except BaseException:
+        report.send(end=traceback.format_exc())
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def _die_with(parent: int) -> None:
+    """Has the system kill this process when its parent ends."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _end(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def serve(channel: socket.socket) -> None:
+    """Obeys the service until it is gone, then kills what still runs."""
+    service, jobs = os.getppid(), set[int]()
+    while os.getppid() == service:
+        if not select.select([channel], [], [], 1)[0]:
+            continue
+        command, pipes, _, _ = socket.recv_fds(channel, 1 << 16, 1)
+        if not command:
+            break
+        verb, argument = command.decode().split(" ", 1)
+        if verb == "run":
+            here = os.getpid()
+            pid = os.fork()
+            if not pid:
+                _die_with(here)
+                channel.close()
+                work(argument, pipes[0])
+            with suppress(PermissionError):  # whoever is first, this process or the job's
+                os.setpgid(pid, pid)
+            os.close(pipes[0])
+            jobs.add(pid)
+            channel.send(str(pid).encode())
+        else:
+            if (pid := int(argument)) in jobs:
+                _end(pid)
+                jobs.discard(pid)
+            channel.send(b"ended")
+    for pid in jobs:
+        _end(pid)
+
+
+def main() -> None:
+    """Serves the socket whose number is the only argument."""
+    # An editable install, of the checkout say, is nothing that a worker would have.
+    sys.meta_path[:] = [each for each in sys.meta_path if "editable" not in type(each).__module__ + str(each)]
+    sys.path[:] = [each for each in sys.path if each.startswith((sys.prefix, sys.base_prefix))]
+    gc.collect()
+    gc.freeze()  # or the collector would touch, and so copy, every page that the jobs share
+    serve(socket.socket(fileno=int(sys.argv[1])))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,545 @@
+"""The warehouse in BigQuery, through Google's client, against the local BigQuery and Cloud Storage."""
+
+import datetime
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import running
+from cloud import DATASET, LOCATION, PROJECT
+from cloud.bigquery import BigQuery
+from cloud.bigquery_files import Objects, parquet
+from cloud.faults import Fault, FaultPlan
+from cloud.storage import Storage
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import bigquery as api
+from luigi.configuration import get_config
+
+from pipelines.errors import (
+    AccessError,
+    CostError,
+    ManifestError,
+    QueryError,
+    SchemaError,
+    ServiceError,
+    SettingError,
+)
+from pipelines.tables import Table
+from workflows.engine.bigquery import BigQueryWarehouse
+
+URI = f"bigquery://{PROJECT}/{DATASET}"
+DAY = datetime.date(2026, 11, 19)
+NEXT = datetime.date(2026, 11, 20)
+WORDS = Table({"word": "STRING", "percent": "FLOAT64", "ts": "TIMESTAMP", "date": "DATE"}, cluster_by=["word"])
+BUCKET = "gs://words"
+
+
+def words(*names: str, date: datetime.date = DAY) -> pa.Table:
+    """Rows for the table WORDS."""
+    end = datetime.datetime.combine(date, datetime.time(), datetime.UTC) + datetime.timedelta(days=1)
+    rows = [{"word": name, "percent": 0.5, "ts": end, "date": date} for name in names]
+    return pa.Table.from_pylist(rows, schema=WORDS.schema())
+
+
+class Place:
+    """A local Cloud Storage and BigQuery with one fault plan, and a warehouse in it."""
+
+    def __init__(self) -> None:
+        self.faults = FaultPlan()
+        self.storage = Storage(self.faults)
+        self.bigquery = BigQuery(storage_url=self.storage.worker_url, faults=self.faults)
+        self.client = api.Client(
+            PROJECT, credentials=AnonymousCredentials(), client_options={"api_endpoint": self.bigquery.url}
+        )
+        self.warehouse = self.another()
+
+    def another(self, uri: str = URI) -> BigQueryWarehouse:
+        """A warehouse that has asked for nothing yet, as in another process."""
+        return BigQueryWarehouse(uri, lambda: self.client)
+
+    def file(self, name: str, rows: pa.Table) -> str:
+        """The URI of a Parquet file with these rows."""
+        Objects(self.storage.worker_url).write(f"{BUCKET}/{name}.parquet", parquet(rows, "SNAPPY"))
+        return f"{BUCKET}/{name}.parquet"
+
+    def publish(self, digest: str, rows: pa.Table, date: datetime.date = DAY, name: str = "word_counts") -> None:
+        """Publishes rows under a digest, in one file."""
+        self.warehouse.publish(name, WORDS, date, digest, [self.file(digest, rows)], rows.num_rows)
+
+    def jobs(self, kind: str = "load") -> list[str]:
+        """The ids of the jobs of a kind that were ever started, in order."""
+        return [job.id for job in self.bigquery.jobs if job.kind == kind]
+
+    def words(self, table: str = "word_counts") -> list[str]:
+        """The words that lie in a table."""
+        found = self.client.query_and_wait(f"SELECT word FROM {DATASET}.{table} ORDER BY word")
+        return [row["word"] for row in found]
+
+    def asked(self, since: int = 0) -> list[str]:
+        """The API calls that BigQuery answered."""
+        return [each.call for each in self.bigquery.requests[since:]]
+
+    def table(self, table: str, schema: str, days: str | None = "date") -> None:
+        """Makes a table by hand; schema: "name TYPE MODE, ..."."""
+        fields = [api.SchemaField(*column.split()) for column in schema.split(", ")]
+        made = api.Table(f"{PROJECT}.{DATASET}.{table}", fields)
+        if days:
+            made.time_partitioning = api.TimePartitioning(field=days)
+        self.client.create_table(made)
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    """The services, with a bucket and a dataset."""
+    place = Place()
+    with place.storage, place.bigquery:
+        place.storage.create_bucket("words", LOCATION)
+        place.bigquery.create_dataset(DATASET, LOCATION)
+        yield place
+        place.client.close()
+
+
+@pytest.fixture
+def setting() -> Iterator[Callable[[str, str, str], None]]:
+    """Sets a setting: section, key, value."""
+    before: list[tuple[str, str]] = []
+
+    def set_one(section: str, key: str, value: str) -> None:
+        get_config().set(section, key, value)
+        before.append((section, key))
+
+    yield set_one
+    for section, key in before:
+        get_config().remove_option(section, key)
+
+
+# --- publishing
+
+
+def test_a_table_is_made_with_its_schema_days_clusters_and_label(place: Place) -> None:
+    place.publish("a", words("x", "y"))
+    table = place.client.get_table(f"{PROJECT}.{DATASET}.word_counts")
+    assert [field.name for field in table.schema] == list(WORDS.columns)
+    assert (table.time_partitioning.type_, table.time_partitioning.field) == ("DAY", "date")
+    assert table.clustering_fields == ["word"]
+    assert table.labels == {"millrace": "true"}
+    assert place.words() == ["x", "y"]
+    assert place.warehouse.rows() == {"word_counts": {DAY: 2}}
+
+
+def test_the_key_of_the_settings_encrypts_a_new_table(place: Place, setting: Callable[[str, str, str], None]) -> None:
+    setting("gcp", "kms_key", "projects/p/locations/us/keyRings/r/cryptoKeys/k")
+    place.publish("a", words("x"))
+    table = place.client.get_table(f"{PROJECT}.{DATASET}.word_counts")
+    assert table.encryption_configuration.kms_key_name == "projects/p/locations/us/keyRings/r/cryptoKeys/k"
+
+
+def test_only_the_partition_of_the_day_is_replaced(place: Place) -> None:
+    place.publish("a", words("x"))
+    place.publish("b", words("y", date=NEXT), NEXT)
+    place.publish("c", words("z"))
+    assert place.words() == ["y", "z"]
+
+
+def test_the_same_digest_is_one_job(place: Place) -> None:
+    for _ in range(3):
+        place.publish("a", words("x"))
+        place.publish("b", words("y", date=NEXT), NEXT)
+    assert len(place.jobs()) == 2
+    assert place.words() == ["x", "y"]
+
+
+def test_an_old_digest_is_loaded_again_if_another_was_since(place: Place) -> None:
+    """A, B with as many rows, A: the partition holds A's rows, by a third job; and again B, and again A."""
+    for count, (digest, word) in enumerate([("a", "x"), ("b", "y"), ("a", "x"), ("b", "y"), ("a", "x")], 1):
+        place.publish(digest, words(word))
+        place.publish(digest, words(word))
+        assert place.words() == [word]
+        assert len(place.jobs()) == count
+    assert len(set(place.jobs())) == 5
+
+
+def test_a_digest_is_loaded_again_after_delete(place: Place) -> None:
+    place.publish("a", words("x"))
+    place.warehouse.delete("word_counts", DAY)
+    assert place.words() == []
+    place.publish("a", words("x"))
+    assert place.words() == ["x"]
+
+
+@pytest.mark.parametrize("files", [True, False], ids=["an empty file", "no file"])
+def test_no_rows_make_an_empty_partition_of_a_table_that_is_there(place: Place, files: bool) -> None:
+    place.publish("a", words("x"))
+    for name in ("word_counts", "fresh"):
+        uris = [place.file("b", words())] if files else []
+        place.warehouse.publish(name, WORDS, DAY, "b", uris, 0)
+        place.warehouse.publish(name, WORDS, DAY, "b", uris, 0)
+        assert place.words(name) == []
+    assert place.warehouse.tables() == ["fresh", "word_counts"]
+    assert place.warehouse.rows().get("word_counts", {}).get(DAY, 0) == 0
+
+
+def test_rows_of_another_day_are_refused(place: Place) -> None:
+    with pytest.raises(ManifestError, match=r"word_counts\$20261119 .*20261119"):
+        place.publish("a", words("x", date=NEXT))
+    assert place.words() == []
+    assert len(place.jobs()) == 1
+
+
+def test_other_rows_than_the_manifest_says_are_an_error(place: Place) -> None:
+    with pytest.raises(
+        ManifestError, match="got 2 rows for 2026-11-19 from gs://words/a.parquet, but its manifest says 3"
+    ):
+        place.warehouse.publish("word_counts", WORDS, DAY, "a", [place.file("a", words("x", "y"))], 3)
+
+
+def test_a_file_that_is_gone_is_an_error(place: Place) -> None:
+    with pytest.raises(ManifestError, match="gs://words/gone.parquet"):
+        place.warehouse.publish("word_counts", WORDS, DAY, "a", [f"{BUCKET}/gone.parquet"], 1)
+
+
+def test_a_job_that_failed_is_not_in_the_way_of_a_later_run(place: Place) -> None:
+    gone = f"{BUCKET}/a.parquet"
+    for _ in range(2):
+        with pytest.raises(ManifestError):
+            place.warehouse.publish("word_counts", WORDS, DAY, "a", [gone], 1)
+    place.publish("a", words("x"))
+    place.publish("a", words("x"))
+    assert place.words() == ["x"]
+    assert [job.rpartition("_")[2] for job in place.jobs()][1:] == ["2", "3"]
+
+
+@pytest.mark.parametrize("kind", ["lost", "cut", "status"])
+@pytest.mark.parametrize("call", ["tables.get", "tables.insert", "jobs.insert", "jobs.get", "datasets.get"])
+def test_one_failed_call_changes_nothing(place: Place, call: str, kind: Any) -> None:
+    """Above all the lost answer to the start of the load: it is one job, its rows there once."""
+    place.faults.at(1, Fault(kind), call=call)
+    place.publish("a", words("x", "y"))
+    assert place.words() == ["x", "y"]
+    assert len(place.jobs()) == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_fifth_of_all_calls_may_fail(place: Place, seed: int) -> None:
+    place.faults.randomly(0.2, seed)
+    for _ in range(2):
+        place.publish("a", words("x"))
+        place.publish("b", words("y", date=NEXT), NEXT)
+        assert place.warehouse.rows() == {"word_counts": {DAY: 1, NEXT: 1}}
+        place.warehouse.check({"word_counts": WORDS})
+        found = place.warehouse.query("SELECT word FROM word_counts WHERE date = @date", {"date": DAY})
+        assert found.to_pylist() == [{"word": "x"}]
+    place.faults.clear()
+    assert place.words() == ["x", "y"]
+    assert len(place.jobs()) == 2
+
+
+_PUBLISH = """
+import sys
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import bigquery
+from pipelines.tables import Table
+from workflows.engine.bigquery import BigQueryWarehouse
+import datetime
+url, uri, project, file, rows, columns = sys.argv[1:]
+client = bigquery.Client(project, credentials=AnonymousCredentials(), client_options={"api_endpoint": url})
+table = Table(dict(column.split() for column in columns.split(",")), ["word"])
+warehouse = BigQueryWarehouse(uri, lambda: client)
+print("ready", flush=True)
+sys.stdin.readline()
+warehouse.publish("word_counts", table, datetime.date(2026, 11, 19), "a", [file], int(rows))
+"""
+
+
+def test_two_processes_that_publish_at_once_are_one_job(place: Place) -> None:
+    columns = ",".join(f"{name} {kind}" for name, kind in WORDS.columns.items())
+    arguments = [place.bigquery.url, URI, PROJECT, place.file("a", words("x", "y")), "2", columns]
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", _PUBLISH, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=running.ROOT,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    for each in both:
+        assert each.stdout
+        assert each.stdout.readline() == "ready\n"
+    for each in both:
+        assert each.stdin
+        each.stdin.write("go\n")
+        each.stdin.flush()
+    for each in both:
+        each.communicate(timeout=60)
+        assert each.returncode == 0
+    assert len(place.jobs()) == 1
+    assert place.words() == ["x", "y"]
+
+
+def test_columns_may_be_more_or_fewer(place: Place) -> None:
+    """A nullable column that the table has besides stays empty; one that it lacks is added."""
+    place.table("word_counts", "word STRING, note STRING, ts TIMESTAMP, date DATE")
+    place.warehouse.check({"word_counts": WORDS})
+    place.publish("a", words("x"))
+    found = place.warehouse.query("SELECT word, note, percent FROM word_counts")
+    assert found.to_pylist() == [{"word": "x", "note": None, "percent": 0.5}]
+
+
+@pytest.mark.parametrize(
+    ("schema", "days", "said"),
+    [
+        (
+            "word INT64, percent FLOAT64, ts TIMESTAMP, date DATE",
+            "date",
+            ["column word is INT64 NULLABLE and should be STRING NULLABLE"],
+        ),
+        (
+            "word STRING REQUIRED, percent FLOAT64 REPEATED, ts TIMESTAMP, date DATE",
+            "date",
+            ["column word is STRING REQUIRED", "column percent is FLOAT64 REPEATED and should be FLOAT64 NULLABLE"],
+        ),
+        ("word STRING, must STRING REQUIRED, ts TIMESTAMP, date DATE", "date", ["column must is REQUIRED, but no row"]),
+        ("word STRING, percent FLOAT64, ts TIMESTAMP, date DATE", None, ["partitioned not by day", "DAY of date"]),
+        ("word STRING, percent FLOAT64, ts TIMESTAMP, date DATE", "ts", ["by DAY of ts", "should be by DAY of date"]),
+    ],
+)
+def test_a_table_that_differs_is_shown_and_left_alone(
+    place: Place, schema: str, days: str | None, said: Sequence[str]
+) -> None:
+    place.table("word_counts", schema, days)
+    calls: Mapping[str, Callable[[], None]] = {
+        "check": lambda: place.warehouse.check({"urls": WORDS, "word_counts": WORDS}),
+        "publish": lambda: place.publish("a", words("x")),
+    }
+    for call in calls.values():
+        with pytest.raises(SchemaError) as error:
+            call()
+        for each in (*said, f"{PROJECT}.{DATASET}.word_counts", "[millrace]"):
+            assert each in str(error.value)
+    assert place.jobs() == []
+    assert place.warehouse.tables() == ["word_counts"]
+
+
+def test_check_changes_nothing_and_asks_once_a_table(place: Place) -> None:
+    place.publish("a", words("x"))
+    place.warehouse = place.another()
+    since = len(place.bigquery.requests)
+    place.warehouse.check({"word_counts": WORDS, "b": WORDS, "c": WORDS})
+    assert sorted(place.asked(since)) == ["datasets.get", "jobs.insert", "tables.get", "tables.get", "tables.get"]
+    assert place.warehouse.tables() == ["word_counts"]
+
+
+def test_a_job_that_always_fails_in_passing_ends_and_the_next_run_goes_on(place: Place) -> None:
+    place.bigquery.fail_jobs("load", "backendError", times=5)
+    with pytest.raises(ServiceError, match="backendError"):
+        place.publish("a", words("x"))
+    assert len(place.jobs()) == 5
+    place.bigquery.fail_jobs("load", "backendError", times=2)
+    place.publish("a", words("x"))
+    assert place.words() == ["x"]
+    assert len(place.jobs()) == 8
+
+
+# --- the dataset
+
+
+def test_a_dataset_that_does_not_exist_is_one_clear_error(place: Place) -> None:
+    warehouse = place.another(f"bigquery://{PROJECT}/nowhere")
+    calls: Sequence[Callable[[], object]] = (
+        lambda: warehouse.publish("t", WORDS, DAY, "a", [], 0),
+        lambda: warehouse.check({"t": WORDS}),
+        lambda: warehouse.query("SELECT 1 AS one"),
+        lambda: warehouse.export("t", DAY, f"{BUCKET}/out"),
+        warehouse.rows,
+        warehouse.tables,
+    )
+    for call in calls:
+        with pytest.raises(SettingError) as error:
+            call()
+        assert f"dataset {PROJECT}.nowhere does not exist" in str(error.value)
+        assert "in [millrace], the default" in str(error.value)
+        assert f"`bq mk --location=US --dataset {PROJECT}:nowhere`" in str(error.value)
+    warehouse.delete("t", DAY)
+
+
+def test_a_location_that_is_not_the_datasets_is_an_error_with_both(
+    place: Place, setting: Callable[[str, str, str], None]
+) -> None:
+    setting("bigquery", "location", "EU")
+    with pytest.raises(SettingError, match=r"lies in US, but location = EU in \[bigquery\], the default"):
+        place.warehouse.check({"word_counts": WORDS})
+
+
+def test_jobs_run_where_the_dataset_lies(place: Place) -> None:
+    place.bigquery.create_dataset("far", "europe-west1")
+    place.storage.create_bucket("far", "europe-west1")
+    warehouse = place.another(f"bigquery://{PROJECT}/far")
+    Objects(place.storage.worker_url).write("gs://far/a.parquet", parquet(words("x"), "SNAPPY"))
+    for _ in range(2):
+        warehouse.publish("word_counts", WORDS, DAY, "a", ["gs://far/a.parquet"], 1)
+    assert warehouse.location() == "europe-west1"
+    assert warehouse.rows() == {"word_counts": {DAY: 1}}
+    assert warehouse.query("SELECT word FROM word_counts").to_pylist() == [{"word": "x"}]
+    assert len(warehouse.export("word_counts", DAY, "gs://far/out")) == 1
+
+
+@pytest.mark.parametrize(
+    "permission", ["datasets.get", "tables.get", "tables.create", "tables.updateData", "jobs.create"]
+)
+def test_a_missing_permission_is_an_access_error(place: Place, permission: str) -> None:
+    place.bigquery.deny(f"bigquery.{permission}")
+    with pytest.raises(AccessError, match=f"permission is missing .*bigquery.{permission} denied.*bin/doctor"):
+        place.publish("a", words("x"))
+    assert place.jobs() == []
+    place.bigquery.allow(f"bigquery.{permission}")
+    place.publish("a", words("x"))
+    assert place.words() == ["x"]
+
+
+@pytest.mark.parametrize("permission", ["datasets.get", "tables.get", "jobs.create"])
+def test_check_finds_a_missing_permission(place: Place, permission: str) -> None:
+    place.publish("a", words("x"))
+    place.bigquery.deny(f"bigquery.{permission}")
+    with pytest.raises(AccessError, match=f"permission is missing .*bigquery.{permission} denied"):
+        place.another().check({"word_counts": WORDS})
+
+
+# --- reading
+
+
+def test_rows_of_a_year_take_two_requests_and_then_one(place: Place) -> None:
+    days = [DAY - datetime.timedelta(days=back) for back in range(365)]
+    rows = pa.concat_tables([words("x", date=day) for day in days])
+    place.warehouse.publish("empty", WORDS, DAY, "a", [], 0)
+    for name in ("one", "two"):
+        place.table(name, "word STRING, percent FLOAT64, ts TIMESTAMP, date DATE")
+        config = api.LoadJobConfig(source_format="PARQUET", write_disposition="WRITE_APPEND")
+        place.client.load_table_from_uri(place.file("year", rows), f"{DATASET}.{name}", job_config=config).result()
+    place.warehouse = place.another()
+    since = len(place.bigquery.requests)
+    found = place.warehouse.rows()
+    assert {name: found.get(name, {}) for name in ("one", "two", "empty")} == {
+        "one": dict.fromkeys(days, 1),
+        "two": dict.fromkeys(days, 1),
+        "empty": {},
+    }
+    assert len(place.asked(since)) == 2
+    place.warehouse.rows()
+    assert len(place.asked(since)) == 3
+
+
+def test_rows_without_a_day_are_in_no_partition(place: Place) -> None:
+    place.publish("a", words("x"))
+    undated = pa.Table.from_pylist([{"word": "y"}], schema=WORDS.schema())
+    config = api.LoadJobConfig(source_format="PARQUET", write_disposition="WRITE_APPEND")
+    place.client.load_table_from_uri(
+        place.file("undated", undated), f"{DATASET}.word_counts", job_config=config
+    ).result()
+    assert place.warehouse.rows() == {"word_counts": {DAY: 1}}
+
+
+def test_a_query_gives_what_one_on_one_machine_gives(place: Place) -> None:
+    """The types of Arrow are the same: whole numbers, times without a zone."""
+    place.publish("a", words("x", "y"))
+    found = place.warehouse.query("SELECT COUNT(*) AS n, SUM(LENGTH(word)) AS s, MAX(ts) AS ts FROM word_counts")
+    assert found.schema == pa.schema({"n": pa.int64(), "s": pa.int64(), "ts": pa.timestamp("us")})
+    assert found.to_pylist() == [{"n": 2, "s": 2, "ts": datetime.datetime(2026, 11, 20)}]
+
+
+def test_parameters_have_the_types_of_their_values(place: Place) -> None:
+    given: Mapping[str, object] = {
+        "a": DAY,
+        "b": 3,
+        "c": 0.5,
+        "d": "x'\"",
+        "e": True,
+        "f": datetime.datetime(2026, 11, 19, 1, 2, 3),
+    }
+    found = place.warehouse.query("SELECT @a AS a, @b AS b, @c AS c, @d AS d, @e AS e, @f AS f", given)
+    assert found.to_pylist() == [given]
+    with pytest.raises(QueryError, match=r"parameter @a is \[1\], a list"):
+        place.warehouse.query("SELECT @a AS a", {"a": [1]})
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("SELEC 1", "not a query: "),
+        ("SELECT 1 AS a; SELECT 2 AS b", "a query is one SELECT; the tables are written by the stages alone"),
+        ("DELETE FROM word_counts WHERE true", "a query is one SELECT; the tables are written by the stages alone"),
+        ("SELECT 1 AS a, 2 AS a", "two columns have one name in a, a; name them with AS"),
+        ("SELECT * FROM wrds", "there is no table wrds; there are: word_counts"),
+        ("SELECT wrd FROM word_counts", "the query can't be run: "),
+    ],
+)
+def test_what_is_wrong_with_a_query_is_said_in_one_line(place: Place, sql: str, said: str) -> None:
+    place.publish("a", words("x"))
+    with pytest.raises(QueryError) as error:
+        place.warehouse.query(sql)
+    assert str(error.value).startswith(said)
+    assert "\n" not in str(error.value)
+    assert "http" not in str(error.value)
+
+
+def test_a_costly_query_is_not_run(place: Place, setting: Callable[[str, str, str], None]) -> None:
+    place.publish("a", words(*(f"word {number}" for number in range(1000))))
+    setting("bigquery", "max_bytes_billed", "2000")
+    since = len(place.bigquery.requests)
+    with pytest.raises(CostError) as error:
+        place.warehouse.query("SELECT word, percent FROM word_counts")
+    assert "would read 17.5 KiB (17,890 bytes)" in str(error.value)
+    assert "max_bytes_billed in [bigquery], the default, allows 2.0 KiB (2,000 bytes)" in str(error.value)
+    assert place.asked(since) == ["jobs.insert"]
+    assert place.warehouse.query("SELECT 1 AS one").to_pylist() == [{"one": 1}]
+    setting("bigquery", "max_bytes_billed", "20000")  # enough to read, but 10 MiB is the least that is billed
+    with pytest.raises(CostError, match=r"limit for bytes billed: 20000\. 10485760 or higher.*allows 19\.5 KiB"):
+        place.warehouse.query("SELECT word, percent FROM word_counts")
+
+
+def test_tables_are_listed_in_order(place: Place) -> None:
+    for name in ("urls", "emerging_pairs", "word_counts"):
+        place.warehouse.publish(name, WORDS, DAY, "a", [], 0)
+    assert place.warehouse.tables() == ["emerging_pairs", "urls", "word_counts"]
+
+
+# --- exporting
+
+
+def test_a_partition_is_exported_once(place: Place, tmp_path: Path) -> None:
+    """The files hold the day's rows, and the same export is the same job, until the table changes."""
+    place.publish("a", words("x", "y"))
+    place.publish("b", words("z", date=NEXT), NEXT)
+    place.faults.at(1, Fault("lost"), call="jobs.insert")
+    first = place.warehouse.export("word_counts", DAY, f"{BUCKET}/out")
+    assert place.warehouse.export("word_counts", DAY, f"{BUCKET}/out") == first
+    assert first == [f"{BUCKET}/out/part-000000000000.parquet"]
+    assert len(place.jobs("extract")) == 1
+    place.warehouse.publish("again", WORDS, DAY, "c", first, 2)
+    assert place.words("again") == ["x", "y"]
+    place.publish("d", words("w"))
+    again = place.warehouse.export("word_counts", DAY, f"{BUCKET}/out2")
+    place.warehouse.publish("again", WORDS, DAY, "e", again, 1)
+    assert place.words("again") == ["w"]
+
+
+def test_an_export_of_no_partition_is_no_file_and_of_no_table_an_error(place: Place) -> None:
+    place.publish("a", words("x"))
+    assert place.warehouse.export("word_counts", NEXT, f"{BUCKET}/out") == []
+    with pytest.raises(QueryError, match="there is no table wrds; there are: word_counts"):
+        place.warehouse.export("wrds", DAY, f"{BUCKET}/out")
+
+
+def test_deleting_is_of_one_day_and_may_be_repeated(place: Place) -> None:
+    place.publish("a", words("x"))
+    place.publish("b", words("y", date=NEXT), NEXT)
+    place.faults.at(1, Fault("lost"), call="tables.delete")
+    place.warehouse.delete("word_counts", DAY)
+    place.warehouse.delete("word_counts", DAY)
+    place.warehouse.delete("no_table", DAY)
+    assert place.words() == ["y"]

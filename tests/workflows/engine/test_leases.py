@@ -1,0 +1,284 @@
+"""Locks in Cloud Storage: one process holds one; whoever dies or falls silent loses it, and can do nothing then."""
+
+import json
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from multiprocessing.connection import Connection
+
+import luigi.configuration
+import pytest
+import running
+from cloud.faults import Fault
+from cloud.storage import Storage
+
+from pipelines.errors import ConflictError
+from workflows.engine import clients
+from workflows.engine.gcs import GcsStorage
+from workflows.engine.leases import Holder, _this_process
+
+LOCK, LEASE = "_jobs/task.lock", 3.0
+
+
+class Other:
+    """A process of its own that takes the lock and then does as it is told."""
+
+    def __init__(self, gcs: GcsStorage) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._ours, theirs = context.Pipe()
+        self.process = context.Process(target=_hold, args=(gcs.uri("").rstrip("/"), theirs))
+        self.process.start()
+        theirs.close()
+        assert self.answer() == "holds it"
+
+    def tell(self, word: str) -> None:
+        self._ours.send(word)
+
+    def answer(self) -> object:
+        assert self._ours.poll(30)
+        return self._ours.recv()
+
+    def signal(self, number: int) -> None:
+        assert self.process.pid is not None
+        os.kill(self.process.pid, number)
+
+    def end(self) -> None:
+        if self.process.is_alive():
+            self.signal(signal.SIGKILL)
+        self.process.join()
+        self._ours.close()
+
+
+@pytest.fixture
+def other(gcs: GcsStorage) -> Iterator[Other]:
+    """Another process of this host that holds the lock."""
+    holder = Other(gcs)
+    yield holder
+    holder.end()
+
+
+def _hold(root: str, pipe: Connection) -> None:
+    storage = GcsStorage(root, clients.storage_client)
+    unaware = GcsStorage(root, clients.storage_client)  # holds no lock, and so never looks at one
+    with storage.lock(LOCK):
+        entry = storage.replace("_jobs/task.json", b"ours", "")
+        pipe.send("holds it")
+        word = pipe.recv()
+        if word == "fork":
+            if os.fork() == 0:
+                with storage.lock("_jobs/another.lock"):
+                    return  # leaves both
+            os.wait()
+            pipe.send("forked")
+            word = pipe.recv()
+        if word == "go on":
+            for change in (
+                lambda: unaware.replace("_jobs/task.json", b"still ours", entry),
+                lambda: storage.create("manifest", b"ours"),
+                lambda: storage.delete("theirs"),
+            ):
+                try:
+                    change()
+                    pipe.send("done")
+                except ConflictError as error:
+                    pipe.send(str(error))
+    pipe.send("let go")
+
+
+def version(gcs: GcsStorage) -> str:
+    """The lock file's version; "" for none."""
+    found = gcs.read(LOCK)
+    return found.version if found else ""
+
+
+def from_elsewhere(**changes: object) -> bytes:
+    """The lock file of a process of another host, or of one like this but for some changes."""
+    changes = changes or {"host": "elsewhere", "boot": "another boot"}
+    return json.dumps({**asdict(_this_process()), **changes}).encode()
+
+
+def seconds_to_take(gcs: GcsStorage) -> float:
+    """How long it takes to get the lock."""
+    asked = time.monotonic()
+    with gcs.lock(LOCK):
+        return time.monotonic() - asked
+
+
+def set_lease(seconds: float) -> None:
+    """Sets [gcp] lease in this process; the fixture takes it back."""
+    luigi.configuration.get_config().set("gcp", "lease", str(seconds))
+
+
+def test_lock_says_who_holds_it_and_goes_with_its_holder(gcs: GcsStorage) -> None:
+    """The file of a lock tells the process that holds it, and is gone when it is let go."""
+    with gcs.lock(LOCK):
+        found = gcs.read(LOCK)
+        assert found is not None
+        assert json.loads(found.data)["pid"] == os.getpid()
+        assert Holder(**json.loads(found.data)).is_here()
+    assert version(gcs) == ""
+
+
+def test_holder_renews_it(gcs: GcsStorage) -> None:
+    """A lock that is held for longer than a lease has been written anew several times, and nobody took it over."""
+    with gcs.lock(LOCK):
+        seen = set[str]()
+        running.wait_for(lambda: seen.add(version(gcs)) or len(seen) > 4, 2 * LEASE)
+        assert len(seen) > 4
+        gcs.create("f", b"")
+
+
+def test_process_that_is_killed_lets_go_at_once(gcs: GcsStorage, other: Other) -> None:
+    """After kill -9 another process of the host goes on at once, however long the lease."""
+    set_lease(600)
+    taken = threading.Event()
+
+    def take() -> None:
+        with gcs.lock(LOCK):
+            taken.set()
+
+    waiting = threading.Thread(target=take, daemon=True)
+    waiting.start()
+    assert not taken.wait(1)
+    other.signal(signal.SIGKILL)
+    assert taken.wait(3)  # the longest pause between two looks is a second
+    waiting.join()
+
+
+def test_process_that_has_the_pid_of_a_dead_one_is_not_taken_for_it(gcs: GcsStorage) -> None:
+    """A holder whose pid belongs to a process that started at another time has ended."""
+    gcs.replace(LOCK, from_elsewhere(start="1"))
+    assert seconds_to_take(gcs) < LEASE / 2
+
+
+@pytest.mark.parametrize(
+    "data",
+    [from_elsewhere(), from_elsewhere(pids="pid:[1]", pid=2**22), from_elsewhere(boot="", pid=2**22), b"no JSON"],
+    ids=["another host", "another container", "a system that does not tell", "unreadable"],
+)
+def test_holder_that_nobody_here_can_see_loses_it_after_the_lease(gcs: GcsStorage, data: bytes) -> None:
+    """A holder of another host is waited for as long as a lease, and no longer if it does not renew."""
+    gcs.replace(LOCK, data)
+    assert LEASE < seconds_to_take(gcs) < 2 * LEASE + 1
+
+
+def test_holder_elsewhere_that_renews_keeps_it(gcs: GcsStorage) -> None:
+    """A holder of another host that goes on renewing is waited for, and followed when it lets go."""
+    gcs.replace(LOCK, from_elsewhere())
+    taken = threading.Event()
+
+    def take() -> None:
+        with gcs.lock(LOCK):
+            taken.set()
+
+    waiting = threading.Thread(target=take, daemon=True)
+    waiting.start()
+    elsewhere = GcsStorage(gcs.uri("").rstrip("/"), clients.storage_client)
+    end = time.monotonic() + 2 * LEASE
+    while time.monotonic() < end:
+        assert not taken.wait(LEASE / 3)
+        elsewhere.replace(LOCK, from_elsewhere())
+    elsewhere.delete(LOCK)
+    assert taken.wait(LEASE)
+    waiting.join()
+
+
+def test_paused_holder_is_taken_over_and_what_it_does_then_fails(gcs: GcsStorage, other: Other) -> None:
+    """A process that wakes up after its lease can neither write over what it read, nor create, nor delete anything."""
+    other.signal(signal.SIGSTOP)
+    with gcs.lock(LOCK):
+        taken = version(gcs)
+        entry = gcs.read("_jobs/task.json")
+        assert entry is not None
+        gcs.replace("_jobs/task.json", b"theirs", entry.version)
+        gcs.create("theirs", b"")
+        other.signal(signal.SIGCONT)
+        other.tell("go on")
+        assert other.answer() == "gs://millrace-test/data/_jobs/task.json was written by somebody else"
+        for _ in ("create", "delete"):
+            assert "_jobs/task.lock was taken over by another process" in str(other.answer())
+        assert other.answer() == "let go"
+        other.process.join()
+        there = gcs.read(LOCK)
+        assert there is not None
+        assert json.loads(there.data)["pid"] == os.getpid()
+        assert taken
+    assert list(gcs.list("")) == ["_jobs/task.json", "theirs"]
+
+
+def test_holder_that_was_silent_but_not_replaced_goes_on(gcs: GcsStorage, service: Storage) -> None:
+    """No network for longer than the lease, and nobody else there: the holder renews as soon as it can, and goes on."""
+    with gcs.lock(LOCK):
+        before = version(gcs)
+        service.faults.randomly(1.0, 0, kinds=("cut",))
+        failed = len(service.requests)
+        silent = time.monotonic() + 1.5 * LEASE
+        running.wait_for(lambda: time.monotonic() > silent and len(service.requests) > failed, 2 * LEASE)
+        service.faults.clear()
+        gcs.create("f", b"")
+        running.wait_for(lambda: version(gcs) != before, 2 * LEASE)
+        assert version(gcs) != before
+    assert version(gcs) == ""
+
+
+def test_holder_learns_that_it_was_taken_over(
+    gcs: GcsStorage, caplog: pytest.LogCaptureFixture, service: Storage
+) -> None:
+    """Who finds another's lock when renewing says so, changes nothing more, and leaves the lock to the other."""
+    elsewhere = GcsStorage(gcs.uri("").rstrip("/"), clients.storage_client)
+    with caplog.at_level(logging.WARNING, "millrace"), gcs.lock(LOCK):
+        elsewhere.replace(LOCK, from_elsewhere())
+        running.wait_for(lambda: caplog.records, LEASE)
+        assert "_jobs/task.lock was taken over by another process" in caplog.text
+        with pytest.raises(ConflictError, match="must not go on"):
+            gcs.delete("f")
+    assert version(gcs) != ""
+    gcs.delete("f")
+
+
+def test_answers_that_are_lost_do_not_lose_the_lock(gcs: GcsStorage, service: Storage) -> None:
+    """Taking, renewing and letting go are done once and known to be, though every answer is lost the first time."""
+    service.faults.at(1, Fault("lost"), call="objects.insert")
+    with gcs.lock(LOCK):
+        first = version(gcs)
+        service.faults.at(1, Fault("lost"), call="objects.insert")
+        service.faults.at(1, Fault("lost"), call="objects.delete")
+        seen = set[str]()
+        running.wait_for(lambda: seen.add(version(gcs)) or len(seen) > 3, 2 * LEASE)
+        assert len(seen - {first}) > 2
+        gcs.create("f", b"")
+    assert version(gcs) == ""
+
+
+def test_lock_that_can_t_be_let_go_is_left_to_its_lease(gcs: GcsStorage, service: Storage) -> None:
+    """What was done under a lock does not fail because the lock can't be removed."""
+    with gcs.lock(LOCK):
+        service.denied.add("storage.objects.delete")
+    service.denied.clear()
+    assert version(gcs) != ""
+
+
+def test_forked_process_has_no_part_in_the_lock(gcs: GcsStorage, other: Other) -> None:
+    """A process that the holder forks leaves the lock as it is when it ends; the holder goes on holding it."""
+    other.tell("fork")
+    assert other.answer() == "forked"
+    before = version(gcs)
+    assert before
+    running.wait_for(lambda: version(gcs) != before, LEASE)
+    assert version(gcs) != before
+    other.tell("end")
+    assert other.answer() == "let go"
+    assert version(gcs) == ""
+
+
+def test_waiting_asks_seldom(gcs: GcsStorage, service: Storage) -> None:
+    """Who waits asks less and less often: a dozen times in a lease, not hundreds."""
+    gcs.replace(LOCK, from_elsewhere())
+    asked = len(service.requests)
+    seconds_to_take(gcs)
+    assert len(service.requests) - asked < 20

@@ -1,0 +1,116 @@
+"""BigQuery's load and extract jobs under ids that say what they do: who starts the same one again gets the first.
+
+A start whose answer was lost, a second host, and a run after a crash all hear "exists already" (409), and wait for the
+job that is there. An id can be used once, and BigQuery remembers it for months, so that there has to be a way on from a
+job that failed, or whose result has gone since: the same id with the next number behind it, ..._2, ..._3. The numbers
+are gone through in order, so that everybody ends up at the same job.
+"""
+
+import itertools
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from pipelines.errors import AccessError, MillraceError, ServiceError, TerminalError
+from workflows.engine.google_calls import passes, reason, retry, said, told
+
+if TYPE_CHECKING:
+    from google.cloud import bigquery as api
+
+#: Seconds to wait for one answer; the client alone would wait for ever.
+TIMEOUT = 60.0
+
+_Job = TypeVar("_Job", "api.LoadJob", "api.ExtractJob")
+#: Reasons for which a job fails that a new one may not meet.
+_PASSING = (
+    *("backendError", "internalError", "rateLimitExceeded", "tableUnavailable"),
+    *("jobBackendError", "jobInternalError", "jobRateLimitExceeded"),
+)
+#: Reasons that somebody's patience or a later day mends.
+_LATER = ("quotaExceeded", "stopped")
+#: Jobs that may fail in passing before it is left to a later run.
+_TRIES = 5
+#: Jobs under one id, over all runs.
+_NUMBERS = 100
+
+
+def finish(
+    client: "api.Client",
+    location: str,
+    job_id: str,
+    start: Callable[[str], _Job],
+    doing: str,
+    *,
+    still_good: Callable[[_Job], bool],
+    refused: Callable[[str, str], MillraceError],
+) -> _Job:
+    """The job of this id, started unless it was before, once it has succeeded.
+
+    start: begins it under an id. doing: what it does, as in "load a$20261119". still_good: whether the result of a job
+    that this call did not start is there yet. refused: the error for what is wrong with the job itself, from BigQuery's
+    reason and message. Raises that, AccessError, ServiceError.
+    """
+    failed = 0
+    with told(doing):
+        for number in itertools.count(1):
+            job, ours = _begin(client, location, job_id if number == 1 else f"{job_id}_{number}", start, refused)
+            old = not ours and job.state == "DONE"
+            _wait(job)
+            error = job.error_result
+            if error is None and (ours or still_good(job)):
+                return job
+            if number == _NUMBERS:
+                raise TerminalError(f"could not {doing}: {number} jobs did so already; the last is {job.job_id}")
+            if error is None or old:  # what an earlier run's job failed of may have been mended
+                continue
+            failed += 1
+            found = str(error.get("reason", ""))
+            if found not in _PASSING or failed == _TRIES:
+                raise _failure(doing, found, str(error.get("message", "")), job.job_id, refused)
+            time.sleep(min(0.2 * 2**failed, 5.0))
+    raise AssertionError("unreachable")
+
+
+def _begin(
+    client: "api.Client",
+    location: str,
+    job_id: str,
+    start: Callable[[str], _Job],
+    refused: Callable[[str, str], MillraceError],
+) -> tuple[_Job, bool]:
+    """A job, and whether this call started it (False also if it did, but the answer was lost)."""
+    from google.api_core.exceptions import BadRequest, Conflict
+
+    try:
+        return start(job_id), True
+    except Conflict:
+        job = client.get_job(job_id, location=location, retry=retry().with_predicate(_appears), timeout=TIMEOUT)
+        return cast("_Job", job), False
+    except BadRequest as error:
+        raise refused(reason(error), said(error)) from error
+
+
+def _wait(job: "api.LoadJob | api.ExtractJob") -> None:
+    pause = 0.2
+    while job.state != "DONE":
+        time.sleep(pause)
+        pause = min(pause * 2, 5.0)
+        job.reload(retry=retry().with_predicate(_appears), timeout=TIMEOUT)
+
+
+def _appears(error: Exception) -> bool:
+    """As `passes`; a job that was just created may not be found for a moment."""
+    from google.api_core.exceptions import NotFound
+
+    return isinstance(error, NotFound) or passes(error)
+
+
+def _failure(
+    doing: str, found: str, message: str, job_id: str, refused: Callable[[str, str], MillraceError]
+) -> MillraceError:
+    message = " ".join(message.split())
+    if found in _PASSING or found in _LATER:
+        return ServiceError(f"could not {doing}: job {job_id} failed in passing ({found}: {message}); run again")
+    if found == "accessDenied":
+        return AccessError(f"could not {doing}: permission is missing ({message}); bin/doctor names the role")
+    return refused(found, message)

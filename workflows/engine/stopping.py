@@ -1,0 +1,40 @@
+"""What SIGTERM and SIGINT do: every task that is running gets to end its work, and the run ends without another one.
+
+A signal reaches the luigi process, which passes it on to the processes of its tasks. In those it raises `Stopped` once:
+a task that waits for a job cancels it, or leaves it running if it is told to. A second signal changes nothing; what is
+done on the way out is bounded. Who can't wait sends SIGKILL, and the next run finds what is left.
+"""
+
+import multiprocessing
+import os
+import signal
+from types import FrameType
+
+
+class Stopped(BaseException):
+    """Somebody told this process to stop."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+
+
+_stopping = False
+
+
+def install() -> None:
+    """Sets the handlers, which processes forked from this one inherit."""
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    global _stopping
+    if _stopping:
+        return
+    _stopping = True
+    if multiprocessing.parent_process() is not None:
+        raise Stopped(number)
+    for child in multiprocessing.active_children():
+        if child.pid is not None:
+            os.kill(child.pid, signal.SIGTERM)
+    raise KeyboardInterrupt

@@ -1,0 +1,203 @@
+"""Submits a pipeline as a Dataflow job: Beam describes and stages it, and it is created under a request id of ours.
+
+All of it happens in a child process. Building and staging takes tens of megabytes, which a process that from then on
+only waits would keep; and what Beam changes in a process, such as its logging, ends with the child.
+"""
+
+import fcntl
+import functools
+import importlib
+import logging
+import os
+import pickle
+import re
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from typing import IO, Any, NoReturn, TypeVar
+
+from pipelines.errors import ConflictError, MillraceError, SettingError, TransientError
+from workflows.engine import beam_options, clients, dataflow, sections, worker_package
+from workflows.engine.dataflow import TIMEOUT, Job
+from workflows.engine.google_calls import retry, told
+
+T = TypeVar("T")
+#: Seconds between looks for a job that Dataflow says exists, but does not list yet.
+_LISTED_AFTER = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+def submit(module: str, options: Mapping[str, str], task: str, job_name: str, request_id: str, root: str) -> Job:
+    """Creates the job of a pipeline; the same request twice is the same job, also where that is finished.
+
+    module, options: the pipeline and its own options; task: its name in [dataflow.TASK]; root: the storage, gs://….
+    Raises SettingError for options that Beam does not take, ConflictError for a job of that name and another request,
+    AccessError, ServiceError, and whatever building the pipeline raises.
+    """
+    if not root.startswith("gs://"):
+        raise SettingError(f"a Dataflow job can't read {root}; set storage in [millrace] to gs://BUCKET/PREFIX")
+    return in_child(lambda: _submit(module, options, task, job_name, request_id, root.rstrip("/")))
+
+
+def preload() -> None:
+    """Imports what submitting needs, and makes processes that are forked from this one take turns at it."""
+    importlib.import_module("apache_beam.runners.dataflow.internal.apiclient")
+    beam_options.known()
+    _turns()
+
+
+@functools.cache
+def _turns() -> IO[bytes]:
+    """A file with no name, of which a process locks a byte while it is its turn; the lock ends with the process."""
+    return tempfile.TemporaryFile()
+
+
+def _submit(module: str, options: Mapping[str, str], task: str, job_name: str, request_id: str, root: str) -> Job:
+    # As many at a time as there are processors: each takes tens of megabytes.
+    fcntl.lockf(_turns(), fcntl.LOCK_EX, 1, os.getpid() % (os.cpu_count() or 1))
+    project, region = dataflow.place()
+    clients.credentials()  # Beam looks for them for half a minute and then goes on without
+    with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
+        tempfile.tempdir = folder  # Beam leaves files behind
+        argv = [f"--{key}={value}" for key, value in options.items()] + _job_options(task, job_name, root, folder)
+        proto = _described(module, argv)
+    proto.client_request_id = request_id
+    return _create({"project_id": project, "location": region, "job": proto}, job_name, request_id)
+
+
+def _job_options(task: str, job_name: str, root: str, folder: str) -> list[str]:
+    """The command line of a job, less what is the pipeline's own."""
+    project, region = dataflow.place()
+    gcp, chosen = sections.gcp(), beam_options.arguments(task)
+    named = {argument.partition("=")[0] for argument in chosen}
+    given = [
+        "--runner=DataflowRunner",
+        f"--project={project}",
+        f"--region={region}",
+        f"--job_name={job_name}",
+        f"--labels=millrace-task={re.sub(r'[^a-z0-9_-]', '-', task.lower())[:63]}",
+        "--experiments=disable_logging_submission_environment",  # spares a second of `pip freeze`
+    ]
+    places = {"--temp_location", "--staging_location"} - named
+    given += [f"{each}={root}/_dataflow" for each in sorted(places)]
+    if gcp.impersonate:
+        given.append(f"--impersonate_service_account={gcp.impersonate}")
+    if gcp.kms_key:
+        given.append(f"--dataflow_kms_key={gcp.kms_key}")
+    if not named & {"--setup_file", "--sdk_container_image"}:
+        given.append(f"--extra_package={worker_package.write(folder)}")
+    return chosen + given
+
+
+def _described(module: str, argv: list[str]) -> Any:
+    """The job of a pipeline as Beam describes it, what it needs staged. Raises SettingError for what Beam refuses."""
+    from apache_beam.options.pipeline_options import TestOptions
+    from apache_beam.runners.dataflow.internal import apiclient
+
+    from pipelines.options import run_module
+
+    class Client(apiclient.DataflowApplicationClient):
+        """Beam's client, which stages through ours: its own asks for ten minutes for a bucket that isn't there."""
+
+        def stage_file_with_retry(
+            self, gcs_or_local_path: str, file_name: str, stream_or_path: Any, *_: Any, **__: Any
+        ) -> None:
+            _stage(f"{gcs_or_local_path}/{file_name}", stream_or_path)
+
+    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    try:
+        job = run_module(module, [*argv, "--dry_run=True"]).job
+    except ValueError as error:
+        if "validations errors" not in str(error):
+            raise
+        raise SettingError(f"Beam refuses the job's options: {' '.join(str(error).split())}") from error
+    job.options.view_as(TestOptions).dry_run = False
+    Client(job.options, job.root_staging_location).create_job_description(job)  # type: ignore[no-untyped-call]
+    return job.proto
+
+
+def _stage(uri: str, source: Any) -> None:
+    bucket, _, name = uri.removeprefix("gs://").partition("/")
+    if isinstance(source, str):
+        with open(source, "rb") as stream:
+            data = stream.read()
+    else:
+        data = source.read()
+    blob = clients.storage_client().bucket(bucket).blob(name, kms_key_name=sections.gcp().kms_key or None)
+    with told(f"write {uri}"):
+        blob.upload_from_string(data, "application/octet-stream", retry=retry(), timeout=TIMEOUT)
+
+
+def _create(request: dict[str, Any], job_name: str, request_id: str) -> Job:
+    import google.api_core.exceptions as api
+
+    with told(f"create Dataflow job {job_name}"):
+        try:
+            made = clients.dataflow_clients().jobs.create_job(request=request, retry=retry(), timeout=TIMEOUT)
+        except api.Conflict as error:
+            return _existing(job_name, request_id, error.message)
+    if made.client_request_id not in ("", request_id):
+        return _existing(job_name, request_id, f"it is {made.id}, of request {made.client_request_id}")
+    return dataflow.job_of(made)
+
+
+def _existing(job_name: str, request_id: str, said: str) -> Job:
+    """The job that Dataflow says exists. Raises ConflictError if it is not of this request."""
+    for pause in _LISTED_AFTER:
+        time.sleep(pause)
+        jobs = dataflow.named(job_name)
+        for job in jobs:
+            if job.request_id in ("", request_id):
+                return job
+        if jobs:
+            break
+    raise ConflictError(
+        f"there is an active Dataflow job named {job_name} already, but not of this run ({said}); wait for its end or "
+        "cancel it, then run again"
+    )
+
+
+def in_child(work: Callable[[], T]) -> T:
+    """What `work` returns or raises in a child process; what interrupts the wait for it ends the child."""
+    reading, writing = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if not child:
+        os.close(reading)
+        _answer(work, writing)
+    os.close(writing)
+    try:
+        with open(reading, "rb") as stream:
+            data = stream.read()
+    except BaseException:
+        os.kill(child, signal.SIGKILL)
+        raise
+    finally:
+        _, status = os.waitpid(child, 0)
+    if not data:
+        raise TransientError(
+            f"the process that submits a job ended with {os.waitstatus_to_exitcode(status)}; run again"
+        )
+    result, error = pickle.loads(data)
+    if error is not None:
+        raise error
+    return result  # type: ignore[no-any-return]
+
+
+def _answer(work: Callable[[], T], writing: int) -> NoReturn:
+    """The whole life of the child. It leaves without what the parent would do at its own end."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        data = pickle.dumps((work(), None))
+    except MillraceError as error:
+        data = pickle.dumps((None, error))
+    except BaseException:
+        data = pickle.dumps((None, RuntimeError(f"submitting the job failed:\n{traceback.format_exc()}")))
+    with open(writing, "wb") as stream:
+        stream.write(data)
+    sys.stderr.flush()
+    os._exit(0)
