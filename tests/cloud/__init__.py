@@ -28,7 +28,7 @@ REGION = "us-central1"
 LOCATION = "US"
 
 #: Credentials that look good until 2099, so that nobody asks Google for better ones.
-_CREDENTIALS = {
+CREDENTIALS = {
     "type": "authorized_user",
     "client_id": "x",
     "client_secret": "x",
@@ -58,7 +58,7 @@ class Cloud:
         with contextlib.ExitStack() as stack:
             self._folder = stack.enter_context(tempfile.TemporaryDirectory())
             with open(self._credentials, "w") as file:
-                json.dump(_CREDENTIALS, file)
+                json.dump(CREDENTIALS, file)
             for service in (self.storage, self.bigquery, self.dataflow):
                 stack.enter_context(service)
             self.storage.create_bucket(BUCKET, LOCATION)

@@ -5,24 +5,24 @@
 
 What it can't run it refuses with 501 (or 400), and what the real one rejects it rejects with the real one's reason.
 A job is done when jobs.insert answers, but that answer still says RUNNING. Tables: bigquery_tables; jobs:
-bigquery_jobs; SQL: bigquery_sql; files: bigquery_files.
+bigquery_jobs, and what they do: bigquery_work; SQL: bigquery_sql; files: bigquery_files.
 """
 
 import json
 import re
 import threading
-import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from cloud import PROJECT, bigquery_jobs
+from cloud import PROJECT
 from cloud.bigquery_files import Objects
-from cloud.bigquery_jobs import Catalog, Outcome, Query
+from cloud.bigquery_jobs import Job, Jobs
 from cloud.bigquery_tables import ApiError, Field, Name, Table, alter, cells, check_shape, conform, millis, normal, only
+from cloud.bigquery_work import Catalog
 from cloud.faults import FaultPlan
 from cloud.serving import Request, Response, Service, error_response, json_response
 
@@ -64,53 +64,6 @@ _PAGE = 10_000
 
 
 @dataclass
-class Job:
-    """A job. kind: load, query, extract or copy. error: what it failed with."""
-
-    project: str
-    location: str
-    id: str
-    kind: str
-    configuration: dict[str, Any]
-    created: float
-    outcome: Outcome = field(default_factory=lambda: Outcome({}))
-    error: ApiError | None = None
-    ended: float = 0.0
-
-    @property
-    def name(self) -> str:
-        """As messages name it."""
-        return f"{self.project}:{self.location}.{self.id}"
-
-    @property
-    def reference(self) -> dict[str, str]:
-        """As the API names it."""
-        return {"projectId": self.project, "location": self.location, "jobId": self.id}
-
-    def resource(self, *, running: bool = False) -> dict[str, Any]:
-        """As the API shows it; running: as if it were not done yet."""
-        times = {"creationTime": millis(self.created), "startTime": millis(self.created)}
-        shown: dict[str, Any] = {
-            "kind": "bigquery#job",
-            "id": self.name,
-            "jobReference": self.reference,
-            "configuration": {**self.configuration, "jobType": self.kind.upper()},
-            "user_email": "nobody@example.com",
-        }
-        if running:
-            return {**shown, "status": {"state": "RUNNING"}, "statistics": times}
-        status: dict[str, Any] = {"state": "DONE"}
-        if self.error:
-            problem = {"reason": self.error.reason, "message": self.error.message}
-            status |= {"errorResult": problem, "errors": [problem]}
-        return {
-            **shown,
-            "status": status,
-            "statistics": {**times, "endTime": millis(self.ended), **self.outcome.statistics},
-        }
-
-
-@dataclass
 class _Upload:
     """A resumable upload; answer: what its last part was answered."""
 
@@ -126,12 +79,9 @@ class BigQuery(Service):
 
     def __init__(self, storage_url: str | Callable[[], str], faults: FaultPlan | None = None) -> None:
         super().__init__(faults)
-        self._objects = Objects(storage_url)
         self._catalog = Catalog()
-        self._jobs: dict[tuple[str, str, str], Job] = {}
-        self._by_request: dict[str, Job] = {}
+        self._jobs = Jobs(self._catalog, Objects(storage_url))
         self._uploads: dict[str, _Upload] = {}
-        self._failing: dict[str, list[str]] = {}
         # One request at a time, so that a check and what follows from it are one step.
         self._lock = threading.Lock()
 
@@ -139,7 +89,7 @@ class BigQuery(Service):
     def jobs(self) -> list[Job]:
         """All jobs, in the order of their creation."""
         with self._lock:
-            return list(self._jobs.values())
+            return self._jobs.all()
 
     def create_dataset(self, name: str, location: str = "US") -> None:
         """Makes a dataset in the project that all tests use. Raises ApiError if it is there."""
@@ -167,7 +117,7 @@ class BigQuery(Service):
 
     def fail_jobs(self, kind: str, reason: str, times: int) -> None:
         """The next jobs of a kind (load, query, extract, copy) fail, for a reason such as "backendError"."""
-        self._failing[kind] = [reason] * times
+        self._jobs.failing[kind] = [reason] * times
 
     def call_of(self, request: Request) -> str:
         for call, (method, path) in _CALLS.items():
@@ -326,7 +276,7 @@ class BigQuery(Service):
         self._catalog.need("bigquery.jobs.list", f"Project {project}")
         only(request.query, "maxResults pageToken stateFilter projection allUsers alt prettyPrint fields", "jobs.list")
         wanted = request.query.get("stateFilter", "done").lower() == "done"
-        found = [{**job.resource(), "state": "DONE"} for job in reversed(self._jobs.values()) if job.project == project]
+        found = [{**job.resource(), "state": "DONE"} for job in reversed(self._jobs.all()) if job.project == project]
         shown, token = _page(found if wanted else [], request.query)
         return json_response({"kind": "bigquery#jobList", "jobs": shown, **_if(nextPageToken=token)})
 
@@ -334,11 +284,11 @@ class BigQuery(Service):
         return self._inserted(project, request.json(), None)
 
     def _jobs_get(self, request: Request, project: str, job: str) -> Response:
-        return json_response(self._job(request, project, job).resource())
+        return json_response(self._jobs.get(project, request.query.get("location"), job).resource())
 
     def _jobs_cancel(self, request: Request, project: str, job: str) -> Response:
         # Every job is done by now; cancelling one that is done is no error and changes nothing.
-        found = self._job(request, project, job)
+        found = self._jobs.get(project, request.query.get("location"), job)
         return json_response({"kind": "bigquery#jobCancelResponse", "job": found.resource()})
 
     def _jobs_query(self, request: Request, project: str) -> Response:
@@ -346,7 +296,7 @@ class BigQuery(Service):
         around = "kind maxResults timeoutMs formatOptions requestId location dryRun labels jobCreationMode".split()
         config = {key: value for key, value in given.items() if key not in around}
         if given.get("dryRun"):
-            job = self._dry_run(project, config, given.get("location"))
+            job = self._jobs.dry_run(project, config, given.get("location"))
             about = job["statistics"]["query"]
             return json_response(
                 {
@@ -358,20 +308,16 @@ class BigQuery(Service):
                     "cacheHit": False,
                 }
             )
-        # A request id makes a repeated call the same query.
-        found = self._by_request.get(given.get("requestId", ""))
-        if found is None:
-            resource = {"configuration": {"query": config, **_if(labels=given.get("labels"))}}
-            found = self._run(project, resource, _if(location=given.get("location")), None)
-            if given.get("requestId"):
-                self._by_request[given["requestId"]] = found
+        resource = {"configuration": {"query": config, **_if(labels=given.get("labels"))}}
+        reference = _if(location=given.get("location"))
+        found = self._jobs.run(project, resource, reference, None, request_id=given.get("requestId", ""))
         paging = {key: str(given[key]) for key in ("maxResults",) if key in given}
         if given.get("formatOptions", {}).get("useInt64Timestamp"):
             paging["formatOptions.useInt64Timestamp"] = "true"
         return json_response({**_results(found, paging), "kind": "bigquery#queryResponse"})
 
     def _jobs_getqueryresults(self, request: Request, project: str, job: str) -> Response:
-        found = self._job(request, project, job)
+        found = self._jobs.get(project, request.query.get("location"), job)
         if found.kind != "query":
             raise ApiError("invalid", f"Job {found.name} is not a query job.")
         return json_response({**_results(found, request.query), "kind": "bigquery#getQueryResultsResponse"})
@@ -408,66 +354,8 @@ class BigQuery(Service):
         if configuration.get("dryRun"):
             if "query" not in configuration:
                 raise ApiError("notImplemented", "the local BigQuery has no dry runs but of queries")
-            return json_response(self._dry_run(project, configuration["query"], reference.get("location")))
-        return json_response(self._run(project, resource, reference, data).resource(running=True))
-
-    def _dry_run(self, project: str, config: dict[str, Any], location: str | None) -> dict[str, Any]:
-        self._catalog.need("bigquery.jobs.create", f"Project {project}")
-        query = Query(self._catalog, config, project)
-        where = self._location(location, query.names)
-        return {
-            "kind": "bigquery#job",
-            "jobReference": {"projectId": project, "location": where},
-            "configuration": {"dryRun": True, "jobType": "QUERY", "query": config},
-            "status": {"state": "DONE"},
-            "statistics": {"creationTime": millis(time.time()), **query.estimate().statistics},
-        }
-
-    def _run(self, project: str, resource: Mapping[str, Any], reference: Mapping[str, str], data: bytes | None) -> Job:
-        """Makes a job and does its work. Raises ApiError where there is to be no job."""
-        self._catalog.need("bigquery.jobs.create", f"Project {project}")
-        configuration = dict(resource.get("configuration", {}))
-        only(configuration, "labels jobType load query extract copy", "a job")
-        kinds = [kind for kind in ("load", "query", "extract", "copy") if kind in configuration]
-        if len(kinds) != 1:
-            raise ApiError("invalid", "Exactly one job type must be specified.")
-        job_id = reference.get("jobId") or f"job_{uuid.uuid4().hex}"
-        if not re.fullmatch(r"[\w-]{1,1024}", job_id, re.ASCII):
-            raise ApiError("invalid", f'Invalid job ID "{job_id}".')
-        work = bigquery_jobs.work(self._catalog, self._objects, kinds[0], configuration[kinds[0]], project, data)
-        location = self._location(reference.get("location"), work.names)
-        job = Job(project, location, job_id, kinds[0], configuration, time.time())
-        key = (project, location.upper(), job_id)
-        if key in self._jobs:
-            raise ApiError("duplicate", f"Already Exists: Job {job.name}")
-        work.check()
-        try:
-            if self._failing.get(job.kind):
-                raise ApiError(self._failing[job.kind].pop(), "the local BigQuery was told to let this job fail")
-            job.outcome = work.run()
-        except ApiError as problem:
-            if problem.reason == "notImplemented":
-                raise
-            job.error = problem
-        job.ended = time.time()
-        self._jobs[key] = job
-        return job
-
-    def _location(self, given: str | None, names: Sequence[Name]) -> str:
-        """Where a job runs: where it says, or else where the first dataset is. Raises ApiError if one is elsewhere."""
-        found = given or ""
-        for name in names:
-            found = found or self._catalog.dataset(name.project, name.dataset)["location"]
-            self._catalog.dataset(name.project, name.dataset, found)
-        return found or "US"
-
-    def _job(self, request: Request, project: str, job: str) -> Job:
-        """A job in the location that is named, or in US or EU. Raises ApiError for none there."""
-        location = request.query.get("location")
-        for where in [location.upper()] if location else ["US", "EU"]:
-            if (project, where, job) in self._jobs:
-                return self._jobs[project, where, job]
-        raise ApiError("notFound", f"Not found: Job {project}:{f'{location}.' if location else ''}{job}")
+            return json_response(self._jobs.dry_run(project, configuration["query"], reference.get("location")))
+        return json_response(self._jobs.run(project, resource, reference, data).resource(running=True))
 
 
 def _is_dry_run(request: Request) -> bool:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -161,9 +162,11 @@ def _from_text(values: Sequence[Any], each: Field, target: pa.Field) -> pa.Array
 
 
 def _times(texts: pa.Array, target: pa.DataType) -> pa.Array:
+    """Text as another type; a TIMESTAMP that names no zone is in UTC."""
     if pa.types.is_timestamp(target) and target.tz:
-        zoned = [t if t is None or t.endswith(("Z", "UTC")) or "+" in t else f"{t}Z" for t in texts.to_pylist()]
-        texts = pa.array([t and t.replace(" UTC", "Z").replace("UTC", "Z") for t in zoned], pa.string())
+        plain = [text and re.sub(r" ?UTC$", "Z", text) for text in texts.to_pylist()]
+        zoned = [text and (text if re.search(r"(Z|[+-]\d\d(:?\d\d)?)$", text[10:]) else text + "Z") for text in plain]
+        texts = pa.array(zoned, pa.string())
     return texts.cast(target)
 
 

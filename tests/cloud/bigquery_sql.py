@@ -67,10 +67,11 @@ class Statement:
                 for at, source in enumerate(sources):
                     connection.register(f"t{at}", _zoneless(source.rows))
                 connection.execute("SET enable_external_access = false")
-                found = connection.sql(f"SELECT * FROM ({select}) LIMIT 0" if only_types else select).to_arrow_table()
+                relation = connection.sql(select)
+                names = [name.lower() for name in relation.columns]
+                found = (relation.limit(0) if only_types else relation).to_arrow_table()
         except duckdb.Error as error:
             raise ApiError("invalidQuery", _told(error)) from None
-        names = [name.lower() for name in found.column_names]
         for name in names:
             if names.count(name) > 1:
                 message = f"Duplicate column names in the result are not supported. Found duplicate(s): {name}"
@@ -142,17 +143,17 @@ def _name(table: exp.Expr, default: Mapping[str, str] | None, project: str) -> N
     if not isinstance(table, exp.Table):
         raise unsupported(f"{table.sql('bigquery')} as a table")
     spelled = ".".join(part.name for part in table.parts)
-    before, found, view = spelled.partition(_INFORMATION)
-    parts = [part for part in before.split(".") if part] + ([found + view.upper()] if found else [])
-    if len(parts) == 1 and default:
-        parts = [default["datasetId"], *parts]
-    if len(parts) == 1:
+    before, view = re.fullmatch(rf"(?i)(.*?)({re.escape(_INFORMATION)}.*)?", spelled).groups()  # type: ignore[union-attr]
+    parts = [part for part in before.split(".") if part] + ([view.upper()] if view else [])
+    if len(parts) == 1 and default is None:
         message = f'Table "{spelled}" must be qualified with a dataset (e.g. dataset.table).'
         raise ApiError("invalidQuery", message)
-    if len(parts) > 3 or "$" in spelled:
+    if not 1 <= len(parts) <= 3 or "$" in spelled:
         raise ApiError("invalidQuery", f"Invalid table name: `{spelled}`")
+    if len(parts) == 1 and default:
+        parts = [default.get("projectId", project), default["datasetId"], *parts]
     if len(parts) == 2:
-        parts = [(default or {}).get("projectId", project) if spelled.count(".") == 0 else project, *parts]
+        parts = [project, *parts]
     return Name(*parts)
 
 
@@ -208,6 +209,11 @@ def _for_duckdb(select: exp.Query) -> exp.Query:
             kind.replace(exp.DataType.build("TIMESTAMP", dialect="duckdb"))
         elif kind.this == exp.DataType.Type.DECIMAL and not kind.expressions:
             kind.replace(exp.DataType.build("DECIMAL(38, 9)", dialect="duckdb"))
+    for division in reversed(list(select.find_all(exp.Div))):
+        # DuckDB gives NULL or infinity, BigQuery an error.
+        by_zero = exp.EQ(this=division.expression.copy(), expression=exp.Literal.number(0))
+        error = exp.func("error", exp.Literal.string("division by zero"))
+        division.replace(exp.Case().when(by_zero, error).else_(division.copy()))
     # From the inside out: a replaced expression holds the old one.
     for node in reversed(list(select.find_all(exp.DateAdd, exp.DateSub, exp.CurrentTimestamp, exp.CurrentDate))):
         if isinstance(node, exp.DateAdd | exp.DateSub):

@@ -172,7 +172,9 @@ class Write:
 
         fields: of the rows. day: the partition written to; "" is the whole table.
         """
-        replaces = self.disposition.startswith("WRITE_TRUNCATE")
+        if self.disposition not in ("WRITE_APPEND", "WRITE_EMPTY", "WRITE_TRUNCATE"):
+            raise unsupported(self.disposition)
+        replaces = self.disposition == "WRITE_TRUNCATE"
         if self.updates and not (self.disposition == "WRITE_APPEND" or (replaces and day)):
             raise ApiError(
                 "invalid",
@@ -207,6 +209,7 @@ def normal(fields: Sequence[Mapping[str, Any]]) -> list[Field]:
     """Fields with types by their old names and a mode each. Raises ApiError for a type that is not supported."""
     found = []
     for each in fields:
+        only(each, "name type mode fields description", f"the field {each['name']}")
         kind = _OLD_NAMES.get(each["type"].upper(), each["type"].upper())
         if kind not in _ARROW and kind != "RECORD":
             raise unsupported(f"the type {kind} of the field {each['name']}")

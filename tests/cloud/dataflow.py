@@ -16,8 +16,6 @@ import json
 import math
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +23,7 @@ from typing import Any, Literal
 from google.cloud import dataflow_v1beta3 as api
 from google.protobuf import json_format
 
+from cloud import CREDENTIALS
 from cloud.dataflow_jobs import Job, Life, Workers, new_id, now
 from cloud.dataflow_templates import RefusedError, classic, flex, parsed, template
 from cloud.faults import FaultPlan
@@ -39,14 +38,6 @@ _PAGE = 100
 _IMPORTANCE = [
     f"JOB_MESSAGE_{name}" for name in ("IMPORTANCE_UNKNOWN", "DEBUG", "DETAILED", "BASIC", "WARNING", "ERROR")
 ]
-_CREDENTIALS = {
-    "type": "authorized_user",
-    "client_id": "x",
-    "client_secret": "x",
-    "refresh_token": "x",
-    "token": "fake",
-    "expiry": "2099-01-01T00:00:00Z",
-}
 _PLACE = r"/v1b3/projects/(?P<project>[^/]+)(/locations/(?P<location>[^/]+))?"
 _CALLS = [
     (call, method, re.compile(_PLACE + path))
@@ -98,8 +89,7 @@ class Dataflow(Service):
         #: Every job, in the order of their creation.
         self.jobs: list[Job] = []
         self._storage_url = storage_url
-        self._folder = Path(tempfile.mkdtemp(prefix="local-dataflow-"))
-        self.life = Life(self._folder, self._start_workers, at_once, tries)
+        self.life = Life(self._start_workers, at_once, tries)
         self.hold, self.stick, self.fail = self.life.hold, self.life.stick, self.life.fail
         self.release = self.life.release
 
@@ -110,7 +100,6 @@ class Dataflow(Service):
     def stop(self) -> None:
         super().stop()
         self.life.stop()
-        shutil.rmtree(self._folder)
 
     def cancel(self, id: str) -> None:
         """Cancels a job, as somebody else would."""
@@ -146,7 +135,7 @@ class Dataflow(Service):
             return json_response(json_format.MessageToDict(type(message).pb(message), use_integers_for_enums=numbers))
 
         if call == "jobs.create":
-            submitted = parsed(api.Job, request.json())
+            submitted = parsed(api.Job, _body(request))
             if replaced := request.query.get("replaceJobId"):
                 submitted.replace_job_id = replaced
             return answer(_described(self._create(project, location, submitted)))
@@ -156,12 +145,12 @@ class Dataflow(Service):
         if call == "templates.get":
             return answer(template(self._storage_url, request.query.get("gcsPath", "")))
         if call == "templates.launch":
-            launch = parsed(api.LaunchTemplateParameters, request.json())
+            launch = parsed(api.LaunchTemplateParameters, _body(request))
             submitted = classic(self._storage_url, request.query.get("gcsPath", ""), launch)
             made = None if _dry(request.query.get("validateOnly")) else self._create(project, location, submitted)
             return answer(api.LaunchTemplateResponse(job=made and _described(made, summary=True)))
         if call == "flexTemplates.launch":
-            wanted = parsed(api.LaunchFlexTemplateRequest, request.json())
+            wanted = parsed(api.LaunchFlexTemplateRequest, _body(request))
             made = self._launched(project, location, wanted.launch_parameter, dry=wanted.validate_only)
             return answer(api.LaunchFlexTemplateResponse(job=made and _described(made, summary=True)))
         assert job
@@ -169,7 +158,7 @@ class Dataflow(Service):
             view = parsed(api.GetJobRequest, _query(request)).view
             return answer(_described(job, summary=view == api.JobView.JOB_VIEW_SUMMARY))
         if call == "jobs.update":
-            return answer(self._updated(job, parsed(api.Job, request.json())))
+            return answer(self._updated(job, parsed(api.Job, _body(request))))
         if call == "messages.list":
             return answer(_messages(job, parsed(api.ListJobMessagesRequest, _query(request))))
         return answer(_metrics(job))
@@ -280,18 +269,18 @@ class Dataflow(Service):
         page, following = _page(found, wanted.page_size, wanted.page_token)
         return api.ListJobsResponse(jobs=[_described(job, summary=True) for job in page], next_page_token=following)
 
-    def _start_workers(self) -> Workers:
-        credentials = self._folder / "credentials.json"
-        credentials.write_text(json.dumps(_CREDENTIALS), encoding="utf-8")
+    def _start_workers(self, folder: Path) -> Workers:
+        credentials = folder / "credentials.json"
+        credentials.write_text(json.dumps(CREDENTIALS), encoding="utf-8")
         environment = {
             "PATH": os.defpath,
-            "HOME": str(self._folder),
+            "HOME": str(folder),
             "LANG": "C.UTF-8",
             "STORAGE_EMULATOR_HOST": self._storage_url,
             "GOOGLE_APPLICATION_CREDENTIALS": str(credentials),
             "NO_GCE_CHECK": "true",
         }
-        return Workers(self._folder, environment)
+        return Workers(folder, environment)
 
 
 def _route(request: Request) -> tuple[str, dict[str, str]]:
@@ -310,12 +299,21 @@ def _dry(flag: str | None) -> bool:
     return (flag or "").lower() == "true"
 
 
+def _body(request: Request) -> Any:
+    try:
+        return request.json()
+    except ValueError as problem:
+        raise RefusedError(400, f"Invalid JSON payload received. {problem}") from None
+
+
 def _query(request: Request) -> dict[str, str]:
     return {key: value for key, value in request.query.items() if not key.startswith("$")}
 
 
 def _page(items: Sequence[Any], size: int, token: str) -> tuple[Sequence[Any], str]:
     """A page of a list, and the token of the next one."""
+    if token and not token.isdecimal():
+        raise RefusedError(400, f"The page token {token!r} is invalid.")
     first = int(token or 0)
     end = first + (size or _PAGE)
     return items[first:end], str(end) if end < len(items) else ""
@@ -330,8 +328,9 @@ def _described(job: Job, summary: bool = False) -> Any:
     told.current_state_time, told.create_time = job.entered, job.created
     if job.started:
         told.start_time = job.started
-    if job.asked:
-        told.requested_state = api.JobState.__members__[job.asked]
+    asked = {"JOB_STATE_DRAINED": "JOB_STATE_DRAINING", "JOB_STATE_UPDATED": ""}.get(job.asked, job.asked)
+    if asked:
+        told.requested_state = api.JobState.__members__[asked]
     told.replaced_by_job_id = job.replaced_by
     return told
 

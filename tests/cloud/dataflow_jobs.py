@@ -4,9 +4,11 @@ import datetime
 import json
 import os
 import random
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -172,9 +174,9 @@ def new_id() -> str:
 class Life:
     """Moves jobs from state to state, a thread each, and runs them: `at_once` at a time, each up to `tries` times."""
 
-    def __init__(self, folder: Path, start_workers: Callable[[], Workers], at_once: int, tries: int) -> None:
+    def __init__(self, start_workers: Callable[[Path], Workers], at_once: int, tries: int) -> None:
         self.changed = threading.Condition()
-        self._folder = folder
+        self._folder = Path()
         self._start_workers = start_workers
         self._workers: Workers | None = None
         self._free = at_once
@@ -187,7 +189,8 @@ class Life:
 
     def start(self) -> None:
         """Gets ready to run jobs."""
-        self._workers = self._start_workers()
+        self._folder = Path(tempfile.mkdtemp(prefix="local-dataflow-"))
+        self._workers = self._start_workers(self._folder)
 
     def stop(self) -> None:
         """Ends every process; the jobs stay in the states they are in."""
@@ -198,6 +201,7 @@ class Life:
             self._workers.stop()
         for thread in self._threads:
             thread.join()
+        shutil.rmtree(self._folder)
 
     def begin(self, job: Job) -> None:
         """The beginning of a job's life."""

@@ -85,7 +85,7 @@ class Report:
 
 
 class Runner(FnApiRunner):
-    """Beam's runner, with in sight what was counted: in the bundles done (committed), and the one at work (tentative)."""
+    """Beam's runner, its counters in sight: those of bundles done (committed), and of the one at work (tentative)."""
 
     def __init__(self, provision: ExtendedProvisionInfo) -> None:
         super().__init__(provision_info=provision)
@@ -294,7 +294,7 @@ def work(path: str, pipe: int) -> NoReturn:
     except UnsupportedError as error:
         report.send(end=f"{error}.")
     except BaseException:
-        report.send(end=traceback.format_exc())
+        report.send(end=f"Error message from worker: {traceback.format_exc()}")
     sys.stdout.flush()
     os._exit(0)
 

@@ -335,9 +335,10 @@ class BigQueryWarehouse:
                 raise _too_costly(f"the query is too large ({said(error)})") from None
             if isinstance(error, BadRequest) and "duplicate column name" in said(error).lower():
                 check_names(statement.named_selects)
-            there = self.tables() if isinstance(error, NotFound) else []
-            for name in sorted(table_names(statement) - set(there)) if isinstance(error, NotFound) else ():
-                raise no_table(name, there) from None
+            if isinstance(error, NotFound):
+                there = self.tables()
+                if missing := sorted(table_names(statement) - set(there)):
+                    raise no_table(missing[0], there) from None
             if isinstance(error, BadRequest | NotFound):
                 raise QueryError(f"the query can't be run: {said(error)}") from None
             raise

@@ -29,7 +29,7 @@ _PASSING = (
 #: Reasons that somebody's patience or a later day mends.
 _LATER = ("quotaExceeded", "stopped")
 #: Jobs that may fail in passing before it is left to a later run.
-_TRIES = 5
+_TRIES = 4
 #: Jobs under one id, over all runs.
 _NUMBERS = 100
 

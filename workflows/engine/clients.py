@@ -1,8 +1,8 @@
 """The one place where what reaches the outside is built: storage, warehouse, and every Google client.
 
 Tests put their own in front of the storage through `use_storage`, the one seam for that. Where the services run on this
-machine, the clients' own variables name them: STORAGE_EMULATOR_HOST, BIGQUERY_EMULATOR_HOST, and dataflow_endpoint in
-[dataflow].
+machine, the clients' own variables name them: STORAGE_EMULATOR_HOST, BIGQUERY_EMULATOR_HOST, dataflow_endpoint in
+[dataflow], and gcloud's CLOUDSDK_API_ENDPOINT_OVERRIDES_… for the rest.
 """
 
 import functools
@@ -20,6 +20,7 @@ from workflows.engine.warehouse import LocalWarehouse, Warehouse
 
 if TYPE_CHECKING:
     import google.auth.credentials
+    import google.auth.transport.requests
     import google.cloud.storage as storage_api
     from google.cloud import bigquery as bigquery_api
     from google.cloud import dataflow_v1beta3
@@ -93,6 +94,17 @@ def dataflow_clients() -> DataflowClients:
     return _dataflow_clients(os.getpid())
 
 
+def session() -> "google.auth.transport.requests.AuthorizedSession":
+    """What asks those of Google's services that have no client here, at `endpoint`. Raises AccessError."""
+    return _session(os.getpid())
+
+
+def endpoint(service: str) -> str:
+    """Where a service is that has no client here, such as "iam"; gcloud's own variable names another place."""
+    named = os.environ.get(f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{service.upper()}")
+    return (named or f"https://{service}.googleapis.com").rstrip("/")
+
+
 def project() -> str:
     """The project that the settings name, or else the credentials. Raises SettingError for none."""
     named = sections.gcp().project or _credentials(os.getpid())[1]
@@ -114,8 +126,20 @@ def _credentials(process: int) -> "tuple[google.auth.credentials.Credentials, st
     with told("find credentials"):
         found, named = google.auth.default(scopes=_SCOPES)
     if account := sections.gcp().impersonate:
-        found = impersonated_credentials.Credentials(found, account, list(_SCOPES))  # type: ignore[no-untyped-call]
+        found = impersonated_credentials.Credentials(  # type: ignore[no-untyped-call]
+            found,
+            account,
+            list(_SCOPES),
+            iam_endpoint_override=f"{endpoint('iamcredentials')}/v1/projects/-/serviceAccounts/{account}:generateAccessToken",
+        )
     return found, named or ""
+
+
+@functools.cache
+def _session(process: int) -> "google.auth.transport.requests.AuthorizedSession":
+    from google.auth.transport.requests import AuthorizedSession
+
+    return AuthorizedSession(credentials())  # type: ignore[no-untyped-call]
 
 
 @functools.cache

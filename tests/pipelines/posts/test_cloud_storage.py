@@ -29,7 +29,7 @@ class Chain:
         self.written: dict[str, files.Written] = {}
         self.counted: dict[str, Mapping[str, int]] = {}
 
-    def stage(self, stage: str, dataset: str, part: str, **options: object) -> list[str]:
+    def stage(self, stage: str, dataset: str, part: str, /, **options: object) -> list[str]:
         """Runs a stage → the paths of what it wrote."""
         given = {"output": f"{self.root}/{{dataset}}/{part}", **options}
         done: Run = runners.run(f"pipelines.posts.{stage}", {k: str(v) for k, v in given.items()}, "FnApiRunner", {})

@@ -1,6 +1,7 @@
 """The warehouse in BigQuery, through Google's client, against the local BigQuery and Cloud Storage."""
 
 import datetime
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -52,9 +53,8 @@ class Place:
         self.faults = FaultPlan()
         self.storage = Storage(self.faults)
         self.bigquery = BigQuery(storage_url=self.storage.worker_url, faults=self.faults)
-        self.client = api.Client(
-            PROJECT, credentials=AnonymousCredentials(), client_options={"api_endpoint": self.bigquery.url}
-        )
+        credentials = AnonymousCredentials()  # type: ignore[no-untyped-call]
+        self.client = api.Client(PROJECT, credentials=credentials, client_options={"api_endpoint": self.bigquery.url})
         self.warehouse = self.another()
 
     def another(self, uri: str = URI) -> BigQueryWarehouse:
@@ -85,7 +85,8 @@ class Place:
 
     def table(self, table: str, schema: str, days: str | None = "date") -> None:
         """Makes a table by hand; schema: "name TYPE MODE, ..."."""
-        fields = [api.SchemaField(*column.split()) for column in schema.split(", ")]
+        columns = [[*column.split(), "NULLABLE"][:3] for column in schema.split(", ")]
+        fields = [api.SchemaField(name, kind, mode) for name, kind, mode in columns]
         made = api.Table(f"{PROJECT}.{DATASET}.{table}", fields)
         if days:
             made.time_partitioning = api.TimePartitioning(field=days)
@@ -100,7 +101,7 @@ def place() -> Iterator[Place]:
         place.storage.create_bucket("words", LOCATION)
         place.bigquery.create_dataset(DATASET, LOCATION)
         yield place
-        place.client.close()
+        place.client.close()  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture
@@ -195,6 +196,20 @@ def test_other_rows_than_the_manifest_says_are_an_error(place: Place) -> None:
         ManifestError, match="got 2 rows for 2026-11-19 from gs://words/a.parquet, but its manifest says 3"
     ):
         place.warehouse.publish("word_counts", WORDS, DAY, "a", [place.file("a", words("x", "y"))], 3)
+
+
+def test_a_file_with_other_types_is_an_error(place: Place) -> None:
+    numbers = pa.table({"word": pa.array([1]), "date": pa.array([DAY])})
+    with pytest.raises(SchemaError, match=r"word_counts\$20261119 can't take these rows: .*word"):
+        place.publish("a", numbers)
+    assert len(place.jobs()) == 1
+
+
+def test_a_job_has_a_valid_id_whatever_the_table_is_called(place: Place) -> None:
+    place.publish("a", words("x"), name="my täble-" + "x" * 500)
+    (job,) = place.jobs()
+    assert re.fullmatch(r"millrace_load_my_t_ble-x+_20261119_[0-9a-f]{16}", job)
+    assert len(job) < 300
 
 
 def test_a_file_that_is_gone_is_an_error(place: Place) -> None:
@@ -336,14 +351,26 @@ def test_check_changes_nothing_and_asks_once_a_table(place: Place) -> None:
 
 
 def test_a_job_that_always_fails_in_passing_ends_and_the_next_run_goes_on(place: Place) -> None:
-    place.bigquery.fail_jobs("load", "backendError", times=5)
+    place.bigquery.fail_jobs("load", "backendError", times=4)
     with pytest.raises(ServiceError, match="backendError"):
         place.publish("a", words("x"))
-    assert len(place.jobs()) == 5
+    assert len(place.jobs()) == 4
     place.bigquery.fail_jobs("load", "backendError", times=2)
     place.publish("a", words("x"))
     assert place.words() == ["x"]
-    assert len(place.jobs()) == 8
+    assert len(place.jobs()) == 7
+
+
+@pytest.mark.parametrize("reason", ["quotaExceeded", "stopped", "accessDenied"])
+def test_a_job_that_fails_otherwise_is_not_tried_again_at_once(place: Place, reason: str) -> None:
+    place.bigquery.fail_jobs("load", reason, times=1)
+    with pytest.raises(
+        AccessError if reason == "accessDenied" else ServiceError, match="was told to let this job fail"
+    ):
+        place.publish("a", words("x"))
+    assert len(place.jobs()) == 1
+    place.publish("a", words("x"))
+    assert place.words() == ["x"]
 
 
 # --- the dataset

@@ -3,6 +3,7 @@
 What it has in common with LocalStorage is in test_storage.py, its locks are in test_leases.py.
 """
 
+import contextlib
 import json
 import random
 import threading
@@ -18,7 +19,7 @@ from cloud.serving import Request
 from cloud.storage import Storage
 
 from pipelines.errors import AccessError, ConflictError, ManifestError, ServiceError, SettingError
-from workflows.engine import clients
+from workflows.engine import clients, settings
 from workflows.engine.gcs import GcsStorage
 
 #: What a storage is asked for, each with the call that it comes down to.
@@ -218,7 +219,9 @@ def test_each_operation_is_as_few_requests_as_can_be(gcs: GcsStorage, service: S
         gcs.create("f", b"")
     assert calls(service, lambda: gcs.copy("f", "g")) == ["objects.rewrite"]
     assert calls(service, lambda: gcs.delete("f")) == ["objects.list", "objects.delete"]
-    assert calls(service, lambda: gcs.lock("l").__enter__()) == ["objects.insert"]
+    with contextlib.ExitStack() as held:
+        assert calls(service, lambda: held.enter_context(gcs.lock("l"))) == ["objects.insert"]
+        assert calls(service, held.close) == ["objects.delete"]
 
 
 def test_bucket_that_does_not_exist_is_a_wrong_setting(service: Storage, tmp_path: Path, operation: str) -> None:
@@ -226,10 +229,12 @@ def test_bucket_that_does_not_exist_is_a_wrong_setting(service: Storage, tmp_pat
     gcs = GcsStorage("gs://no-such-bucket/data", clients.storage_client)
     with pytest.raises(SettingError) as raised:
         OPERATIONS[operation][1](gcs, str(tmp_path))
-    assert str(raised.value) == (
+    said, _, whence = str(raised.value).rpartition(" (")
+    assert said == (
         "the bucket 'no-such-bucket' of storage 'gs://no-such-bucket/data' does not exist; create it, "
-        "or set storage in [millrace] to one that does (the default)"
+        "or set storage in [millrace] to one that does"
     )
+    assert whence == f"{settings.origin('millrace', 'storage')})"
 
 
 def test_what_is_not_permitted_is_said_with_its_name(service: Storage, tmp_path: Path, operation: str) -> None:
@@ -250,12 +255,12 @@ def test_without_credentials_the_error_says_what_to_do(
     gcs: GcsStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No credentials anywhere is one line that says how to get some."""
-    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS")
-    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
-    monkeypatch.setenv("NO_GCE_CHECK", "true")
-    with pytest.raises(AccessError, match="there are no Google Cloud credentials; run `gcloud auth"):
-        gcs.read("f")
-    monkeypatch.undo()
+    with monkeypatch.context() as environment:
+        environment.delenv("GOOGLE_APPLICATION_CREDENTIALS")
+        environment.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+        environment.setenv("NO_GCE_CHECK", "true")
+        with pytest.raises(AccessError, match="there are no Google Cloud credentials; run `gcloud auth"):
+            gcs.read("f")
 
 
 def test_a_service_that_stays_away_is_given_up(gcs: GcsStorage, service: Storage, tmp_path: Path) -> None:

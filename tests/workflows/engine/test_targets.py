@@ -34,7 +34,7 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultPlan]:
         Objects(cloud.storage.worker_url).write(f"gs://{BUCKET}/x.parquet", parquet(words, "SNAPPY"))
         yield cloud.faults
         clients.storage_client().close()
-        clients.bigquery_client().close()
+        clients.bigquery_client().close()  # type: ignore[no-untyped-call]
         _forget()
         get_config().remove_option("millrace", "storage")
         get_config().remove_option("millrace", "warehouse")

@@ -1,0 +1,211 @@
+"""What bin/doctor asks of this machine. A check is one function: it finds that all is well, or says what mends it."""
+
+import difflib
+import fcntl
+import http.client
+import importlib
+import os
+import platform
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+
+import luigi.interface
+from luigi.configuration import get_config
+from luigi.task_register import Register
+
+import workflows
+from pipelines.errors import MillraceError
+from workflows.engine import beam_options, sections
+from workflows.engine.beam_task import BeamTask
+from workflows.engine.settings import Settings, origin
+
+OK, WARNING, WRONG, NOT_ASKED = "ok", "warning", "wrong", "not asked"
+#: The packages whose versions people ask about first.
+_TOLD = ("luigi", "apache-beam", "google-cloud-storage", "google-cloud-bigquery", "google-cloud-dataflow-client")
+_LUIGID_KEYS = ("scheduler_url", "scheduler_host", "default-scheduler-url", "default-scheduler-host")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found. state: one of the four words above; said: a sentence; mend: commands, or what to write where."""
+
+    state: str
+    said: str
+    mend: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Check:
+    """A thing to ask for. after: what must be well before it can be asked; applies: whether the settings need it."""
+
+    name: str
+    look: Callable[[], Finding]
+    after: Sequence[str] = ()
+    applies: Callable[[], bool] = lambda: True
+
+
+def ok(said: str) -> Finding:
+    """All is well."""
+    return Finding(OK, said)
+
+
+def warning(said: str, *mend: str) -> Finding:
+    """A run works, but costs more than it should, or may not always work."""
+    return Finding(WARNING, said, mend)
+
+
+def wrong(said: str, *mend: str) -> Finding:
+    """A run would fail."""
+    return Finding(WRONG, said, mend)
+
+
+def examine(checks: Iterable[Check]) -> Iterator[tuple[Check, Finding]]:
+    """Asks for one thing after the other; what depends on something that is wrong is not asked for."""
+    bad: set[str] = set()
+    for check in checks:
+        if causes := [name for name in check.after if name in bad]:
+            found = Finding(NOT_ASKED, causes[0])
+        elif not check.applies():
+            continue
+        else:
+            try:
+                found = check.look()
+            except MillraceError as error:
+                found = wrong(str(error))
+        if found.state in (WRONG, NOT_ASKED):
+            bad.add(check.name)
+        yield check, found
+
+
+def uses_dataflow() -> bool:
+    """Whether any task may run on Dataflow."""
+    named = {sections.runner_options("DataflowRunner", task.task_family).get("runner") for task in beam_tasks()}
+    return bool({"DataflowRunner", "auto"} & {sections.millrace().runner, *named})
+
+
+def beam_tasks() -> list[type[BeamTask]]:
+    """The public tasks that wrap a pipeline."""
+    found = [Register.get_task_cls(name) for name in workflows.__all__]
+    return [task for task in found if issubclass(task, BeamTask)]
+
+
+def in_bucket() -> bool:
+    """Whether the storage is a bucket."""
+    return sections.millrace().storage.startswith("gs://")
+
+
+# --- the checks
+
+
+def settings() -> Finding:
+    """Every section of luigi.cfg holds what it may."""
+    for section in Settings.__subclasses__():
+        section()
+    storage = sections.millrace().storage
+    return ok(f"storage {storage}, warehouse {sections.millrace().warehouse or 'the same'}, {sections.millrace().runner}")
+
+
+def versions() -> Finding:
+    """This Python and its packages are within the ranges of setup.py."""
+    from packaging.requirements import Requirement
+    from packaging.specifiers import SpecifierSet
+
+    install = f"{sys.executable} -m pip install -c constraints.txt -e '.[workflows]'"
+    try:
+        about = metadata.metadata("millrace")
+    except metadata.PackageNotFoundError:
+        return wrong("Millrace is not installed in this Python, so its packages' versions can't be compared", install)
+    python, wanted = platform.python_version(), about.get("Requires-Python", "")
+    if not SpecifierSet(wanted).contains(python, prereleases=True):
+        return wrong(f"this is Python {python}, {wanted} is needed", "make clean && make .venv/workflows PYTHON=python3.12")
+    unfit = []
+    for requirement in map(Requirement, metadata.requires("millrace") or ()):
+        if requirement.marker and not any(requirement.marker.evaluate({"extra": extra}) for extra in ("", "workflows")):
+            continue
+        try:
+            there = metadata.version(requirement.name)
+        except metadata.PackageNotFoundError:
+            unfit.append(f"{requirement.name} is missing")
+            continue
+        if not requirement.specifier.contains(there, prereleases=True):
+            unfit.append(f"{requirement.name} is {there}, {requirement.specifier} is needed")
+    if unfit:
+        return wrong("; ".join(unfit), install)
+    return ok(", ".join([f"Python {python}", *(f"{name} {metadata.version(name)}" for name in _TOLD)]))
+
+
+def pipelines() -> Finding:
+    """Every pipeline's module can be imported."""
+    names = sorted({task.pipeline for task in beam_tasks()})
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # whatever it is, it would stop a run
+            return wrong(f"{name} can't be imported: {type(error).__name__}: {error}", f"{sys.executable} -c 'import {name}'")
+    return ok(", ".join(names))
+
+
+def options() -> Finding:
+    """Beam takes the options of [dataflow] and of [dataflow.TASK], and each TASK is one."""
+    tasks = [task.task_family for task in beam_tasks()]
+    for section in get_config().sections():
+        name = section.removeprefix("dataflow.")
+        if name != section and name not in tasks:
+            near = difflib.get_close_matches(name, tasks, 1)
+            return wrong(f"[{section}] names no task; there are {', '.join(tasks)}", *(f"write [dataflow.{n}]" for n in near))
+    given = {task: beam_options.arguments(task) for task in tasks}
+    images = {a.partition("=")[2] for options in given.values() for a in options if a.startswith("--sdk_container_image=")}
+    python = ".".join(platform.python_version_tuple()[:2])
+    workers = f"Beam's own image, for Python {python}"
+    if images:
+        beam = metadata.version("apache-beam")
+        workers = f"{', '.join(sorted(images))}, which must hold Python {python} and apache-beam {beam} as this machine does"
+    return ok(f"{sum(map(len, given.values()))} taken by Beam; workers run in {workers}")
+
+
+def folder() -> Finding:
+    """The storage's folder, or the one in which it is to be made, can be written and locked."""
+    there = wanted = os.path.abspath(os.path.expanduser(sections.millrace().storage))
+    while not os.path.isdir(there):
+        there = os.path.dirname(there)
+    try:
+        with tempfile.TemporaryFile(dir=there) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return wrong(
+            f"nothing can be written in {there} ({error.strerror}), {origin('millrace', 'storage')}",
+            f'sudo mkdir -p {wanted} && sudo chown "$(id -un)" {wanted}',
+        )
+    return ok(wanted if there == wanted else f"{wanted} will be made in {there}")
+
+
+def luigid() -> Finding:
+    """luigi's server answers where it is named."""
+    core = luigi.interface.core()
+    url = core.scheduler_url or f"http://{core.scheduler_host}:{core.scheduler_port}/"
+    try:
+        with urllib.request.urlopen(url, timeout=5):
+            return ok(url)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        return wrong(f"{url} does not answer ({reason}), so that no run can start", "nohup bin/luigid >/dev/null 2>&1 &")
+
+
+def names_luigid() -> bool:
+    """Whether luigi.cfg names a server."""
+    return any(get_config().has_option("core", key) for key in _LUIGID_KEYS)
+
+
+CHECKS = (
+    Check("settings", settings),
+    Check("versions", versions),
+    Check("pipelines", pipelines, after=("settings",)),
+    Check("Dataflow options", options, after=("settings", "pipelines"), applies=uses_dataflow),
+    Check("storage folder", folder, after=("settings",), applies=lambda: not in_bucket()),
+    Check("luigid", luigid, applies=names_luigid),
+)

@@ -1,0 +1,50 @@
+"""The command behind bin/doctor: whether a run can work, and the command that mends what can't."""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Iterable
+
+from workflows.engine import checks, cloud_checks
+from workflows.engine.checks import NOT_ASKED, OK, WARNING, WRONG, Check, Finding
+
+_STYLES = {OK: "green", WARNING: "yellow", WRONG: "bold red", NOT_ASKED: "dim"}
+_WIDTHS = (9, 20)
+
+
+def main() -> int:
+    """Asks for everything that the settings need; the exit code is 0 if a run can work."""
+    from rich.console import Console
+
+    parser = argparse.ArgumentParser(
+        prog="bin/doctor",
+        description="Checks what a run needs, with the settings of luigi.cfg, and says how to mend what is wrong.",
+    )
+    parser.parse_args()
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    found = _print(console, "This machine", checks.examine(checks.CHECKS))
+    if found["settings"].state == WRONG:
+        console.print("\nGoogle Cloud\n  not asked, as long as the settings are wrong")
+    elif cloud_checks.applies():
+        found |= _print(console, "Google Cloud", checks.examine(cloud_checks.CHECKS))
+    else:
+        console.print("\nGoogle Cloud\n  not needed: storage is a folder, there is no warehouse, and no task runs on Dataflow")
+    counts = Counter(finding.state for finding in found.values())
+    console.print("\n" + ", ".join(f"{counts[state]} {state}" for state in _STYLES if counts[state]))
+    return 1 if counts[WRONG] else 0
+
+
+def _print(console: "Console", title: str, examined: Iterable[tuple[Check, Finding]]) -> dict[str, Finding]:
+    """Prints findings as they come; those of checks that wait for others in one line each cause. Check → finding."""
+    found: dict[str, Finding] = {}
+    waiting: dict[str, list[str]] = {}
+    console.print(f"\n{title}", style="bold")
+    for check, finding in examined:
+        found[check.name] = finding
+        if finding.state == NOT_ASKED and finding.said in check.after:
+            waiting.setdefault(finding.said, []).append(check.name)
+        else:
+            _print_finding(console, check.name, finding)
+    for cause, names in waiting.items():
+        _print_finding(console, ", ".join(names), Finding(NOT_ASKED, f"as long as {cause} is wrong"))
+    return found
