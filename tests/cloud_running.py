@@ -97,17 +97,20 @@ class Place:
         }
 
     def query(self, sql: str) -> list[Row]:
-        """The rows of a query of BigQuery's, past all faults."""
-        options = ClientOptions(api_endpoint=self.cloud.bigquery.worker_url)
+        """The rows of a query of BigQuery's."""
+        with self.bigquery() as client:
+            return [dict(row.items()) for row in client.query(sql).result()]
+
+    def bigquery(self) -> bigquery_api.Client:
+        """A client of BigQuery's, past all faults, to be closed."""
         default = bigquery_api.QueryJobConfig(default_dataset=f"{PROJECT}.{self.dataset}")
-        with bigquery_api.Client(
+        return bigquery_api.Client(
             PROJECT,
             credentials=_ANYBODY,
-            client_options=options,
+            client_options=ClientOptions(api_endpoint=self.cloud.bigquery.worker_url),
             default_query_job_config=default,
             location=LOCATION,
-        ) as client:
-            return [dict(row.items()) for row in client.query(sql).result()]
+        )
 
     def manifests(self) -> dict[str, Manifest]:
         """Every partition's manifest, by partition."""

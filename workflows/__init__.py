@@ -1,8 +1,11 @@
 """The public tasks: what `luigi --module workflows` offers."""
 
-from workflows.engine import console
+from pipelines import gcs
+from workflows.engine import clients, console
 from workflows.posts import Aggregate, Count, Etl, Fetch, Report, SplitArchive
 
 __all__ = ["Aggregate", "Count", "Etl", "Fetch", "Report", "SplitArchive"]
 
+# Pipelines that run in this process, and sources, ask Cloud Storage as whom the settings say.
+gcs.use_client(clients.storage_client)
 console.install()

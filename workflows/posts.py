@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import luigi
 
-from pipelines import gcs
 from pipelines.errors import DeadLetterError, MillraceError, NotThereYetError
 from pipelines.posts import sources
 from pipelines.posts.tables import TABLES
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from workflows.report.page import Facts, StageRun
 
 # Sources on Cloud Storage, and what pipelines read and write in this process, with the settings' credentials.
-gcs.use_client(clients.storage_client)
 
 
 def _sources(value: str) -> tuple[str, ...]:

@@ -102,7 +102,7 @@ class Dataflow(Service):
         self.life.stop()
 
     def cancel(self, id: str) -> None:
-        """Cancels a job, as somebody else would."""
+        """Cancels a job, as somebody else would; one that is over stays what it is."""
         with self.life.changed:
             self.life.ask(self._job(id), "JOB_STATE_CANCELLED")
 
@@ -195,11 +195,7 @@ class Dataflow(Service):
         return job
 
     def _create(self, project: str, location: str, submitted: Any) -> Job:
-        if not _NAME.fullmatch(submitted.name):
-            raise RefusedError(
-                400,
-                f"The job name {submitted.name!r} is invalid: it must match {_NAME.pattern}, 63 characters at most.",
-            )
+        _check_name(submitted.name)
         job = Job(new_id(), project, location, submitted, self.unseen)
         temp = str(job.options.get("temp_location", ""))
         if not (

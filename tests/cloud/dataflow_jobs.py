@@ -96,7 +96,6 @@ class Job:
     """A job. submitted: the api.Job that was asked for; asked: the state that somebody wants it to go to.
 
     launcher: the command that is to submit it, of a flex template; "submitted" is but its name until then.
-
     metrics: the worker's last report of them. workers: (time, number) whenever the number changed.
     """
 
@@ -234,7 +233,12 @@ class Life:
             self.changed.notify_all()
 
     def ask(self, job: Job, state: str) -> None:
-        """Has a job go to CANCELLED, DRAINED or UPDATED, by way of what lies between. Call with `changed` held."""
+        """Has a job that is not over go to CANCELLED, DRAINED or UPDATED, by way of what lies between.
+
+        Call with `changed` held.
+        """
+        if job.over:
+            return
         job.asked = state
         between = {"JOB_STATE_CANCELLED": "JOB_STATE_CANCELLING", "JOB_STATE_DRAINED": "JOB_STATE_DRAINING"}
         self._enter(job, between.get(state, job.state))

@@ -348,6 +348,8 @@ def test_cancelling_kills_the_jobs_processes(dataflow: Dataflow, tmp_path: Path)
     assert not any(alive(pid) for pid in pids)
     with pytest.raises(exceptions.BadRequest, match="terminal state"):
         update(dataflow, job.id, "JOB_STATE_CANCELLED")
+    dataflow.cancel(job.id)
+    assert job.state == "JOB_STATE_CANCELLED"
 
 
 def test_no_job_survives_the_service(storage: Storage, tmp_path: Path) -> None:
@@ -366,7 +368,12 @@ def test_no_job_survives_the_service(storage: Storage, tmp_path: Path) -> None:
         """)
     )
     process = subprocess.Popen(
-        [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, str(script)],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     try:
         assert process.stdin

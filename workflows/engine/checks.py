@@ -107,7 +107,9 @@ def settings() -> Finding:
     for section in Settings.__subclasses__():
         section()
     storage = sections.millrace().storage
-    return ok(f"storage {storage}, warehouse {sections.millrace().warehouse or 'the same'}, {sections.millrace().runner}")
+    return ok(
+        f"storage {storage}, warehouse {sections.millrace().warehouse or 'the same'}, {sections.millrace().runner}"
+    )
 
 
 def versions() -> Finding:
@@ -122,7 +124,9 @@ def versions() -> Finding:
         return wrong("Millrace is not installed in this Python, so its packages' versions can't be compared", install)
     python, wanted = platform.python_version(), about.get("Requires-Python", "")
     if not SpecifierSet(wanted).contains(python, prereleases=True):
-        return wrong(f"this is Python {python}, {wanted} is needed", "make clean && make .venv/workflows PYTHON=python3.12")
+        return wrong(
+            f"this is Python {python}, {wanted} is needed", "make clean && make .venv/workflows PYTHON=python3.12"
+        )
     unfit = []
     for requirement in map(Requirement, metadata.requires("millrace") or ()):
         if requirement.marker and not any(requirement.marker.evaluate({"extra": extra}) for extra in ("", "workflows")):
@@ -146,7 +150,9 @@ def pipelines() -> Finding:
         try:
             importlib.import_module(name)
         except Exception as error:  # whatever it is, it would stop a run
-            return wrong(f"{name} can't be imported: {type(error).__name__}: {error}", f"{sys.executable} -c 'import {name}'")
+            return wrong(
+                f"{name} can't be imported: {type(error).__name__}: {error}", f"{sys.executable} -c 'import {name}'"
+            )
     return ok(", ".join(names))
 
 
@@ -157,14 +163,20 @@ def options() -> Finding:
         name = section.removeprefix("dataflow.")
         if name != section and name not in tasks:
             near = difflib.get_close_matches(name, tasks, 1)
-            return wrong(f"[{section}] names no task; there are {', '.join(tasks)}", *(f"write [dataflow.{n}]" for n in near))
+            return wrong(
+                f"[{section}] names no task; there are {', '.join(tasks)}", *(f"write [dataflow.{n}]" for n in near)
+            )
     given = {task: beam_options.arguments(task) for task in tasks}
-    images = {a.partition("=")[2] for options in given.values() for a in options if a.startswith("--sdk_container_image=")}
+    images = {
+        a.partition("=")[2] for options in given.values() for a in options if a.startswith("--sdk_container_image=")
+    }
     python = ".".join(platform.python_version_tuple()[:2])
     workers = f"Beam's own image, for Python {python}"
     if images:
         beam = metadata.version("apache-beam")
-        workers = f"{', '.join(sorted(images))}, which must hold Python {python} and apache-beam {beam} as this machine does"
+        workers = (
+            f"{', '.join(sorted(images))}, which must hold Python {python} and apache-beam {beam} as this machine does"
+        )
     return ok(f"{sum(map(len, given.values()))} taken by Beam; workers run in {workers}")
 
 
@@ -193,7 +205,9 @@ def luigid() -> Finding:
             return ok(url)
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        return wrong(f"{url} does not answer ({reason}), so that no run can start", "nohup bin/luigid >/dev/null 2>&1 &")
+        return wrong(
+            f"{url} does not answer ({reason}), so that no run can start", "nohup bin/luigid >/dev/null 2>&1 &"
+        )
 
 
 def names_luigid() -> bool:

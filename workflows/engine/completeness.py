@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from pipelines.errors import QueryError
 from workflows.engine import clients, manifests
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class _Listing:
         self.made = time.monotonic()
         self.notes: Notes | None = clients.storage().notes(manifests.NAME, sorted(folders))
         self.denied: set[str] = set()  # tasks that it was asked about and did not show
+        self.seen: set[str] = set()  # tasks that a fresh look has shown since
 
     @functools.cached_property
     def rows(self) -> Rows | None:
@@ -61,6 +63,8 @@ def kept() -> bool:
 def shown(stage: "Stage") -> bool:
     """Whether the listing shows a stage as complete. Raises SettingsDifferError if it was made with other settings."""
     listing = _listing()
+    if stage.task_id in listing.seen:
+        return True
     note = (listing.notes or {}).get(stage.datasets()[0].manifest_path)
     if note is None or not _published(stage, note):
         return False
@@ -74,13 +78,16 @@ def told(stage: "Stage") -> bool:
     """Whether a stage is complete. Raises SettingsDifferError if it was made with other settings."""
     if shown(stage):
         return True
-    denied = _listing().denied
-    if stage.task_id not in denied:
-        denied.add(stage.task_id)
+    listing = _listing()
+    if stage.task_id not in listing.denied:
+        listing.denied.add(stage.task_id)
         return False
     notes = clients.storage().notes(manifests.NAME, [stage.datasets()[0].partition]) or {}
     note = notes.get(stage.datasets()[0].manifest_path)
-    return note is not None and _published(stage, note) and _counted(stage) in (None, _rows(note))
+    done = note is not None and _published(stage, note) and _counted(stage) in (None, _rows(note))
+    if done:
+        listing.seen.add(stage.task_id)
+    return done
 
 
 def _published(stage: "Stage", note: Mapping[str, str]) -> bool:
@@ -103,5 +110,8 @@ def _counted(stage: "Stage") -> dict[str, int] | None:
     if not stage.tables or _listing().rows is None:
         return None
     counts = [f"SELECT '{name}' AS name, COUNT(*) AS found FROM `{name}` WHERE date = @date" for name in stage.tables]
-    found = warehouse.query(" UNION ALL ".join(counts), {"date": stage.partition_date()}).to_pylist()
+    try:
+        found = warehouse.query(" UNION ALL ".join(counts), {"date": stage.partition_date()}).to_pylist()
+    except QueryError:  # a table is not there any more
+        return {}
     return {row["name"]: row["found"] for row in found}

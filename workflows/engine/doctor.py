@@ -4,12 +4,17 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from workflows.engine import checks, cloud_checks
 from workflows.engine.checks import NOT_ASKED, OK, WARNING, WRONG, Check, Finding
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 _STYLES = {OK: "green", WARNING: "yellow", WRONG: "bold red", NOT_ASKED: "dim"}
-_WIDTHS = (9, 20)
+#: Columns of the state and of the check's name.
+_STATE, _NAME = 9, 20
 
 
 def main() -> int:
@@ -28,7 +33,9 @@ def main() -> int:
     elif cloud_checks.applies():
         found |= _print(console, "Google Cloud", checks.examine(cloud_checks.CHECKS))
     else:
-        console.print("\nGoogle Cloud\n  not needed: storage is a folder, there is no warehouse, and no task runs on Dataflow")
+        console.print(
+            "\nGoogle Cloud\n  not needed: storage is a folder, there is no warehouse, and no task runs on Dataflow"
+        )
     counts = Counter(finding.state for finding in found.values())
     console.print("\n" + ", ".join(f"{counts[state]} {state}" for state in _STYLES if counts[state]))
     return 1 if counts[WRONG] else 0
@@ -48,3 +55,23 @@ def _print(console: "Console", title: str, examined: Iterable[tuple[Check, Findi
     for cause, names in waiting.items():
         _print_finding(console, ", ".join(names), Finding(NOT_ASKED, f"as long as {cause} is wrong"))
     return found
+
+
+def _print_finding(console: "Console", name: str, finding: Finding) -> None:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    line = Text.assemble((f"{finding.state:{_STATE}}", _STYLES[finding.state]), f"  {name:{_NAME}}  ", finding.said)
+    indent = 2 + _STATE + 2 + _NAME + 2
+    wrapped = line.wrap(console, console.width - 2)
+    if len(wrapped) > 1:  # what does not fit goes on below its own beginning
+        rest = Text(line.plain[indent - 2 :]).wrap(console, max(console.width - indent, 30))
+        wrapped = [line[: indent - 2] + rest[0], *(Text(" " * (indent - 2)) + each for each in rest[1:])]
+    for each in wrapped:
+        console.print(Padding(each, (0, 0, 0, 2)), soft_wrap=True)
+    for command in finding.mend:
+        console.print(Text(f"{' ' * (2 + _STATE + 2)}{command}", style="bold"), soft_wrap=True)  # to be copied whole
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -171,6 +171,7 @@ class Lease:
                 with contextlib.suppress(ConflictError):
                     self._version = self._place.write(self._data, version)
                     return
+                version = None
             asked = time.monotonic()
             there = self._place.read()
             holder = _holder(there.data) if there else None
@@ -182,7 +183,7 @@ class Lease:
             elif there.version != seen:
                 if not seen:
                     log.info("%s: waiting for %s", self._name, holder or "whoever wrote it")
-                version, seen, since = None, there.version, time.monotonic()
+                seen, since = there.version, time.monotonic()
             elif asked - since > self._seconds:
                 who = holder or "whoever wrote it"
                 log.warning("%s: %s was silent for %g s ([gcp] lease): taken over", self._name, who, self._seconds)
@@ -195,9 +196,8 @@ class Lease:
         while not self._over.wait(self._seconds / 3) and not self._taken_over:
             try:
                 self._renew()
-            except (
-                Exception
-            ) as error:  # above all: no network; it may come back, and until then nobody else gets through
+            except Exception as error:
+                # Above all: no network. It may come back, and where that is everybody's trouble nobody takes over.
                 log.warning("%s: could not renew the lock: %s", self._name, error)
 
     def _renew(self) -> None:
@@ -210,11 +210,16 @@ class Lease:
             try:
                 self._version = self._place.write(self._data, self._version, self._seconds / 3)
             except ConflictError:
-                self._taken_over = True
-                raise ConflictError(
-                    f"{self._name} was taken over by another process: this one was silent for more than "
-                    f"{self._seconds:g} s ([gcp] lease); it must not go on"
-                ) from None
+                there = self._place.read()
+                if there is None or there.data != self._data:
+                    self._taken_over = True
+                    raise ConflictError(
+                        f"{self._name} was taken over by another process: this one was silent for more than "
+                        f"{self._seconds:g} s ([gcp] lease); it must not go on"
+                    ) from None
+                # Our own, by a try whose answer never came; nobody knows when that was.
+                asked = _awake()
+                self._version = self._place.write(self._data, there.version, self._seconds / 3)
             self._renewed = asked
 
 

@@ -1,0 +1,131 @@
+"""Completeness in the cloud: one listing and one query tell of a year of all stages, gaps and all."""
+
+import datetime
+import json
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import cloud_running
+import google.cloud.bigquery as bigquery_api
+import pytest
+import running
+from cloud import PROJECT, Cloud
+from cloud_running import Place
+
+from pipelines.posts.tables import TABLES
+
+LAST = datetime.date(2026, 10, 31)
+DAYS = [LAST - datetime.timedelta(days=n) for n in range(365)]
+STAGES = ("Fetch", "Etl", "Count", "Aggregate", "Report")
+
+#: Schedules a year of all stages in one pass, as luigi does, and prints what it would run.
+PASS = """
+import datetime, json, sys
+import luigi.scheduler, luigi.worker
+from luigi.tools.range import RangeDaily
+from workflows import Aggregate, Count, Etl, Fetch, Report
+first, last = (datetime.date.fromisoformat(day) for day in sys.argv[1:])
+scheduler = luigi.scheduler.Scheduler()
+worker = luigi.worker.Worker(scheduler, "w")
+for task, more in ((Report, {}), (Aggregate, {}), (Count, {}), (Etl, {}), (Fetch, {"source": "sample://"})):
+    days = {"start": first, "stop": last + datetime.timedelta(days=1), "task_limit": 1000, "days_back": 100000}
+    worker.add(RangeDaily(of=task, of_params=more, param_name="date", **days))
+tasks = scheduler.task_list("PENDING", "").values()
+print(json.dumps(sorted(f"{t['name']} {t['params']['date']}" for t in tasks if "date" in t["params"])))
+"""
+#: Each stage's deciding dataset, and what the note on a manifest says where the stage is complete.
+NOTES = """
+import datetime, json, sys
+import workflows
+from workflows.engine import clients
+noted = {}
+for stage in ("Fetch", "Etl", "Count", "Aggregate", "Report"):
+    more = {"source": "sample://"} if stage == "Fetch" else {}
+    task = getattr(workflows, stage)(date=datetime.date(2026, 10, 31), **more)
+    rows = json.dumps(dict.fromkeys(task.tables, 1), sort_keys=True)
+    note = {**task.note(), **({"published": clients.warehouse().uri, "rows": rows} if task.follows() else {})}
+    noted[stage] = task.datasets()[0].name, note
+print(json.dumps(noted))
+"""
+
+
+@pytest.fixture(scope="module")
+def year(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """A place in which all stages of a year are complete, as far as manifests, notes and tables tell."""
+    with Cloud() as cloud:
+        place = Place(cloud, tmp_path_factory.mktemp("year"), more={"posts": {"days": "1"}, "core": {"workers": "1"}})
+        notes = json.loads(python(place, NOTES))
+        bucket = cloud_running.bucket(cloud)
+
+        def write(each: tuple[str, datetime.date]) -> None:
+            stage, date = each
+            dataset, note = notes[stage]
+            blob = bucket.blob(f"{place.name}/{dataset}/date={date}/_MANIFEST.json")
+            blob.metadata = note
+            blob.upload_from_string(b"{}")
+
+        # A window is compared with the one before, so that the first one needs a day more.
+        first = DAYS[-1] - datetime.timedelta(days=1)
+        everything = [(stage, date) for stage in STAGES for date in DAYS] + [
+            (s, first) for s in ("Fetch", "Etl", "Count")
+        ]
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(write, everything))
+        with place.bigquery() as client:
+            for name, table in TABLES.items():
+                made = bigquery_api.Table(
+                    f"{PROJECT}.{place.dataset}.{name}",
+                    [bigquery_api.SchemaField(column, kind) for column, kind in table.columns.items()],
+                )
+                made.time_partitioning = bigquery_api.TimePartitioning(field="date")
+                client.create_table(made)
+                rows = [{"date": str(date)} for date in DAYS]
+                client.load_table_from_json(
+                    rows, made, job_config=bigquery_api.LoadJobConfig(schema=made.schema)
+                ).result()
+        yield place
+
+
+def python(place: Place, code: str, *arguments: object) -> str:
+    """What some code prints that runs with the settings of a place."""
+    done = subprocess.run(
+        [running.python(), "-c", code, *map(str, arguments)],
+        cwd=place.folder,
+        env=place.environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def scheduled(place: Place) -> tuple[list[str], list[str]]:
+    """What a scheduling pass over the year would run, and the requests that it made, by service and call."""
+    before = {id(each) for each in place.cloud.requests}
+    found: list[str] = json.loads(python(place, PASS, DAYS[-1], DAYS[0]))
+    asked = [f"{each.service} {each.call}" for each in place.cloud.requests if id(each) not in before]
+    return found, asked
+
+
+def test_a_year_takes_three_requests_and_a_query(year: Place) -> None:
+    """A scheduling pass over 365 days of all five stages: at most 3 storage and 2 BigQuery requests, nothing to run."""
+    found, asked = scheduled(year)
+    assert found == []
+    assert len([each for each in asked if each.startswith("storage")]) <= 3, asked
+    assert len([each for each in asked if each.startswith("bigquery")]) <= 2, asked
+
+
+def test_gaps_in_the_middle_are_found(year: Place) -> None:
+    """RangeDaily over each of the stages finds the days that lack, and no others, with hardly a request more."""
+    places = {100: ["Report"], 200: ["Report", "Aggregate"], 300: ["Etl"], 364: ["Fetch"]}
+    gaps = [(stage, DAYS[n]) for n, stages in places.items() for stage in stages]
+    datasets = json.loads(python(year, NOTES))
+    for stage, date in gaps:
+        cloud_running.bucket(year.cloud).blob(f"{year.name}/{datasets[stage][0]}/date={date}/_MANIFEST.json").delete()
+    with year.bigquery() as client:
+        client.delete_table(f"{PROJECT}.{year.dataset}.urls${DAYS[50]:%Y%m%d}")  # published, but not there any more
+    found, asked = scheduled(year)
+    assert found == sorted(f"{stage} {date}" for stage, date in [*gaps, ("Aggregate", DAYS[50])])
+    assert len([each for each in asked if each.startswith("storage")]) <= 3 + len(gaps) + 1, asked
