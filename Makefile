@@ -36,12 +36,12 @@ clean:
 	@$(PYTHON) -m venv .venv || { echo "error: $(PYTHON) has no venv module; on Debian: apt-get install python3-venv" >&2; exit 1; }
 	@touch $@
 
-.venv/workflows: .venv/python setup.py constraints.txt
+.venv/workflows: .venv/python setup.py pipelines/requirements.txt constraints.txt
 	@echo "Installing Millrace into .venv (once, about a minute)"
 	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[workflows]'
 	@touch $@
 
-.venv/test: .venv/python setup.py constraints.txt
+.venv/test: .venv/python setup.py pipelines/requirements.txt constraints.txt
 	@echo "Installing Millrace and its tests' tools into .venv (once, about a minute)"
 	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[workflows,test,lint]'
 	@touch .venv/workflows $@

@@ -2,10 +2,11 @@
 
 import configparser
 import datetime
+import json
 import os
 import subprocess
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from google.api_core.client_options import ClientOptions
 from google.auth.credentials import AnonymousCredentials
 from running import KEYS, Ran, Row
 
+from workflows.engine.ledger import Entry
 from workflows.engine.manifests import Manifest
 
 #: The run that most tests make: a window of one day, which is compared with the day before.
@@ -85,6 +87,52 @@ class Place:
         ran = self.luigi(task, *flags)
         assert ran.code == 0, ran
         return ran
+
+    def run(self, module: str, *arguments: object) -> Ran:
+        """Runs a module of the project here to its end."""
+        return running.run([running.python(), "-m", module, *arguments], self.folder, self.environment)
+
+    def set(self, section: str, **values: str) -> None:
+        """From now on runs have these settings too."""
+        config = configparser.RawConfigParser()
+        config.read(self.config, encoding="utf-8")
+        config.read_dict({section: values})
+        with self.config.open("w", encoding="utf-8") as file:
+            config.write(file)
+
+    def entry(self, task: str) -> Entry:
+        """The one entry that the ledger has for a task's partitions."""
+        [blob] = bucket(self.cloud).list_blobs(match_glob=f"{self.name}/_jobs/{task}_*.json")
+        return Entry(**json.loads(blob.download_as_bytes()))
+
+    def wait_for(self, condition: Callable[[], object], seconds: float = 60) -> None:
+        """Waits until something holds. Fails if it does not in that time."""
+        running.wait_for(condition, seconds)
+        assert condition(), [(job.name, state_of(job)) for job in self.jobs]
+
+    def hold(self, task: str, *flags: object) -> "subprocess.Popen[str]":
+        """A luigi process that waits for a job, which runs and does nothing until jobs are released."""
+        self.cloud.dataflow.hold("*")
+        seen = len(self.jobs)
+        process = self.start(task, *flags)
+        self.wait_for(lambda: len(self.jobs) > seen and self.watched(self.jobs[-1].id))
+        return process
+
+    def asked(self, id: str) -> int:
+        """How often somebody has asked for a job's counters, as who waits for it does with every look."""
+        return sum(each.call == "metrics.get" and id in each.path for each in self.cloud.dataflow.requests)
+
+    def watched(self, id: str) -> bool:
+        """Whether a job runs and somebody waits for it."""
+        return bool(self.asked(id)) and state_of(next(job for job in self.jobs if job.id == id)) == "RUNNING"
+
+    def struck(self, call: str) -> bool:
+        """Whether something has gone wrong here with a call of this kind."""
+        return self.cloud.faults.struck(call)
+
+    def locks(self) -> list[str]:
+        """The locks that somebody holds."""
+        return [name for name in self.leftovers() if name.endswith(".lock")]
 
     def tables(self, date: datetime.date = running.DAY) -> dict[str, list[Row]]:
         """The rows of all the tables of a window, in order of their keys, as `running.tables` gives them."""

@@ -1,8 +1,8 @@
 """[dataflow] and [dataflow.TASK] → Beam's command line: any option of Beam or Dataflow, checked as Beam would.
 
-In luigi.cfg an option is written as it is called, dashes or underscores alike: `machine_type = n2-standard-4`. A flag
-is true or false, whether Beam calls it by its opposite or not. Of a list several lines give one element each, one line
-gives them by commas. Without a value an option is as if it were not there.
+In luigi.cfg an option is written as it is called, without the dashes: `machine_type = n2-standard-4`. A flag is true or
+false, whether Beam calls it by its opposite or not. Of a list several lines give one element each, one line gives them
+by commas. Without a value an option is as if it were not there.
 """
 
 import argparse

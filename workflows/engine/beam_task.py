@@ -6,17 +6,24 @@ In process the pipeline ends with the process. On Dataflow it is a job that outl
     resumes  a run that finds such an entry looks for the job: running or done, it is this attempt's; not there, it is
              submitted as the same job; failed or cancelled, or asked to do other work than this run would, it is over
     execute  submit, note the job's id, wait; whoever stops this process cancels the job, unless [run] detach
+
+The entry says that an attempt is over only when its job is known to be, or never was. What else goes wrong, such as a
+service that does not answer, leaves it at "running", for the next run to look for the job.
 """
 
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from queue import Queue
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from pipelines.errors import JobFailedError, ManifestError, SettingError
-from workflows.engine import clients, runners, sections, settings
+from luigi.cmdline_parser import CmdlineParser
+from luigi.rpc import RPCError
+
+from pipelines.errors import JobCancelledError, JobFailedError, ManifestError, MillraceError, SettingError
+from workflows.engine import beam_options, clients, runners, sections, settings
 from workflows.engine.ledger import Claim, Entry, failures
 from workflows.engine.manifests import FileEntry
 from workflows.engine.runners import Run
@@ -30,6 +37,7 @@ if TYPE_CHECKING:
     from workflows.engine.dataflow import Job, Progress
 
 log = logging.getLogger("millrace")
+T = TypeVar("T")
 
 #: An option longer than this many characters goes through a file: a job takes 10 MB of options, a process less.
 _LONGEST_OPTION = 50_000
@@ -52,13 +60,18 @@ class BeamTask(Stage):
     @property
     def accepts_messages(self) -> bool:
         """Whether luigid offers to send messages: a job can be told to cancel or drain."""
-        return sections.millrace().runner in ("DataflowRunner", "auto")
+        return self._wanted_runner() in ("DataflowRunner", "auto")
 
     def complete(self) -> bool:
-        """As Stage.complete; what is not complete will run, in a process that can share what this one imports."""
-        done = super().complete()
+        """As Stage.complete; what is not complete will run, in a process that can share what this one imports.
+
+        Raises SettingError for options that Beam does not take: before any task runs.
+        """
+        done, runner = super().complete(), self._named_runner()
         if not done and settings.workers() > 1:
-            runners.preload(self.pipeline, sections.millrace().runner)
+            runners.preload(self.pipeline, runner)
+        if not done and runner in ("DataflowRunner", "auto"):
+            beam_options.arguments(self.task_family)
         return done
 
     def options(self) -> Mapping[str, Any]:
@@ -71,14 +84,25 @@ class BeamTask(Stage):
 
     def runner(self) -> str:
         """The runner for this partition: what the settings say, and for auto by the bytes of the inputs."""
-        own = sections.runner_options("DataflowRunner", self.task_family)
-        named: str = own.get("runner", sections.millrace().runner)
-        if named not in sections.RUNNERS:
-            raise SettingError(f"dataflow.{self.task_family}.runner = {named!r}: allowed are {sections.RUNNERS}")
+        named = self._named_runner()
         if named == "auto":
             large = sum(file.bytes for file in self.input_files()) > sections.millrace().auto_dataflow_above
             named = "DataflowRunner" if large else "FnApiRunner"
         return "FnApiRunner" if self.runs_here() else named
+
+    def _named_runner(self) -> str:
+        """The runner that the settings name. Raises SettingError if there is none such."""
+        named = self._wanted_runner()
+        if named not in sections.RUNNERS:
+            raise SettingError(
+                f"[dataflow.{self.task_family}] runner = {named!r}: allowed is one of {', '.join(sections.RUNNERS)}"
+            )
+        return named
+
+    def _wanted_runner(self) -> str:
+        """What the settings say: for this task, or else for all."""
+        own = sections.runner_options("DataflowRunner", self.task_family)
+        return own.get("runner", sections.millrace().runner)
 
     def begin(self, claim: Claim) -> None:
         """Enters a new attempt. Raises JobFailedError where the same job has failed too often."""
@@ -100,13 +124,16 @@ class BeamTask(Stage):
             return False
         job, same = _job_of(entry), entry.work == self._work()
         if job is None:
-            return same
+            return same and entry.code == code_version()
         from workflows.engine import dataflow
 
-        if not same and not job.finished:
+        stopping = job.state == "CANCELLING"
+        if not job.finished and (stopping or not same):
             job = dataflow.cancel(job)
         if not same:
-            claim.close(f"its input or options have changed; job {job.id} was {job.state.lower()}", "stopped")
+            claim.close(f"its input or options have changed; job {job.id} is {job.state.lower()}", "stopped")
+        elif stopping:
+            claim.close(f"stopped before; job {job.id} is {job.state.lower()}", "stopped")
         elif job.finished and job.state != "DONE":
             claim.close(str(dataflow.failure(job, self.command)))
         return claim.attempt.state == "running"
@@ -125,7 +152,7 @@ class BeamTask(Stage):
             given = f"@{storage.uri(folder)}/_input.json"
         arguments = {"input": given, "output": storage.uri(self._folder("{dataset}", claim.attempt)), **options}
         if runner == "DataflowRunner":
-            run = self._on_dataflow(claim, arguments)
+            run = self._on_dataflow(claim, arguments, sum(file.rows for file in files))
         else:
             run = runners.run(self.pipeline, arguments, runner, sections.runner_options(runner, self.task_family))
         written = storage.read(f"{folder}/{runners.RESULT}")
@@ -149,8 +176,10 @@ class BeamTask(Stage):
     @property
     def command(self) -> str:
         """The command that runs this task again."""
-        given = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in self.parameters().items())
-        return f"luigi --module {self.task_module} {self.task_family} {given}"
+        given = [each for name, value in self.parameters().items() for each in (f"--{name.replace('_', '-')}", value)]
+        named = CmdlineParser.get_instance()  # type: ignore[no-untyped-call]
+        module = (named and named.known_args.core_module) or self.task_module
+        return shlex.join(["luigi", "--module", module, self.task_family, *map(str, given)])
 
     def _options(self) -> dict[str, str]:
         section, date = self.section(), getattr(self, "date", None)
@@ -168,11 +197,12 @@ class BeamTask(Stage):
 
     # --- a job on Dataflow
 
-    def _on_dataflow(self, claim: Claim, arguments: Mapping[str, str]) -> Run:
+    def _on_dataflow(self, claim: Claim, arguments: Mapping[str, str], rows: int) -> Run:
         from workflows.engine import dataflow, submission
 
         entry = claim.attempt
         job: Job | None = None
+        claim.lives_on = True
         try:
             job = _job_of(entry)
             if job is None:
@@ -181,13 +211,16 @@ class BeamTask(Stage):
                     self.pipeline, arguments, self.task_family, entry.job_name, entry.request_id, root
                 )
             claim.submitted(job.id)
-            if self.set_tracking_url:
-                self.set_tracking_url(job.url)
-            job = dataflow.wait(job, self._tell, self.scheduler_messages)
-        except (KeyboardInterrupt, Stopped, SystemExit) as stop:
+            _show(self.set_tracking_url, job.url)
+            job = dataflow.wait(job, lambda progress: self._tell(progress, rows), self.scheduler_messages)
+        except (KeyboardInterrupt, Stopped) as stop:
             self._stop(claim, job, stop)
             raise
+        except JobCancelledError:  # it is taking too long
+            claim.lives_on = False
+            raise
         if job.state != "DONE":
+            claim.lives_on = False
             raise dataflow.failure(job, self.command)
         return Run(job.id, dataflow.counters(job), dataflow.usage(job))
 
@@ -197,22 +230,31 @@ class BeamTask(Stage):
         if sections.run().detach:
             log.warning("%s: left running as job %s; the next run waits for it", self, claim.attempt.job_name)
             return
-        job = job or dataflow.find(claim.attempt.job_name, claim.attempt.request_id)
-        if job is None:  # it may still be on its way; the entry stays as it is, so that the next run finds it
-            return
-        job = dataflow.cancel(job)
-        log.warning("%s: job %s is %s", self, job.id, job.state.lower())
-        if job.finished:
-            claim.close(f"{stop}; job {job.id} is {job.state.lower()}", "stopped")
+        try:
+            job = job or dataflow.find(claim.attempt.job_name, claim.attempt.request_id)
+            if job is None:  # it may still be on its way; the entry stays as it is, so that the next run finds it
+                return
+            job = dataflow.cancel(job)
+            log.warning("%s: job %s is %s", self, job.id, job.state.lower())
+            if job.finished and job.state != "DONE":
+                claim.close(f"{stop}; job {job.id} is {job.state.lower()}", "stopped")
+        except MillraceError as error:
+            log.warning("%s: job %s may still run; the next run finds it: %s", self, claim.attempt.job_name, error)
 
-    def _tell(self, progress: "Progress") -> None:
-        """Shows luigid how the job stands."""
-        if self.set_status_message:
-            self.set_status_message(progress.message)
-        expected = sum(file.rows for file in self.input_files()) if self.progress else 0
-        if expected and self.set_progress_percentage:
-            done = progress.counters.get(self.progress, 0)
-            self.set_progress_percentage(min(100, 100 * done // expected))
+    def _tell(self, progress: "Progress", rows: int) -> None:
+        """Shows luigid how the job stands; rows: those of its input."""
+        _show(self.set_status_message, progress.message)
+        if self.progress and rows:
+            _show(self.set_progress_percentage, min(100, 100 * progress.counters.get(self.progress, 0) // rows))
+
+
+def _show(show: Callable[[T], None] | None, value: T) -> None:
+    """Shows luigid something; one that is gone is no reason to stop waiting for a job."""
+    try:
+        if show:
+            show(value)
+    except RPCError as error:
+        log.info("luigid does not answer: %s", error)
 
 
 def _job_of(entry: Entry) -> "Job | None":

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 
@@ -32,7 +32,7 @@ _LUIGID_KEYS = ("scheduler_url", "scheduler_host", "default-scheduler-url", "def
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found. state: one of the four words above; said: a sentence; mend: commands, or what to write where."""
+    """What a check found. state: one of the four words above; said: a sentence; mend: commands, or what to set."""
 
     state: str
     said: str
@@ -84,19 +84,24 @@ def examine(checks: Iterable[Check]) -> Iterator[tuple[Check, Finding]]:
 
 def uses_dataflow() -> bool:
     """Whether any task may run on Dataflow."""
-    named = {sections.runner_options("DataflowRunner", task.task_family).get("runner") for task in beam_tasks()}
+    named = {sections.runner_options("DataflowRunner", task).get("runner") for task in _beam_tasks()}
     return bool({"DataflowRunner", "auto"} & {sections.millrace().runner, *named})
 
 
-def beam_tasks() -> list[type[BeamTask]]:
-    """The public tasks that wrap a pipeline."""
-    found = [Register.get_task_cls(name) for name in workflows.__all__]
-    return [task for task in found if issubclass(task, BeamTask)]
+def job_options() -> list[Mapping[str, str]]:
+    """The options of each task's jobs, if any runs on Dataflow."""
+    return [sections.dataflow_options(task) for task in _beam_tasks()] if uses_dataflow() else []
 
 
 def in_bucket() -> bool:
     """Whether the storage is a bucket."""
     return sections.millrace().storage.startswith("gs://")
+
+
+def _beam_tasks() -> dict[str, type[BeamTask]]:
+    """The public tasks that wrap a pipeline, by name."""
+    found = {name: Register.get_task_cls(name) for name in workflows.__all__}
+    return {name: task for name, task in found.items() if issubclass(task, BeamTask)}
 
 
 # --- the checks
@@ -105,7 +110,10 @@ def in_bucket() -> bool:
 def settings() -> Finding:
     """Every section of luigi.cfg holds what it may."""
     for section in Settings.__subclasses__():
-        section()
+        try:
+            section()
+        except ValueError as error:  # as luigi passes on what is wrong with a default
+            return wrong(str(error.__cause__ or error))
     storage = sections.millrace().storage
     return ok(
         f"storage {storage}, warehouse {sections.millrace().warehouse or 'the same'}, {sections.millrace().runner}"
@@ -122,7 +130,7 @@ def versions() -> Finding:
         about = metadata.metadata("millrace")
     except metadata.PackageNotFoundError:
         return wrong("Millrace is not installed in this Python, so its packages' versions can't be compared", install)
-    python, wanted = platform.python_version(), about.get("Requires-Python", "")
+    python, wanted = platform.python_version(), about["Requires-Python"]
     if not SpecifierSet(wanted).contains(python, prereleases=True):
         return wrong(
             f"this is Python {python}, {wanted} is needed", "make clean && make .venv/workflows PYTHON=python3.12"
@@ -145,7 +153,7 @@ def versions() -> Finding:
 
 def pipelines() -> Finding:
     """Every pipeline's module can be imported."""
-    names = sorted({task.pipeline for task in beam_tasks()})
+    names = sorted({task.pipeline for task in _beam_tasks().values()})
     for name in names:
         try:
             importlib.import_module(name)
@@ -158,7 +166,7 @@ def pipelines() -> Finding:
 
 def options() -> Finding:
     """Beam takes the options of [dataflow] and of [dataflow.TASK], and each TASK is one."""
-    tasks = [task.task_family for task in beam_tasks()]
+    tasks = list(_beam_tasks())
     for section in get_config().sections():
         name = section.removeprefix("dataflow.")
         if name != section and name not in tasks:
@@ -166,18 +174,15 @@ def options() -> Finding:
             return wrong(
                 f"[{section}] names no task; there are {', '.join(tasks)}", *(f"write [dataflow.{n}]" for n in near)
             )
-    given = {task: beam_options.arguments(task) for task in tasks}
-    images = {
-        a.partition("=")[2] for options in given.values() for a in options if a.startswith("--sdk_container_image=")
-    }
+    given = {argument for task in tasks for argument in beam_options.arguments(task)}
     python = ".".join(platform.python_version_tuple()[:2])
-    workers = f"Beam's own image, for Python {python}"
+    images = sorted(each.partition("=")[2] for each in given if each.startswith("--sdk_container_image="))
     if images:
         beam = metadata.version("apache-beam")
-        workers = (
-            f"{', '.join(sorted(images))}, which must hold Python {python} and apache-beam {beam} as this machine does"
+        return ok(
+            f"workers run in {', '.join(images)}, which must hold Python {python} and apache-beam {beam}, as here"
         )
-    return ok(f"{sum(map(len, given.values()))} taken by Beam; workers run in {workers}")
+    return ok(f"{', '.join(sorted(given)) or 'none'}; workers run in Beam's own image for Python {python}")
 
 
 def folder() -> Finding:

@@ -1,5 +1,7 @@
 """Forgets partitions, and those made from them, so that the next run makes them anew. Sources are never touched.
 
+Failures are forgotten too: after too many of them no further job would be submitted.
+
 The command behind bin/clear.
 """
 
@@ -73,6 +75,12 @@ def _clear(tasks: list[type[Stage]], first: datetime.date, last: datetime.date, 
             storage.delete(f"{partition}/{manifests.NAME}")  # from here on nothing of it counts
             _forget(partition)
             storage.delete(partition)
+    ledger = Ledger(storage)
+    for task in ledger.failed():
+        if task.partition("_")[0] in {each.task_family for each in tasks} and first <= (_date(task) or first) <= last:
+            print(f"failures of {task}")
+            if not dry_run:
+                ledger.pardon(task)
     print(f"{len(gone)} partition{'s' * (len(gone) != 1)} {'would go' if dry_run else 'gone'}")
 
 
@@ -88,7 +96,7 @@ def _forget(partition: str) -> None:
 
 
 def _date(partition: str) -> datetime.date | None:
-    found = re.search(r"/date=(\d{4}-\d\d-\d\d)", partition)
+    found = re.search(r"[/.]date=(\d{4}-\d\d-\d\d)", partition)
     return datetime.date.fromisoformat(found[1]) if found else None
 
 

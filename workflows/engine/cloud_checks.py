@@ -157,5 +157,5 @@ CHECKS = (
     Check("bucket's region", data_checks.bucket_region, after=("region",), applies=uses_dataflow),
     Check("Dataflow jobs", job_permissions, after=("APIs",), applies=uses_dataflow),
     Check("workers' account", worker_accounts, after=("APIs",), applies=uses_dataflow),
-    Check("workers' roles", worker_roles, after=("workers' account", "bucket"), applies=uses_dataflow),
+    Check("workers' roles", worker_roles, after=("workers' account",), applies=uses_dataflow),
 )

@@ -1,4 +1,4 @@
-"""What a run in Google Cloud is made of, by the settings: names, places, accounts, and the commands that grant roles."""
+"""What a run in Google Cloud is made of, by the settings: names, places, accounts; and the commands that mend them."""
 
 import functools
 import re
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipelines.errors import MillraceError
 from workflows.engine import clients, sections
-from workflows.engine.checks import beam_tasks, uses_dataflow
+from workflows.engine.checks import job_options, uses_dataflow
 from workflows.engine.google_calls import retry, said, told
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def services() -> list[str]:
         found.append("bigquery")
     if uses_dataflow():
         found += ["dataflow", "compute", "logging", "iam"]
-    if any("-docker.pkg.dev/" in options.get("sdk_container_image", "") for options in _options()):
+    if any("-docker.pkg.dev/" in options.get("sdk_container_image", "") for options in job_options()):
         found.append("artifactregistry")
     return found + ["iamcredentials"] * bool(gcp.impersonate) + ["cloudkms"] * bool(gcp.kms_key)
 
@@ -66,7 +66,7 @@ def ask(
 
     def call() -> Any:
         url = f"{clients.endpoint(service)}/{path}"
-        response = clients.session().request(method, url, json=body, params=query, timeout=TIMEOUT)
+        response = clients.session().request(method, url, json=body, params=query, timeout=TIMEOUT)  # type: ignore[no-untyped-call]
         if response.status_code >= 400:
             raise from_http_response(response)  # type: ignore[no-untyped-call]
         return response.json()
@@ -109,13 +109,8 @@ def project_of(account: str) -> str:
 
 def worker_accounts() -> list[str]:
     """The accounts that jobs run as: what the options name, or else the project's own for Compute Engine."""
-    named = {options.get("service_account_email", "") for options in _options()}
+    named = {options.get("service_account_email", "") for options in job_options()}
     return sorted(account or f"{_number()}-compute@developer.gserviceaccount.com" for account in named)
-
-
-def _options() -> list[Mapping[str, str]]:
-    """The options of each task's jobs, if any runs on Dataflow."""
-    return [sections.dataflow_options(task.task_family) for task in beam_tasks()] if uses_dataflow() else []
 
 
 @functools.cache
@@ -194,7 +189,7 @@ def grant_project(role: str, member: str = "") -> str:
     """The command that grants a role in the project, to who asks unless a member is named."""
     member = member or asking()
     return (
-        f'gcloud projects add-iam-policy-binding {clients.project()} --member="{member}" --role={role} --condition=None'
+        f'gcloud projects add-iam-policy-binding {clients.project()} --member="{member}" --condition=None --role={role}'
     )
 
 

@@ -87,7 +87,7 @@ def _one_sentence(record: logging.LogRecord) -> bool:
     """An error that is meant for people is shown as it is, without the stack that led to it."""
     error = record.exc_info[1] if record.exc_info else None
     shown = ""
-    while error is not None and not isinstance(error, errors.MillraceError):
+    while error is not None and not isinstance(error, errors.MillraceError | stopping.Stopped):
         error = error.__cause__
     if error is not None:
         task = record.args[-1] if isinstance(record.args, tuple) and record.args else None

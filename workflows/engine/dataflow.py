@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pipelines.errors import (
     JobCancelledError,
@@ -21,10 +21,14 @@ from pipelines.errors import (
     MillraceError,
     ServiceError,
     SettingError,
+    TerminalError,
     TransientError,
 )
 from workflows.engine import clients, runners, sections
 from workflows.engine.google_calls import passes, retry, told
+
+if TYPE_CHECKING:
+    from google.api_core.retry import Retry
 
 log = logging.getLogger("millrace")
 
@@ -123,7 +127,7 @@ def get(id: str) -> Job | None:
     import google.api_core.exceptions as api
 
     try:
-        return _get(Job(id, id, "", ""), sections.gcp().patience)
+        return _get(Job(id, id, "", ""), retry())
     except SettingError as error:
         if isinstance(error.__cause__, api.NotFound):
             return None
@@ -186,7 +190,7 @@ def cancel(job: Job) -> Job:
     while not job.finished and (left := end - time.monotonic()) > 0:
         time.sleep(min(_jittered(pause), left))
         pause = min(pause * 1.5, 2.0)
-        job = _get(job, max(left, 1.0))
+        job = _get(job, _soon(max(left, 1.0)))
     return job
 
 
@@ -278,9 +282,16 @@ def _id(job: Job) -> dict[str, str]:
     return {"project_id": project, "location": region, "job_id": job.id}
 
 
-def _get(job: Job, seconds: float) -> Job:
+def _get(job: Job, again: "Retry") -> Job:
     with told(f"look at Dataflow job {job.name} ({job.id})"):
-        return job_of(clients.dataflow_clients().jobs.get_job(request=_id(job), retry=retry(seconds), timeout=TIMEOUT))
+        return job_of(clients.dataflow_clients().jobs.get_job(request=_id(job), retry=again, timeout=TIMEOUT))
+
+
+def _soon(seconds: float) -> "Retry":
+    """As retry(), also for a job that is not known yet: it isn't everywhere in the moment in which it is created."""
+    import google.api_core.exceptions as api
+
+    return retry(seconds).with_predicate(lambda error: passes(error) or isinstance(error, api.NotFound))
 
 
 def _look(job: Job, silent: float) -> Job | None:
@@ -290,7 +301,6 @@ def _look(job: Job, silent: float) -> Job | None:
     try:
         found = clients.dataflow_clients().jobs.get_job(request=_id(job), retry=None, timeout=TIMEOUT)
     except api.NotFound as error:
-        # A job is not known everywhere in the moment in which it is created.
         if silent > sections.gcp().patience:
             project, region = place()
             raise ServiceError(
@@ -316,16 +326,16 @@ def _look(job: Job, silent: float) -> Job | None:
 def _request(job: Job, state: str, seconds: float) -> Job:
     """Asks for a state; the job as it is then. Where it has come to its end by itself, that is no error."""
     while job.replaced_by:
-        job = _get(replace(job, id=job.replaced_by), seconds)
+        job = _get(replace(job, id=job.replaced_by), _soon(seconds))
     request = {**_id(job), "job": {"requested_state": state}}
     try:
         with told(f"ask for Dataflow job {job.name} ({job.id}) to be {state.removeprefix('JOB_STATE_').lower()}"):
-            clients.dataflow_clients().jobs.update_job(request=request, retry=retry(seconds), timeout=TIMEOUT)
-    except MillraceError:
-        if (found := _get(job, seconds)).finished:
+            clients.dataflow_clients().jobs.update_job(request=request, retry=_soon(seconds), timeout=TIMEOUT)
+    except TerminalError:
+        if (found := _get(job, retry(seconds))).finished:
             return found
         raise
-    return _get(job, seconds)
+    return _get(job, _soon(seconds))
 
 
 def _obey_next(job: Job, commands: Messages, seconds: float) -> bool:

@@ -2,9 +2,12 @@
 
 import argparse
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
+
+from luigi.parameter import UnconsumedParameterWarning
 
 from workflows.engine import checks, cloud_checks
 from workflows.engine.checks import NOT_ASKED, OK, WARNING, WRONG, Check, Finding
@@ -26,6 +29,7 @@ def main() -> int:
         description="Checks what a run needs, with the settings of luigi.cfg, and says how to mend what is wrong.",
     )
     parser.parse_args()
+    warnings.filterwarnings("ignore", category=UnconsumedParameterWarning)  # [dataflow] is open
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     found = _print(console, "This machine", checks.examine(checks.CHECKS))
     if found["settings"].state == WRONG:
@@ -58,19 +62,16 @@ def _print(console: "Console", title: str, examined: Iterable[tuple[Check, Findi
 
 
 def _print_finding(console: "Console", name: str, finding: Finding) -> None:
-    from rich.padding import Padding
     from rich.text import Text
 
-    line = Text.assemble((f"{finding.state:{_STATE}}", _STYLES[finding.state]), f"  {name:{_NAME}}  ", finding.said)
-    indent = 2 + _STATE + 2 + _NAME + 2
-    wrapped = line.wrap(console, console.width - 2)
-    if len(wrapped) > 1:  # what does not fit goes on below its own beginning
-        rest = Text(line.plain[indent - 2 :]).wrap(console, max(console.width - indent, 30))
-        wrapped = [line[: indent - 2] + rest[0], *(Text(" " * (indent - 2)) + each for each in rest[1:])]
-    for each in wrapped:
-        console.print(Padding(each, (0, 0, 0, 2)), soft_wrap=True)
+    begin = f"  {finding.state:{_STATE}}  {name:{_NAME}}  "
+    text = Text.assemble("  ", (f"{finding.state:{_STATE}}", _STYLES[finding.state]), f"  {name:{_NAME}}  ")
+    for line in Text(finding.said).wrap(console, max(console.width - len(begin), 30)):
+        line.rstrip()
+        console.print(text + line, soft_wrap=True)
+        text = Text(" " * len(begin))
     for command in finding.mend:
-        console.print(Text(f"{' ' * (2 + _STATE + 2)}{command}", style="bold"), soft_wrap=True)  # to be copied whole
+        console.print(Text(f"{' ' * (2 + _STATE + 2)}{command}", style="bold"), soft_wrap=True)  # whole, to be copied
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import socket
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 
-from workflows.engine.storage import Storage, Versioned
+from workflows.engine.storage import Storage, Versioned, read_all
 
 FOLDER = "_jobs"
 
@@ -25,8 +25,8 @@ class Entry:
     """What the ledger knows of a task: its attempt (also the name of the attempt's folder), the job, and how it stands.
 
     state: running, done, failed, or stopped (by us). runner: where the attempt runs. work: a digest of what is to be
-    done, and code: the version of the code that was to do it; failures: how many attempts at this work with this code
-    have failed before this one. started, ended: UTC, ISO 8601; "" until then.
+    done, and code: the version of the code that was to do it; failures: how many jobs for this work with this code have
+    failed before this one. started, ended: UTC, ISO 8601; "" until then.
     """
 
     task: str
@@ -59,6 +59,20 @@ class Ledger:
         with self._storage.lock(f"{FOLDER}/{task}.lock"):
             yield Claim(self._storage, task)
 
+    def failed(self) -> list[str]:
+        """The tasks whose last attempt failed."""
+        paths = [path for path in self._storage.list(FOLDER) if path.endswith(".json")]
+        entries = map(_entry, read_all(self._storage, paths))
+        return [entry.task for entry in entries if entry and entry.state == "failed"]
+
+    def pardon(self, task: str) -> None:
+        """Has the failures of a task count no more; its next attempt clears what they left. Raises ConflictError."""
+        path = f"{FOLDER}/{task}.json"
+        found = self._storage.read(path)
+        entry = _entry(found)
+        if found and entry and entry.state == "failed":
+            self._storage.replace(path, _to_json(replace(entry, work="", failures=0)), found.version)
+
     def forget(self, task: str) -> None:
         """Removes a task's entry, unless it says that somebody is at work: that job must still be found."""
         path = f"{FOLDER}/{task}.json"
@@ -68,7 +82,9 @@ class Ledger:
 
 
 class Claim:
-    """The right to work for one task."""
+    """The right to work for one task. lives_on: whether the attempt's work may outlive this process."""
+
+    lives_on = False
 
     def __init__(self, storage: Storage, task: str) -> None:
         self._storage = storage
@@ -118,23 +134,26 @@ class Claim:
             self._write(replace(self.entry, state=state, ended=now(), error=error))
 
     def _write(self, entry: Entry) -> Entry:
-        data = json.dumps(asdict(entry), indent=1, sort_keys=True).encode() + b"\n"
-        self._version = self._storage.replace(self._path, data, self._version)
+        self._version = self._storage.replace(self._path, _to_json(entry), self._version)
         self.entry = entry
         return entry
 
 
 def failures(entry: Entry | None, work: str, code: str) -> int:
-    """How many attempts at some work with some code have failed, up to and with this entry."""
+    """How many jobs for some work with some code have failed, up to and with this entry's."""
     if entry is None or (entry.work, entry.code) != (work, code):
         return 0
-    return entry.failures + (entry.state == "failed")
+    return entry.failures + (entry.state == "failed" and entry.job_id is not None)
 
 
 def _job_name(prefix: str, identity: str) -> str:
     """A name for Dataflow: [a-z]([-a-z0-9]*[a-z0-9])?, at most 63 characters; identity tells it from others."""
     short = hashlib.sha256(identity.encode()).hexdigest()[:10]
     return re.sub(r"[^a-z0-9]+", "-", prefix.lower())[:52].strip("-") + f"-{short}"
+
+
+def _to_json(entry: Entry) -> bytes:
+    return json.dumps(asdict(entry), indent=1, sort_keys=True).encode() + b"\n"
 
 
 def _entry(found: Versioned | None) -> Entry | None:

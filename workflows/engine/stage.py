@@ -25,13 +25,21 @@ from typing import Any, ClassVar
 import luigi
 from luigi.task import flatten
 
-from pipelines.errors import ConflictError, ManifestError, MillraceError, SettingsDifferError
+from pipelines.errors import (
+    AccessError,
+    ConflictError,
+    ManifestError,
+    MillraceError,
+    SettingsDifferError,
+    TerminalError,
+)
 from pipelines.tables import Table
 from workflows.engine import clients, completeness, manifests
 from workflows.engine.datasets import Dataset
 from workflows.engine.ledger import Claim, Entry, Ledger, now
 from workflows.engine.manifests import FileEntry, InputEntry, Manifest
 from workflows.engine.settings import Settings, origin
+from workflows.engine.stopping import Stopped
 from workflows.engine.version import code_version
 
 log = logging.getLogger("millrace")
@@ -145,7 +153,7 @@ class Stage(luigi.Task):
 
     def on_failure(self, exception: BaseException) -> Any:
         """What luigi tells people: the sentence of an error that is meant for them."""
-        if isinstance(exception, MillraceError):
+        if isinstance(exception, MillraceError | Stopped):
             return str(exception)
         return super().on_failure(exception)  # type: ignore[no-untyped-call]
 
@@ -179,17 +187,34 @@ class Stage(luigi.Task):
                 self._derive(manifest)  # what explains the failure can be read; the stage itself stays incomplete
                 raise
         except Exception as error:
-            claim.close(error=str(error) or type(error).__name__)
+            # Where a job may live on, only what somebody has to change is its end; or else the next run looks for it.
+            final = isinstance(error, TerminalError) and not isinstance(error, AccessError)
+            if final or not claim.lives_on:
+                claim.close(error=str(error) or type(error).__name__)
             raise
+        if there := self._show(data):
+            return there
+        log.info("%-34s %s", self, _summary(manifest, time.monotonic() - started))
+        return manifest, manifests.digest(data)
+
+    def _show(self, data: bytes) -> tuple[Manifest, str] | None:
+        """Writes the manifest; if another run's is there, that one."""
+        storage, path = clients.storage(), self.datasets()[0].manifest_path
         try:
-            clients.storage().create(self.datasets()[0].manifest_path, data, self.note())
+            storage.create(path, data, self.note())
         except ConflictError:
             there = self.datasets()[0].read()
             if there is None:
                 raise
+            try:
+                self._check_files(there[0].files)
+            except ManifestError:
+                # Of a run that was given up for dead while it wrote this; since then its files were cleared.
+                storage.delete(path)
+                storage.create(path, data, self.note())
+                return None
             return there
-        log.info("%-34s %s", self, _summary(manifest, time.monotonic() - started))
-        return manifest, manifests.digest(data)
+        return None
 
     def _clear(self, attempt: Entry) -> None:
         """Nothing of earlier attempts stays; manifests of further datasets go before their files.

@@ -2,20 +2,25 @@
 
 A signal reaches the luigi process, which passes it on to the processes of its tasks. In those it raises `Stopped` once:
 a task that waits for a job cancels it, or leaves it running if it is told to. A second signal changes nothing; what is
-done on the way out is bounded. Who can't wait sends SIGKILL, and the next run finds what is left.
+done on the way out is bounded. Who can't wait sends SIGKILL, and the next run finds what is left. The luigi process
+says one sentence and ends as by SIGINT, whichever signal it was.
 """
 
+import logging
 import multiprocessing
 import os
 import signal
-from types import FrameType
+import sys
+from types import FrameType, TracebackType
+
+log = logging.getLogger("millrace")
 
 
 class Stopped(BaseException):
     """Somebody told this process to stop."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}")
+        super().__init__(_words(number))
 
 
 _stopping = False
@@ -25,6 +30,7 @@ def install() -> None:
     """Sets the handlers, which processes forked from this one inherit."""
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
+    sys.excepthook = _last_words
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -37,4 +43,16 @@ def _stop(number: int, frame: FrameType | None) -> None:
     for child in multiprocessing.active_children():
         if child.pid is not None:
             os.kill(child.pid, signal.SIGTERM)
-    raise KeyboardInterrupt
+    raise KeyboardInterrupt(_words(number))  # all else luigi takes for a task's failure, and goes on
+
+
+def _words(number: int) -> str:
+    return f"stopped by {signal.Signals(number).name}"
+
+
+def _last_words(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """One sentence where somebody stopped the run; the traceback of anything else."""
+    if isinstance(error, KeyboardInterrupt):
+        log.warning("%s; the same command goes on from here", error or "stopped")
+    else:
+        sys.__excepthook__(kind, error, trace)

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any, NoReturn, TypeVar
 
 from pipelines.errors import ConflictError, MillraceError, SettingError, TransientError
@@ -38,7 +38,9 @@ def submit(module: str, options: Mapping[str, str], task: str, job_name: str, re
     """
     if not root.startswith("gs://"):
         raise SettingError(f"a Dataflow job can't read {root}; set storage in [millrace] to gs://BUCKET/PREFIX")
-    return in_child(lambda: _submit(module, options, task, job_name, request_id, root.rstrip("/")))
+    own = [f"--{key}={value}" for key, value in options.items()]
+    with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
+        return in_child(lambda: _submit(module, own, task, job_name, request_id, root.rstrip("/"), folder))
 
 
 def preload() -> None:
@@ -54,15 +56,13 @@ def _turns() -> IO[bytes]:
     return tempfile.TemporaryFile()
 
 
-def _submit(module: str, options: Mapping[str, str], task: str, job_name: str, request_id: str, root: str) -> Job:
+def _submit(module: str, own: Sequence[str], task: str, job_name: str, request_id: str, root: str, folder: str) -> Job:
     # As many at a time as there are processors: each takes tens of megabytes.
     fcntl.lockf(_turns(), fcntl.LOCK_EX, 1, os.getpid() % (os.cpu_count() or 1))
     project, region = dataflow.place()
     clients.credentials()  # Beam looks for them for half a minute and then goes on without
-    with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
-        tempfile.tempdir = folder  # Beam leaves files behind
-        argv = [f"--{key}={value}" for key, value in options.items()] + _job_options(task, job_name, root, folder)
-        proto = _described(module, argv)
+    tempfile.tempdir = folder  # Beam leaves files behind
+    proto = _described(module, [*own, *_job_options(task, job_name, root, folder)])
     proto.client_request_id = request_id
     return _create({"project_id": project, "location": region, "job": proto}, job_name, request_id)
 

@@ -1,7 +1,7 @@
 """What workers install: a wheel of `pipelines`, and of nothing else, that asks for pipelines/requirements.txt.
 
 A wheel of plain Python is a zip file with three more files, so it is written here, in milliseconds, instead of being
-built by setuptools in seconds; a worker unpacks it and needs no setuptools either. The same sources make the same bytes.
+built by setuptools in seconds; a worker needs no setuptools either. The same sources make the same bytes.
 """
 
 import base64
@@ -9,12 +9,12 @@ import hashlib
 import zipfile
 from pathlib import Path
 
-import pipelines
+from pipelines import errors
 
 
 def write(folder: str) -> str:
     """Writes the wheel into a folder; its path."""
-    package = Path(pipelines.__file__).parent
+    package = Path(errors.__file__).parent
     files = {
         f"{package.name}/{path.relative_to(package)}": path.read_bytes()
         for path in sorted(package.rglob("*"))

@@ -16,7 +16,7 @@ import cloud
 import pytest
 import running
 from cloud.dataflow import Dataflow
-from cloud.faults import Fault, FaultPlan, Kind
+from cloud.faults import Fault, FaultPlan
 from cloud.storage import Storage
 from luigi.configuration import get_config
 
@@ -360,9 +360,10 @@ def test_an_option_that_beam_does_not_take_is_told(
     service: Dataflow, setting: Set, key: str, value: str, said: str
 ) -> None:
     setting("dataflow.Etl", key, value)
+    jobs = len(service.jobs)
     with pytest.raises(SettingError, match=rf"^\[dataflow.Etl\] {key} = '{value}', .*{said}"):
         submit("sleep", 0)
-    assert "jobs.create" not in [each.call for each in service.requests[-1:]]
+    assert len(service.jobs) == jobs
 
 
 def test_settings_reach_the_job(service: Dataflow, setting: Set) -> None:
@@ -505,13 +506,9 @@ def test_what_passes_while_waiting_is_asked_again(service: Dataflow, kind: str) 
 def test_a_service_that_stays_silent_is_given_up(service: Dataflow, setting: Set) -> None:
     setting("dataflow", "stuck_after", "1")
     job = submit("sleep", 0)
-    service.faults.randomly(1.0, 1, kinds=[kind("status")])
+    service.faults.randomly(1.0, 1, kinds=["status"])
     with pytest.raises(ServiceError, match=f"Dataflow has not told of job {job.name} .* for 1 s"):
         wait(job)
-
-
-def kind(name: Kind) -> Kind:
-    return name
 
 
 def test_a_job_stuck_in_cancelling_is_given_up(service: Dataflow, setting: Set) -> None:
@@ -533,6 +530,27 @@ def test_cancel_waits_until_it_is_done(service: Dataflow) -> None:
     job = submit("sleep", 0, name)
     assert dataflow.cancel(job).state == "CANCELLED"
     assert dataflow.cancel(job).state == "CANCELLED", "a job that has ended may be asked again"
+
+
+def test_a_job_can_be_cancelled_in_the_moment_in_which_it_is_created(service: Dataflow) -> None:
+    name = new_name()
+    service.hold(name)
+    service.unseen = 2
+    assert dataflow.cancel(submit("sleep", 0, name)).state == "CANCELLED"
+
+
+def test_what_was_drained_is_not_whole(service: Dataflow, setting: Set) -> None:
+    setting("dataflow", "streaming", "true")
+    name = new_name()
+    service.hold(name)
+    assert dataflow.drain(submit("sleep", 0, name)).state in ("DRAINING", "DRAINED")
+    found = dataflow.find(name, "r1")
+    assert found
+    done, _ = wait(found)
+    assert done.state == "DRAINED"
+    error = dataflow.failure(done, "again")
+    assert isinstance(error, JobCancelledError)
+    assert "was drained, so what it wrote is not whole" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -586,3 +604,38 @@ def test_an_interrupt_passes_and_leaves_the_job(service: Dataflow) -> None:
 def test_progress_in_a_line() -> None:
     assert Progress("RUNNING", 1, "KeyError: 'x'", {"read": 5}).message == "RUNNING, 1 worker; KeyError: 'x'"
     assert Progress("QUEUED").message == "QUEUED"
+
+
+def test_a_waiting_process_keeps_little_to_itself(service: Dataflow) -> None:
+    """After its job was submitted, and with what preload() imported before the fork, less than 20 MiB."""
+    name = new_name()
+    service.hold(name)
+    code = f"""
+import os, signal, sys, time
+from luigi.configuration import get_config
+for key, value in {{"dataflow_endpoint": {service.url!r}, "poll_max": "0.1"}}.items():
+    get_config().set("dataflow", key, value)
+get_config().set("gcp", "region", {cloud.REGION!r})
+from workflows.engine import dataflow, runners, submission
+runners.preload("pipelines.posts.count", "DataflowRunner")
+options = {{"input": '["sleep", 0]', "output": "{ROOT}/out"}}
+reading, writing = os.pipe()
+child = os.fork()
+if not child:
+    job = submission.submit("dataflow_case", options, "Etl", {name!r}, "r1", {ROOT!r})
+    os.write(writing, b"x")
+    dataflow.wait(job, lambda progress: None)
+    os._exit(0)
+os.read(reading, 1)
+time.sleep(2)
+with open(f"/proc/{{child}}/smaps_rollup") as file:
+    parts = dict(line.split(":") for line in file.read().splitlines()[1:])
+os.kill(child, signal.SIGKILL)
+os.waitpid(child, 0)
+print(sum(int(parts[key].split()[0]) for key in ("Private_Clean", "Private_Dirty")) // 1024)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=running.environment(), capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 20

@@ -1,0 +1,281 @@
+"""What becomes of a stage's Dataflow job, in the local cloud: it fails, is cancelled, gets stuck, is replaced, or is done.
+
+The service holds or fails jobs by their names; whoever runs luigi sees the end of each in its output and exit code.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cloud_running
+import pytest
+import running
+from cloud import PROJECT, REGION, Cloud
+from cloud.dataflow_jobs import Job
+from cloud.faults import Fault
+from cloud_running import Place, state_of
+
+from workflows.engine.version import code_version
+
+DATE = ("--date", running.DAY)
+FETCH = ("Fetch", "--source", "sample://", *DATE)
+COMMAND = f"luigi --module workflows Fetch --source sample:// --date {running.DAY}"
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[Cloud]:
+    """The local cloud."""
+    with Cloud() as started:
+        yield started
+
+
+@pytest.fixture
+def place(cloud: Cloud, tmp_path: Path) -> Iterator[Place]:
+    """A place of the test's own, in which nothing is held or fails afterwards."""
+    yield Place(cloud, tmp_path, tmp_path.name)
+    cloud.dataflow.release()
+    cloud.faults.clear()
+
+
+def url(job: Job) -> str:
+    """A job's page in the console."""
+    return f"https://console.cloud.google.com/dataflow/jobs/{REGION}/{job.id}?project={PROJECT}"
+
+
+def refuse(cloud: Cloud, call: str, fault: Fault) -> None:
+    """Has every one of the next calls of a kind go wrong."""
+    for n in range(1, 100):
+        cloud.faults.at(n, fault, call=call)
+
+
+def test_failed_job_is_named_with_its_error_link_and_command(place: Place) -> None:
+    """Exit code 30; the error names the job, says its own message, links to it, and gives the command; so the ledger.
+
+    The next run submits the next attempt, which is done.
+    """
+    place.cloud.dataflow.fail("*", "Startup of the worker pool in zone us-central1-b failed: no CPUs are left.")
+    ran = place.luigi(*FETCH)
+    [job] = place.jobs
+    assert ran.code == 30, ran
+    [error] = ran.errors
+    for part in (job.name, "failed: Startup of the worker pool in zone us-central1-b failed", url(job), COMMAND):
+        assert part in error, ran
+    assert "Traceback" not in ran.out, ran
+    assert "1 failed" in ran.out, ran
+    entry = place.entry("Fetch")
+    assert (entry.state, entry.number, entry.job_id) == ("failed", 1, job.id)
+    assert entry.error in error
+    place.cloud.dataflow.release()
+    place.succeed(*FETCH)
+    assert [state_of(each) for each in place.jobs] == ["FAILED", "DONE"]
+    assert (place.entry("Fetch").state, place.entry("Fetch").number) == ("done", 2)
+
+
+def test_our_own_sentence_of_a_worker_is_the_error(place: Place) -> None:
+    """A source that can't be read fails the job, and its sentence arrives as it was raised on the worker."""
+    cloud_running.bucket(place.cloud).blob("broken/posts-2026-11-01.jsonl.gz").upload_from_string(b"\x1f\x8b nonsense")
+    broken = "gs://millrace-test/broken/posts-{date:%Y-%m-%d}.jsonl.gz"
+    ran = place.luigi("Fetch", "--source", broken, *DATE)
+    assert ran.code == 30, ran
+    [error] = ran.errors
+    assert f"{place.jobs[0].name} failed: " in error, ran
+    assert "gs://millrace-test/broken/posts-2026-11-01.jsonl.gz" in error, ran
+    assert "while running" not in error, ran
+    # What it says to run can be pasted: a shell would take the braces and the space for something else.
+    assert f"--source '{broken}'" in error, ran
+
+
+def test_a_job_that_has_failed_too_often_is_not_submitted_again(place: Place) -> None:
+    """After [dataflow] attempts failures of the same code and input there are no more jobs until something changes.
+
+    bin/clear is one such change; the setting is another.
+    """
+    place.set("dataflow", attempts="2")
+    place.cloud.dataflow.fail("*", "no CPUs are left.")
+    for _ in range(2):
+        assert place.luigi(*FETCH).code == 30
+    place.cloud.dataflow.release()
+    ran = place.luigi(*FETCH)
+    assert ran.code == 30, ran
+    [error] = ran.errors
+    for part in ("has failed 2 times", "attempts = 2", "no further job", "no CPUs are left"):
+        assert part in error, ran
+    assert [state_of(job) for job in place.jobs] == ["FAILED", "FAILED"]
+    cleared = place.run("workflows.engine.clear", "Fetch")
+    assert cleared.code == 0, cleared
+    place.succeed(*FETCH)
+    assert [state_of(job) for job in place.jobs] == ["FAILED", "FAILED", "DONE"]
+    assert place.leftovers() == []
+
+
+def test_changed_input_starts_the_count_anew(place: Place) -> None:
+    """The limit is for the same input: when that was made anew, the job is tried again."""
+    place.set("dataflow", attempts="1")
+    place.cloud.dataflow.fail("millrace-etl-*", "no CPUs are left.")
+    assert place.luigi("Etl", *DATE).code == 30
+    place.cloud.dataflow.release()
+    ran = place.luigi("Etl", *DATE)
+    assert "no further job" in ran.out, ran
+    cleared = place.run("workflows.engine.clear", "Fetch")
+    assert cleared.code == 0, cleared
+    place.succeed("Etl", *DATE)
+    assert place.stages() == {"fetch": 2, "etl": 2}
+    assert place.stages("DONE") == {"fetch": 2, "etl": 1}
+
+
+def test_job_that_somebody_else_cancels(place: Place) -> None:
+    """Cancelled in the console: the error names the job; the next run makes the next attempt."""
+    process = place.hold(*FETCH)
+    [job] = place.jobs
+    place.cloud.dataflow.cancel(job.id)
+    ran = cloud_running.end(process)
+    assert ran.code == 30, ran
+    [error] = ran.errors
+    for part in (job.name, "was cancelled", url(job), COMMAND):
+        assert part in error, ran
+    place.cloud.dataflow.release()
+    place.succeed(*FETCH)
+    assert [state_of(each) for each in place.jobs] == ["CANCELLED", "DONE"]
+    assert place.entry("Fetch").number == 2
+
+
+def test_job_that_is_stuck_cancelling_is_given_up(place: Place) -> None:
+    """After [dataflow] stuck_after seconds the error names it; the next run does not wait for it again."""
+    place.set("dataflow", stuck_after="1")
+    place.cloud.dataflow.stick("*")
+    process = place.hold(*FETCH)
+    [job] = place.jobs
+    place.cloud.dataflow.cancel(job.id)
+    ran = cloud_running.end(process)
+    assert ran.code == 30, ran
+    [error] = ran.errors
+    for part in (job.name, "still being cancelled after 1 s", url(job)):
+        assert part in error, ran
+    assert state_of(job) == "CANCELLING"
+    place.cloud.dataflow.release()
+    place.succeed(*FETCH)
+    assert [state_of(each) for each in place.jobs] == ["CANCELLED", "DONE"]
+
+
+def test_job_that_is_replaced_is_followed(place: Place) -> None:
+    """Updated in the console: the wait goes on for the job that took its place, which the manifest names."""
+    process = place.hold(*FETCH)
+    [old] = place.jobs
+    new = place.cloud.dataflow.replace(old.id)
+    place.wait_for(lambda: place.watched(new.id))
+    place.cloud.dataflow.release()
+    ran = cloud_running.end(process)
+    assert ran.code == 0, ran
+    assert [(job.id, state_of(job)) for job in place.jobs] == [(old.id, "UPDATED"), (new.id, "DONE")]
+    [manifest] = place.manifests().values()
+    assert manifest.job_id == new.id
+    assert place.entry("Fetch").state == "done"
+
+
+def test_drained_job_is_an_error(place: Place) -> None:
+    """A drained job has read but a part: an error, no manifest, and the next run makes the next attempt."""
+    process = place.hold(*FETCH)
+    [job] = place.jobs
+    with place.cloud.dataflow.life.changed:
+        place.cloud.dataflow.life.ask(job, "JOB_STATE_DRAINED")
+    ran = cloud_running.end(process)
+    assert ran.code == 30, ran
+    [error] = ran.errors
+    assert f"{job.name} was drained, so what it wrote is not whole" in error, ran
+    assert place.manifests() == {}
+    place.cloud.dataflow.release()
+    place.succeed(*FETCH)
+    assert [state_of(each) for each in place.jobs] == ["DRAINED", "DONE"]
+
+
+def test_dataflow_that_does_not_answer_loses_no_job(place: Place) -> None:
+    """Where Dataflow is silent for too long the run fails, and the next one goes on with the same job."""
+    place.set("dataflow", stuck_after="1")
+    place.set("gcp", patience="2")
+    process = place.hold(*FETCH)
+    refuse(place.cloud, "jobs.get", Fault("status"))
+    ran = cloud_running.end(process)
+    place.cloud.faults.clear()
+    assert ran.code == 30, ran
+    assert "has not told of job" in ran.out, ran
+    assert place.entry("Fetch").state == "running"
+    place.cloud.dataflow.release()
+    place.succeed(*FETCH)
+    assert [state_of(job) for job in place.jobs] == ["DONE"]
+
+
+def test_answer_to_the_submission_that_never_comes_makes_no_second_job(place: Place) -> None:
+    """Every answer to the create is lost, until the run gives up: the next one goes on with the job that was made."""
+    place.set("gcp", patience="2")
+    refuse(place.cloud, "jobs.create", Fault("lost"))
+    ran = place.luigi(*FETCH)
+    place.cloud.faults.clear()
+    assert ran.code == 30, ran
+    assert "could not create Dataflow job" in ran.out, ran
+    assert "Traceback" not in ran.out, ran
+    place.succeed(*FETCH)
+    assert [state_of(job) for job in place.jobs] == ["DONE"]
+
+
+def test_manifest_tells_of_the_job(place: Place) -> None:
+    """A job's manifest has its id, the runner, code version, the pipeline's counters, what it used and would cost."""
+    place.succeed("Etl", *DATE)
+    fetch, etl = place.manifests()["raw/source=sample-9a75ee8a/date=2026-11-01"], place.manifests()[f"posts/date={running.DAY}"]
+    assert [job.id for job in place.jobs] == [fetch.job_id, etl.job_id]
+    assert {fetch.runner, etl.runner} == {"DataflowRunner"}
+    assert etl.code_version == code_version()
+    assert etl.counters["rows_read"] == etl.counters["read"] == fetch.counters["read"] > 0
+    for manifest in (fetch, etl):
+        assert set(manifest.usage) == {"vcpu_hours", "memory_gb_hours", "shuffle_gb", "estimated_cost_usd"}
+        assert manifest.usage["vcpu_hours"] > 0
+        assert manifest.usage["estimated_cost_usd"] > 0
+
+
+def test_auto_chooses_by_the_bytes_of_the_input(place: Place) -> None:
+    """Inputs above auto_dataflow_above go to Dataflow, smaller ones are worked on in the luigi process."""
+    place.set("millrace", runner="auto", auto_dataflow_above="1000000")
+    place.succeed("Etl", *DATE)
+    assert place.jobs == []
+    assert {manifest.runner for manifest in place.manifests().values()} == {"FnApiRunner"}
+    place.set("millrace", auto_dataflow_above="1000")
+    place.succeed("Count", *DATE)
+    assert place.stages() == {"count": 1}
+    manifest = place.manifests()[f"counts/date={running.DAY}"]
+    assert (manifest.runner, manifest.job_id) == ("DataflowRunner", place.jobs[0].id)
+
+
+def test_one_task_has_a_runner_of_its_own(place: Place) -> None:
+    """[dataflow.Fetch] runner = FnApiRunner: that task runs in process, the others on Dataflow."""
+    place.set("dataflow.Fetch", runner="FnApiRunner")
+    place.succeed("Etl", *DATE)
+    assert place.stages() == {"etl": 1}
+    assert {m.pipeline: m.runner for m in place.manifests().values()} == {
+        "pipelines.posts.fetch": "FnApiRunner",
+        "pipelines.posts.etl": "DataflowRunner",
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"machine_typ": "n2-standard-4"}, ["machine_typ", "Beam has no such option; did you mean machine_type?"]),
+        ({"num_workers": "many"}, ["num_workers = 'many'", "invalid int"]),
+        ({"runner": "DirectRunner"}, ["runner = 'DirectRunner'", "allowed is one of FnApiRunner, DataflowRunner"]),
+    ],
+)
+def test_option_that_beam_does_not_take(place: Place, options: dict[str, str], told: list[str]) -> None:
+    """Is one clear error, before any job: also of the tasks that come before it."""
+    place.set("dataflow.Etl", **options)
+    ran = place.luigi("Count", *DATE)
+    assert ran.code == 35, ran
+    assert len([line for line in ran.out.splitlines() if "[dataflow.Etl]" in line]) == 1, ran
+    for part in ("[dataflow.Etl]", *told):
+        assert part in ran.out, ran
+    assert "Traceback" not in ran.out, ran
+    assert place.jobs == []
+
+
+def test_in_process_over_the_same_cloud(place: Place, undisturbed: Path) -> None:
+    """runner = FnApiRunner, everything else in the cloud: the tables of the single-machine run, and no job."""
+    place.set("millrace", runner="FnApiRunner")
+    place.succeed("Report", *cloud_running.FLAGS)
+    assert place.wrong(running.tables(undisturbed), {}) == []

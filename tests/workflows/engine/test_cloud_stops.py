@@ -1,0 +1,271 @@
+"""A run that waits for Dataflow jobs is stopped, killed, or not alone: no job is doubled, and none is left running.
+
+Where a test needs a moment to come, it waits for the request by which the service sees that it has.
+"""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import cloud_running
+import psutil
+import pytest
+import running
+from cloud import Cloud
+from cloud.faults import Fault
+from cloud_running import Place, state_of
+from running import Ran
+
+DATE = ("--date", running.DAY)
+FETCH = ("Fetch", "--source", "sample://", *DATE)
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[Cloud]:
+    """The local cloud."""
+    with Cloud() as started:
+        yield started
+
+
+@pytest.fixture
+def place(cloud: Cloud, tmp_path: Path) -> Iterator[Place]:
+    """A place of the test's own, in which nothing is held or fails afterwards."""
+    yield Place(cloud, tmp_path, tmp_path.name)
+    cloud.dataflow.release()
+    cloud.faults.clear()
+
+
+def group(process: "subprocess.Popen[str]") -> list[int]:
+    """The processes that are left of a luigi process's group."""
+    return [each.pid for each in psutil.process_iter() if _group_of(each.pid) == process.pid]
+
+
+def _group_of(pid: int) -> int:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return 0
+
+
+def stopped(process: "subprocess.Popen[str]") -> Ran:
+    """A stopped run, which has ended, not with 0, with sentences only, and left no process behind."""
+    ran = cloud_running.end(process, 60)
+    assert ran.code != 0, ran
+    assert "Traceback" not in ran.out, ran
+    assert "stopped by SIG" in ran.out, ran
+    assert group(process) == [], ran
+    return ran
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("how", ["SIGTERM to the process", "SIGTERM twice", "SIGINT to the group"])
+def test_stopped_run_cancels_its_job(place: Place, how: str, workers: int) -> None:
+    """SIGTERM as from systemd or SIGINT as from Ctrl-C: the job is cancelled, the ledger says why, nothing is left over.
+
+    The next run makes a new job.
+    """
+    process = place.hold(*FETCH, "--workers", workers)
+    if how == "SIGINT to the group":
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.terminate()
+    if how == "SIGTERM twice":
+        process.terminate()
+    ran = stopped(process)
+    [job] = place.jobs
+    assert f"job {job.id} is cancelled" in ran.out, ran
+    assert state_of(job) == "CANCELLED"
+    entry = place.entry("Fetch")
+    assert (entry.state, entry.job_id) == ("stopped", job.id)
+    assert entry.error == f"stopped by {how.split()[0]}; job {job.id} is cancelled"
+    assert place.locks() == []
+    place.cloud.dataflow.release()
+    place.succeed(*FETCH)
+    assert [state_of(each) for each in place.jobs] == ["CANCELLED", "DONE"]
+    assert place.leftovers() == []
+
+
+def test_all_jobs_of_a_stopped_run_are_cancelled(place: Place) -> None:
+    """With several tasks at work each cancels its own job."""
+    place.cloud.dataflow.hold("*")
+    process = place.start("Report", *cloud_running.FLAGS, "--workers", 2)
+    place.wait_for(lambda: len(place.jobs) == 2 and all(place.watched(job.id) for job in place.jobs))
+    process.terminate()
+    ran = stopped(process)
+    assert [state_of(job) for job in place.jobs] == ["CANCELLED", "CANCELLED"], ran
+    assert place.locks() == []
+
+
+def test_wait_for_the_cancelled_job_is_bounded(place: Place) -> None:
+    """A job that does not get cancelled holds the stopped run for [dataflow] cancel_wait seconds; nor the next run."""
+    place.set("dataflow", cancel_wait="1")
+    place.cloud.dataflow.stick("*")
+    process = place.hold(*FETCH)
+    process.terminate()
+    ran = stopped(process)
+    [job] = place.jobs
+    assert f"job {job.id} is cancelling" in ran.out, ran
+    place.cloud.dataflow.life.unhold()
+    place.succeed(*FETCH)
+    assert [state_of(each) for each in place.jobs] == ["CANCELLING", "DONE"]
+
+
+def test_cancel_that_dataflow_does_not_answer(place: Place) -> None:
+    """Where the job can't be cancelled the run says so and ends; the next one goes on with that job."""
+    place.set("dataflow", cancel_wait="1")
+    place.set("gcp", patience="1")
+    process = place.hold(*FETCH)
+    for n in range(1, 60):
+        place.cloud.faults.at(n, Fault("status"), call="jobs.update")
+    process.terminate()
+    ran = stopped(process)
+    assert "may still run; the next run finds it" in ran.out, ran
+    assert place.entry("Fetch").state == "running"
+    place.cloud.faults.clear()
+    place.cloud.dataflow.release()
+    place.succeed(*FETCH)
+    assert [state_of(job) for job in place.jobs] == ["DONE"]
+
+
+def test_task_that_takes_too_long_cancels_its_job(place: Place) -> None:
+    """[worker] timeout: the job is cancelled, the task has failed (30)."""
+    place.set("worker", timeout="6")
+    process = place.hold(*FETCH)
+    ran = stopped(process)
+    assert ran.code == 30, ran
+    [job] = place.jobs
+    assert state_of(job) == "CANCELLED"
+    assert place.entry("Fetch").state == "stopped"
+    assert place.locks() == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_stopped_while_it_submits(place: Place, workers: int) -> None:
+    """Stopped before the job's id is known: in the end there is one job, or a cancelled one and another."""
+    place.cloud.dataflow.hold("*")
+    place.cloud.faults.at(1, Fault("delay", seconds=1.5), call="jobs.create")
+    process = place.start(*FETCH, "--workers", workers)
+    place.wait_for(lambda: place.struck("jobs.create"))
+    process.terminate()
+    stopped(process)
+    place.cloud.dataflow.release()
+    place.succeed(*FETCH)
+    assert [state_of(job) for job in place.jobs] in (["DONE"], ["CANCELLED", "DONE"])
+
+
+@pytest.mark.parametrize("setting", [False, True])
+def test_detached_run_leaves_its_job_to_the_next(place: Place, setting: bool) -> None:
+    """--detach, or [run] detach: stopped, it leaves its job running; the next run waits for that and publishes it."""
+    if setting:
+        place.set("run", detach="true")
+    process = place.hold(*FETCH, *([] if setting else ["--detach"]))
+    process.terminate()
+    ran = stopped(process)
+    [job] = place.jobs
+    assert f"left running as job {job.name}" in ran.out, ran
+    assert state_of(job) == "RUNNING"
+    assert place.locks() == []
+    place.cloud.dataflow.release()
+    place.succeed(*FETCH)
+    assert [each.id for each in place.jobs] == [job.id]
+    [manifest] = place.manifests().values()
+    assert (manifest.job_id, manifest.attempt) == (job.id, place.entry("Fetch").attempt)
+    assert manifest.counters["read"] > 0
+    assert manifest.files
+
+
+def killed(process: "subprocess.Popen[str]") -> None:
+    """Kills a luigi process with all its children."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def test_killed_run_leaves_its_job_to_the_next(place: Place) -> None:
+    """Killed (-9) while its job runs: the next run waits for the same job."""
+    killed(place.hold(*FETCH))
+    [job] = place.jobs
+    assert place.entry("Fetch").state == "running"
+    again = place.start(*FETCH)
+    asked = place.asked(job.id)
+    place.wait_for(lambda: place.asked(job.id) > asked)
+    place.cloud.dataflow.release()
+    ran = cloud_running.end(again)
+    assert ran.code == 0, ran
+    assert [(each.id, state_of(each)) for each in place.jobs] == [(job.id, "DONE")]
+    [manifest] = place.manifests().values()
+    assert manifest.job_id == job.id
+
+
+def test_job_that_ends_while_nobody_watches_is_published(place: Place) -> None:
+    """Killed (-9), then the job comes to its end: the next run publishes it without another job."""
+    killed(place.hold(*FETCH))
+    place.cloud.dataflow.release()
+    place.wait_for(lambda: state_of(place.jobs[0]) == "DONE")
+    place.succeed(*FETCH)
+    assert [state_of(job) for job in place.jobs] == ["DONE"]
+    [manifest] = place.manifests().values()
+    assert manifest.job_id == place.jobs[0].id
+    assert place.entry("Fetch").state == "done"
+
+
+def test_job_that_fails_while_nobody_watches(place: Place) -> None:
+    """Killed (-9), then the job fails: the next run makes the next attempt at once."""
+    killed(place.hold(*FETCH))
+    [job] = place.jobs
+    place.cloud.dataflow.cancel(job.id)
+    place.cloud.dataflow.release()
+    place.wait_for(lambda: state_of(job) == "CANCELLED")
+    place.succeed(*FETCH)
+    assert [state_of(each) for each in place.jobs] == ["CANCELLED", "DONE"]
+    assert place.entry("Fetch").number == 2
+
+
+def test_job_that_was_never_created_is_submitted_as_the_same(place: Place) -> None:
+    """Killed (-9) after the ledger has named the job and before it is there: the next run makes just that job."""
+    for n in range(1, 100):
+        place.cloud.faults.at(n, Fault("status"), call="jobs.create")
+    process = place.start(*FETCH)
+    place.wait_for(lambda: place.struck("jobs.create"))
+    killed(process)
+    entry = place.entry("Fetch")
+    assert (entry.state, entry.job_id, place.jobs) == ("running", None, [])
+    place.cloud.faults.clear()
+    place.succeed(*FETCH)
+    [job] = place.jobs
+    assert (job.client_request_id, job.name) == (entry.request_id, entry.job_name)
+    [manifest] = place.manifests().values()
+    assert manifest.attempt == entry.attempt
+
+
+def test_other_work_than_the_running_job_s(place: Place) -> None:
+    """Where a killed run's job has other options than the next run would give it, it is cancelled, and another made."""
+    killed(place.hold(*FETCH))
+    place.set("posts", max_source_bytes="1000000")
+    process = place.start(*FETCH)
+    place.wait_for(lambda: len(place.jobs) == 2)
+    place.cloud.dataflow.release()
+    ran = cloud_running.end(process)
+    assert ran.code == 0, ran
+    assert [state_of(job) for job in place.jobs] == ["CANCELLED", "DONE"]
+
+
+def test_two_runs_at_once(place: Place, undisturbed: Path) -> None:
+    """Two processes with schedulers of their own, as on two hosts, make one Report: one job a task, both exit 0."""
+    both = [place.start("Report", *cloud_running.FLAGS) for _ in range(2)]
+    ran = [cloud_running.end(process) for process in both]
+    assert [each.code for each in ran] == [0, 0], "\n".join(map(str, ran))
+    assert place.stages() == cloud_running.JOBS
+    assert place.wrong(running.tables(undisturbed), cloud_running.JOBS) == []
+
+
+def test_host_that_died_is_taken_over(place: Place) -> None:
+    """A lock whose holder is on another host that is no more: taken over after [gcp] lease seconds, its job too."""
+    place.set("gcp", lease="2")
+    killed(place.hold(*FETCH))
+    place.send_locks_elsewhere()
+    place.cloud.dataflow.release()
+    ran = place.succeed(*FETCH)
+    assert "was silent for 2 s ([gcp] lease): taken over" in ran.out, ran
+    assert [state_of(job) for job in place.jobs] == ["DONE"]
