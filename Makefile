@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: report test test-all lint bench clean
+.PHONY: report test test-all test-cloud lint bench clean
 
 # The report of yesterday (UTC), or of another day: make report ARGS='--date 2026-11-19'
 report: .venv/workflows
@@ -19,6 +19,10 @@ test: .venv/test
 test-all: .venv/test
 	@bin/install-chromium
 	MILLRACE_TEST_ALL=1 $(BIN)/pytest $(ARGS)
+
+# Those of the cloud: killed after every effect, every answer lost, calls that fail at random, a hundred jobs at once.
+test-cloud: .venv/test
+	MILLRACE_TEST_ALL=1 $(BIN)/pytest tests/workflows/engine/test_cloud_crashes.py tests/workflows/engine/test_cloud_memory.py $(ARGS)
 
 lint: .venv/test
 	$(BIN)/ruff check .

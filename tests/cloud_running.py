@@ -4,6 +4,7 @@ import configparser
 import datetime
 import json
 import os
+import signal
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ import google.cloud.storage as storage_api
 import running
 from cloud import BUCKET, LOCATION, PROJECT, Cloud
 from cloud.dataflow_jobs import Job
+from cloud.faults import Fault
 from google.api_core.client_options import ClientOptions
 from google.auth.credentials import AnonymousCredentials
 from running import KEYS, Ran, Row
@@ -45,7 +47,8 @@ class Place:
     more: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._before = len(self.cloud.dataflow.jobs)
+        self._processes: list[subprocess.Popen[str]] = []
+        self._before, self._asked_before = len(self.cloud.dataflow.jobs), len(self.cloud.dataflow.requests)
         self.dataset = f"millrace_{self.name.replace('-', '_')}"
         self.cloud.bigquery.create_dataset(self.dataset, LOCATION)
         config = configparser.RawConfigParser()
@@ -67,7 +70,7 @@ class Place:
 
     def start(self, task: str, *flags: object, module: str = "workflows") -> "subprocess.Popen[str]":
         """A luigi process that works here, the leader of a group of its own."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             running.command(task, *flags, module=module),
             cwd=self.folder,
             env=self.environment,
@@ -77,6 +80,17 @@ class Place:
             text=True,
             start_new_session=True,
         )
+        self._processes.append(process)
+        return process
+
+    def close(self) -> None:
+        """Ends what a test that failed left running; nothing is held or fails any more."""
+        for process in self._processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
+        self.cloud.dataflow.release()
+        self.cloud.faults.clear()
 
     def luigi(self, task: str, *flags: object) -> Ran:
         """Runs a task here to its end."""
@@ -127,8 +141,8 @@ class Place:
         return bool(self.asked(id)) and state_of(next(job for job in self.jobs if job.id == id)) == "RUNNING"
 
     def struck(self, call: str) -> bool:
-        """Whether something has gone wrong here with a call of this kind."""
-        return self.cloud.faults.struck(call)
+        """Whether something has gone wrong here with a call of Dataflow's."""
+        return any(each.call == call and each.fault for each in self.cloud.dataflow.requests[self._asked_before :])
 
     def locks(self) -> list[str]:
         """The locks that somebody holds."""
@@ -210,6 +224,12 @@ def upload(cloud: Cloud, files: Sequence[Path], folder: str = "source") -> None:
     """Puts files into a folder of the bucket."""
     for path in files:
         bucket(cloud).blob(f"{folder}/{path.name}").upload_from_filename(os.fspath(path))
+
+
+def refuse(cloud: Cloud, call: str, fault: Fault) -> None:
+    """Has every one of the next calls of a kind go wrong, until the faults are cleared."""
+    for n in range(1, 200):
+        cloud.faults.at(n, fault, call=call)
 
 
 def state_of(job: Job) -> str:

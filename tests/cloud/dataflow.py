@@ -34,6 +34,13 @@ _NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 _REGION = re.compile(r"[a-z]+-[a-z]+[0-9]+")
 _DEFAULT_REGION = "us-central1"
 _PAGE = 100
+#: What a call takes, where it is not called the same.
+_PERMISSIONS = {
+    "jobs.aggregated": "jobs.list",
+    "jobs.update": "jobs.cancel",
+    "templates.launch": "jobs.create",
+    "flexTemplates.launch": "jobs.create",
+}
 #: From the least important to the most; their numbers are in another order.
 _IMPORTANCE = [
     f"JOB_MESSAGE_{name}" for name in ("IMPORTANCE_UNKNOWN", "DEBUG", "DETAILED", "BASIC", "WARNING", "ERROR")
@@ -86,6 +93,8 @@ class Dataflow(Service):
         self.duplicates = duplicates
         self.unseen = unseen
         self.images = images or {}
+        #: Permissions that whoever calls does not have, as in "dataflow.jobs.create"; tests add to them.
+        self.denied: set[str] = set()
         #: Every job, in the order of their creation.
         self.jobs: list[Job] = []
         self._storage_url = storage_url
@@ -124,6 +133,9 @@ class Dataflow(Service):
                 raise RefusedError(404, f"the local Dataflow has no {request.method} {request.path}")
             if not _REGION.fullmatch(location):
                 raise RefusedError(400, f"{location} is no region of Dataflow")
+            permission = f"dataflow.{_PERMISSIONS.get(call, call)}"
+            if permission in self.denied:
+                raise RefusedError(403, f"Permission '{permission}' denied on resource (or it may not exist).")
             job = self._found(place, call) if "job" in place else None
             return self._answer(call, request, project, location, job)
         except RefusedError as refusal:

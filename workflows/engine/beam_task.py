@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from luigi.cmdline_parser import CmdlineParser
 from luigi.rpc import RPCError
+from luigi.scheduler import RUNNING
+from luigi.worker import TaskStatusReporter
 
 from pipelines.errors import JobCancelledError, JobFailedError, ManifestError, MillraceError, SettingError
-from workflows.engine import beam_options, clients, runners, sections, settings
+from workflows.engine import beam_options, clients, preflight, runners, sections, settings
 from workflows.engine.ledger import Claim, Entry, failures
 from workflows.engine.manifests import FileEntry
 from workflows.engine.runners import Run
@@ -62,17 +64,16 @@ class BeamTask(Stage):
         """Whether luigid offers to send messages: a job can be told to cancel or drain."""
         return self._wanted_runner() in ("DataflowRunner", "auto")
 
-    def complete(self) -> bool:
-        """As Stage.complete; what is not complete will run, in a process that can share what this one imports.
-
-        Raises SettingError for options that Beam does not take: before any task runs.
-        """
-        done, runner = super().complete(), self._named_runner()
-        if not done and settings.workers() > 1:
+    def preflight(self) -> None:
+        """As Stage.preflight, and what its jobs need. What runs in processes of its own can share what is imported."""
+        super().preflight()
+        runner = self._named_runner()
+        if runner == "DataflowRunner" and not self.runs_here():
+            preflight.for_dataflow()
+        if settings.workers() > 1:
             runners.preload(self.pipeline, runner)
-        if not done and runner in ("DataflowRunner", "auto"):
+        if runner in ("DataflowRunner", "auto"):
             beam_options.arguments(self.task_family)
-        return done
 
     def options(self) -> Mapping[str, Any]:
         """Further options of the pipeline: name → value."""
@@ -211,7 +212,7 @@ class BeamTask(Stage):
                     self.pipeline, arguments, self.task_family, entry.job_name, entry.request_id, root
                 )
             claim.submitted(job.id)
-            _show(self.set_tracking_url, job.url)
+            _show(self._link, job.url)
             job = dataflow.wait(job, lambda progress: self._tell(progress, rows), self.scheduler_messages)
         except (KeyboardInterrupt, Stopped) as stop:
             self._stop(claim, job, stop)
@@ -240,6 +241,14 @@ class BeamTask(Stage):
                 claim.close(f"{stop}; job {job.id} is {job.state.lower()}", "stopped")
         except MillraceError as error:
             log.warning("%s: job %s may still run; the next run finds it: %s", self, claim.attempt.job_name, error)
+
+    def _link(self, url: str) -> None:
+        """Shows luigid where the job's page is."""
+        reporter = getattr(self.set_tracking_url, "__self__", None)
+        if isinstance(reporter, TaskStatusReporter):
+            # luigi's own call leaves out that the task accepts messages, which luigid takes for a no.
+            worker = {"worker": reporter._worker_id, "status": RUNNING, "accepts_messages": self.accepts_messages}
+            reporter._scheduler.add_task(task_id=self.task_id, tracking_url=url, **worker)
 
     def _tell(self, progress: "Progress", rows: int) -> None:
         """Shows luigid how the job stands; rows: those of its input."""

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from pipelines.errors import CostError, ManifestError, MillraceError, QueryError, SchemaError, SettingError
+from pipelines.errors import AccessError, CostError, ManifestError, MillraceError, QueryError, SchemaError, SettingError
 from pipelines.tables import Table
 from workflows.engine import bigquery_jobs, sections
 from workflows.engine.bigquery_jobs import TIMEOUT
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from sqlglot import exp
 
 _LABELS = {"millrace": "true"}
+#: What a load takes, where the table is there.
+_FILLING = ("bigquery.tables.update", "bigquery.tables.updateData")
 #: BigQuery's older names of types, which its API answers with.
 _TYPES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
 
@@ -95,7 +97,7 @@ class BigQueryWarehouse:
 
     def check(self, tables: Mapping[str, Table]) -> None:
         """Raises SchemaError if a table that is there can't take rows like these, SettingError or AccessError if
-        nothing could be published at all. Changes nothing; one request a table, and two more."""
+        nothing could be published at all. Changes nothing; two requests a table, and two more."""
         from google.api_core.exceptions import NotFound
 
         location = self.location()
@@ -113,6 +115,12 @@ class BigQueryWarehouse:
             with told(f"read table {self._name(name)}"), contextlib.suppress(NotFound):
                 there = self._client().get_table(self._reference().table(name), retry=retry(), timeout=TIMEOUT)
                 wrong += _differences(there, table)
+                found = self._client().test_iam_permissions(there, _FILLING, retry=retry(), timeout=TIMEOUT)
+                if missing := [each for each in _FILLING if each not in found.get("permissions", ())]:
+                    raise AccessError(
+                        f"table {self._name(name)} can't be loaded: permission is missing ({', '.join(missing)}); "
+                        "bin/doctor names the role"
+                    )
         if wrong:
             raise _unfit(wrong)
 
@@ -150,6 +158,8 @@ class BigQueryWarehouse:
 
         def refused(why: str, message: str) -> MillraceError:
             where = f"{self._project}.{self._dataset}.{partition.table_id}"
+            if "different locations" in message:
+                return SettingError(f"{where} can't be loaded from {files[0]}: {message}; bin/doctor says what to do")
             if re.search(r"(?i)schema|column|field|type|mode", message):
                 return SchemaError(f"{where} can't take these rows: {message}")
             return ManifestError(f"{where} can't be loaded from {files[0]}: {message or why}; make its stage again")

@@ -75,12 +75,12 @@ def _clear(tasks: list[type[Stage]], first: datetime.date, last: datetime.date, 
             storage.delete(f"{partition}/{manifests.NAME}")  # from here on nothing of it counts
             _forget(partition)
             storage.delete(partition)
-    ledger = Ledger(storage)
-    for task in ledger.failed():
-        if task.partition("_")[0] in {each.task_family for each in tasks} and first <= (_date(task) or first) <= last:
-            print(f"failures of {task}")
+    ledger, families = Ledger(storage), [task.get_task_family() for task in tasks]  # type: ignore[no-untyped-call]
+    for job in ledger.failed():
+        if job.partition("_")[0] in families and first <= (_date(job) or first) <= last:
+            print(f"failures of {job}")
             if not dry_run:
-                ledger.pardon(task)
+                ledger.pardon(job)
     print(f"{len(gone)} partition{'s' * (len(gone) != 1)} {'would go' if dry_run else 'gone'}")
 
 

@@ -200,8 +200,11 @@ def grant_bucket(role: str) -> str:
 
 def grant_account(account: str, role: str, member: str = "") -> str:
     """The command that grants a role on a service account, to who asks unless a member is named."""
-    member = member or asking()
-    return f'gcloud iam service-accounts add-iam-policy-binding {account} --member="{member}" --role={role}'
+    member, project = member or asking(), project_of(account)
+    return (
+        f"gcloud iam service-accounts add-iam-policy-binding {account} --project={project} "
+        f'--member="{member}" --role={role}'
+    )
 
 
 def grant_dataset() -> str:

@@ -11,12 +11,14 @@ from workflows.engine.settings import Flag, Setting, Settings, in_luigi_command,
 
 #: Where a pipeline may run. `auto` is FnApiRunner for small inputs and DataflowRunner for large ones.
 RUNNERS = ("FnApiRunner", "DataflowRunner", "auto", "FlinkRunner", "SparkRunner")
+#: How a URI begins, well written or not; a folder of such a name can be written ./name:.
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:|.*://")
 _BUCKET = re.compile(r"gs://[a-z0-9][-_.a-z0-9]{1,220}[a-z0-9](/[^\s?#*\[\]]*)?")
 _DATASET = re.compile(r"bigquery://[a-z][-a-z0-9.:]{4,80}[a-z0-9]/[A-Za-z0-9_]{1,1024}")
 
 
 def _storage_root(value: str) -> str:
-    if "://" in value:
+    if _URI.match(value):
         if not _BUCKET.fullmatch(value):
             raise SettingError(f"{value!r} is no gs://BUCKET/PREFIX")
         return value.rstrip("/")

@@ -1,6 +1,7 @@
 """Stage: a luigi Task whose result is one partition, made visible by one conditional write.
 
-    complete()  the partition's manifest is there, made with this run's settings, and all that follows from it is too
+    complete()  the partition's manifest is there, made with this run's settings, and all that follows from it is too;
+                or else it is asked what would stop a run (preflight.py)
     run()       1 claim the task in the ledger (a living run is waited for, a dead one is taken over)
                 2 enter an attempt, clear what dead ones left; or go on with an attempt whose job lives on
                 3 execute() writes files into the attempt's folders
@@ -19,6 +20,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -34,7 +36,7 @@ from pipelines.errors import (
     TerminalError,
 )
 from pipelines.tables import Table
-from workflows.engine import clients, completeness, manifests
+from workflows.engine import clients, completeness, manifests, preflight
 from workflows.engine.datasets import Dataset
 from workflows.engine.ledger import Claim, Entry, Ledger, now
 from workflows.engine.manifests import FileEntry, InputEntry, Manifest
@@ -118,15 +120,30 @@ class Stage(luigi.Task):
         return manifest
 
     def complete(self) -> bool:
-        """Whether the partition is there, made with this run's settings, and published. Raises SettingsDifferError."""
+        """Whether the partition is there, made with this run's settings, and published.
+
+        Raises SettingsDifferError, and for what is not there what preflight() raises: then luigi starts nothing.
+        """
+        done = self.made()
+        if not done:
+            preflight.check(self)
+        return done
+
+    def made(self) -> bool:
+        """As complete(), whatever can be told of a run that would make it."""
         return completeness.told(self) if completeness.kept() else self._complete_by_reading()
+
+    def preflight(self) -> None:
+        """Raises a MillraceError for what would stop every stage of this kind; it is asked once a process."""
+        if self.tables:
+            preflight.for_tables(self.tables)
 
     @classmethod
     def bulk_complete(cls, parameter_tuples: Iterable[Any]) -> Iterator[Any]:
         """The dates whose tasks are complete: what luigi's RangeDaily asks for."""
         # RangeDaily binds the task's other parameters to the class before it calls.
         make: Callable[..., Stage] = cls
-        done: Callable[[Stage], bool] = completeness.shown if completeness.kept() else Stage.complete
+        done: Callable[[Stage], bool] = completeness.shown if completeness.kept() else Stage.made
         return (date for date in parameter_tuples if done(make(date=date)))
 
     def follows(self) -> bool:
@@ -142,13 +159,15 @@ class Stage(luigi.Task):
         """Does what is left to do; a second run at the same time, or after a crash, gives the same result."""
         # By partition, not by luigi's task id: tasks that differ in a parameter may write the same one.
         with Ledger(clients.storage()).claim(job_of(self.task_family, self.datasets()[0].partition)) as claim:
-            found = self.datasets()[0].read()
-            if found is None:
-                clients.warehouse().check(self.tables)
-                found = self._attempt(claim)
-            manifest, digest = found
+            there = self.datasets()[0].read()
+            if there is None:
+                preflight.check(self)  # nobody may have asked: luigid gives tasks to workers that did not schedule them
+            manifest, digest = there or self._attempt(claim)
             self._same_settings(manifest)
             self._publish(manifest, digest)
+            # One that was there may have lost its note: it was copied, or whoever wrote it died before the last word.
+            if there or self.follows():
+                self._note(manifest)
             claim.close()
 
     def on_failure(self, exception: BaseException) -> Any:
@@ -275,14 +294,23 @@ class Stage(luigi.Task):
 
     def _publish(self, manifest: Manifest, digest: str) -> None:
         self._derive(manifest)
-        warehouse = clients.warehouse()
-        for name, table in self.tables.items():
-            files = [clients.storage().uri(file.path) for file in manifest.files_of(name)]
-            warehouse.publish(name, table, self.partition_date(), digest, files, manifest.rows(name))
+        warehouse, storage = clients.warehouse(), clients.storage()
+
+        def publish(name: str) -> None:
+            files = [storage.uri(file.path) for file in manifest.files_of(name)]
+            warehouse.publish(name, self.tables[name], self.partition_date(), digest, files, manifest.rows(name))
+
+        # Side by side: each is seconds of waiting for a load job.
+        with ThreadPoolExecutor(len(self.tables) or 1) as pool:
+            list(pool.map(publish, self.tables))
+
+    def _note(self, manifest: Manifest) -> None:
+        """Notes on the manifest that the stage is done, for those who only look at notes."""
+        note = self.note()
         if self.follows():
             rows = {name: manifest.rows(name) for name in self.tables}
-            note = {**self.note(), "published": warehouse.uri, "rows": json.dumps(rows, sort_keys=True)}
-            clients.storage().note(self.datasets()[0].manifest_path, note)
+            note |= {"published": clients.warehouse().uri, "rows": json.dumps(rows, sort_keys=True)}
+        clients.storage().note(self.datasets()[0].manifest_path, note)
 
     def _derive(self, manifest: Manifest) -> None:
         """Makes the further datasets of the same attempt visible."""

@@ -23,6 +23,7 @@ from pipelines.errors import ConflictError, MillraceError, SettingError, Transie
 from workflows.engine import beam_options, clients, dataflow, sections, worker_package
 from workflows.engine.dataflow import TIMEOUT, Job
 from workflows.engine.google_calls import retry, told
+from workflows.engine.settings import origin
 
 T = TypeVar("T")
 #: Seconds between looks for a job that Dataflow says exists, but does not list yet.
@@ -36,11 +37,19 @@ def submit(module: str, options: Mapping[str, str], task: str, job_name: str, re
     Raises SettingError for options that Beam does not take, ConflictError for a job of that name and another request,
     AccessError, ServiceError, and whatever building the pipeline raises.
     """
-    if not root.startswith("gs://"):
-        raise SettingError(f"a Dataflow job can't read {root}; set storage in [millrace] to gs://BUCKET/PREFIX")
+    check_root(root)
     own = [f"--{key}={value}" for key, value in options.items()]
     with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
         return in_child(lambda: _submit(module, own, task, job_name, request_id, root.rstrip("/"), folder))
+
+
+def check_root(root: str) -> None:
+    """Raises SettingError for a storage that workers can't reach."""
+    if not root.startswith("gs://"):
+        raise SettingError(
+            f"a Dataflow job can't read {root}, {origin('millrace', 'storage')}; set storage in [millrace] to "
+            "gs://BUCKET/PREFIX"
+        )
 
 
 def preload() -> None:

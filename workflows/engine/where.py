@@ -13,7 +13,7 @@ def main(argv: list[str]) -> int:
     try:
         with CmdlineParser.global_instance(["--module", "workflows", *argv]) as parser:
             task = parser.get_task_obj()
-            if not task.complete():
+            if not task.made():
                 print(f"error: {task} is not complete; run it again", file=sys.stderr)
                 return 1
             print(f"The page is {_opened(task.page)}")

@@ -1,13 +1,17 @@
 """Fixtures of the engine's tests."""
 
 import json
+import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import cloud
 import luigi.configuration
 import pytest
+import running
 from cloud.storage import Storage
+from luigid_asking import answers
 
 from workflows.engine import clients
 from workflows.engine.gcs import GcsStorage
@@ -57,3 +61,31 @@ def gcs(service: Storage) -> GcsStorage:
 def _forget_clients() -> None:
     clients._credentials.cache_clear()
     clients._storage_client.cache_clear()
+
+
+@pytest.fixture
+def luigid(project: Path) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
+    """A luigid that bin/luigid has started, and its port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [project / "bin/luigid", "--port", str(port)],
+        env=running.environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        running.wait_for(lambda: process.poll() is not None or answers(port), 30)
+        assert process.poll() is None
+        yield process, port
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.fixture
+def server(luigid: tuple["subprocess.Popen[bytes]", int]) -> int:
+    """The port of that luigid."""
+    return luigid[1]

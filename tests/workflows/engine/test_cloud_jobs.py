@@ -12,7 +12,7 @@ import running
 from cloud import PROJECT, REGION, Cloud
 from cloud.dataflow_jobs import Job
 from cloud.faults import Fault
-from cloud_running import Place, state_of
+from cloud_running import Place, refuse, state_of
 
 from workflows.engine.version import code_version
 
@@ -31,20 +31,14 @@ def cloud() -> Iterator[Cloud]:
 @pytest.fixture
 def place(cloud: Cloud, tmp_path: Path) -> Iterator[Place]:
     """A place of the test's own, in which nothing is held or fails afterwards."""
-    yield Place(cloud, tmp_path, tmp_path.name)
-    cloud.dataflow.release()
-    cloud.faults.clear()
+    made = Place(cloud, tmp_path, tmp_path.name)
+    yield made
+    made.close()
 
 
 def url(job: Job) -> str:
     """A job's page in the console."""
     return f"https://console.cloud.google.com/dataflow/jobs/{REGION}/{job.id}?project={PROJECT}"
-
-
-def refuse(cloud: Cloud, call: str, fault: Fault) -> None:
-    """Has every one of the next calls of a kind go wrong."""
-    for n in range(1, 100):
-        cloud.faults.at(n, fault, call=call)
 
 
 def test_failed_job_is_named_with_its_error_link_and_command(place: Place) -> None:
@@ -219,7 +213,10 @@ def test_answer_to_the_submission_that_never_comes_makes_no_second_job(place: Pl
 def test_manifest_tells_of_the_job(place: Place) -> None:
     """A job's manifest has its id, the runner, code version, the pipeline's counters, what it used and would cost."""
     place.succeed("Etl", *DATE)
-    fetch, etl = place.manifests()["raw/source=sample-9a75ee8a/date=2026-11-01"], place.manifests()[f"posts/date={running.DAY}"]
+    fetch, etl = (
+        place.manifests()["raw/source=sample-9a75ee8a/date=2026-11-01"],
+        place.manifests()[f"posts/date={running.DAY}"],
+    )
     assert [job.id for job in place.jobs] == [fetch.job_id, etl.job_id]
     assert {fetch.runner, etl.runner} == {"DataflowRunner"}
     assert etl.code_version == code_version()

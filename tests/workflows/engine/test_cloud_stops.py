@@ -3,6 +3,7 @@
 Where a test needs a moment to come, it waits for the request by which the service sees that it has.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -10,12 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cloud_running
-import psutil
 import pytest
 import running
 from cloud import Cloud
 from cloud.faults import Fault
-from cloud_running import Place, state_of
+from cloud_running import Place, refuse, state_of
 from running import Ran
 
 DATE = ("--date", running.DAY)
@@ -32,14 +32,15 @@ def cloud() -> Iterator[Cloud]:
 @pytest.fixture
 def place(cloud: Cloud, tmp_path: Path) -> Iterator[Place]:
     """A place of the test's own, in which nothing is held or fails afterwards."""
-    yield Place(cloud, tmp_path, tmp_path.name)
-    cloud.dataflow.release()
-    cloud.faults.clear()
+    made = Place(cloud, tmp_path, tmp_path.name)
+    yield made
+    made.close()
 
 
 def group(process: "subprocess.Popen[str]") -> list[int]:
     """The processes that are left of a luigi process's group."""
-    return [each.pid for each in psutil.process_iter() if _group_of(each.pid) == process.pid]
+    pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+    return [pid for pid in pids if _group_of(pid) == process.pid]
 
 
 def _group_of(pid: int) -> int:
@@ -107,9 +108,11 @@ def test_wait_for_the_cancelled_job_is_bounded(place: Place) -> None:
     ran = stopped(process)
     [job] = place.jobs
     assert f"job {job.id} is cancelling" in ran.out, ran
-    place.cloud.dataflow.life.unhold()
-    place.succeed(*FETCH)
-    assert [state_of(each) for each in place.jobs] == ["CANCELLING", "DONE"]
+    again = place.hold(*FETCH)
+    assert [state_of(each) for each in place.jobs] == ["CANCELLING", "RUNNING"]
+    place.cloud.dataflow.release()
+    assert cloud_running.end(again).code == 0
+    assert [state_of(each) for each in place.jobs] == ["CANCELLED", "DONE"]
 
 
 def test_cancel_that_dataflow_does_not_answer(place: Place) -> None:
@@ -117,8 +120,7 @@ def test_cancel_that_dataflow_does_not_answer(place: Place) -> None:
     place.set("dataflow", cancel_wait="1")
     place.set("gcp", patience="1")
     process = place.hold(*FETCH)
-    for n in range(1, 60):
-        place.cloud.faults.at(n, Fault("status"), call="jobs.update")
+    refuse(place.cloud, "jobs.update", Fault("status"))
     process.terminate()
     ran = stopped(process)
     assert "may still run; the next run finds it" in ran.out, ran
@@ -142,17 +144,20 @@ def test_task_that_takes_too_long_cancels_its_job(place: Place) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_stopped_while_it_submits(place: Place, workers: int) -> None:
-    """Stopped before the job's id is known: in the end there is one job, or a cancelled one and another."""
+@pytest.mark.parametrize("created", [False, True])
+def test_stopped_while_it_submits(place: Place, created: bool, workers: int) -> None:
+    """Stopped before it knows the job's id: a job that was created is cancelled; the next run makes one job."""
     place.cloud.dataflow.hold("*")
-    place.cloud.faults.at(1, Fault("delay", seconds=1.5), call="jobs.create")
+    refuse(place.cloud, "jobs.create", Fault("lost" if created else "status"))
     process = place.start(*FETCH, "--workers", workers)
     place.wait_for(lambda: place.struck("jobs.create"))
     process.terminate()
     stopped(process)
+    assert [state_of(job) for job in place.jobs] == (["CANCELLED"] if created else [])
     place.cloud.dataflow.release()
+    place.cloud.faults.clear()
     place.succeed(*FETCH)
-    assert [state_of(job) for job in place.jobs] in (["DONE"], ["CANCELLED", "DONE"])
+    assert [state_of(job) for job in place.jobs] == (["CANCELLED"] if created else []) + ["DONE"]
 
 
 @pytest.mark.parametrize("setting", [False, True])
@@ -224,8 +229,7 @@ def test_job_that_fails_while_nobody_watches(place: Place) -> None:
 
 def test_job_that_was_never_created_is_submitted_as_the_same(place: Place) -> None:
     """Killed (-9) after the ledger has named the job and before it is there: the next run makes just that job."""
-    for n in range(1, 100):
-        place.cloud.faults.at(n, Fault("status"), call="jobs.create")
+    refuse(place.cloud, "jobs.create", Fault("status"))
     process = place.start(*FETCH)
     place.wait_for(lambda: place.struck("jobs.create"))
     killed(process)
@@ -264,7 +268,9 @@ def test_host_that_died_is_taken_over(place: Place) -> None:
     """A lock whose holder is on another host that is no more: taken over after [gcp] lease seconds, its job too."""
     place.set("gcp", lease="2")
     killed(place.hold(*FETCH))
-    place.send_locks_elsewhere()
+    [lock] = cloud_running.bucket(place.cloud).list_blobs(match_glob=f"{place.name}/_jobs/*.lock")
+    holder = json.loads(lock.download_as_bytes())
+    lock.upload_from_string(json.dumps({**holder, "host": "elsewhere", "boot": "another"}))
     place.cloud.dataflow.release()
     ran = place.succeed(*FETCH)
     assert "was silent for 2 s ([gcp] lease): taken over" in ran.out, ran

@@ -229,7 +229,7 @@ def test_a_bucket_that_is_not_there_is_told_at_once(service: Dataflow) -> None:
 
 
 def test_a_folder_is_no_storage_for_a_job(service: Dataflow) -> None:
-    with pytest.raises(SettingError, match=r"can't read data; set storage in \[millrace\]"):
+    with pytest.raises(SettingError, match=r"can't read data, .+; set storage in \[millrace\]"):
         submission.submit("dataflow_case", {}, "Etl", new_name(), "r1", "data")
 
 

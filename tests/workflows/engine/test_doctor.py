@@ -34,7 +34,7 @@ EDITOR = (
 )
 PROJECT_GRANT = f"gcloud projects add-iam-policy-binding {PROJECT} {PERSON} --condition=None --role="
 BUCKET_GRANT = f"gcloud storage buckets add-iam-policy-binding gs://{BUCKET} {PERSON} --role="
-ACCOUNT_GRANT = f"gcloud iam service-accounts add-iam-policy-binding {{}} {PERSON} --role="
+ACCOUNT_GRANT = f"gcloud iam service-accounts add-iam-policy-binding {{}} --project={PROJECT} {PERSON} --role="
 LIFECYCLE = {"action": {"type": "Delete"}, "condition": {"age": 14, "matchesPrefix": ["data/_dataflow/"]}}
 
 

@@ -1,56 +1,16 @@
 """luigid: where one is named, a run is seen in its page; where none is, no server is asked."""
 
-import json
 import socket
-import subprocess
-import urllib.parse
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import running
+from luigid_asking import listed
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 FLAGS = ("--date", running.DAY, "--days", 1)
-
-
-@pytest.fixture
-def server(project: Path) -> Iterator[int]:
-    """The port of a luigid that bin/luigid has started."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [project / "bin/luigid", "--port", str(port)],
-        env=running.environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        running.wait_for(lambda: process.poll() is not None or answers(port), 30)
-        assert process.poll() is None
-        yield port
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def listed(port: int, status: str) -> dict[str, Any]:
-    """The tasks of a status, as luigid's API gives them."""
-    data = urllib.parse.quote(json.dumps({"status": status, "upstream_status": "", "search": ""}))
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/task_list?data={data}", timeout=30) as answer:
-        tasks: dict[str, Any] = json.load(answer)["response"]
-    return tasks
 
 
 def test_run_is_seen_in_the_servers_page(server: int, chromium: webdriver.Chrome, tmp_path: Path) -> None:

@@ -1,0 +1,66 @@
+"""What a run is going to need, asked for when it is scheduled: once for each kind of task, before any job is paid for.
+
+When a task's complete() raises, luigi runs neither the task nor what it depends on. So a dataset that does not exist,
+or a region that nobody has set, costs no job. What may not be looked at is left to the step that needs it.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from pipelines.errors import AccessError, MillraceError, ServiceError, SettingError
+from pipelines.tables import Table
+from workflows.engine import clients, sections
+
+if TYPE_CHECKING:
+    from workflows.engine.checks import Finding
+    from workflows.engine.stage import Stage
+
+#: What came of it, by the kind of task and the places that it works with; processes that are forked later inherit it.
+_asked: "dict[tuple[type[Stage], str, str], MillraceError | None]" = {}
+
+
+def check(stage: "Stage") -> None:
+    """Raises what stage.preflight() raised for the first stage of its kind."""
+    kind = (type(stage), sections.millrace().storage, sections.millrace().warehouse)
+    if kind not in _asked:
+        _asked[kind] = _trouble(stage)
+    if trouble := _asked[kind]:
+        raise trouble.with_traceback(None)  # or else it would grow with every task that it is raised for
+
+
+def for_tables(tables: Mapping[str, Table]) -> None:
+    """Raises SettingError, AccessError or SchemaError if the warehouse can't take rows of these tables."""
+    clients.warehouse().check(tables)
+    if sections.millrace().warehouse:
+        from workflows.engine import data_checks
+
+        _require(data_checks.dataset_location)
+
+
+def for_dataflow() -> None:
+    """Raises SettingError, or AccessError, if no job of these settings can run on Dataflow."""
+    from workflows.engine import data_checks, dataflow, submission
+
+    submission.check_root(clients.storage().uri(""))
+    dataflow.place()
+    _require(data_checks.bucket_region)
+
+
+def _trouble(stage: "Stage") -> MillraceError | None:
+    try:
+        stage.preflight()
+    except MillraceError as error:
+        return error
+    return None
+
+
+def _require(look: "Callable[[], Finding]") -> None:
+    """Raises SettingError if a check of bin/doctor's finds something wrong."""
+    from workflows.engine.checks import WRONG
+
+    try:
+        found = look()
+    except (AccessError, ServiceError):  # where a bucket lies takes storage.buckets.get, which a run does not need
+        return
+    if found.state == WRONG:
+        raise SettingError(f"{found.said}; bin/doctor has the commands")
