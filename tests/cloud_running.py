@@ -183,11 +183,14 @@ class Place:
         return found
 
     def leftovers(self) -> list[str]:
-        """Files of attempts that no manifest names, and locks that are held."""
+        """Files of attempts that no manifest names."""
         attempts = {manifest.attempt for manifest in self.manifests().values()}
         names = [blob.name for blob in bucket(self.cloud).list_blobs(prefix=f"{self.name}/")]
-        dead = [n for n in names if "/attempt-" in n and not any(f"/{attempt}/" in n for attempt in attempts)]
-        return dead + [name for name in names if name.endswith(".lock")]
+        return [n for n in names if "/attempt-" in n and not any(f"/{attempt}/" in n for attempt in attempts)]
+
+    def locks(self) -> list[str]:
+        """Locks that nobody let go of. Whoever was killed leaves one behind; it stops nobody on the same host."""
+        return [b.name for b in bucket(self.cloud).list_blobs(prefix=f"{self.name}/_jobs/") if b.name.endswith(".lock")]
 
     @property
     def jobs(self) -> list[Job]:

@@ -153,6 +153,9 @@ class SplitArchive(PostsTask):
     def options(self) -> Mapping[str, Any]:
         return {"source": self.source, "dataset": "archives"}
 
+    def runs_here(self) -> bool:
+        return sources.is_local(self.source)
+
     def run(self) -> None:
         """As every stage; then splits of earlier versions go. Days fetched from them have files of their own."""
         super().run()
@@ -183,7 +186,7 @@ class Fetch(PostsTask):
     _last_days: ClassVar[set[str]] = set()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+        super().__init__(*args, **kwargs)
         if self.window_end in (None, self.date):
             self._last_days.add(self.task_id)
 
@@ -202,6 +205,9 @@ class Fetch(PostsTask):
 
     def options(self) -> Mapping[str, Any]:
         return {"source": self.source, "dataset": f"raw/source={sources.key(self.source)}"}
+
+    def runs_here(self) -> bool:
+        return sources.is_local(self.source)
 
     def execute(self, claim: Claim) -> Outcome:
         if self.source != sources.SAMPLE and self.date > settings.yesterday():

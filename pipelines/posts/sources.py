@@ -95,6 +95,11 @@ def is_archive(source: str) -> bool:
     return source != SAMPLE and all(field is None for _, field, _, _ in string.Formatter().parse(source))
 
 
+def is_local(source: str) -> bool:
+    """Whether a source lies on this machine's disk, where other machines can't read it."""
+    return source.startswith("file://") or (source != SAMPLE and "://" not in source)
+
+
 def key(source: str) -> str:
     """A short name for a source, safe in a path: what people recognise, then eight hex digits that tell it apart."""
     stem = re.sub(r"[^A-Za-z0-9]+", "-", os.path.basename(source.rstrip("/")) or source).strip("-")[:40]

@@ -39,18 +39,20 @@ CREDENTIALS = {
 
 
 class Cloud:
-    """The three services with one fault plan, one bucket and one dataset; a context manager."""
+    """The services with one fault plan, one bucket and one dataset; a context manager."""
 
     def __init__(self) -> None:
         # A Dataflow job's process imports this package too, and has no need of DuckDB and the rest.
         from cloud.bigquery import BigQuery
         from cloud.dataflow import Dataflow
+        from cloud.projects import Projects
         from cloud.storage import Storage
 
         self.faults = FaultPlan()
         self.storage = Storage(self.faults)
         self.bigquery = BigQuery(storage_url=self.storage.worker_url, faults=self.faults)
         self.dataflow = Dataflow(storage_url=self.storage.worker_url, faults=self.faults)
+        self.projects = Projects(faults=self.faults)
         self._stack = contextlib.ExitStack()
         self._folder = ""
 
@@ -59,7 +61,7 @@ class Cloud:
             self._folder = stack.enter_context(tempfile.TemporaryDirectory())
             with open(self._credentials, "w") as file:
                 json.dump(CREDENTIALS, file)
-            for service in (self.storage, self.bigquery, self.dataflow):
+            for service in (self.storage, self.bigquery, self.dataflow, self.projects):
                 stack.enter_context(service)
             self.storage.create_bucket(BUCKET, LOCATION)
             requests.post(
@@ -89,6 +91,7 @@ class Cloud:
             "BIGQUERY_EMULATOR_HOST": self.bigquery.url,
             "GOOGLE_APPLICATION_CREDENTIALS": self._credentials,
             "GOOGLE_CLOUD_PROJECT": PROJECT,
+            **self.projects.environment(),
         }
 
     def settings(self) -> str:

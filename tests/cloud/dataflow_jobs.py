@@ -189,15 +189,14 @@ class Life:
     def start(self) -> None:
         """Gets ready to run jobs."""
         self._folder = Path(tempfile.mkdtemp(prefix="local-dataflow-"))
-        self._workers = self._start_workers(self._folder)
 
     def stop(self) -> None:
         """Ends every process; the jobs stay in the states they are in."""
         with self.changed:
             self._stopping = True
             self.changed.notify_all()
-        if self._workers:
-            self._workers.stop()
+            if self._workers:
+                self._workers.stop()
         for thread in self._threads:
             thread.join()
         shutil.rmtree(self._folder)
@@ -336,14 +335,14 @@ class Life:
 
     def _reported(self, job: Job, name: str, described: Mapping[str, Any]) -> str:
         """Runs a process of the job's to its end and notes its reports; the error, or ""."""
-        assert self._workers
         spec = self._folder / f"{name}.json"
         spec.write_text(json.dumps(described), encoding="utf-8")
-        pid, reports = self._workers.run(spec)
+        workers = self._ready()
+        pid, reports = workers.run(spec)
         with self.changed:
             job.pid = pid
             if job.asked in ("JOB_STATE_CANCELLED", "JOB_STATE_UPDATED"):
-                self._workers.end(pid)
+                workers.end(pid)
         error = _LOST
         with reports:
             for line in reports:
@@ -360,8 +359,16 @@ class Life:
         with self.changed:
             job.pid = 0
         with suppress(OSError):  # the workers end before the service does
-            self._workers.end(pid)
+            workers.end(pid)
         return error
+
+    def _ready(self) -> Workers:
+        """The workers, which the first job starts: most clouds of tests never need them. Raises OSError at the end."""
+        with self.changed:
+            if self._stopping:
+                raise OSError("the local Dataflow is stopping")
+            self._workers = self._workers or self._start_workers(self._folder)
+            return self._workers
 
 
 def _matches(job: Job, patterns: list[str]) -> bool:

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from luigi.cmdline_parser import CmdlineParser
 from luigi.rpc import RPCError
-from luigi.scheduler import RUNNING
 from luigi.worker import TaskStatusReporter
 
 from pipelines.errors import JobCancelledError, JobFailedError, ManifestError, MillraceError, SettingError
@@ -114,7 +113,7 @@ class BeamTask(Stage):
             raise JobFailedError(
                 f"{self} has failed {failed} times with the same code and input, and dataflow.attempts = {limit} "
                 f"({settings.origin('dataflow', 'attempts')}), so no further job was submitted; the last one: "
-                f"{claim.entry.error}; mend it, or raise the limit, and run again"
+                f"{claim.entry.error}; mend it, forget the failures (bin/clear {self.task_family}), and run again"
             )
         claim.begin(self._job_prefix(), runner=runner, work=work, code=code)
 
@@ -178,7 +177,7 @@ class BeamTask(Stage):
     def command(self) -> str:
         """The command that runs this task again."""
         given = [each for name, value in self.parameters().items() for each in (f"--{name.replace('_', '-')}", value)]
-        named = CmdlineParser.get_instance()  # type: ignore[no-untyped-call]
+        named = CmdlineParser.get_instance()
         module = (named and named.known_args.core_module) or self.task_module
         return shlex.join(["luigi", "--module", module, self.task_family, *map(str, given)])
 
@@ -247,7 +246,7 @@ class BeamTask(Stage):
         reporter = getattr(self.set_tracking_url, "__self__", None)
         if isinstance(reporter, TaskStatusReporter):
             # luigi's own call leaves out that the task accepts messages, which luigid takes for a no.
-            worker = {"worker": reporter._worker_id, "status": RUNNING, "accepts_messages": self.accepts_messages}
+            worker = {"worker": reporter._worker_id, "status": "RUNNING", "accepts_messages": self.accepts_messages}
             reporter._scheduler.add_task(task_id=self.task_id, tracking_url=url, **worker)
 
     def _tell(self, progress: "Progress", rows: int) -> None:

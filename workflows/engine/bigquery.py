@@ -361,12 +361,17 @@ def _schema(table: Table) -> "list[api.SchemaField]":
 
 
 def _differences(there: "api.Table", table: Table) -> list[str]:
-    """What keeps a table from taking rows, in words; a column more or less does not, unless it must have a value."""
-    found = []
+    """What keeps a table from taking rows, in words; a column more or less does not, unless it must have a value.
+
+    One more and one less of the same type is taken for a column that somebody has renamed.
+    """
+    found: list[str] = []
+    lacking: dict[str, str] = {}
     columns = {field.name.lower(): field for field in there.schema}
     for name, kind in table.columns.items():
         field = columns.pop(name.lower(), None)
         if field is None:
+            lacking[name] = kind
             continue
         its = _TYPES.get(field.field_type, field.field_type)
         if (its, field.mode) != (kind, "NULLABLE"):
@@ -374,6 +379,10 @@ def _differences(there: "api.Table", table: Table) -> list[str]:
     for field in columns.values():
         if field.mode == "REQUIRED":
             found.append(f"column {field.name} is REQUIRED, but no row has it")
+    extra = {field.name: _TYPES.get(field.field_type, field.field_type) for field in columns.values()}
+    for name, kind in lacking.items():
+        if alike := [other for other, its in extra.items() if its == kind]:
+            found.append(f"column {name} {kind} is missing, as if it had been renamed to {' or '.join(alike)}")
     if there.table_type not in (None, "TABLE"):
         found.append(f"it is a {there.table_type} and should be a table")
     days = there.time_partitioning
@@ -385,7 +394,7 @@ def _differences(there: "api.Table", table: Table) -> list[str]:
 
 def _unfit(wrong: Sequence[str]) -> SchemaError:
     return SchemaError(
-        f"{'; '.join(wrong)}; rename or delete the table, or name another dataset (warehouse in [millrace], "
+        f"{'; '.join(wrong)}; give the table these columns, rename or delete it, or name another dataset (warehouse in [millrace], "
         f"{origin('millrace', 'warehouse')})"
     )
 

@@ -116,6 +116,16 @@ class Settings(luigi.Config):
             except configparser.InterpolationError:
                 config.set(section, key, config.get(section, key, raw=True).replace("%", "%%"))
 
+    @classmethod
+    def get_param_values(cls, *args: Any) -> Any:
+        """As luigi's, but raises our own error instead of one that wraps it."""
+        try:
+            return super().get_param_values(*args)  # type: ignore[no-untyped-call]
+        except ValueError as error:
+            if isinstance(error.__cause__, MillraceError):
+                raise error.__cause__ from None
+            raise
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
         section = type(self).__name__

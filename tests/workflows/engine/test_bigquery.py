@@ -319,6 +319,11 @@ def test_columns_may_be_more_or_fewer(place: Place) -> None:
             "date",
             ["column word is STRING REQUIRED", "column percent is FLOAT64 REPEATED and should be FLOAT64 NULLABLE"],
         ),
+        (
+            "term STRING, percent FLOAT64, ts TIMESTAMP, date DATE",
+            "date",
+            ["column word STRING is missing, as if it had been renamed to term"],
+        ),
         ("word STRING, must STRING REQUIRED, ts TIMESTAMP, date DATE", "date", ["column must is REQUIRED, but no row"]),
         ("word STRING, percent FLOAT64, ts TIMESTAMP, date DATE", None, ["partitioned not by day", "DAY of date"]),
         ("word STRING, percent FLOAT64, ts TIMESTAMP, date DATE", "ts", ["by DAY of ts", "should be by DAY of date"]),
@@ -341,12 +346,14 @@ def test_a_table_that_differs_is_shown_and_left_alone(
     assert place.warehouse.tables() == ["word_counts"]
 
 
-def test_check_changes_nothing_and_asks_once_a_table(place: Place) -> None:
+def test_check_changes_nothing_and_asks_hardly_more_than_once_a_table(place: Place) -> None:
+    """One that is there is asked twice: what it is like, and whether it may be filled."""
     place.publish("a", words("x"))
     place.warehouse = place.another()
     since = len(place.bigquery.requests)
     place.warehouse.check({"word_counts": WORDS, "b": WORDS, "c": WORDS})
-    assert sorted(place.asked(since)) == ["datasets.get", "jobs.insert", "tables.get", "tables.get", "tables.get"]
+    asked = ["datasets.get", "jobs.insert", "tables.get", "tables.get", "tables.get", "tables.testIamPermissions"]
+    assert sorted(place.asked(since)) == asked
     assert place.warehouse.tables() == ["word_counts"]
 
 

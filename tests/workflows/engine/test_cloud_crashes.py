@@ -37,6 +37,7 @@ def effects(tmp_path_factory: pytest.TempPathFactory, expected: dict[str, list[R
         place = Place(cloud, tmp_path_factory.mktemp("counted"))
         place.succeed("Report", *FLAGS)
         assert place.wrong(expected, JOBS) == []
+        assert place.locks() == []
         return [f"{each.service} {each.call} {each.path}" for each in cloud.requests if each.effect]
 
 

@@ -1,4 +1,4 @@
-"""What becomes of a stage's Dataflow job, in the local cloud: it fails, is cancelled, gets stuck, is replaced, or is done.
+"""What becomes of a stage's Dataflow job, in the local cloud: failed, cancelled, stuck, replaced, or done.
 
 The service holds or fails jobs by their names; whoever runs luigi sees the end of each in its output and exit code.
 """

@@ -63,7 +63,7 @@ def stopped(process: "subprocess.Popen[str]") -> Ran:
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("how", ["SIGTERM to the process", "SIGTERM twice", "SIGINT to the group"])
 def test_stopped_run_cancels_its_job(place: Place, how: str, workers: int) -> None:
-    """SIGTERM as from systemd or SIGINT as from Ctrl-C: the job is cancelled, the ledger says why, nothing is left over.
+    """SIGTERM as from systemd, SIGINT as from Ctrl-C: the job is cancelled, the ledger says why, nothing is left.
 
     The next run makes a new job.
     """
@@ -133,7 +133,7 @@ def test_cancel_that_dataflow_does_not_answer(place: Place) -> None:
 
 def test_task_that_takes_too_long_cancels_its_job(place: Place) -> None:
     """[worker] timeout: the job is cancelled, the task has failed (30)."""
-    place.set("worker", timeout="6")
+    place.set("worker", timeout="10")
     process = place.hold(*FETCH)
     ran = stopped(process)
     assert ran.code == 30, ran

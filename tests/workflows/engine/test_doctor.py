@@ -66,7 +66,7 @@ class World:
             self.config.write(file)
         env = running.environment(PYTHONPATH=f"{self.packages}:{self.project}")
         del env["LUIGI_CONFIG_PATH"]
-        env |= {**self.cloud.environment(), **self.projects.environment(), "NO_GCE_CHECK": "true"}
+        env |= {**self.cloud.environment(), "NO_GCE_CHECK": "true"}
         # Whatever would leave this machine runs into a closed port.
         env |= {"https_proxy": "http://127.0.0.1:9", "CLOUDSDK_CONFIG": str(self.project), "HOME": str(self.project)}
         env |= self.env
@@ -88,7 +88,8 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def world(project: Path, packages: Path) -> Iterator[World]:
-    with Cloud() as cloud, Projects() as projects:
+    with Cloud() as cloud:
+        projects = cloud.projects
         config = configparser.RawConfigParser()
         config.read(running.ROOT / "luigi.cfg", encoding="utf-8")
         config.read_string(cloud.settings())
