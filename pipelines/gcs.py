@@ -211,6 +211,7 @@ def told(doing: str) -> Iterator[None]:
         if isinstance(error, InvalidResponse):
             error = api.from_http_response(error.response)  # type: ignore[no-untyped-call]
         said = " ".join(str(getattr(error, "message", "") or error).split())[:300]
+        said = re.sub(r"^[A-Z]+ https?://\S+: ", "", said)
         if isinstance(error, api.NotFound):
             raise SourceError(f"could not {doing}: it does not exist ({said})") from raised
         if isinstance(error, api.Unauthorized | api.Forbidden | auth.DefaultCredentialsError | auth.RefreshError):

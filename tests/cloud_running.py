@@ -144,10 +144,6 @@ class Place:
         """Whether something has gone wrong here with a call of Dataflow's."""
         return any(each.call == call and each.fault for each in self.cloud.dataflow.requests[self._asked_before :])
 
-    def locks(self) -> list[str]:
-        """The locks that somebody holds."""
-        return [name for name in self.leftovers() if name.endswith(".lock")]
-
     def tables(self, date: datetime.date = running.DAY) -> dict[str, list[Row]]:
         """The rows of all the tables of a window, in order of their keys, as `running.tables` gives them."""
         return {

@@ -82,6 +82,9 @@ class _Crashing:
     def lock(self, path: str) -> contextlib.AbstractContextManager[None]:
         return self._storage.lock(path)
 
+    def check(self) -> None:
+        self._storage.check()
+
     def create(self, path: str, data: bytes, note: Mapping[str, str] | None = None) -> None:
         self._around(f"create {path}", lambda: self._storage.create(path, data, note))
 

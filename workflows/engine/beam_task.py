@@ -23,7 +23,14 @@ from luigi.cmdline_parser import CmdlineParser
 from luigi.rpc import RPCError
 from luigi.worker import TaskStatusReporter
 
-from pipelines.errors import JobCancelledError, JobFailedError, ManifestError, MillraceError, SettingError
+from pipelines.errors import (
+    JobCancelledError,
+    JobFailedError,
+    ManifestError,
+    MillraceError,
+    SettingError,
+    TerminalError,
+)
 from workflows.engine import beam_options, clients, preflight, runners, sections, settings
 from workflows.engine.ledger import Claim, Entry, failures
 from workflows.engine.manifests import FileEntry
@@ -35,7 +42,7 @@ from workflows.engine.version import code_version
 if TYPE_CHECKING:
     from luigi.worker import SchedulerMessage
 
-    from workflows.engine.dataflow import Job, Progress
+    from workflows.engine.dataflow import Job, Progress, Where
 
 log = logging.getLogger("millrace")
 T = TypeVar("T")
@@ -115,28 +122,36 @@ class BeamTask(Stage):
                 f"({settings.origin('dataflow', 'attempts')}), so no further job was submitted; the last one: "
                 f"{claim.entry.error}; mend it, forget the failures (bin/clear {self.task_family}), and run again"
             )
-        claim.begin(self._job_prefix(), runner=runner, work=work, code=code)
+        where = "/".join(_place()) if runner == "DataflowRunner" else ""
+        claim.begin(self._job_prefix(), runner=runner, where=where, work=work, code=code)
 
     def resumes(self, claim: Claim) -> bool:
         """Whether the ledger's attempt is a Dataflow job that lives on, is done, or was about to be submitted."""
         entry = claim.attempt
         if entry.runner != "DataflowRunner":
             return False
-        job, same = _job_of(entry), entry.work == self._work()
+        job, same, again = _job_of(entry), entry.work == self._work(), entry.code == code_version()
         if job is None:
-            return same and entry.code == code_version()
+            return entry.state == "running" and same and again
         from workflows.engine import dataflow
 
         stopping = job.state == "CANCELLING"
         if not job.finished and (stopping or not same):
             job = dataflow.cancel(job)
+        became = f"job {job.id} is {job.state.lower()}"
         if not same:
-            claim.close(f"its input or options have changed; job {job.id} is {job.state.lower()}", "stopped")
+            claim.close(f"its input or options have changed; {became}", "stopped")
         elif stopping:
-            claim.close(f"stopped before; job {job.id} is {job.state.lower()}", "stopped")
+            claim.close(f"stopped before; {became}", "stopped")
         elif job.finished and job.state != "DONE":
-            claim.close(str(dataflow.failure(job, self.command)))
-        return claim.attempt.state == "running"
+            self._over(claim, job)
+        elif entry.state == "refused" and not again:
+            claim.close(f"{entry.error}; other code may do better", "stopped")
+        elif job.finished and clients.storage().read(self._result(entry)) is None:
+            claim.close(f"what it made is gone; {became}", "stopped")
+        else:
+            return True
+        return False
 
     def execute(self, claim: Claim) -> Outcome:
         """Runs the pipeline over the files of the inputs' partitions; its result file says what it wrote."""
@@ -155,7 +170,7 @@ class BeamTask(Stage):
             run = self._on_dataflow(claim, arguments, sum(file.rows for file in files))
         else:
             run = runners.run(self.pipeline, arguments, runner, sections.runner_options(runner, self.task_family))
-        written = storage.read(f"{folder}/{runners.RESULT}")
+        written = storage.read(self._result(claim.attempt))
         if written is None:
             raise ManifestError(f"{self.pipeline} ended without its result in {storage.uri(folder)}")
         value = json.loads(written.data)
@@ -191,6 +206,10 @@ class BeamTask(Stage):
         work = [[file.path for file in self.input_files()], self._options()]
         return hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()[:32]
 
+    def _result(self, attempt: Entry) -> str:
+        """Where the pipeline says what it wrote."""
+        return f"{self._folder(self.datasets()[0].name, attempt)}/{runners.RESULT}"
+
     def _folder(self, dataset: str, attempt: Entry) -> str:
         _, _, day = self.datasets()[0].partition.partition(f"{self.datasets()[0].name}/")
         return f"{dataset}/{day}/{attempt.attempt}"
@@ -202,27 +221,35 @@ class BeamTask(Stage):
 
         entry = claim.attempt
         job: Job | None = None
-        claim.lives_on = True
+        claim.alive = True
         try:
             job = _job_of(entry)
             if job is None:
                 root = clients.storage().uri("").rstrip("/")
-                job = submission.submit(
-                    self.pipeline, arguments, self.task_family, entry.job_name, entry.request_id, root
-                )
+                request = submission.Request(entry.job_name, entry.request_id, _where(entry))
+                job = submission.submit(self.pipeline, arguments, self.task_family, request, root)
             claim.submitted(job.id)
             _show(self._link, job.url)
             job = dataflow.wait(job, lambda progress: self._tell(progress, rows), self.scheduler_messages)
         except (KeyboardInterrupt, Stopped) as stop:
             self._stop(claim, job, stop)
             raise
-        except JobCancelledError:  # it is taking too long
-            claim.lives_on = False
+        except JobCancelledError as error:  # it is taking too long
+            claim.close(str(error), counts=True)
             raise
+        claim.alive = False
         if job.state != "DONE":
-            claim.lives_on = False
-            raise dataflow.failure(job, self.command)
-        return Run(job.id, dataflow.counters(job), dataflow.usage(job))
+            raise self._over(claim, job)
+        return Run(job.id, _known(dataflow.counters, job), _known(dataflow.usage, job))
+
+    def _over(self, claim: Claim, job: "Job") -> MillraceError:
+        """Closes the attempt of a job that has come to a bad end; the error that says which."""
+        from workflows.engine import dataflow
+
+        error = dataflow.failure(job, self.command)
+        # A source that was busy, say, is no reason to submit no more.
+        claim.close(str(error), counts=isinstance(error, TerminalError | JobCancelledError))
+        return error
 
     def _stop(self, claim: Claim, job: "Job | None", stop: BaseException) -> None:
         from workflows.engine import dataflow
@@ -231,8 +258,9 @@ class BeamTask(Stage):
             log.warning("%s: left running as job %s; the next run waits for it", self, claim.attempt.job_name)
             return
         try:
-            job = job or dataflow.find(claim.attempt.job_name, claim.attempt.request_id)
-            if job is None:  # it may still be on its way; the entry stays as it is, so that the next run finds it
+            job = job or _job_of(claim.attempt)
+            if job is None:  # the entry stays as it is
+                log.warning("%s: job %s may be on its way; the next run finds it", self, claim.attempt.job_name)
                 return
             job = dataflow.cancel(job)
             log.warning("%s: job %s is %s", self, job.id, job.state.lower())
@@ -265,8 +293,32 @@ def _show(show: Callable[[T], None] | None, value: T) -> None:
         log.info("luigid does not answer: %s", error)
 
 
+def _known(ask: "Callable[[Job], Mapping[str, T]]", job: "Job") -> Mapping[str, T]:
+    """What can be learnt of a finished job; nothing, rather than to lose its result."""
+    try:
+        return ask(job)
+    except MillraceError as error:
+        log.warning("%s: %s", job.name, error)
+        return {}
+
+
+def _place() -> "Where":
+    """Where new jobs run."""
+    from workflows.engine import dataflow
+
+    return dataflow.place()
+
+
+def _where(entry: Entry) -> "Where":
+    """The project and region of an attempt's job."""
+    project, _, region = entry.where.partition("/")
+    return project, region
+
+
 def _job_of(entry: Entry) -> "Job | None":
     """The job of an attempt, if it was submitted."""
     from workflows.engine import dataflow
 
-    return dataflow.get(entry.job_id) if entry.job_id else dataflow.find(entry.job_name, entry.request_id)
+    if entry.job_id:
+        return dataflow.get(entry.job_id, _where(entry))
+    return dataflow.find(entry.job_name, entry.request_id, _where(entry))

@@ -394,8 +394,8 @@ def _differences(there: "api.Table", table: Table) -> list[str]:
 
 def _unfit(wrong: Sequence[str]) -> SchemaError:
     return SchemaError(
-        f"{'; '.join(wrong)}; give the table these columns, rename or delete it, or name another dataset (warehouse in [millrace], "
-        f"{origin('millrace', 'warehouse')})"
+        f"{'; '.join(wrong)}; give the table these columns, rename or delete it, or name another dataset (warehouse "
+        f"in [millrace], {origin('millrace', 'warehouse')})"
     )
 
 

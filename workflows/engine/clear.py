@@ -6,6 +6,7 @@ The command behind bin/clear.
 """
 
 import argparse
+import contextlib
 import datetime
 import re
 import sys
@@ -72,9 +73,7 @@ def _clear(tasks: list[type[Stage]], first: datetime.date, last: datetime.date, 
     for partition in reversed(gone):
         print(storage.uri(partition))
         if not dry_run:
-            storage.delete(f"{partition}/{manifests.NAME}")  # from here on nothing of it counts
-            _forget(partition)
-            storage.delete(partition)
+            _delete(partition)
     ledger, families = Ledger(storage), [task.get_task_family() for task in tasks]  # type: ignore[no-untyped-call]
     for job in ledger.failed():
         if job.partition("_")[0] in families and first <= (_date(job) or first) <= last:
@@ -84,15 +83,20 @@ def _clear(tasks: list[type[Stage]], first: datetime.date, last: datetime.date, 
     print(f"{len(gone)} partition{'s' * (len(gone) != 1)} {'would go' if dry_run else 'gone'}")
 
 
-def _forget(partition: str) -> None:
-    """Empties the table's partition, if it was published, and the ledger: its next attempt is a first one."""
-    name, date = partition.split("/")[0], _date(partition)
-    tasks = [Register.get_task_cls(task) for task in workflows.__all__]
-    for task in tasks:
-        if date and name in task.tables:
+def _delete(partition: str) -> None:
+    """Deletes a partition, its table's rows, and what the ledger knows of it: the next attempt is a first one."""
+    storage, name, date = clients.storage(), partition.split("/")[0], _date(partition)
+    ledger, tasks = Ledger(storage), [Register.get_task_cls(task) for task in workflows.__all__]
+    jobs = [job_of(task.task_family, partition) for task in tasks if name == task.writes[0]]
+    with contextlib.ExitStack() as claims:
+        for job in jobs:  # a run that is at work for this partition ends first
+            claims.enter_context(ledger.claim(job))
+        storage.delete(f"{partition}/{manifests.NAME}")  # from here on nothing of it counts
+        if date and any(name in task.tables for task in tasks):
             clients.warehouse().delete(name, date)
-        if name == task.writes[0]:
-            Ledger(clients.storage()).forget(job_of(task.task_family, partition))
+        for job in jobs:
+            ledger.forget(job)
+        storage.delete(partition)
 
 
 def _date(partition: str) -> datetime.date | None:

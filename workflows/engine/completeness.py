@@ -9,7 +9,6 @@ look, since by then somebody may have done it. Luigi asks once when it schedules
 import datetime
 import functools
 import json
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -24,8 +23,6 @@ Rows = Mapping[str, Mapping[datetime.date, int]]
 
 #: The folders of the datasets whose manifests decide; every class of stages adds its own.
 folders: set[str] = set()
-#: Seconds for which a listing holds; a process that stays up must not go by it for ever.
-_HOLDS = 600.0
 
 
 class _Listing:
@@ -33,7 +30,6 @@ class _Listing:
 
     def __init__(self, storage: str, warehouse: str) -> None:
         self.place = (storage, warehouse)
-        self.made = time.monotonic()
         self.notes: Notes | None = clients.storage().notes(manifests.NAME, sorted(folders))
         self.denied: set[str] = set()  # tasks that it was asked about and did not show
         self.seen: set[str] = set()  # tasks that a fresh look has shown since
@@ -50,7 +46,7 @@ _last: _Listing | None = None
 def _listing() -> _Listing:
     global _last
     place = (clients.storage().uri(""), clients.warehouse().uri)
-    if _last is None or _last.place != place or time.monotonic() - _last.made > _HOLDS:
+    if _last is None or _last.place != place:
         _last = _Listing(*place)
     return _last
 

@@ -56,6 +56,7 @@ def install() -> None:
     interface.addFilter(_one_sentence)
     interface.addFilter(_summary_and_trouble)
     interface.propagate = False
+    logging.getLogger("apache_beam.runners.common").addFilter(_not_ours)
     ours = logging.getLogger("millrace")
     if not ours.handlers:
         handler = logging.StreamHandler()
@@ -99,6 +100,11 @@ def _one_sentence(record: logging.LogRecord) -> bool:
         record.msg, record.args = shown, ()
         record.levelno, record.levelname = logging.ERROR, "ERROR"
     return not shown or _first_time(shown)  # what stops many tasks is said once; the summary names them
+
+
+def _not_ours(record: logging.LogRecord) -> bool:
+    """Beam shows the stack of whatever a worker raises, before it raises that again."""
+    return not (record.exc_info and isinstance(record.exc_info[1], errors.MillraceError))
 
 
 def _first_time(sentence: str) -> bool:

@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from pipelines.errors import (
     JobCancelledError,
@@ -38,20 +38,28 @@ _FINISHED = ("DONE", "FAILED", "CANCELLED", "DRAINED", "UPDATED")
 _ERROR_LINE = re.compile(r"^[\w.]*(?:Error|Exception|Failure)\b.*$", re.MULTILINE)
 
 
+#: A project and a region.
+Where: TypeAlias = tuple[str, str]
+
+
 @dataclass(frozen=True)
 class Job:
-    """A job as Dataflow last told. state: as in RUNNING or DONE; request_id and replaced_by are "" where unknown."""
+    """A job as Dataflow last told. state: as in RUNNING or DONE; request_id and replaced_by are "" where unknown.
+
+    where: its project and region. They stay what they were when settings change.
+    """
 
     id: str
     name: str
     state: str
     request_id: str
+    where: Where
     replaced_by: str = ""
 
     @property
     def url(self) -> str:
         """The job's page in the console."""
-        project, region = place()
+        project, region = self.where
         return f"https://console.cloud.google.com/dataflow/jobs/{region}/{self.id}?project={project}"
 
     @property
@@ -99,45 +107,44 @@ def preload() -> None:
         clients.dataflow_clients()
 
 
-def place() -> tuple[str, str]:
-    """The project and region of jobs. Raises SettingError where either is unknown."""
+def place() -> Where:
+    """The project and region of new jobs. Raises SettingError where either is unknown."""
     region = sections.gcp().region
     if not region:
         raise SettingError("no region for Dataflow jobs is known; set region in [gcp] of luigi.cfg, or --gcp-region")
     return clients.project(), region
 
 
-def find(job_name: str, request_id: str) -> Job | None:
+def find(job_name: str, request_id: str, where: Where) -> Job | None:
     """The job of a name and a request, finished ones included; None for none."""
-    return next((job for job in named(job_name) if job.request_id in ("", request_id)), None)
+    return next((job for job in named(job_name, where) if job.request_id in ("", request_id)), None)
 
 
-def named(job_name: str) -> list[Job]:
+def named(job_name: str, where: Where) -> list[Job]:
     """All jobs of a name, finished ones included."""
-    project, region = place()
-    request = {"project_id": project, "location": region, "name": job_name, "filter": "ALL"}
+    request = {"project_id": where[0], "location": where[1], "name": job_name, "filter": "ALL"}
     with told(f"list the Dataflow jobs named {job_name}"):
         listed = list(clients.dataflow_clients().jobs.list_jobs(request=request, retry=retry(), timeout=TIMEOUT))
     # A list does not tell of requests.
-    return [job for each in listed if each.name == job_name and (job := get(each.id))]
+    return [job for each in listed if each.name == job_name and (job := get(each.id, where))]
 
 
-def get(id: str) -> Job | None:
+def get(id: str, where: Where) -> Job | None:
     """The job of an id; None where Dataflow knows none, as in the moment in which it is created."""
     import google.api_core.exceptions as api
 
     try:
-        return _get(Job(id, id, "", ""), retry())
+        return _get(Job(id, id, "", "", where), retry())
     except SettingError as error:
         if isinstance(error.__cause__, api.NotFound):
             return None
         raise
 
 
-def job_of(proto: Any) -> Job:
+def job_of(proto: Any, where: Where) -> Job:
     """A job as Google's client gives it."""
     state = proto.current_state.name.removeprefix("JOB_STATE_")
-    return Job(proto.id, proto.name, state, proto.client_request_id, proto.replaced_by_job_id)
+    return Job(proto.id, proto.name, state, proto.client_request_id, where, proto.replaced_by_job_id)
 
 
 def wait(job: Job, report: Callable[[Progress], None], messages: Messages | None = None) -> Job:
@@ -278,13 +285,13 @@ def _jittered(seconds: float) -> float:
 
 
 def _id(job: Job) -> dict[str, str]:
-    project, region = place()
-    return {"project_id": project, "location": region, "job_id": job.id}
+    return {"project_id": job.where[0], "location": job.where[1], "job_id": job.id}
 
 
 def _get(job: Job, again: "Retry") -> Job:
     with told(f"look at Dataflow job {job.name} ({job.id})"):
-        return job_of(clients.dataflow_clients().jobs.get_job(request=_id(job), retry=again, timeout=TIMEOUT))
+        found = clients.dataflow_clients().jobs.get_job(request=_id(job), retry=again, timeout=TIMEOUT)
+    return job_of(found, job.where)
 
 
 def _soon(seconds: float) -> "Retry":
@@ -302,7 +309,7 @@ def _look(job: Job, silent: float) -> Job | None:
         found = clients.dataflow_clients().jobs.get_job(request=_id(job), retry=None, timeout=TIMEOUT)
     except api.NotFound as error:
         if silent > sections.gcp().patience:
-            project, region = place()
+            project, region = job.where
             raise ServiceError(
                 f"Dataflow has no job {job.name} ({job.id}) in {project}, {region}, asked for "
                 f"{sections.gcp().patience:g} s ([gcp] patience): {error.message}; run again"
@@ -320,7 +327,7 @@ def _look(job: Job, silent: float) -> Job | None:
             ) from error
         log.info("Dataflow job %s: %s; asked again", job.name, error)
         return None
-    return job_of(found)
+    return job_of(found, job.where)
 
 
 def _request(job: Job, state: str, seconds: float) -> Job:

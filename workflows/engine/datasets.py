@@ -6,6 +6,7 @@ import luigi
 
 from workflows.engine import clients, manifests
 from workflows.engine.manifests import Manifest
+from workflows.engine.storage import Versioned
 
 
 class Dataset(luigi.Target):
@@ -28,7 +29,10 @@ class Dataset(luigi.Target):
 
     def read(self) -> tuple[Manifest, str] | None:
         """The manifest and its digest; None where there is none. Raises ManifestError for a broken one."""
-        found = clients.storage().read(self.manifest_path)
+        return self.parsed(clients.storage().read(self.manifest_path))
+
+    def parsed(self, found: Versioned | None) -> tuple[Manifest, str] | None:
+        """As read(), of what was read."""
         if found is None:
             return None
         return Manifest.from_json(found.data, clients.storage().uri(self.manifest_path)), manifests.digest(found.data)

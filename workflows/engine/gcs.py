@@ -34,6 +34,8 @@ T = TypeVar("T")
 #: Seconds to connect, and to wait for the next bytes of an answer.
 _TIMEOUT = (10, 60)
 _BATCH = 100
+_NEEDED = [f"storage.objects.{each}" for each in ("create", "get", "list", "update", "delete")]
+_PROBE = "_jobs/probe"
 _TYPES = {".html": "text/html; charset=utf-8", ".json": "application/json", ".png": "image/png"}
 #: What people open again and again, to see the latest.
 _FRESH = ("index.html", "report.json")
@@ -164,6 +166,21 @@ class GcsStorage:
                 yield
             finally:
                 self._leases.remove(lease)
+
+    def check(self) -> None:
+        """Raises AccessError if files can't be written, read, written over and deleted here. Changes nothing.
+
+        Who has a role in a managed folder alone, which the bucket does not tell of, is found out by trying.
+        """
+        with self._told("ask what may be done in", ""):
+            granted = self._handle().test_iam_permissions(_NEEDED, timeout=_TIMEOUT, retry=retry())
+        if {*_NEEDED} - {*granted}:
+            try:
+                for _ in range(2):
+                    self._write(_PROBE, b"Can this be written, read, written over and deleted?", None)
+                self.read(_PROBE)
+            finally:
+                self.delete(_PROBE)
 
     # --- what the above is made of
 

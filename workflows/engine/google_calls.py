@@ -8,12 +8,15 @@ precondition and a look at what is there, or by an id of their own that makes a 
 """
 
 import contextlib
+import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import AccessError, MillraceError, ServiceError, SettingError, TerminalError
 from workflows.engine.sections import gcp
+from workflows.engine.settings import origin
 
 if TYPE_CHECKING:
     from google.api_core.retry import Retry
@@ -80,14 +83,25 @@ def translated(error: BaseException, doing: str) -> MillraceError | None:
     if isinstance(error, DataCorruption):
         return ServiceError(f"could not {doing}: what arrived has another checksum than what was sent; run again")
     if isinstance(error, auth.DefaultCredentialsError):
+        if file := os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
+            return AccessError(
+                f"could not {doing}: GOOGLE_APPLICATION_CREDENTIALS names {file}, which holds no Google Cloud "
+                f"credentials ({said(error)}); make it name a credentials file, or unset it and run "
+                "`gcloud auth application-default login`"
+            )
         return AccessError(
             f"could not {doing}: there are no Google Cloud credentials; run `gcloud auth application-default login`, "
             "or set GOOGLE_APPLICATION_CREDENTIALS to a credentials file"
         )
     if isinstance(error, auth.RefreshError):
+        if "impersonated" in str(error):
+            return AccessError(
+                f"could not {doing}: nobody here may act as {gcp().impersonate}, {origin('gcp', 'impersonate')} "
+                f"({said(error)}); bin/doctor names the role"
+            )
         return AccessError(
-            f"could not {doing}: the Google Cloud credentials are no longer good ({said(error)}); "
-            "run `gcloud auth application-default login` again"
+            f"could not {doing}: the Google Cloud credentials are no longer good ({said(error)}); run "
+            "`gcloud auth application-default login` again, or, for a service account's key, make another"
         )
     if reason(error) == "quotaExceeded":
         return ServiceError(f"could not {doing}: a quota is used up ({said(error)}); run again when it has come back")
@@ -113,6 +127,13 @@ def reason(error: BaseException) -> str:
 
 def _detail(error: BaseException) -> Mapping[str, Any]:
     """The first of an error's details, as Google's JSON has them."""
+    from google.auth.exceptions import RefreshError
+
+    if isinstance(error, RefreshError) and error.args:
+        sentence, *answers = error.args
+        with contextlib.suppress(ValueError, KeyError, TypeError, IndexError):
+            return {"message": json.loads(answers[0])["error"]["message"]}
+        return {"message": sentence}
     details = getattr(error, "errors", None)
     response = getattr(error, "response", None)
     if not details and response is not None:

@@ -24,9 +24,10 @@ FOLDER = "_jobs"
 class Entry:
     """What the ledger knows of a task: its attempt (also the name of the attempt's folder), the job, and how it stands.
 
-    state: running, done, failed, or stopped (by us). runner: where the attempt runs. work: a digest of what is to be
-    done, and code: the version of the code that was to do it; failures: how many jobs for this work with this code have
-    failed before this one. started, ended: UTC, ISO 8601; "" until then.
+    state: running; done; refused (the job did what it was asked, but what came out must not be published); failed;
+    stopped (by us). runner: where the attempt runs; where: the project and region of its job, as in "p/r". work: a
+    digest of what is to be done, and code: the version of the code that was to do it; failures: how many jobs for this
+    work with this code have failed, up to and with this one. started, ended: UTC, ISO 8601; "" until then.
     """
 
     task: str
@@ -42,6 +43,7 @@ class Entry:
     job_id: str | None = None
     error: str = ""
     runner: str = ""
+    where: str = ""
     work: str = ""
     code: str = ""
     failures: int = 0
@@ -71,7 +73,7 @@ class Ledger:
         found = self._storage.read(path)
         entry = _entry(found)
         if found and entry and entry.state == "failed":
-            self._storage.replace(path, _to_json(replace(entry, work="", failures=0)), found.version)
+            self._storage.replace(path, _to_json(replace(entry, failures=0)), found.version)
 
     def forget(self, task: str) -> None:
         """Removes a task's entry, unless it says that somebody is at work: that job must still be found."""
@@ -82,9 +84,12 @@ class Ledger:
 
 
 class Claim:
-    """The right to work for one task. lives_on: whether the attempt's work may outlive this process."""
+    """The right to work for one task.
 
-    lives_on = False
+    alive: whether the attempt's job may be at work whatever becomes of this process, as far as is known.
+    """
+
+    alive = False
 
     def __init__(self, storage: Storage, task: str) -> None:
         self._storage = storage
@@ -100,7 +105,7 @@ class Claim:
         assert self.entry is not None, "no attempt was begun"
         return self.entry
 
-    def begin(self, prefix: str, *, runner: str = "", work: str = "", code: str = "") -> Entry:
+    def begin(self, prefix: str, *, runner: str = "", where: str = "", work: str = "", code: str = "") -> Entry:
         """Enters the next attempt; prefix: how its job's name begins. Raises ConflictError if another was entered."""
         before = self.entry
         number = before.number + 1 if before else 1
@@ -116,6 +121,7 @@ class Claim:
             pid=os.getpid(),
             started=now(),
             runner=runner,
+            where=where,
             work=work,
             code=code,
             failures=failures(before, work, code),
@@ -127,11 +133,14 @@ class Claim:
         if self.attempt.job_id != job_id:
             self._write(replace(self.attempt, job_id=job_id))
 
-    def close(self, error: str = "", state: str = "") -> None:
-        """Notes how a running attempt ended: failed if there is an error, else done, unless a state is given."""
-        if self.entry is not None and self.entry.state == "running":
-            state = state or ("failed" if error else "done")
-            self._write(replace(self.entry, state=state, ended=now(), error=error))
+    def close(self, error: str = "", state: str = "", *, counts: bool = False) -> None:
+        """Notes how the attempt ended: failed if there is an error, else done, unless a state is given.
+
+        counts: whether it is one more job that failed.
+        """
+        if self.entry is not None and self.entry.state in ("running", "refused"):
+            state, failed = state or ("failed" if error else "done"), self.entry.failures + counts
+            self._write(replace(self.entry, state=state, ended=now(), error=error, failures=failed))
 
     def _write(self, entry: Entry) -> Entry:
         self._version = self._storage.replace(self._path, _to_json(entry), self._version)
@@ -141,9 +150,7 @@ class Claim:
 
 def failures(entry: Entry | None, work: str, code: str) -> int:
     """How many jobs for some work with some code have failed, up to and with this entry's."""
-    if entry is None or (entry.work, entry.code) != (work, code):
-        return 0
-    return entry.failures + (entry.state == "failed" and entry.job_id is not None)
+    return entry.failures if entry is not None and (entry.work, entry.code) == (work, code) else 0
 
 
 def _job_name(prefix: str, identity: str) -> str:
@@ -159,7 +166,9 @@ def _to_json(entry: Entry) -> bytes:
 def _entry(found: Versioned | None) -> Entry | None:
     """An entry as it was written; None for none, or for what a power cut left of one."""
     try:
-        return Entry(**json.loads(found.data)) if found else None
+        value = json.loads(found.data) if found else None
+        # A later version may have written more: what this one knows still holds.
+        return Entry(**{key: value[key] for key in value if key in Entry.__dataclass_fields__}) if value else None
     except (ValueError, TypeError):
         return None
 

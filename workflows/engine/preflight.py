@@ -15,17 +15,14 @@ if TYPE_CHECKING:
     from workflows.engine.checks import Finding
     from workflows.engine.stage import Stage
 
-#: What came of it, by the kind of task and the places that it works with; processes that are forked later inherit it.
-_asked: "dict[tuple[type[Stage], str, str], MillraceError | None]" = {}
+#: What came of it, by the kind and the places that it works with; processes that are forked later inherit it.
+_asked: dict[tuple[str, str, str], MillraceError | None] = {}
 
 
 def check(stage: "Stage") -> None:
-    """Raises what stage.preflight() raised for the first stage of its kind."""
-    kind = (type(stage), sections.millrace().storage, sections.millrace().warehouse)
-    if kind not in _asked:
-        _asked[kind] = _trouble(stage)
-    if trouble := _asked[kind]:
-        raise trouble.with_traceback(None)  # or else it would grow with every task that it is raised for
+    """Raises AccessError if nothing can be stored, and what preflight() raised for the first stage of this kind."""
+    _once("storage", clients.storage().check)
+    _once(type(stage).__qualname__, stage.preflight)
 
 
 def for_tables(tables: Mapping[str, Table]) -> None:
@@ -46,9 +43,18 @@ def for_dataflow() -> None:
     _require(data_checks.bucket_region)
 
 
-def _trouble(stage: "Stage") -> MillraceError | None:
+def _once(kind: str, look: Callable[[], None]) -> None:
+    """Raises what looking raised, be it this time or at first."""
+    key = (kind, sections.millrace().storage, sections.millrace().warehouse)
+    if key not in _asked:
+        _asked[key] = _trouble(look)
+    if trouble := _asked[key]:
+        raise trouble.with_traceback(None)  # or else it would grow with every task that it is raised for
+
+
+def _trouble(look: Callable[[], None]) -> MillraceError | None:
     try:
-        stage.preflight()
+        look()
     except MillraceError as error:
         return error
     return None

@@ -33,7 +33,7 @@ from pipelines.errors import (
     ManifestError,
     MillraceError,
     SettingsDifferError,
-    TerminalError,
+    TransientError,
 )
 from pipelines.tables import Table
 from workflows.engine import clients, completeness, manifests, preflight
@@ -42,6 +42,7 @@ from workflows.engine.ledger import Claim, Entry, Ledger, now
 from workflows.engine.manifests import FileEntry, InputEntry, Manifest
 from workflows.engine.settings import Settings, origin
 from workflows.engine.stopping import Stopped
+from workflows.engine.storage import read_all
 from workflows.engine.version import code_version
 
 log = logging.getLogger("millrace")
@@ -71,6 +72,7 @@ class Stage(luigi.Task):
     #: The luigi.cfg section of this workflow, and which of its keys decide what this stage's result is.
     section: ClassVar[type[Settings]]
     settings: ClassVar[Sequence[str]] = ()
+    _inputs: list[tuple[Dataset, tuple[Manifest, str]]] | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -157,6 +159,7 @@ class Stage(luigi.Task):
 
     def run(self) -> None:
         """Does what is left to do; a second run at the same time, or after a crash, gives the same result."""
+        self._inputs = None
         # By partition, not by luigi's task id: tasks that differ in a parameter may write the same one.
         with Ledger(clients.storage()).claim(job_of(self.task_family, self.datasets()[0].partition)) as claim:
             there = self.datasets()[0].read()
@@ -191,30 +194,38 @@ class Stage(luigi.Task):
         claim.begin(self._job_prefix(), code=code_version())
 
     def _attempt(self, claim: Claim) -> tuple[Manifest, str]:
-        if not (claim.entry is not None and claim.entry.state == "running" and self.resumes(claim)):
+        if not (claim.entry is not None and claim.entry.state in ("running", "refused") and self.resumes(claim)):
             self.begin(claim)
-            self._clear(claim.attempt)
+        self._clear(claim.attempt)
         started = time.monotonic()
         try:
             outcome = self.execute(claim)
             self._check_files(outcome.files)
             manifest = self._manifest_of(claim.attempt, outcome)
             data = manifest.to_json()
-            try:
-                self.check(manifest)
-            except MillraceError:
-                self._derive(manifest)  # what explains the failure can be read; the stage itself stays incomplete
-                raise
+            self._check(manifest, claim)
+            if [digest for _, (_, digest) in self._read_inputs()] != [digest for _, (_, digest) in self.inputs()]:
+                raise ConflictError(f"what {self} reads was made anew while it ran; run it again")
         except Exception as error:
-            # Where a job may live on, only what somebody has to change is its end; or else the next run looks for it.
-            final = isinstance(error, TerminalError) and not isinstance(error, AccessError)
-            if final or not claim.lives_on:
-                claim.close(error=str(error) or type(error).__name__)
+            # Of a job that may be at work, or has done it, nothing is known that a later look might not mend.
+            job = claim.attempt.job_id is not None
+            later = claim.alive or (job and isinstance(error, TransientError | AccessError))
+            if claim.attempt.state == "running" and not later:
+                claim.close(str(error) or type(error).__name__, counts=job)
             raise
         if there := self._show(data):
             return there
         log.info("%-34s %s", self, _summary(manifest, time.monotonic() - started))
         return manifest, manifests.digest(data)
+
+    def _check(self, manifest: Manifest, claim: Claim) -> None:
+        """check(); where it refuses, what explains that can be read, and the attempt is kept, to be looked at again."""
+        try:
+            self.check(manifest)
+        except MillraceError as error:
+            self._derive(manifest)
+            claim.close(str(error), "refused")
+            raise
 
     def _show(self, data: bytes) -> tuple[Manifest, str] | None:
         """Writes the manifest; if another run's is there, that one."""
@@ -282,12 +293,20 @@ class Stage(luigi.Task):
         )
 
     def inputs(self) -> list[tuple[Dataset, tuple[Manifest, str]]]:
-        """The partitions that it reads, each with its manifest and digest. Raises ManifestError if one is gone."""
+        """The partitions that it reads, each with its manifest and digest, as they were when this run began.
+
+        Raises ManifestError if one is gone.
+        """
+        if self._inputs is None:
+            self._inputs = self._read_inputs()
+        return self._inputs
+
+    def _read_inputs(self) -> list[tuple[Dataset, tuple[Manifest, str]]]:
+        datasets = [task.datasets()[0] for task in self.required()]
+        read = read_all(clients.storage(), [dataset.manifest_path for dataset in datasets])
         found = []
-        for task in self.required():
-            dataset = task.datasets()[0]
-            manifest = dataset.read()
-            if manifest is None:
+        for dataset, one in zip(datasets, read, strict=True):
+            if (manifest := dataset.parsed(one)) is None:
                 raise ManifestError(f"{self} needs {dataset.partition}, which has no manifest; run it again")
             found.append((dataset, manifest))
         return found
@@ -301,8 +320,11 @@ class Stage(luigi.Task):
             warehouse.publish(name, self.tables[name], self.partition_date(), digest, files, manifest.rows(name))
 
         # Side by side: each is seconds of waiting for a load job.
-        with ThreadPoolExecutor(len(self.tables) or 1) as pool:
+        pool = ThreadPoolExecutor(len(self.tables) or 1)
+        try:
             list(pool.map(publish, self.tables))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # who is stopped does not wait: the next run finds the jobs
 
     def _note(self, manifest: Manifest) -> None:
         """Notes on the manifest that the stage is done, for those who only look at notes."""

@@ -19,9 +19,6 @@ log = logging.getLogger("millrace")
 class Stopped(BaseException):
     """Somebody told this process to stop."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(_words(number))
-
 
 _stopping = False
 
@@ -38,16 +35,19 @@ def _stop(number: int, frame: FrameType | None) -> None:
     if _stopping:
         return
     _stopping = True
+    words = f"stopped by {signal.Signals(number).name}"
     if multiprocessing.parent_process() is not None:
-        raise Stopped(number)
+        raise _untouched(Stopped(words))
     for child in multiprocessing.active_children():
         if child.pid is not None:
             os.kill(child.pid, signal.SIGTERM)
-    raise KeyboardInterrupt(_words(number))  # all else luigi takes for a task's failure, and goes on
+    raise _untouched(KeyboardInterrupt(words))  # all else luigi takes for a task's failure, and goes on
 
 
-def _words(number: int) -> str:
-    return f"stopped by {signal.Signals(number).name}"
+def _untouched(stop: BaseException) -> BaseException:
+    """Marks it as Beam marks what has gone through its hands: it lets it pass as it is, without a word."""
+    vars(stop)["_tagged_with_step"] = True
+    return stop
 
 
 def _last_words(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -75,6 +75,9 @@ class Storage(Protocol):
     def lock(self, path: str) -> contextlib.AbstractContextManager[None]:
         """Waits until no other process, on any host, holds this lock, then holds it; a process that dies lets go."""
 
+    def check(self) -> None:
+        """Raises AccessError if files can't be written, read, written over and deleted here."""
+
 
 class LocalStorage:
     """Storage in a folder of a local file system."""
@@ -156,6 +159,9 @@ class LocalStorage:
             handle = os.open(target, os.O_CREAT | os.O_RDWR)
         with _locked(handle):
             yield
+
+    def check(self) -> None:
+        pass  # the setting was refused if nothing could be written
 
     @contextlib.contextmanager
     def _alone(self, path: str) -> Iterator[str]:

@@ -9,28 +9,34 @@ import functools
 import importlib
 import logging
 import os
-import pickle
 import re
-import signal
-import sys
 import tempfile
 import time
-import traceback
-from collections.abc import Callable, Mapping, Sequence
-from typing import IO, Any, NoReturn, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO, Any
 
-from pipelines.errors import ConflictError, MillraceError, SettingError, TransientError
+from pipelines.errors import ConflictError, SettingError, TransientError
 from workflows.engine import beam_options, clients, dataflow, sections, worker_package
-from workflows.engine.dataflow import TIMEOUT, Job
+from workflows.engine.child import in_child
+from workflows.engine.dataflow import TIMEOUT, Job, Where
 from workflows.engine.google_calls import retry, told
 from workflows.engine.settings import origin
 
-T = TypeVar("T")
 #: Seconds between looks for a job that Dataflow says exists, but does not list yet.
 _LISTED_AFTER = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 
-def submit(module: str, options: Mapping[str, str], task: str, job_name: str, request_id: str, root: str) -> Job:
+@dataclass(frozen=True)
+class Request:
+    """A job to be: its name, a request id of ours, and the project and region."""
+
+    job_name: str
+    request_id: str
+    where: Where
+
+
+def submit(module: str, options: Mapping[str, str], task: str, request: Request, root: str) -> Job:
     """Creates the job of a pipeline; the same request twice is the same job, also where that is finished.
 
     module, options: the pipeline and its own options; task: its name in [dataflow.TASK]; root: the storage, gs://….
@@ -38,9 +44,9 @@ def submit(module: str, options: Mapping[str, str], task: str, job_name: str, re
     AccessError, ServiceError, and whatever building the pipeline raises.
     """
     check_root(root)
-    own = [f"--{key}={value}" for key, value in options.items()]
+    own, parent = [f"--{key}={value}" for key, value in options.items()], os.getpid()
     with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
-        return in_child(lambda: _submit(module, own, task, job_name, request_id, root.rstrip("/"), folder))
+        return in_child(lambda: _submit(module, own, task, request, root.rstrip("/"), folder, parent))
 
 
 def check_root(root: str) -> None:
@@ -65,27 +71,28 @@ def _turns() -> IO[bytes]:
     return tempfile.TemporaryFile()
 
 
-def _submit(module: str, own: Sequence[str], task: str, job_name: str, request_id: str, root: str, folder: str) -> Job:
+def _submit(module: str, own: Sequence[str], task: str, request: Request, root: str, folder: str, parent: int) -> Job:
     # As many at a time as there are processors: each takes tens of megabytes.
     fcntl.lockf(_turns(), fcntl.LOCK_EX, 1, os.getpid() % (os.cpu_count() or 1))
-    project, region = dataflow.place()
     clients.credentials()  # Beam looks for them for half a minute and then goes on without
     tempfile.tempdir = folder  # Beam leaves files behind
-    proto = _described(module, [*own, *_job_options(task, job_name, root, folder)])
-    proto.client_request_id = request_id
-    return _create({"project_id": project, "location": region, "job": proto}, job_name, request_id)
+    proto = _described(module, [*own, *_job_options(task, request, root, folder)])
+    proto.client_request_id = request.request_id
+    if os.getppid() != parent:
+        raise TransientError("whoever wanted this job is gone; the next run decides whether it is still wanted")
+    return _create(proto, request)
 
 
-def _job_options(task: str, job_name: str, root: str, folder: str) -> list[str]:
+def _job_options(task: str, request: Request, root: str, folder: str) -> list[str]:
     """The command line of a job, less what is the pipeline's own."""
-    project, region = dataflow.place()
+    project, region = request.where
     gcp, chosen = sections.gcp(), beam_options.arguments(task)
     named = {argument.partition("=")[0] for argument in chosen}
     given = [
         "--runner=DataflowRunner",
         f"--project={project}",
         f"--region={region}",
-        f"--job_name={job_name}",
+        f"--job_name={request.job_name}",
         f"--labels=millrace-task={re.sub(r'[^a-z0-9_-]', '-', task.lower())[:63]}",
         "--experiments=disable_logging_submission_environment",  # spares a second of `pip freeze`
     ]
@@ -139,74 +146,32 @@ def _stage(uri: str, source: Any) -> None:
         blob.upload_from_string(data, "application/octet-stream", retry=retry(), timeout=TIMEOUT)
 
 
-def _create(request: dict[str, Any], job_name: str, request_id: str) -> Job:
+def _create(proto: Any, request: Request) -> Job:
     import google.api_core.exceptions as api
 
-    with told(f"create Dataflow job {job_name}"):
+    project, region = request.where
+    asked = {"project_id": project, "location": region, "job": proto}
+    with told(f"create Dataflow job {request.job_name}"):
         try:
-            made = clients.dataflow_clients().jobs.create_job(request=request, retry=retry(), timeout=TIMEOUT)
+            made = clients.dataflow_clients().jobs.create_job(request=asked, retry=retry(), timeout=TIMEOUT)
         except api.Conflict as error:
-            return _existing(job_name, request_id, error.message)
-    if made.client_request_id not in ("", request_id):
-        return _existing(job_name, request_id, f"it is {made.id}, of request {made.client_request_id}")
-    return dataflow.job_of(made)
+            return _existing(request, error.message)
+    if made.client_request_id not in ("", request.request_id):
+        return _existing(request, f"it is {made.id}, of request {made.client_request_id}")
+    return dataflow.job_of(made, request.where)
 
 
-def _existing(job_name: str, request_id: str, said: str) -> Job:
+def _existing(request: Request, said: str) -> Job:
     """The job that Dataflow says exists. Raises ConflictError if it is not of this request."""
     for pause in _LISTED_AFTER:
         time.sleep(pause)
-        jobs = dataflow.named(job_name)
+        jobs = dataflow.named(request.job_name, request.where)
         for job in jobs:
-            if job.request_id in ("", request_id):
+            if job.request_id in ("", request.request_id):
                 return job
         if jobs:
             break
     raise ConflictError(
-        f"there is an active Dataflow job named {job_name} already, but not of this run ({said}); wait for its end or "
-        "cancel it, then run again"
+        f"there is an active Dataflow job named {request.job_name} already, but not of this run ({said}); wait for its "
+        "end or cancel it, then run again"
     )
-
-
-def in_child(work: Callable[[], T]) -> T:
-    """What `work` returns or raises in a child process; what interrupts the wait for it ends the child."""
-    reading, writing = os.pipe()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    child = os.fork()
-    if not child:
-        os.close(reading)
-        _answer(work, writing)
-    os.close(writing)
-    try:
-        with open(reading, "rb") as stream:
-            data = stream.read()
-    except BaseException:
-        os.kill(child, signal.SIGKILL)
-        raise
-    finally:
-        _, status = os.waitpid(child, 0)
-    if not data:
-        raise TransientError(
-            f"the process that submits a job ended with {os.waitstatus_to_exitcode(status)}; run again"
-        )
-    result, error = pickle.loads(data)
-    if error is not None:
-        raise error
-    return result  # type: ignore[no-any-return]
-
-
-def _answer(work: Callable[[], T], writing: int) -> NoReturn:
-    """The whole life of the child. It leaves without what the parent would do at its own end."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
-    try:
-        data = pickle.dumps((work(), None))
-    except MillraceError as error:
-        data = pickle.dumps((None, error))
-    except BaseException:
-        data = pickle.dumps((None, RuntimeError(f"submitting the job failed:\n{traceback.format_exc()}")))
-    with open(writing, "wb") as stream:
-        stream.write(data)
-    sys.stderr.flush()
-    os._exit(0)

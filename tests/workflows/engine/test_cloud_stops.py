@@ -16,6 +16,7 @@ import running
 from cloud import Cloud
 from cloud.faults import Fault
 from cloud_running import Place, refuse, state_of
+from http_source import Reply, serving
 from running import Ran
 
 DATE = ("--date", running.DAY)
@@ -141,6 +142,31 @@ def test_task_that_takes_too_long_cancels_its_job(place: Place) -> None:
     assert state_of(job) == "CANCELLED"
     assert place.entry("Fetch").state == "stopped"
     assert place.locks() == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_stopped_while_a_pipeline_works_in_process(tmp_path: Path, workers: int) -> None:
+    """Stopped amid a pipeline's own code, the run ends there, and no further task begins; the next one goes on."""
+    storage, path = tmp_path / "data", f"/{running.DAY}.jsonl"
+    with serving() as web:
+        web.reply(path, Reply(hang=True), head=[Reply()])
+        flags = ("--posts-source", web.url + "/{date:%Y-%m-%d}.jsonl", *DATE, "--workers", workers)
+        process = subprocess.Popen(
+            running.command("Etl", *flags, "--millrace-storage", storage),
+            cwd=tmp_path,
+            env=running.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        running.wait_for(lambda: process.poll() is not None or web.count(f"GET {path}"), 60)
+        process.terminate()
+        ran = stopped(process)
+        assert "Summary" not in ran.out, ran
+        web.reply(path, Reply(body=b'{"id": 1, "text": "a word", "created_at": "2026-11-01T10:00:00Z"}\n'))
+        running.succeed("Etl", *flags, storage=storage)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

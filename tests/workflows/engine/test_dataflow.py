@@ -30,10 +30,12 @@ from pipelines.errors import (
     SourceError,
     TransientError,
 )
-from workflows.engine import beam_options, clients, dataflow, submission, worker_package
+from workflows.engine import beam_options, child, clients, dataflow, submission, worker_package
 from workflows.engine.dataflow import Job, Progress
+from workflows.engine.submission import Request
 
 ROOT = f"gs://{cloud.BUCKET}/data"
+WHERE = (cloud.PROJECT, cloud.REGION)
 Set = Callable[[str, str, str], None]
 
 
@@ -109,7 +111,7 @@ def new_name() -> str:
 def submit(what: str, value: object, name: str = "", request: str = "r1") -> Job:
     """Submits the pipeline for tests."""
     options = {"input": json.dumps([what, value]), "output": f"{ROOT}/out"}
-    return submission.submit("dataflow_case", options, "Etl", name or new_name(), request, ROOT)
+    return submission.submit("dataflow_case", options, "Etl", Request(name or new_name(), request, WHERE), ROOT)
 
 
 def wait(job: Job, messages: Any = None) -> tuple[Job, list[Progress]]:
@@ -159,7 +161,7 @@ def test_counters_and_usage_are_the_jobs(service: Dataflow, tmp_path: Path, serv
         "date": "2026-11-19",
         "output": f"{ROOT}/{{dataset}}/date=2026-11-19/a",
     }
-    job = submission.submit("pipelines.posts.fetch", options, "Fetch", new_name(), "r1", ROOT)
+    job = submission.submit("pipelines.posts.fetch", options, "Fetch", Request(new_name(), "r1", WHERE), ROOT)
     done, told = wait(job)
     assert done.state == "DONE", dataflow.failure(done, "")
     found = dataflow.counters(done)
@@ -200,17 +202,17 @@ def test_a_job_of_somebody_else_is_left_alone(service: Dataflow, duplicates: Any
     submit("sleep", 0, name, "theirs")
     with pytest.raises(ConflictError, match=f"active Dataflow job named {name} already"):
         submit("sleep", 0, name, "ours")
-    assert dataflow.find(name, "ours") is None
+    assert dataflow.find(name, "ours", WHERE) is None
 
 
 def test_a_job_is_found_by_name_and_request(service: Dataflow) -> None:
     name = new_name()
-    assert dataflow.find(name, "r1") is None
+    assert dataflow.find(name, "r1", WHERE) is None
     job = submit("sleep", 0.1, name)
-    assert dataflow.find(name, "r1") == dataflow.get(job.id)
+    assert dataflow.find(name, "r1", WHERE) == dataflow.get(job.id, WHERE)
     done, _ = wait(job)
-    assert dataflow.find(name, "r1") == done
-    assert dataflow.get("2026-01-01_00_00_00-1") is None
+    assert dataflow.find(name, "r1", WHERE) == done
+    assert dataflow.get("2026-01-01_00_00_00-1", WHERE) is None
 
 
 @pytest.mark.parametrize("fault", [Fault("status", 503), Fault("status", 429), Fault("cut"), Fault("lost")])
@@ -224,19 +226,21 @@ def test_staging_and_creating_survive_what_passes(service: Dataflow, fault: Faul
 def test_a_bucket_that_is_not_there_is_told_at_once(service: Dataflow) -> None:
     started = time.monotonic()
     with pytest.raises(SettingError, match="could not write gs://nowhere/"):
-        submission.submit("dataflow_case", {"input": '["sleep", 0]'}, "Etl", new_name(), "r1", "gs://nowhere/data")
+        submission.submit(
+            "dataflow_case", {"input": '["sleep", 0]'}, "Etl", Request(new_name(), "r1", WHERE), "gs://nowhere/data"
+        )
     assert time.monotonic() - started < 10
 
 
 def test_a_folder_is_no_storage_for_a_job(service: Dataflow) -> None:
     with pytest.raises(SettingError, match=r"can't read data, .+; set storage in \[millrace\]"):
-        submission.submit("dataflow_case", {}, "Etl", new_name(), "r1", "data")
+        submission.submit("dataflow_case", {}, "Etl", Request(new_name(), "r1", WHERE), "data")
 
 
 def test_no_region_is_told(service: Dataflow, setting: Set) -> None:
     setting("gcp", "region", "")
     with pytest.raises(SettingError, match=r"set region in \[gcp\]"):
-        submit("sleep", 0)
+        dataflow.place()
 
 
 def test_errors_of_the_submitting_process_are_its_callers() -> None:
@@ -246,13 +250,13 @@ def test_errors_of_the_submitting_process_are_its_callers() -> None:
     def other() -> None:
         raise KeyError("bug")
 
-    assert submission.in_child(lambda: "fine") == "fine"
+    assert child.in_child(lambda: "fine") == "fine"
     with pytest.raises(SourceError, match=r"^no such thing$"):
-        submission.in_child(ours)
+        child.in_child(ours)
     with pytest.raises(RuntimeError, match="KeyError: 'bug'"):
-        submission.in_child(other)
+        child.in_child(other)
     with pytest.raises(TransientError, match="ended with 3"):
-        submission.in_child(lambda: __import__("os")._exit(3))
+        child.in_child(lambda: __import__("os")._exit(3))
 
 
 def test_an_interrupt_ends_the_submitting_process() -> None:
@@ -264,7 +268,7 @@ def stop(*_): raise SystemExit(5)
 signal.signal(signal.SIGALRM, stop)
 signal.setitimer(signal.ITIMER_REAL, 0.5)
 try:
-    submission.in_child(lambda: time.sleep(60))
+    child.in_child(lambda: time.sleep(60))
 finally:
     try:
         os.waitpid(-1, os.WNOHANG)
@@ -460,7 +464,7 @@ def test_a_job_that_is_replaced_is_followed(service: Dataflow) -> None:
     service.hold(name)
     job = submit("sleep", 0, name)
     other = service.replace(job.id)
-    attached = dataflow.find(name, "r1")
+    attached = dataflow.find(name, "r1", WHERE)
     assert attached
     assert (attached.id, attached.replaced_by, attached.finished) == (job.id, other.id, False)
     service.release()
@@ -473,7 +477,7 @@ def test_a_replaced_job_is_cancelled_as_the_other(service: Dataflow) -> None:
     service.hold(name)
     job = submit("sleep", 0, name)
     other = service.replace(job.id)
-    attached = dataflow.get(job.id)
+    attached = dataflow.get(job.id, WHERE)
     assert attached
     gone = dataflow.cancel(attached)
     assert (gone.id, gone.state) == (other.id, "CANCELLED")
@@ -488,7 +492,7 @@ def test_a_new_job_may_be_unknown_for_a_while(service: Dataflow) -> None:
 def test_a_job_that_stays_unknown_is_given_up(service: Dataflow, setting: Set) -> None:
     setting("gcp", "patience", "1")
     with pytest.raises(ServiceError, match="Dataflow has no job lost"):
-        wait(Job("2026-01-01_00_00_00-1", "lost", "", ""))
+        wait(Job("2026-01-01_00_00_00-1", "lost", "", "", WHERE))
 
 
 @pytest.mark.parametrize("kind", ["500", "503", "429", "cut"])
@@ -544,7 +548,7 @@ def test_what_was_drained_is_not_whole(service: Dataflow, setting: Set) -> None:
     name = new_name()
     service.hold(name)
     assert dataflow.drain(submit("sleep", 0, name)).state in ("DRAINING", "DRAINED")
-    found = dataflow.find(name, "r1")
+    found = dataflow.find(name, "r1", WHERE)
     assert found
     done, _ = wait(found)
     assert done.state == "DRAINED"
@@ -596,7 +600,7 @@ def test_an_interrupt_passes_and_leaves_the_job(service: Dataflow) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         dataflow.wait(job, report)
-    found = dataflow.get(job.id)
+    found = dataflow.get(job.id, WHERE)
     assert found
     assert not found.finished
 
@@ -622,7 +626,7 @@ options = {{"input": '["sleep", 0]', "output": "{ROOT}/out"}}
 reading, writing = os.pipe()
 child = os.fork()
 if not child:
-    job = submission.submit("dataflow_case", options, "Etl", {name!r}, "r1", {ROOT!r})
+    job = submission.submit("dataflow_case", options, "Etl", submission.Request({name!r}, "r1", {WHERE!r}), {ROOT!r})
     os.write(writing, b"x")
     dataflow.wait(job, lambda progress: None)
     os._exit(0)
