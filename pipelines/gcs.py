@@ -4,23 +4,22 @@ This is the one place in pipelines that builds a client. Beam's own file system 
 client, its metadata, its bytes), tells no generations, and gives its errors as text; here one client serves a process.
 """
 
-import contextlib
 import fnmatch
 import functools
 import io
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pipelines.errors import AccessError, MillraceError, ServiceError, SourceError
+from pipelines.errors import ServiceError, SourceError
+from pipelines.google_errors import retry, told
 
 if TYPE_CHECKING:
     import google.cloud.storage as storage_api
-    from google.api_core.retry import Retry
 
 #: Seconds for which a call is tried again, where nothing else is said.
 PATIENCE = 120.0
@@ -28,17 +27,55 @@ PATIENCE = 120.0
 _IN_MEMORY = 32 << 20
 _TYPE = "application/octet-stream"
 
+
+@dataclass(frozen=True)
+class Access:
+    """How objects are written and read: the key and storage class of what is written, and who pays; "" as the bucket
+    has it.
+
+    A stage has these as options, under the same names after gcs_.
+    """
+
+    kms_key: str = ""
+    storage_class: str = ""
+    user_project: str = ""
+
+    def bucket(self, client: "storage_api.Client", name: str) -> "storage_api.Bucket":
+        """The handle of a bucket."""
+        return client.bucket(name, user_project=self.user_project or None)
+
+    def blob(self, client: "storage_api.Client", bucket: str, name: str) -> "storage_api.Blob":
+        """The handle of an object, with all that is to be said when it is written."""
+        blob = self.bucket(client, bucket).blob(name, kms_key_name=self.kms_key or None)
+        if self.storage_class:
+            blob.storage_class = self.storage_class
+        return blob
+
+    def options(self) -> Mapping[str, str]:
+        """It as options of a stage: name → value, without what is as the bucket has it."""
+        return {f"gcs_{name}": value for name, value in asdict(self).items() if value}
+
+    @classmethod
+    def given(cls, option: Callable[[str], str]) -> "Access":
+        """What options say. option: gives the value of one by its name, "" for none."""
+        return cls(**{field.name: option(f"gcs_{field.name}") for field in fields(cls)})
+
+
 _Build: TypeAlias = "Callable[[], storage_api.Client] | None"
+_Find: TypeAlias = Callable[[], Access] | None
 _build: _Build = None
+_find: _Find = None
 
 
-def use_client(build: _Build) -> _Build:
-    """From now on this process asks through the client that `build` gives, or (None) one with the default credentials.
+def use(build: _Build, find: _Find) -> tuple[_Build, _Find]:
+    """From now on this process asks through the client that `build` gives, in the way that `find` gives.
 
+    Without them (None): a client with the default credentials, and what the options of the running pipeline say.
     Returns what was used before.
     """
-    global _build
-    before, _build = _build, build
+    global _build, _find
+    before = _build, _find
+    _build, _find = build, find
     return before
 
 
@@ -71,7 +108,7 @@ def match(pattern: str, seconds: float = PATIENCE) -> list[Found]:
         wild = name[magic.start() :]
         how = {"prefix": name[: magic.start()], "delimiter": None if "/" in wild or "**" in wild else "/"}
     with told(f"list {pattern}"):
-        listed = _client().list_blobs(bucket, retry=_retry(seconds), **how)
+        listed = _client().list_blobs(_access().bucket(_client(), bucket), retry=retry(seconds), **how)
         # A name that ends with / stands for a folder.
         found = {b.name: Found(f"gs://{bucket}/{b.name}", b.size, b.generation) for b in listed if b.name[-1] != "/"}
     if name in found or not magic:
@@ -93,14 +130,14 @@ def _matches(parts: list[str], patterns: list[str]) -> bool:
 def read(uri: str, seconds: float = PATIENCE) -> bytes:
     """All bytes of an object, as they are stored, in one request. Raises AccessError, ServiceError, SourceError."""
     with told(f"read {uri}"):
-        return bytes(_blob(uri).download_as_bytes(raw_download=True, retry=_retry(seconds)))
+        return bytes(_blob(uri).download_as_bytes(raw_download=True, retry=retry(seconds)))
 
 
 def open_object(uri: str, seconds: float = PATIENCE) -> "Reader":
     """Opens an object as it is now, for reading parts of it. Raises AccessError, ServiceError, SourceError."""
     with told(f"read {uri}"):
         blob = _blob(uri)
-        blob.reload(retry=_retry(seconds))
+        blob.reload(retry=retry(seconds))
         return Reader(blob, seconds)
 
 
@@ -135,7 +172,7 @@ class Reader(io.RawIOBase):
             with told(f"read {self._uri}"):
                 data = bytes(
                     self._blob.download_as_bytes(
-                        start=self._at, end=end - 1, raw_download=True, retry=_retry(self._seconds)
+                        start=self._at, end=end - 1, raw_download=True, retry=retry(self._seconds)
                     )
                 )
         except SourceError:  # the generation that was opened
@@ -178,7 +215,7 @@ class Writer:
             # Tried again after its answer was lost, an upload puts the same bytes in the same place.
             with told(f"write {self._uri}"):
                 _blob(self._uri).upload_from_file(
-                    self._file, rewind=True, size=size, content_type=_TYPE, retry=_retry(self._seconds)
+                    self._file, rewind=True, size=size, content_type=_TYPE, retry=retry(self._seconds)
                 )
         finally:
             self._file.close()
@@ -194,44 +231,19 @@ class Writer:
         self._file.close()
 
 
-@contextlib.contextmanager
-def told(doing: str) -> Iterator[None]:
-    """Turns what Google's client raises into one of our errors; doing: what was attempted, as in "read gs://b/x"."""
-    import google.api_core.exceptions as api
-    import google.auth.exceptions as auth
-    from google.cloud.storage.exceptions import InvalidResponse
-    from google.cloud.storage.retry import DEFAULT_RETRY
-
-    try:
-        yield
-    except MillraceError:
-        raise
-    except Exception as raised:
-        error = raised.cause if isinstance(raised, api.RetryError) and raised.cause else raised
-        if isinstance(error, InvalidResponse):
-            error = api.from_http_response(error.response)  # type: ignore[no-untyped-call]
-        said = " ".join(str(getattr(error, "message", "") or error).split())[:300]
-        said = re.sub(r"^[A-Z]+ https?://\S+: ", "", said)
-        if isinstance(error, api.NotFound):
-            raise SourceError(f"could not {doing}: it does not exist ({said})") from raised
-        if isinstance(error, api.Unauthorized | api.Forbidden | auth.DefaultCredentialsError | auth.RefreshError):
-            raise AccessError(f"could not {doing}: may this machine? ({said})") from raised
-        if DEFAULT_RETRY._predicate(error):
-            raise ServiceError(f"could not {doing}, however often it was tried: {said}; run again") from raised
-        raise
-
-
-def _retry(seconds: float) -> "Retry":
-    """When a call is tried again: what Google's client takes for passing, for so long."""
-    from google.cloud.storage.retry import DEFAULT_RETRY
-
-    found: Retry = DEFAULT_RETRY.with_delay(initial=0.2, maximum=16, multiplier=2).with_timeout(seconds)
-    return found
-
-
 def _blob(uri: str) -> Any:
-    bucket, name = split(uri)
-    return _client().bucket(bucket).blob(name)
+    return _access().blob(_client(), *split(uri))
+
+
+def _access() -> Access:
+    return _find() if _find else _options_of_worker()
+
+
+def _options_of_worker() -> Access:
+    """What the pipeline's options say, on the machine of a runner that has others than this one."""
+    from apache_beam.options.value_provider import RuntimeValueProvider
+
+    return Access.given(lambda name: RuntimeValueProvider.get_value(name, str, ""))
 
 
 def _client() -> "storage_api.Client":

@@ -10,6 +10,8 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from pipelines import gcs
+
 Build = Callable[[beam.Pipeline, PipelineOptions], None]
 
 # Beam knows only the options that derive from PipelineOptions itself, and says of all others that it can't parse them.
@@ -23,6 +25,9 @@ class StageOptions(PipelineOptions):
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--input", default="[]", help="files to read: a pattern, a JSON list, or @FILE with one")
         parser.add_argument("--output", help="folder to write to, with {dataset} where a dataset's name goes")
+        parser.add_argument("--gcs_kms_key", default="", help="key that encrypts what is written to gs://")
+        parser.add_argument("--gcs_storage_class", default="", help="storage class of what is written to gs://")
+        parser.add_argument("--gcs_user_project", default="", help="project that pays for reading and writing gs://")
 
 
 class Options(PipelineOptions):
@@ -62,4 +67,5 @@ def main(build: Build, options: type[StageOptions]) -> None:
     known, _ = parser.parse_known_args()
     if not known.output:
         parser.error("the following arguments are required: --output")
+    gcs.use(None, lambda: gcs.Access.given(lambda name: str(getattr(known, name))))
     run(build, sys.argv[1:])

@@ -6,6 +6,6 @@ from workflows.posts import Aggregate, Count, Etl, Fetch, Report, SplitArchive
 
 __all__ = ["Aggregate", "Count", "Etl", "Fetch", "Report", "SplitArchive"]
 
-# Pipelines that run in this process, and sources, ask Cloud Storage as whom the settings say.
-gcs.use_client(clients.storage_client)
+# Pipelines that run in this process, and sources, ask Cloud Storage as the settings say.
+gcs.use(clients.storage_client, clients.access)
 console.install()

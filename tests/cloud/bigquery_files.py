@@ -103,8 +103,13 @@ def read(data: bytes, where: str, config: Mapping[str, Any], fields: Sequence[Fi
         if kind == "CSV":
             return _csv(data, config, fields)
     except (pa.ArrowException, ValueError, UnicodeDecodeError) as error:
-        raise ApiError("invalid", f"Error while reading data, error message: {error}; file: {where}") from None
+        raise _unreadable(f"{error}; file: {where}", where) from None
     raise unsupported(f"loading {kind}")
+
+
+def _unreadable(why: str, where: str) -> ApiError:
+    location = where if where.startswith("gs://") else ""
+    return ApiError("invalid", f"Error while reading data, error message: {why}", location)
 
 
 def _parquet(
@@ -126,11 +131,11 @@ def _parquet(
     for each in found:
         if each["name"].lower() not in hints:
             message = f"Provided schema is not compatible with the file '{where}'. Field '{each['name']}' is not in it."
-            raise ApiError("invalid", message)
+            raise _unreadable(message, where)
         if hints[each["name"].lower()] != each["type"]:
             clash = f"Field '{each['name']}' has type {hints[each['name'].lower()]} in provided schema, but"
             message = f"Provided schema is not compatible with the file '{where}'. {clash} {each['type']} in the file."
-            raise ApiError("invalid", message)
+            raise _unreadable(message, where)
     return rows, list(fields)
 
 

@@ -52,6 +52,8 @@ class Job:
         status: dict[str, Any] = {"state": "DONE"}
         if self.error:
             problem = {"reason": self.error.reason, "message": self.error.message}
+            if self.error.location:
+                problem["location"] = self.error.location
             status |= {"errorResult": problem, "errors": [problem]}
         return {
             **shown,

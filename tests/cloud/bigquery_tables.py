@@ -37,12 +37,13 @@ NO_DAY = "__NULL__"
 
 
 class ApiError(Exception):
-    """What BigQuery answers instead: a reason of its own list, such as "notFound", and a sentence."""
+    """What BigQuery answers instead: a reason of its list, such as "notFound", a sentence, and the URI it is about."""
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: str, message: str, location: str = "") -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message
+        self.location = location
 
     @property
     def status(self) -> int:

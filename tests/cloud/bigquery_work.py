@@ -158,7 +158,8 @@ class Load:
         only(
             config,
             "destinationTable sourceUris sourceFormat writeDisposition createDisposition schema autodetect "
-            "schemaUpdateOptions timePartitioning clustering parquetOptions skipLeadingRows fieldDelimiter",
+            "schemaUpdateOptions timePartitioning clustering parquetOptions skipLeadingRows fieldDelimiter "
+            "destinationEncryptionConfiguration",
             "a load job",
         )
         self._catalog, self._objects, self._config, self._data = catalog, objects, config, data
@@ -224,7 +225,7 @@ class Query:
             config,
             "query useLegacySql parameterMode queryParameters defaultDataset destinationTable writeDisposition "
             "createDisposition maximumBytesBilled priority useQueryCache timePartitioning clustering "
-            "schemaUpdateOptions allowLargeResults",
+            "schemaUpdateOptions allowLargeResults destinationEncryptionConfiguration",
             "a query job",
         )
         self._catalog, self._config = catalog, config

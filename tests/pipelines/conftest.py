@@ -31,11 +31,11 @@ def cloud_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", storage.url)
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(credentials))
         client = functools.cache(lambda: storage_api.Client(project="millrace-test"))
-        before = gcs.use_client(client)
+        before = gcs.use(client, gcs.Access)
         try:
             yield storage
         finally:
-            gcs.use_client(before)
+            gcs.use(*before)
             client().close()
             # Google's client leaves answers that it asks for again unread: their sockets close when they are collected.
             with warnings.catch_warnings():

@@ -133,11 +133,11 @@ def test_each_failure_has_its_error(storage: Storage) -> None:
     with pytest.raises(SourceError, match="could not write gs://nobucket/a: it does not exist"):
         write("gs://nobucket/a")
     storage.denied |= {"storage.objects.get", "storage.objects.list", "storage.objects.create"}
-    with pytest.raises(AccessError, match="could not read gs://bucket/a: may this machine?"):
+    with pytest.raises(AccessError, match="could not read gs://bucket/a: permission is missing"):
         gcs.read("gs://bucket/a")
-    with pytest.raises(AccessError, match="could not list gs://bucket/a: may this machine?"):
+    with pytest.raises(AccessError, match="could not list gs://bucket/a: permission is missing"):
         gcs.match("gs://bucket/a")
-    with pytest.raises(AccessError, match="could not write gs://bucket/x: may this machine?"):
+    with pytest.raises(AccessError, match="could not write gs://bucket/x: permission is missing"):
         write("gs://bucket/x")
     storage.denied.clear()
     for kinds in (("status",), ("cut",)):
@@ -174,12 +174,12 @@ def test_without_credentials_the_error_says_so(tmp_path: Path, monkeypatch: pyte
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
     monkeypatch.setenv("NO_GCE_CHECK", "true")  # nor on a machine of Google's
-    before = gcs.use_client(None)
+    before = gcs.use(None, None)
     try:
         with pytest.raises(AccessError, match="could not find credentials of Google Cloud"):
             gcs.read("gs://bucket/a")
     finally:
-        gcs.use_client(before)
+        gcs.use(*before)
 
 
 def test_what_names_no_object_is_refused() -> None:

@@ -165,7 +165,8 @@ class BeamTask(Stage):
         if len(given) > _LONGEST_OPTION:
             storage.replace(f"{folder}/_input.json", given.encode())
             given = f"@{storage.uri(folder)}/_input.json"
-        arguments = {"input": given, "output": storage.uri(self._folder("{dataset}", claim.attempt)), **options}
+        output = storage.uri(self._folder("{dataset}", claim.attempt))
+        arguments = {"input": given, "output": output, **clients.access().options(), **options}
         if runner == "DataflowRunner":
             run = self._on_dataflow(claim, arguments, sum(file.rows for file in files))
         else:

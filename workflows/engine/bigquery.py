@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pipelines.errors import AccessError, CostError, ManifestError, MillraceError, QueryError, SchemaError, SettingError
 from pipelines.tables import Table
 from workflows.engine import bigquery_jobs, sections
-from workflows.engine.bigquery_jobs import TIMEOUT
+from workflows.engine.bigquery_jobs import TIMEOUT, Refusal
 from workflows.engine.google_calls import reason, retry, said, told
 from workflows.engine.settings import origin
 from workflows.engine.warehouse import check_names, no_table, parse, table_names
@@ -135,7 +135,7 @@ class BigQueryWarehouse:
         """
         from google.cloud import bigquery as api
 
-        self._make(name, table)
+        there = self._make(name, table)
         if not files:
             self.delete(name, date)
             return
@@ -144,8 +144,10 @@ class BigQueryWarehouse:
             write_disposition=api.WriteDisposition.WRITE_TRUNCATE,
             # A table that somebody deletes meanwhile would come back without its partitioning.
             create_disposition=api.CreateDisposition.CREATE_NEVER,
-            schema=_schema(table),
+            schema=_merged(there, table),
             schema_update_options=[api.SchemaUpdateOption.ALLOW_FIELD_ADDITION],
+            # A partition is encrypted as its table is.
+            destination_encryption_configuration=there.encryption_configuration or _encryption(),
             labels=_LABELS,
         )
         partition = self._partition(name, date)
@@ -156,13 +158,22 @@ class BigQueryWarehouse:
                 files, partition, job_id=job_id, location=location, job_config=config, retry=retry(), timeout=TIMEOUT
             )
 
-        def refused(why: str, message: str) -> MillraceError:
+        def refused(why: Refusal) -> MillraceError:
             where = f"{self._project}.{self._dataset}.{partition.table_id}"
-            if "different locations" in message:
-                return SettingError(f"{where} can't be loaded from {files[0]}: {message}; bin/doctor says what to do")
-            if re.search(r"(?i)schema|column|field|type|mode", message):
-                return SchemaError(f"{where} can't take these rows: {message}")
-            return ManifestError(f"{where} can't be loaded from {files[0]}: {message or why}; make its stage again")
+            if "different locations" in why.message:  # invalid too
+                return SettingError(
+                    f"{where} can't be loaded from {files[0]}: {why.message}; bin/doctor says what to do"
+                )
+            # Of a table that was changed meanwhile; what is wrong with a file is said of the file.
+            if (
+                why.reason == "invalid"
+                and not why.location
+                and why.message.startswith("Provided Schema does not match")
+            ):
+                return SchemaError(f"{where} can't take these rows: {why.message}")
+            return ManifestError(
+                f"{where} can't be loaded from {files[0]}: {why.message or why.reason}; make its stage again"
+            )
 
         job = bigquery_jobs.finish(
             self._client(),
@@ -233,7 +244,7 @@ class BigQueryWarehouse:
             start,
             doing,
             still_good=lambda job: True,
-            refused=lambda why, message: QueryError(f"could not {doing} to {folder}: {message or why}"),
+            refused=lambda why: QueryError(f"could not {doing} to {folder}: {why.message or why.reason}"),
         )
         # BigQuery numbers the files in place of the asterisk, with twelve digits.
         return [f"{folder}/part-{number:012d}.parquet" for number in range(sum(job.destination_uri_file_counts or ()))]
@@ -245,8 +256,8 @@ class BigQueryWarehouse:
 
     # --- tables and partitions
 
-    def _make(self, name: str, table: Table) -> None:
-        """Creates a table unless it is there. Raises SchemaError if what is there can't take the rows."""
+    def _make(self, name: str, table: Table) -> "api.Table":
+        """Creates a table unless it is there; as it is. Raises SchemaError if what is there can't take the rows."""
         from google.api_core.exceptions import NotFound
         from google.cloud import bigquery as api
 
@@ -260,12 +271,12 @@ class BigQueryWarehouse:
                 wanted.time_partitioning = api.TimePartitioning(api.TimePartitioningType.DAY, field="date")
                 wanted.clustering_fields = list(table.cluster_by) or None
                 wanted.labels = _LABELS
-                if key := sections.gcp().kms_key:
-                    wanted.encryption_configuration = api.EncryptionConfiguration(key)
+                wanted.encryption_configuration = _encryption()
                 # Where another host is first, its table is as good.
                 there = self._client().create_table(wanted, exists_ok=True, retry=retry(), timeout=TIMEOUT)
         if wrong := _differences(there, table):
             raise _unfit(wrong)
+        return there
 
     def _holds(self, name: str, date: datetime.date, job: "api.LoadJob") -> bool:
         """Whether the partition still holds what a load job wrote.
@@ -316,6 +327,8 @@ class BigQueryWarehouse:
     def _config(self, parameters: "Sequence[api.ScalarQueryParameter]" = (), **options: Any) -> "api.QueryJobConfig":
         from google.cloud import bigquery as api
 
+        if key := _encryption():  # of the result, which is a table for a day; named, it takes one more request
+            options["destination_encryption_configuration"] = key
         return api.QueryJobConfig(
             default_dataset=self._reference(), query_parameters=list(parameters), labels=_LABELS, **options
         )
@@ -358,6 +371,20 @@ def _schema(table: Table) -> "list[api.SchemaField]":
     from google.cloud import bigquery as api
 
     return [api.SchemaField(name, kind) for name, kind in table.columns.items()]
+
+
+def _merged(there: "api.Table", table: Table) -> "list[api.SchemaField]":
+    """The columns of a table, and those of ours that it lacks: a load that leaves one out is refused."""
+    named = {field.name.lower() for field in there.schema}
+    return [*there.schema, *(field for field in _schema(table) if field.name.lower() not in named)]
+
+
+def _encryption() -> "api.EncryptionConfiguration | None":
+    """With [gcp] kms_key, if one is set."""
+    from google.cloud import bigquery as api
+
+    key = sections.gcp().kms_key
+    return api.EncryptionConfiguration(key) if key else None
 
 
 def _differences(there: "api.Table", table: Table) -> list[str]:

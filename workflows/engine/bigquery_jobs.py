@@ -9,10 +9,11 @@ are gone through in order, so that everybody ends up at the same job.
 import itertools
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from pipelines.errors import AccessError, MillraceError, ServiceError, TerminalError
-from workflows.engine.google_calls import passes, reason, retry, said, told
+from workflows.engine.google_calls import location, passes, reason, redacted, retry, said, told
 
 if TYPE_CHECKING:
     from google.cloud import bigquery as api
@@ -34,26 +35,38 @@ _TRIES = 4
 _NUMBERS = 100
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """Why BigQuery does not do a job: its word for it, what it is about, such as a file's URI, and its sentence."""
+
+    reason: str
+    location: str
+    message: str
+
+
+_Refused = Callable[[Refusal], MillraceError]
+
+
 def finish(
     client: "api.Client",
-    location: str,
+    place: str,
     job_id: str,
     start: Callable[[str], _Job],
     doing: str,
     *,
     still_good: Callable[[_Job], bool],
-    refused: Callable[[str, str], MillraceError],
+    refused: _Refused,
 ) -> _Job:
     """The job of this id, started unless it was before, once it has succeeded.
 
-    start: begins it under an id. doing: what it does, as in "load a$20261119". still_good: whether the result of a job
-    that this call did not start is there yet. refused: the error for what is wrong with the job itself, from BigQuery's
-    reason and message. Raises that, AccessError, ServiceError.
+    place: where it runs, as in "EU". start: begins it under an id. doing: what it does, as in "load a$20261119".
+    still_good: whether the result of a job that this call did not start is there yet. refused: the error for what is
+    wrong with the job itself. Raises that, AccessError, ServiceError.
     """
     failed = 0
     with told(doing):
         for number in itertools.count(1):
-            job, ours = _begin(client, location, job_id if number == 1 else f"{job_id}_{number}", start, refused)
+            job, ours = _begin(client, place, job_id if number == 1 else f"{job_id}_{number}", start, refused)
             old = not ours and job.state == "DONE"
             _wait(job)
             error = job.error_result
@@ -64,19 +77,19 @@ def finish(
             if error is None or old:  # what an earlier run's job failed of may have been mended
                 continue
             failed += 1
-            found = str(error.get("reason", ""))
-            if found not in _PASSING or failed == _TRIES:
-                raise _failure(doing, found, str(error.get("message", "")), job.job_id, refused)
+            why = Refusal(
+                str(error.get("reason", "")),
+                str(error.get("location", "")),
+                redacted(" ".join(str(error.get("message", "")).split())),
+            )
+            if why.reason not in _PASSING or failed == _TRIES:
+                raise _failure(doing, why, job.job_id, refused)
             time.sleep(min(0.2 * 2**failed, 5.0))
     raise AssertionError("unreachable")
 
 
 def _begin(
-    client: "api.Client",
-    location: str,
-    job_id: str,
-    start: Callable[[str], _Job],
-    refused: Callable[[str, str], MillraceError],
+    client: "api.Client", place: str, job_id: str, start: Callable[[str], _Job], refused: _Refused
 ) -> tuple[_Job, bool]:
     """A job, and whether this call started it (False also if it did, but the answer was lost)."""
     from google.api_core.exceptions import BadRequest, Conflict
@@ -84,10 +97,10 @@ def _begin(
     try:
         return start(job_id), True
     except Conflict:
-        job = client.get_job(job_id, location=location, retry=retry().with_predicate(_appears), timeout=TIMEOUT)
+        job = client.get_job(job_id, location=place, retry=retry().with_predicate(_appears), timeout=TIMEOUT)
         return cast("_Job", job), False
     except BadRequest as error:
-        raise refused(reason(error), said(error)) from error
+        raise refused(Refusal(reason(error), location(error), said(error))) from error
 
 
 def _wait(job: "api.LoadJob | api.ExtractJob") -> None:
@@ -105,12 +118,11 @@ def _appears(error: Exception) -> bool:
     return isinstance(error, NotFound) or passes(error)
 
 
-def _failure(
-    doing: str, found: str, message: str, job_id: str, refused: Callable[[str, str], MillraceError]
-) -> MillraceError:
-    message = " ".join(message.split())
-    if found in _PASSING or found in _LATER:
-        return ServiceError(f"could not {doing}: job {job_id} failed in passing ({found}: {message}); run again")
-    if found == "accessDenied":
-        return AccessError(f"could not {doing}: permission is missing ({message}); bin/doctor names the role")
-    return refused(found, message)
+def _failure(doing: str, why: Refusal, job_id: str, refused: _Refused) -> MillraceError:
+    if why.reason in _PASSING or why.reason in _LATER:
+        return ServiceError(
+            f"could not {doing}: job {job_id} failed in passing ({why.reason}: {why.message}); run again"
+        )
+    if why.reason == "accessDenied":
+        return AccessError(f"could not {doing}: permission is missing ({why.message}); bin/doctor names the role")
+    return refused(why)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
 from pipelines.errors import MillraceError, TransientError
+from pipelines.google_errors import redacted
 
 T = TypeVar("T")
 #: Seconds that the work may take. A fork beside another thread's look-up or lock can leave the child waiting for ever.
@@ -53,7 +54,7 @@ def _answer(work: Callable[[], T], writing: int) -> NoReturn:
     except MillraceError as error:
         data = pickle.dumps((None, error))
     except BaseException:
-        data = pickle.dumps((None, RuntimeError(f"a process of this run failed:\n{traceback.format_exc()}")))
+        data = pickle.dumps((None, RuntimeError(f"a process of this run failed:\n{redacted(traceback.format_exc())}")))
     with open(writing, "wb") as stream:
         stream.write(data)
     sys.stderr.flush()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import SettingError
+from pipelines.gcs import Access
 from workflows.engine import sections
 from workflows.engine.google_calls import told
 from workflows.engine.settings import origin
@@ -82,6 +83,12 @@ class DataflowClients:
 def storage_client() -> "storage_api.Client":
     """Cloud Storage's client. Raises AccessError without credentials."""
     return _storage_client(os.getpid())
+
+
+def access() -> Access:
+    """How objects of Cloud Storage are written and read, by [gcp] kms_key, storage_class and user_project."""
+    own = sections.gcp()
+    return Access(own.kms_key, own.storage_class, own.user_project)
 
 
 def bigquery_client() -> "bigquery_api.Client":

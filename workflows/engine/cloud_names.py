@@ -138,7 +138,7 @@ def staging() -> str:
 def bucket() -> "storage_api.Bucket":
     """The bucket as Cloud Storage describes it. Raises SettingError, AccessError."""
     with told(f"read gs://{bucket_name()}"):
-        found = clients.storage_client().bucket(bucket_name(), user_project=sections.gcp().user_project or None)
+        found = clients.access().bucket(clients.storage_client(), bucket_name())
         found.reload(timeout=TIMEOUT, retry=retry(PATIENCE))
         return found
 

@@ -25,7 +25,7 @@ from pipelines.errors import (
     TransientError,
 )
 from workflows.engine import clients, runners, sections
-from workflows.engine.google_calls import passes, retry, told
+from workflows.engine.google_calls import passes, retry, said, told
 
 if TYPE_CHECKING:
     from google.api_core.retry import Retry
@@ -312,7 +312,7 @@ def _look(job: Job, silent: float) -> Job | None:
             project, region = job.where
             raise ServiceError(
                 f"Dataflow has no job {job.name} ({job.id}) in {project}, {region}, asked for "
-                f"{sections.gcp().patience:g} s ([gcp] patience): {error.message}; run again"
+                f"{sections.gcp().patience:g} s ([gcp] patience): {said(error)}; run again"
             ) from error
         return None
     except Exception as error:
@@ -323,9 +323,9 @@ def _look(job: Job, silent: float) -> Job | None:
         if silent > limit:
             raise ServiceError(
                 f"Dataflow has not told of job {job.name} ({job.id}) for {limit:g} s ([dataflow] stuck_after): "
-                f"{error}; it may still run, and the next run waits for it"
+                f"{said(error)}; it may still run, and the next run waits for it"
             ) from error
-        log.info("Dataflow job %s: %s; asked again", job.name, error)
+        log.info("Dataflow job %s: %s; asked again", job.name, said(error))
         return None
     return job_of(found, job.where)
 

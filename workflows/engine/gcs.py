@@ -18,12 +18,14 @@ import contextlib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipelines.errors import ConflictError, ManifestError, SettingError
-from workflows.engine import sections, settings
+from workflows.engine import clients, sections, settings
 from workflows.engine.google_calls import retry, told
 from workflows.engine.leases import Lease
+from workflows.engine.ledger import FOLDER as LEDGER
 from workflows.engine.storage import Versioned
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ T = TypeVar("T")
 _TIMEOUT = (10, 60)
 _BATCH = 100
 _NEEDED = [f"storage.objects.{each}" for each in ("create", "get", "list", "update", "delete")]
-_PROBE = "_jobs/probe"
+_PROBE = f"{LEDGER}/probe"
 _TYPES = {".html": "text/html; charset=utf-8", ".json": "application/json", ".png": "image/png"}
 #: What people open again and again, to see the latest.
 _FRESH = ("index.html", "report.json")
@@ -225,17 +227,17 @@ class GcsStorage:
 
     def _handle(self) -> Any:
         """The handle of the bucket."""
-        return self._client().bucket(self._bucket, user_project=sections.gcp().user_project or None)
+        return clients.access().bucket(self._client(), self._bucket)
 
     def _blob(self, path: str) -> Any:
         """The handle of an object, with all that is to be said of one that is written."""
-        own = sections.gcp()
-        blob = self._handle().blob(self._folder + path, kms_key_name=own.kms_key or None)
+        access = clients.access()
+        if path.startswith(f"{LEDGER}/"):  # written anew again and again, which the cheaper classes charge for
+            access = replace(access, storage_class="")
+        blob = access.blob(self._client(), self._bucket, self._folder + path)
         blob.content_type = _TYPES.get(os.path.splitext(path)[1], "application/octet-stream")
         if os.path.basename(path) in _FRESH:
             blob.cache_control = "no-cache"
-        if own.storage_class:
-            blob.storage_class = own.storage_class
         return blob
 
     def _blobs(

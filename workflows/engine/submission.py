@@ -13,10 +13,11 @@ import re
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
 from pipelines.errors import ConflictError, SettingError, TransientError
+from pipelines.gcs import split
 from workflows.engine import beam_options, clients, dataflow, sections, worker_package
 from workflows.engine.child import in_child
 from workflows.engine.dataflow import TIMEOUT, Job, Where
@@ -135,13 +136,13 @@ def _described(module: str, argv: list[str]) -> Any:
 
 
 def _stage(uri: str, source: Any) -> None:
-    bucket, _, name = uri.removeprefix("gs://").partition("/")
     if isinstance(source, str):
         with open(source, "rb") as stream:
             data = stream.read()
     else:
         data = source.read()
-    blob = clients.storage_client().bucket(bucket).blob(name, kms_key_name=sections.gcp().kms_key or None)
+    access = replace(clients.access(), storage_class="")  # what is soon deleted is dear in the cheaper classes
+    blob = access.blob(clients.storage_client(), *split(uri))
     with told(f"write {uri}"):
         blob.upload_from_string(data, "application/octet-stream", retry=retry(), timeout=TIMEOUT)
 

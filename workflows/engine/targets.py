@@ -20,7 +20,8 @@ import luigi
 import luigi.format
 
 from pipelines.errors import SourceError
-from workflows.engine import clients, sections
+from pipelines.gcs import split
+from workflows.engine import clients
 from workflows.engine.google_calls import retry, told
 
 if TYPE_CHECKING:
@@ -97,13 +98,7 @@ class GCSTarget(luigi.Target):
             return blob.bucket.get_blob(blob.name, retry=retry())
 
     def _blob(self) -> Any:
-        bucket, _, name = self.uri.removeprefix("gs://").partition("/")
-        own = sections.gcp()
-        return (
-            clients.storage_client()
-            .bucket(bucket, user_project=own.user_project or None)
-            .blob(name, kms_key_name=own.kms_key or None)
-        )
+        return clients.access().blob(clients.storage_client(), *split(self.uri))
 
     def __repr__(self) -> str:
         return f"GCSTarget({self.path})"
@@ -155,9 +150,6 @@ class BigQueryTarget(luigi.Target):
 
     def rows(self) -> int:
         """Rows of the partition; 0 where there is none."""
-        counted = clients.warehouse().rows()
-        if counted is not None:
-            return counted.get(self.name, {}).get(self.date, 0)
         if self.name not in clients.warehouse().tables():
             return 0
         found = self.query(f"SELECT COUNT(*) AS found FROM `{self.name}` WHERE date = @date")

@@ -450,7 +450,7 @@ def test_what_cloud_storage_refuses_is_the_sources_error(cloud_storage: Storage)
         read("gs://bucket/none")
     cloud_storage.denied |= {"storage.objects.get", "storage.objects.list"}
     for action in (lambda: sources.resolve(uri, None), lambda: sources.version(uri), lambda: read(uri)):
-        with pytest.raises(SourceError, match="source gs://bucket/posts can't be read: .*may this machine"):
+        with pytest.raises(SourceError, match="source gs://bucket/posts can't be read: .*permission is missing"):
             action()
 
 

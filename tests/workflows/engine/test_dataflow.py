@@ -255,7 +255,7 @@ def test_errors_of_the_submitting_process_are_its_callers() -> None:
         child.in_child(ours)
     with pytest.raises(RuntimeError, match="KeyError: 'bug'"):
         child.in_child(other)
-    with pytest.raises(TransientError, match="ended with 3"):
+    with pytest.raises(TransientError, match=r"without an answer \(3\)"):
         child.in_child(lambda: __import__("os")._exit(3))
 
 
@@ -263,7 +263,7 @@ def test_an_interrupt_ends_the_submitting_process() -> None:
     """Who is stopped while a child submits does not leave it behind to submit."""
     code = """
 import os, signal, subprocess, sys, time
-from workflows.engine import submission
+from workflows.engine import child
 def stop(*_): raise SystemExit(5)
 signal.signal(signal.SIGALRM, stop)
 signal.setitimer(signal.ITIMER_REAL, 0.5)
