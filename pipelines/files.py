@@ -10,9 +10,9 @@ import glob
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from types import TracebackType
 from typing import IO, Any, BinaryIO, Protocol, cast
 
@@ -26,8 +26,7 @@ from apache_beam.metrics.metric import Metrics
 
 from pipelines import gcs
 from pipelines.errors import SourceError
-
-RESULT = "_result.json"
+from pipelines.results import RESULT, File, Written, merge_written
 
 #: Dictionaries of a whole vocabulary are written as such, however large: readers get the indices without a look-up.
 _DICTIONARY_BYTES = 1 << 30
@@ -37,26 +36,6 @@ _WHOLE = 16 << 20
 _AT_ONCE = 8
 
 _rows_read = Metrics.counter("millrace", "rows_read")
-
-
-@dataclass(frozen=True)
-class File:
-    """A file that a pipeline wrote: its path, its table (a label), rows, bytes, and the CRC-32C of its bytes as hex."""
-
-    path: str
-    table: str
-    rows: int
-    bytes: int
-    crc32c: str
-
-
-@dataclass(frozen=True)
-class Written:
-    """What one bundle wrote and counted: files, counters (name → number) and each table's columns (name → type)."""
-
-    files: Sequence[File] = ()
-    counters: Mapping[str, int] = field(default_factory=dict)
-    schemas: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def expand(spec: str) -> list[str]:
@@ -305,19 +284,6 @@ def read_block(path: str, group: int, columns: Sequence[str]) -> pa.Table:
     return table
 
 
-def merge_written(parts: Iterable[Written]) -> Written:
-    """The sum of several: files in order of path, counters added."""
-    files: list[File] = []
-    counters: dict[str, int] = {}
-    schemas: dict[str, Mapping[str, str]] = {}
-    for part in parts:
-        files += part.files
-        for name, count in part.counters.items():
-            counters[name] = counters.get(name, 0) + count
-        schemas |= part.schemas
-    return Written(sorted(files, key=lambda f: f.path), dict(sorted(counters.items())), dict(sorted(schemas.items())))
-
-
 def keyed(written: Written) -> tuple[str, Written]:
     """What a DoFn yields for `WriteResult`."""
     return "", written
@@ -338,12 +304,6 @@ class WriteResult(beam.PTransform):
 
     def expand(self, pcoll: Any) -> Any:
         return pcoll | "Gather" >> beam.GroupByKey() | "Write" >> beam.Map(_write_result, self._path)
-
-
-def read_result(data: bytes) -> Written:
-    """What `WriteResult` wrote."""
-    value = json.loads(data)
-    return Written([File(**f) for f in value["files"]], value["counters"], value["schemas"])
 
 
 @functools.cache

@@ -30,10 +30,9 @@ _TYPE = "application/octet-stream"
 
 @dataclass(frozen=True)
 class Access:
-    """How objects are written and read: the key and storage class of what is written, and who pays; "" as the bucket
-    has it.
+    """How objects are written and read: their key, their storage class, and the project that pays.
 
-    A stage has these as options, under the same names after gcs_.
+    "" leaves it to the bucket. A stage has these as options, under the same names after gcs_.
     """
 
     kms_key: str = ""

@@ -108,9 +108,9 @@ def translated(
 
     if isinstance(error, api.RetryError) and error.cause is not None:
         error = error.cause
-    what = said(error)
     if isinstance(error, DataCorruption):
         return ServiceError(f"could not {doing}: what arrived has another checksum than what was sent; run again")
+    what = said(error)
     if isinstance(error, auth.DefaultCredentialsError):
         if file := os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
             return AccessError(

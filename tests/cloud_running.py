@@ -88,6 +88,7 @@ class Place:
         for process in self._processes:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
+            if process.stdout and not process.stdout.closed:
                 process.communicate()
         self.cloud.dataflow.release()
         self.cloud.faults.clear()
@@ -129,7 +130,8 @@ class Place:
         self.cloud.dataflow.hold("*")
         seen = len(self.jobs)
         process = self.start(task, *flags)
-        self.wait_for(lambda: len(self.jobs) > seen and self.watched(self.jobs[-1].id))
+        self.wait_for(lambda: process.poll() is not None or self.jobs[seen:] and self.watched(self.jobs[-1].id))
+        assert process.poll() is None, end(process)
         return process
 
     def asked(self, id: str) -> int:

@@ -12,16 +12,16 @@ import posts_cases as cases
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines import files, options
+from pipelines import files, options, results
 
 TABLES = ("word_counts", "urls", "word_cooccur", "emerging_pairs", "posts_by_hour")
 
 
-def run(stage: str, folder: Path, dataset: str, part: str = "", /, **flags: object) -> files.Written:
+def run(stage: str, folder: Path, dataset: str, part: str = "", /, **flags: object) -> results.Written:
     """Runs a stage into {folder}/{dataset}{part} and reads what it says that it wrote there."""
     arguments = [f"--{name}={value}" for name, value in flags.items()]
     options.run_module(f"pipelines.posts.{stage}", [f"--output={folder}/{{dataset}}{part}", *arguments])
-    return files.read_result(Path(f"{folder}/{dataset}{part}", files.RESULT).read_bytes())
+    return results.read_result(Path(f"{folder}/{dataset}{part}", results.RESULT).read_bytes())
 
 
 def raw(folder: Path, *contents: bytes) -> list[str]:
@@ -41,7 +41,7 @@ def split(folder: Path, source: str, name: str) -> dict[str, list[str]]:
 
 def etl(
     folder: Path, inputs: Sequence[str], date: datetime.date, shards: int = 1, sources: Sequence[str] | None = None
-) -> files.Written:
+) -> results.Written:
     """A day's posts, in {folder}/posts/date=…; the sources are called "source 0", "source 1", … by default."""
     names = [f"source {n}" for n in range(len(inputs))] if sources is None else sources
     return run(
@@ -56,13 +56,13 @@ def etl(
     )
 
 
-def count(folder: Path, posts: files.Written, date: datetime.date, rules: str, shards: int = 8) -> files.Written:
+def count(folder: Path, posts: results.Written, date: datetime.date, rules: str, shards: int = 8) -> results.Written:
     return run(
         "count", folder, "counts", f"/date={date}", input=json.dumps(paths(posts, "posts")), rules=rules, shards=shards
     )
 
 
-def aggregate(folder: Path, counts: Sequence[files.Written], date: datetime.date, days: int) -> files.Written:
+def aggregate(folder: Path, counts: Sequence[results.Written], date: datetime.date, days: int) -> results.Written:
     inputs = json.dumps([file.path for written in counts for file in written.files])
     return run("aggregate", folder, "word_counts", f"/date={date}", input=inputs, date=date, days=days)
 
@@ -82,7 +82,7 @@ class Chain:
 
     def posts(
         self, folder: Path, raw: Mapping[str, Sequence[str]], days: Sequence[datetime.date]
-    ) -> list[files.Written]:
+    ) -> list[results.Written]:
         written = []
         for day in days:
             inputs = raw.get(str(day), [])
@@ -92,8 +92,8 @@ class Chain:
         return written
 
     def tables(
-        self, folder: Path, posts: Sequence[files.Written], date: datetime.date, days: int, rules: str
-    ) -> files.Written:
+        self, folder: Path, posts: Sequence[results.Written], date: datetime.date, days: int, rules: str
+    ) -> results.Written:
         counts = []
         for day in posts:
             inputs = paths(day, "posts")
@@ -111,20 +111,20 @@ class Chain:
 # ------------------------------------------------------------------------------------------------- what they wrote
 
 
-def paths(written: files.Written, table: str) -> list[str]:
+def paths(written: results.Written, table: str) -> list[str]:
     return [file.path for file in written.files if file.table == table]
 
 
-def table(written: files.Written, name: str) -> pa.Table:
+def table(written: results.Written, name: str) -> pa.Table:
     """All rows of a table, in the order of its files."""
     return pa.concat_tables([pq.read_table(path, partitioning=None) for path in paths(written, name)])
 
 
-def rows(written: files.Written, name: str) -> list[dict[str, Any]]:
+def rows(written: results.Written, name: str) -> list[dict[str, Any]]:
     return table(written, name).to_pylist() if paths(written, name) else []
 
 
-def tables(written: files.Written) -> dict[str, list[list[Any]]]:
+def tables(written: results.Written) -> dict[str, list[list[Any]]]:
     """The rows of each table of an aggregate, without ts and date."""
     return {
         name: [[value for key, value in row.items() if key not in ("ts", "date")] for row in rows(written, name)]
@@ -132,7 +132,7 @@ def tables(written: files.Written) -> dict[str, list[list[Any]]]:
     }
 
 
-def assert_tables(written: files.Written, expected: oracle.Tables) -> None:
+def assert_tables(written: results.Written, expected: oracle.Tables) -> None:
     """Every table of an aggregate is the oracle's, row by row; floats to 1e-12."""
     for name, found in tables(written).items():
         assert found == cases.near(expected[name]), name  # type: ignore[literal-required]

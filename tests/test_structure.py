@@ -77,7 +77,9 @@ def test_engine_knows_no_workflow() -> None:
     public = [f"workflows.{path.stem}" for path in (running.ROOT / "workflows").glob("*.py") if path.stem != "__init__"]
     assert public
     assert offending(modules("workflows/engine"), (*public, "workflows.report")) == []
-    shared = [f"imports pipelines.{name}" for name in ("errors", "gcs", "google_errors", "options", "tables")]
+    shared = [
+        f"imports pipelines.{name}" for name in ("errors", "gcs", "google_errors", "options", "results", "tables")
+    ]
     tied = [
         line for line in offending(modules("workflows/engine"), ("pipelines",)) if not any(s in line for s in shared)
     ]

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines import files
+from pipelines import files, results
 from pipelines.errors import SettingsDifferError
 from pipelines.options import StageOptions, main
 from pipelines.posts import count
@@ -211,7 +211,7 @@ class WriteTable(beam.DoFn):
         self._output = output
         self._date = datetime.date.fromisoformat(date)
 
-    def process(self, element: tuple[str, Iterable[pa.Table]]) -> Iterator[tuple[str, files.Written]]:
+    def process(self, element: tuple[str, Iterable[pa.Table]]) -> Iterator[tuple[str, results.Written]]:
         name, parts = element
         rows = top(name, pa.concat_tables([top(name, part) for part in parts]))
         end = datetime.datetime.combine(self._date + datetime.timedelta(days=1), datetime.time(), datetime.UTC)

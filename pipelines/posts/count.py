@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines import files
+from pipelines import files, results
 from pipelines.options import StageOptions, main
 from pipelines.posts import rules
 from pipelines.posts.tokens import Tokens, tokenize
@@ -207,7 +207,7 @@ class MergeShard(beam.DoFn):
     def __init__(self, output: str, shards: int) -> None:
         self._output, self._shards = output, shards
 
-    def process(self, element: tuple[str, Iterable[pa.Table]]) -> Iterator[tuple[str, files.Written]]:
+    def process(self, element: tuple[str, Iterable[pa.Table]]) -> Iterator[tuple[str, results.Written]]:
         key, parts = element
         name, _, number = key.partition("/")
         table = merge(name, list(parts))
@@ -216,7 +216,7 @@ class MergeShard(beam.DoFn):
             self._output, "counts", f"{name}-{int(number):05d}-of-{of:05d}", table.combine_chunks(), label=name
         )
         counters = {"posts": pc.sum(table["posts"]).as_py() or 0} if name == "hours" else {}
-        yield files.keyed(files.merge_written([written, files.Written(counters=counters)]))
+        yield files.keyed(results.merge_written([written, results.Written(counters=counters)]))
 
 
 def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:

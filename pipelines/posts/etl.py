@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from apache_beam.options.pipeline_options import PipelineOptions
 from numpy.typing import NDArray
 
-from pipelines import files
+from pipelines import files, results
 from pipelines.options import StageOptions, main
 from pipelines.posts import columns, parse
 from pipelines.shards import shard_of
@@ -85,12 +85,12 @@ class ParseBlock(beam.DoFn):
 
         counters = Counter({"read": block.num_rows, "other_days": other_days})
         counters.update(f"rejected: {reason}" for _, reason in rejects)
-        parts = [files.Written(counters=counters)]
+        parts = [results.Written(counters=counters)]
         rejected = _rejected_table(block, rejects, source)
         if rejected.num_rows:
             name = f"posts_rejected-{order:05d}-{group:05d}"
             parts.append(files.write_parquet(self._output, "posts_rejected", name, rejected))
-        yield beam.pvalue.TaggedOutput("written", files.keyed(files.merge_written(parts)))
+        yield beam.pvalue.TaggedOutput("written", files.keyed(results.merge_written(parts)))
 
 
 def _posts_table(parsed: columns.Parsed, day: NDArray[np.bool_], source: str, places: NDArray[np.int64]) -> pa.Table:
@@ -139,7 +139,7 @@ class WriteShard(beam.DoFn):
     def __init__(self, output: str, shards: int) -> None:
         self._output, self._shards = output, shards
 
-    def process(self, element: tuple[str, Iterable[pa.Table]]) -> Iterator[tuple[str, files.Written]]:
+    def process(self, element: tuple[str, Iterable[pa.Table]]) -> Iterator[tuple[str, results.Written]]:
         shard, parts = element
         posts = pa.concat_tables(parts)
         kept = last_of_each(posts)
@@ -150,7 +150,7 @@ class WriteShard(beam.DoFn):
                 file.write(kept.slice(at, step).select(POSTS.names))
             written = file.close()
         counters = {"kept": kept.num_rows, "duplicates": posts.num_rows - kept.num_rows}
-        yield files.keyed(files.merge_written([written, files.Written(counters=counters)]))
+        yield files.keyed(results.merge_written([written, results.Written(counters=counters)]))
 
 
 def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:

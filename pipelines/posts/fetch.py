@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines import files
+from pipelines import files, results
 from pipelines.errors import NotThereYetError
 from pipelines.options import StageOptions, main
 from pipelines.posts import parse, records, sources
@@ -48,7 +48,7 @@ class FetchFile(beam.DoFn):
     def __init__(self, output: str, dataset: str, max_bytes: int) -> None:
         self._output, self._dataset, self._max_bytes = output, dataset, max_bytes
 
-    def process(self, element: tuple[int, str]) -> Iterator[tuple[str, files.Written]]:
+    def process(self, element: tuple[int, str]) -> Iterator[tuple[str, results.Written]]:
         number, uri = element
         read = 0
         name = f"raw-{number:05d}"
@@ -61,7 +61,7 @@ class FetchFile(beam.DoFn):
                 files.rows_read(len(block.line))
                 read += len(block.line)
             written = file.close()
-        yield files.keyed(files.merge_written([written, files.Written(counters={"read": read})]))
+        yield files.keyed(results.merge_written([written, results.Written(counters={"read": read})]))
 
 
 class SplitFile(beam.DoFn):
@@ -70,14 +70,14 @@ class SplitFile(beam.DoFn):
     def __init__(self, output: str, dataset: str, max_bytes: int) -> None:
         self._output, self._dataset, self._max_bytes = output, dataset, max_bytes
 
-    def process(self, element: tuple[int, str]) -> Iterator[tuple[str, files.Written]]:
+    def process(self, element: tuple[int, str]) -> Iterator[tuple[str, results.Written]]:
         number, uri = element
         held: dict[str, list[pa.Table]] = {}  # by label
         size = part = 0
-        written: list[files.Written] = []
+        written: list[results.Written] = []
         counters = Counter(read=0, kept=0)
 
-        def write(label: str) -> files.Written:
+        def write(label: str) -> results.Written:
             name = f"{REJECTED}-" if label == REJECTED else f"{label}/raw-"
             table = pa.concat_tables(held[label]).combine_chunks()
             file = f"{name}{number:05d}-{part:05d}"
@@ -119,7 +119,7 @@ class SplitFile(beam.DoFn):
                 if size > _HELD:
                     flush()
         flush()
-        yield files.keyed(files.merge_written([*written, files.Written(counters=counters)]))
+        yield files.keyed(results.merge_written([*written, results.Written(counters=counters)]))
 
 
 _EPOCH = datetime.date(1970, 1, 1)

@@ -545,6 +545,17 @@ def test_what_cannot_run_here_fails_instead_of_doing_nothing(dataflow: Dataflow,
     assert said in job.error
 
 
+def test_what_is_denied_is_refused_with_403(special: Started) -> None:
+    service = special()
+    service.denied.add("dataflow.jobs.list")
+    request = {"project_id": PROJECT, "location": REGION}
+    jobs = jobs_client(service)
+    with pytest.raises(exceptions.Forbidden, match=r"'dataflow\.jobs\.list' denied"):
+        jobs.list_jobs(request=request)
+    service.denied.clear()
+    assert not list(jobs.list_jobs(request=request))
+
+
 def test_jobs_are_listed_by_name_state_and_page(special: Started) -> None:
     dataflow = special()
     dataflow.hold("held-*")

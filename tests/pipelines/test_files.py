@@ -16,7 +16,7 @@ from cloud.storage import Storage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import files, gcs
+from pipelines import files, gcs, results
 from pipelines.errors import SourceError
 
 ENCODED = pa.dictionary(pa.int32(), pa.string())
@@ -90,9 +90,9 @@ def test_a_table_travels_between_stages_as_it_is(rows: pa.Table) -> None:
 # --------------------------------------------------------------------------------------------------------- results
 
 _written = st.builds(
-    files.Written,
+    results.Written,
     st.lists(
-        st.builds(files.File, st.text(), st.text(), st.integers(0), st.integers(0), st.just("00000000")), max_size=3
+        st.builds(results.File, st.text(), st.text(), st.integers(0), st.integers(0), st.just("00000000")), max_size=3
     ),
     st.dictionaries(st.sampled_from(["read", "kept", "rejected: bad JSON"]), st.integers(0, 1 << 40)),
     st.dictionaries(st.sampled_from(["a", "b"]), st.just({"x": "int64"})),
@@ -101,36 +101,39 @@ _written = st.builds(
 
 @settings(deadline=None)
 @given(st.lists(_written, max_size=5), st.randoms(use_true_random=False), st.integers(0, 5))
-def test_written_adds_up_in_any_order_and_in_any_groups(parts: list[files.Written], random: object, cut: int) -> None:
+def test_written_adds_up_in_any_order_and_in_any_groups(parts: list[results.Written], random: object, cut: int) -> None:
     """No file is lost, counters are sums; merging merged parts gives the same."""
-    whole = files.merge_written(parts)
+    whole = results.merge_written(parts)
     assert sorted(map(repr, whole.files)) == sorted(repr(file) for part in parts for file in part.files)
     assert [file.path for file in whole.files] == sorted(file.path for part in parts for file in part.files)
     names = {name for part in parts for name in part.counters}
     assert whole.counters == {name: sum(part.counters.get(name, 0) for part in parts) for name in names}
     assert list(whole.counters) == sorted(names)
     assert set(whole.schemas) == {name for part in parts for name in part.schemas}
-    regrouped = files.merge_written([files.merge_written(parts[:cut]), files.merge_written(parts[cut:])])
+    regrouped = results.merge_written([results.merge_written(parts[:cut]), results.merge_written(parts[cut:])])
     assert regrouped == whole
     shuffled = list(parts)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    again = files.merge_written(shuffled)
+    again = results.merge_written(shuffled)
     assert (again.counters, again.schemas) == (whole.counters, whole.schemas)
     assert sorted(map(repr, again.files)) == sorted(map(repr, whole.files))
 
 
 def test_a_result_gathers_what_all_bundles_wrote(tmp_path: Path) -> None:
     """One file, `_result.json`, that reads back as their sum."""
-    file = files.File("a/b.parquet", "t", 3, 100, "0a0b0c0d")
-    parts = [files.Written([file], {"read": 3}, {"t": {"x": "int64"}}), files.Written(counters={"read": 4, "kept": 1})]
+    file = results.File("a/b.parquet", "t", 3, 100, "0a0b0c0d")
+    parts = [
+        results.Written([file], {"read": 3}, {"t": {"x": "int64"}}),
+        results.Written(counters={"read": 4, "kept": 1}),
+    ]
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
         _ = (
             pipeline
             | beam.Create(list(map(files.keyed, parts)))
             | files.WriteResult(f"{tmp_path}/{{dataset}}/day", "things")
         )
-    data = (tmp_path / "things" / "day" / files.RESULT).read_bytes()
-    assert files.read_result(data) == files.merge_written(parts)
+    data = (tmp_path / "things" / "day" / results.RESULT).read_bytes()
+    assert results.read_result(data) == results.merge_written(parts)
     assert json.loads(data)["counters"] == {"kept": 1, "read": 7}
 
 

@@ -2,10 +2,13 @@
 
 import random
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
+import google.cloud.storage as storage_api
 import google_crc32c
 import pytest
+from apache_beam.options.value_provider import RuntimeValueProvider
 from cloud.storage import Storage
 
 from pipelines import gcs
@@ -180,6 +183,43 @@ def test_without_credentials_the_error_says_so(tmp_path: Path, monkeypatch: pyte
             gcs.read("gs://bucket/a")
     finally:
         gcs.use(*before)
+
+
+KEY = "projects/p/locations/us/keyRings/r/cryptoKeys/k"
+
+
+@pytest.fixture(params=["launcher", "worker"])
+def accessed(request: pytest.FixtureRequest, storage: Storage) -> Iterator[Storage]:
+    """A service in whose bucket objects are written with a key and a class, and somebody else pays.
+
+    A launcher says so itself, a worker by its pipeline's options.
+    """
+    access = gcs.Access(KEY, "NEARLINE", "payer")
+    client, find = gcs.use(None, None)
+    if request.param == "launcher":
+        gcs.use(client, lambda: access)
+    else:
+        gcs.use(client, None)
+        RuntimeValueProvider.set_runtime_options(access.options())
+    yield storage
+    gcs.use(client, find)
+    RuntimeValueProvider.set_runtime_options({})
+
+
+def test_key_class_and_payer_reach_every_object(accessed: Storage) -> None:
+    """Whatever its size; each request names who pays."""
+    for name, data in {"small": b"x", "large": NOISE * 200}.items():
+        uri = write(f"gs://bucket/{name}", data)
+        assert [found.uri for found in gcs.match(uri)] == [uri]
+        assert gcs.open_object(uri).read(1) == gcs.read(uri)[:1]
+    # The pieces of an upload belong to the session that its first request has opened.
+    calls = [request for request in accessed.requests if request.call not in ("buckets.get", "objects.insert.piece")]
+    assert {request.call: request.query.get("userProject") for request in calls} == dict.fromkeys(
+        ("objects.insert", "objects.list", "objects.get"), "payer"
+    )
+    with storage_api.Client("x") as client:
+        found = {blob.name: (blob.storage_class, blob.kms_key_name) for blob in client.list_blobs("bucket")}
+    assert found == dict.fromkeys(("small", "large"), ("NEARLINE", f"{KEY}/cryptoKeyVersions/1"))
 
 
 def test_what_names_no_object_is_refused() -> None:

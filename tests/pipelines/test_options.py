@@ -5,8 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import google.cloud.storage as storage_api
 import posts_stages as stages
 import pytest
+from cloud.storage import Storage
 from posts_cases import DAY, status
 
 from pipelines import options
@@ -46,6 +48,24 @@ def test_a_stage_runs_from_the_command_line(tmp_path: Path) -> None:
     answer = command("etl", f"--input={raw}", "--sources=[]", f"--date={DAY}", f"--output={tmp_path}/{{dataset}}")
     assert answer.returncode == 0, answer.stderr
     assert json.loads((tmp_path / "posts" / "_result.json").read_text())["counters"]["kept"] == 1
+
+
+def test_the_key_and_class_of_a_stages_options_are_those_of_what_it_writes(
+    tmp_path: Path, cloud_storage: Storage
+) -> None:
+    """Its files and its result, from the command line too."""
+    (raw,) = stages.raw(tmp_path, status())
+    key = "projects/p/locations/us/keyRings/r/cryptoKeys/k"
+    given = [f"--gcs_kms_key={key}", "--gcs_storage_class=NEARLINE", "--gcs_user_project=payer"]
+    output = "gs://bucket/{dataset}"
+    answer = command("etl", f"--input={raw}", "--sources=[]", f"--date={DAY}", f"--output={output}", *given)
+    assert answer.returncode == 0, answer.stderr
+    inserts = [each for each in cloud_storage.requests if each.call == "objects.insert"]
+    assert {each.query.get("userProject") for each in inserts} == {"payer"}
+    with storage_api.Client("x") as client:
+        blobs = list(client.list_blobs("bucket"))
+    assert {blob.name.rpartition(".")[2] for blob in blobs} == {"parquet", "json"}
+    assert {(blob.kms_key_name, blob.storage_class) for blob in blobs} == {(f"{key}/cryptoKeyVersions/1", "NEARLINE")}
 
 
 def test_what_a_stage_raises_reaches_its_launcher(tmp_path: Path) -> None:

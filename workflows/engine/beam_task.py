@@ -16,6 +16,7 @@ import json
 import logging
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from queue import Queue
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -31,6 +32,7 @@ from pipelines.errors import (
     SettingError,
     TerminalError,
 )
+from pipelines.results import RESULT, read_result
 from workflows.engine import beam_options, clients, preflight, runners, sections, settings
 from workflows.engine.ledger import Claim, Entry, failures
 from workflows.engine.manifests import FileEntry
@@ -174,11 +176,10 @@ class BeamTask(Stage):
         written = storage.read(self._result(claim.attempt))
         if written is None:
             raise ManifestError(f"{self.pipeline} ended without its result in {storage.uri(folder)}")
-        value = json.loads(written.data)
-        root = storage.uri("")
-        entries = [FileEntry(**{**file, "path": file["path"].removeprefix(root)}) for file in value["files"]]
-        counters = {**run.counters, **value["counters"]}
-        return Outcome(entries, counters, value["schemas"], self.pipeline, options, runner, run.job_id, run.usage)
+        result, root = read_result(written.data), storage.uri("")
+        made = [replace(file, path=file.path.removeprefix(root)) for file in result.files]
+        counters = {**run.counters, **result.counters}
+        return Outcome(made, counters, result.schemas, self.pipeline, options, runner, run.job_id, run.usage)
 
     def input_files(self) -> list[FileEntry]:
         """The files to read: those of the inputs' own partitions, in the order of requires()."""
@@ -209,7 +210,7 @@ class BeamTask(Stage):
 
     def _result(self, attempt: Entry) -> str:
         """Where the pipeline says what it wrote."""
-        return f"{self._folder(self.datasets()[0].name, attempt)}/{runners.RESULT}"
+        return f"{self._folder(self.datasets()[0].name, attempt)}/{RESULT}"
 
     def _folder(self, dataset: str, attempt: Entry) -> str:
         _, _, day = self.datasets()[0].partition.partition(f"{self.datasets()[0].name}/")

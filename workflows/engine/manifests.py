@@ -8,20 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.errors import ManifestError
+from pipelines.results import File
 
 NAME = "_MANIFEST.json"
 FORMAT = 1
 
 
-@dataclass(frozen=True)
-class FileEntry:
-    """A file: its path in the storage, the table it belongs to, rows, bytes, and CRC-32C (hex)."""
-
-    path: str
-    table: str
-    rows: int
-    bytes: int
-    crc32c: str
+#: A file as its pipeline told of it, but for the path, which is relative to the storage.
+FileEntry = File
 
 
 @dataclass(frozen=True)

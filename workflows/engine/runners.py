@@ -10,8 +10,6 @@ from typing import Any
 import pipelines.errors
 from pipelines.errors import MillraceError
 
-#: The file in which a pipeline tells what it wrote.
-RESULT = "_result.json"
 _OURS = re.compile(r"pipelines\.errors\.(\w+): (.*?)(?: \[while running '[^']*'\])?\s*$", re.MULTILINE)
 
 

@@ -14,7 +14,7 @@ import pytest
 from posts_cases import DAY, status
 from posts_stages import Chain
 
-from pipelines import files
+from pipelines import results
 from pipelines.errors import SettingsDifferError
 from pipelines.posts import aggregate
 
@@ -39,7 +39,7 @@ def archives(folder: Path) -> dict[str, list[str]]:
 
 
 @pytest.fixture(scope="module")
-def posts(folder: Path, archives: dict[str, list[str]]) -> list[files.Written]:
+def posts(folder: Path, archives: dict[str, list[str]]) -> list[results.Written]:
     return Chain().posts(folder, archives, list(stages.window(DAY, DAYS)))
 
 
@@ -60,12 +60,12 @@ def expected(rules: str) -> oracle.Tables:
 
 
 @pytest.fixture(scope="module")
-def found(folder: Path, posts: list[files.Written], rules: str) -> files.Written:
+def found(folder: Path, posts: list[results.Written], rules: str) -> results.Written:
     return Chain().tables(folder / rules, posts, DAY, DAYS, rules)
 
 
 @pytest.mark.parametrize("name", stages.TABLES)
-def test_the_real_archives_give_the_oracles_tables(name: str, found: files.Written, expected: oracle.Tables) -> None:
+def test_the_real_archives_give_the_oracles_tables(name: str, found: results.Written, expected: oracle.Tables) -> None:
     """Each row in its place; floats to 1e-12. The window before has posts too, so that pairs can emerge."""
     rows = stages.tables(found)[name]
     assert len(rows) == len(expected[name]) > 0  # type: ignore[literal-required]
@@ -98,7 +98,7 @@ def test_a_crowd_spread_over_two_windows_gives_the_oracles_tables(tmp_path: Path
 
 @pytest.mark.parametrize("how", [Chain(shards=1), Chain(post_shards=3, block=500)], ids=["one shard", "many blocks"])
 def test_shards_and_blocks_do_not_show(
-    how: Chain, folder: Path, posts: list[files.Written], archives: dict[str, list[str]], tmp_path: Path
+    how: Chain, folder: Path, posts: list[results.Written], archives: dict[str, list[str]], tmp_path: Path
 ) -> None:
     """Neither the number of shards nor the cut into blocks changes a row or its place."""
     whole = Chain().tables(folder / "whole", posts, DAY, DAYS, "standard")
@@ -162,7 +162,7 @@ def test_ties_are_broken_by_key_and_tops_are_cut(tmp_path: Path) -> None:
     assert [len(rows[name]) for name in ("word_counts", "urls", "word_cooccur")] == [500, 300, 300]
 
 
-def check_types(written: files.Written) -> None:
+def check_types(written: results.Written) -> None:
     end = datetime.datetime.combine(DAY + datetime.timedelta(days=1), datetime.time(), datetime.UTC)
     for name in stages.TABLES:
         (path,) = stages.paths(written, name)
@@ -172,7 +172,7 @@ def check_types(written: files.Written) -> None:
             assert (row["ts"], row["date"]) == (end, DAY)
 
 
-def test_every_table_has_its_columns_and_the_windows_end(found: files.Written) -> None:
+def test_every_table_has_its_columns_and_the_windows_end(found: results.Written) -> None:
     check_types(found)
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from cloud.storage import Storage
 
-from pipelines import files, gcs
+from pipelines import files, gcs, results
 from pipelines.posts import sample
 from workflows.engine import runners
 from workflows.engine.runners import Run
@@ -26,14 +26,14 @@ class Chain:
 
     def __init__(self, root: str) -> None:
         self.root = root
-        self.written: dict[str, files.Written] = {}
+        self.written: dict[str, results.Written] = {}
         self.counted: dict[str, Mapping[str, int]] = {}
 
     def stage(self, stage: str, dataset: str, part: str, /, **options: object) -> list[str]:
         """Runs a stage → the paths of what it wrote."""
         given = {"output": f"{self.root}/{{dataset}}/{part}", **options}
         done: Run = runners.run(f"pipelines.posts.{stage}", {k: str(v) for k, v in given.items()}, "FnApiRunner", {})
-        written = files.read_result(files.read_input(f"{self.root}/{dataset}/{part}/{files.RESULT}"))
+        written = results.read_result(files.read_input(f"{self.root}/{dataset}/{part}/{results.RESULT}"))
         self.written[f"{stage}/{part}"], self.counted[f"{stage}/{part}"] = written, done.counters
         return [file.path for file in written.files if file.table == dataset or stage == "count"]
 

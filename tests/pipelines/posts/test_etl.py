@@ -17,7 +17,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from posts_cases import DAY, status
 
-from pipelines import files
+from pipelines import results
 from pipelines.posts import columns, etl, parse, records
 
 # ------------------------------------------------------------------------------------------------- hostile files
@@ -83,7 +83,7 @@ def as_oracle(row: dict[str, Any]) -> oracle.Post:
     return oracle.Post(*(row[name] for name in ("id", "created_at", "user", "text", "urls", "lang")))
 
 
-def check_counters(written: files.Written, day: oracle.DayResult) -> None:
+def check_counters(written: results.Written, day: oracle.DayResult) -> None:
     counters = {name: count for name, count in written.counters.items() if count}
     rejected = {f"rejected: {reason}": count for reason, count in day.rejected.items()}
     numbers = {"read": day.read, "kept": day.kept, "other_days": day.other_days, "duplicates": day.duplicates}

@@ -331,6 +331,16 @@ def test_known_by_the_first_stage(world: World, change: Change, said: Sequence[s
     assert world.place.locks() == []
 
 
+def test_where_the_bucket_lies_need_not_be_known(world: World) -> None:
+    """Who may not look at the bucket itself is not stopped for that: only the job's own refusal is told."""
+    world.set("millrace", storage="gs://european/x")
+    world.deny("storage.buckets.get", "dataflow.jobs.create")
+    ran = world.run("Fetch", "--source", "sample://", "--date", DAY)
+    assert ran.code == 30, ran
+    [error] = ran.errors
+    assert "'dataflow.jobs.create' denied" in error
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_whoever_schedules(world: World, server: int, workers: int) -> None:
     """With one worker or two, and where luigid schedules: the same sentence, and luigid is given nothing to run."""

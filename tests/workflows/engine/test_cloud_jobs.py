@@ -281,3 +281,22 @@ def test_in_process_over_the_same_cloud(place: Place, undisturbed: Path) -> None
     place.set("millrace", runner="FnApiRunner")
     place.succeed("Report", *cloud_running.FLAGS)
     assert place.wrong(running.tables(undisturbed), {}) == []
+
+
+@pytest.mark.parametrize("runner", ["DataflowRunner", "FnApiRunner"])
+def test_key_class_and_payer_reach_the_data_wherever_it_is_written(place: Place, runner: str) -> None:
+    """All is encrypted with [gcp] kms_key; data and manifests have its storage_class, what is written anew has not."""
+    key = "projects/p/locations/us/keyRings/r/cryptoKeys/k"
+    place.set("millrace", runner=runner)
+    place.set("gcp", kms_key=key, storage_class="NEARLINE", user_project="payer")
+    before = len(place.cloud.storage.requests)
+    place.succeed(*FETCH)
+    written = {blob.name: blob for blob in cloud_running.bucket(place.cloud).list_blobs(prefix=f"{place.name}/")}
+    data = {name for name in written if not {"_jobs", "_dataflow"} & {*name.split("/")}}
+    assert {name.rpartition("/")[2] for name in data} >= {"_MANIFEST.json", "_result.json"}
+    assert any(name.endswith(".parquet") for name in data)
+    assert {name for name, blob in written.items() if blob.storage_class == "NEARLINE"} == data
+    assert {blob.kms_key_name for blob in written.values()} == {f"{key}/cryptoKeyVersions/1"}
+    asked = place.cloud.storage.requests[before:]
+    calls = {(each.call, each.query.get("userProject")) for each in asked if each.call.startswith("objects.")}
+    assert {payer for call, payer in calls if call != "objects.insert.piece"} == {"payer"}

@@ -250,11 +250,17 @@ def test_errors_of_the_submitting_process_are_its_callers() -> None:
     def other() -> None:
         raise KeyError("bug")
 
+    def secret() -> None:
+        raise ValueError(json.dumps({"access_token": "ya29.abcdefgh"}))
+
     assert child.in_child(lambda: "fine") == "fine"
     with pytest.raises(SourceError, match=r"^no such thing$"):
         child.in_child(ours)
     with pytest.raises(RuntimeError, match="KeyError: 'bug'"):
         child.in_child(other)
+    with pytest.raises(RuntimeError, match="ValueError: .*access_token.*…") as error:
+        child.in_child(secret)
+    assert "29.abcdefgh" not in str(error.value).splitlines()[-1]
     with pytest.raises(TransientError, match=r"without an answer \(3\)"):
         child.in_child(lambda: __import__("os")._exit(3))
 
@@ -511,8 +517,9 @@ def test_a_service_that_stays_silent_is_given_up(service: Dataflow, setting: Set
     setting("dataflow", "stuck_after", "1")
     job = submit("sleep", 0)
     service.faults.randomly(1.0, 1, kinds=["status"])
-    with pytest.raises(ServiceError, match=f"Dataflow has not told of job {job.name} .* for 1 s"):
+    with pytest.raises(ServiceError, match=f"Dataflow has not told of job {job.name} .* for 1 s") as error:
         wait(job)
+    assert service.url not in str(error.value)
 
 
 def test_a_job_stuck_in_cancelling_is_given_up(service: Dataflow, setting: Set) -> None:

@@ -317,7 +317,10 @@ def test_what_people_open_has_a_type(gcs: GcsStorage, path: str, content_type: s
 
 
 def test_key_class_and_payer_are_the_settings_own(gcs: GcsStorage, service: Storage) -> None:
-    """What is written, or copied, is encrypted with [gcp] kms_key, of its storage_class, and user_project pays."""
+    """What is written, or copied, is encrypted with [gcp] kms_key, of its storage_class, and user_project pays.
+
+    Locks and the ledger, which are written anew again and again, are of the bucket's class.
+    """
     key = "projects/p/locations/us/keyRings/r/cryptoKeys/k"
     config = luigi.configuration.get_config()
     ours = {"kms_key": key, "storage_class": "NEARLINE", "user_project": "payer"}
@@ -329,12 +332,14 @@ def test_key_class_and_payer_are_the_settings_own(gcs: GcsStorage, service: Stor
         gcs.read("a")
         assert list(gcs.list("")) == ["a", "b"]
         gcs.delete("a")
+        gcs.create("_jobs/Task.json", b"")
     finally:
         for name in ours:
             config.remove_option("gcp", name)
     assert {answered.query.get("userProject") for answered in service.requests} == {"payer"}
-    blob = clients.storage_client().bucket(cloud.BUCKET).get_blob("data/b")
-    assert (blob.kms_key_name, blob.storage_class) == (f"{key}/cryptoKeyVersions/1", "NEARLINE")
+    for path, kind in {"b": "NEARLINE", "_jobs/Task.json": "STANDARD"}.items():
+        blob = clients.storage_client().bucket(cloud.BUCKET).get_blob(f"data/{path}")
+        assert (blob.kms_key_name, blob.storage_class) == (f"{key}/cryptoKeyVersions/1", kind)
 
 
 def test_folders_that_the_console_made_are_no_files(gcs: GcsStorage) -> None:

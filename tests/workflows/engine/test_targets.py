@@ -130,6 +130,21 @@ def test_a_failed_call_is_tried_again(faults: FaultPlan, kind: Kind) -> None:
     assert target.exists()
 
 
+def test_a_file_is_written_as_the_settings_say(faults: FaultPlan) -> None:
+    """With [gcp] kms_key, and of its storage_class."""
+    key = "projects/p/locations/us/keyRings/r/cryptoKeys/k"
+    get_config().set("gcp", "kms_key", key)
+    get_config().set("gcp", "storage_class", "NEARLINE")
+    try:
+        with GCSTarget("a.txt").open("w") as file:
+            file.write("x")
+    finally:
+        get_config().remove_option("gcp", "kms_key")
+        get_config().remove_option("gcp", "storage_class")
+    blob = clients.storage_client().bucket(BUCKET).get_blob("data/a.txt")
+    assert (blob.kms_key_name, blob.storage_class) == (f"{key}/cryptoKeyVersions/1", "NEARLINE")
+
+
 def test_on_one_machine_a_relative_path_is_a_file_of_the_storage(folder: Path) -> None:
     target = GCSTarget("mine/a.txt")
     assert not target.exists()
