@@ -128,7 +128,7 @@ def test_no_path_or_client_stands_in_a_workflow() -> None:
     assert offending(files, ("os", "pathlib", "subprocess", "requests", "shutil", *GOOGLE)) == []
 
 
-@pytest.mark.parametrize("module", ["workflows", "workflows.engine.query", "workflows.engine.clear"])
+@pytest.mark.parametrize("module", ["workflows", "workflows.engine.commands.query", "workflows.engine.commands.clear"])
 def test_import_is_light(module: str) -> None:
     """Importing the workflows, or one of their commands, imports nothing that only a pipeline or a page needs."""
     code = f"import sys, {module}; print(*sorted(sys.modules))"

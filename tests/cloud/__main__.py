@@ -18,7 +18,7 @@ def main() -> int:
     """Starts the services; the exit code of the command, or 0."""
     parser = argparse.ArgumentParser(
         prog="bin/local-cloud",
-        description="Cloud Storage, BigQuery and Dataflow on this machine, in memory: what is in them ends with this command.",
+        description="Cloud Storage, BigQuery and Dataflow on this machine, in memory: they end with this command.",
         epilog="bin/local-cloud -- luigi --module workflows Report --days 1",
     )
     parser.add_argument("command", nargs=argparse.REMAINDER, help="what to run in that cloud; without it, it waits")

@@ -33,7 +33,8 @@ from pipelines.errors import (
     TerminalError,
 )
 from pipelines.results import RESULT, read_result
-from workflows.engine import beam_options, clients, preflight, runners, sections, settings
+from workflows.engine import clients, preflight, runners, sections, settings
+from workflows.engine.gcloud import beam_options
 from workflows.engine.ledger import Claim, Entry, failures
 from workflows.engine.manifests import FileEntry
 from workflows.engine.runners import Run
@@ -44,7 +45,7 @@ from workflows.engine.version import code_version
 if TYPE_CHECKING:
     from luigi.worker import SchedulerMessage
 
-    from workflows.engine.dataflow import Job, Progress, Where
+    from workflows.engine.gcloud.dataflow import Job, Progress, Where
 
 log = logging.getLogger("millrace")
 T = TypeVar("T")
@@ -135,7 +136,7 @@ class BeamTask(Stage):
         job, same, again = _job_of(entry), entry.work == self._work(), entry.code == code_version()
         if job is None:
             return entry.state == "running" and same and again
-        from workflows.engine import dataflow
+        from workflows.engine.gcloud import dataflow
 
         stopping = job.state == "CANCELLING"
         if not job.finished and (stopping or not same):
@@ -219,7 +220,7 @@ class BeamTask(Stage):
     # --- a job on Dataflow
 
     def _on_dataflow(self, claim: Claim, arguments: Mapping[str, str], rows: int) -> Run:
-        from workflows.engine import dataflow, submission
+        from workflows.engine.gcloud import dataflow, submission
 
         entry = claim.attempt
         job: Job | None = None
@@ -246,7 +247,7 @@ class BeamTask(Stage):
 
     def _over(self, claim: Claim, job: "Job") -> MillraceError:
         """Closes the attempt of a job that has come to a bad end; the error that says which."""
-        from workflows.engine import dataflow
+        from workflows.engine.gcloud import dataflow
 
         error = dataflow.failure(job, self.command)
         # A source that was busy, say, is no reason to submit no more.
@@ -254,7 +255,7 @@ class BeamTask(Stage):
         return error
 
     def _stop(self, claim: Claim, job: "Job | None", stop: BaseException) -> None:
-        from workflows.engine import dataflow
+        from workflows.engine.gcloud import dataflow
 
         if sections.run().detach:
             log.warning("%s: left running as job %s; the next run waits for it", self, claim.attempt.job_name)
@@ -306,7 +307,7 @@ def _known(ask: "Callable[[Job], Mapping[str, T]]", job: "Job") -> Mapping[str, 
 
 def _place() -> "Where":
     """Where new jobs run."""
-    from workflows.engine import dataflow
+    from workflows.engine.gcloud import dataflow
 
     return dataflow.place()
 
@@ -319,7 +320,7 @@ def _where(entry: Entry) -> "Where":
 
 def _job_of(entry: Entry) -> "Job | None":
     """The job of an attempt, if it was submitted."""
-    from workflows.engine import dataflow
+    from workflows.engine.gcloud import dataflow
 
     if entry.job_id:
         return dataflow.get(entry.job_id, _where(entry))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.errors import SettingError
 from pipelines.gcs import Access
 from workflows.engine import sections
-from workflows.engine.google_calls import told
+from workflows.engine.gcloud.google_calls import told
 from workflows.engine.settings import origin
 from workflows.engine.storage import LocalStorage, Storage
 from workflows.engine.warehouse import LocalWarehouse, Warehouse
@@ -40,7 +40,7 @@ def storage() -> Storage:
 def _storage(root: str, process: int) -> Storage:
     found: Storage = LocalStorage(root)
     if root.startswith("gs://"):
-        from workflows.engine.gcs import GcsStorage
+        from workflows.engine.gcloud.gcs import GcsStorage
 
         found = GcsStorage(root, storage_client)
     return _wrap(found) if _wrap else found
@@ -59,7 +59,7 @@ def warehouse() -> Warehouse:
 
 @functools.cache
 def _bigquery(uri: str, process: int) -> Warehouse:
-    from workflows.engine.bigquery import BigQueryWarehouse
+    from workflows.engine.gcloud.bigquery import BigQueryWarehouse
 
     return BigQueryWarehouse(uri, bigquery_client)
 

@@ -12,7 +12,7 @@ from pipelines.tables import Table
 from workflows.engine import clients, sections
 
 if TYPE_CHECKING:
-    from workflows.engine.checks import Finding
+    from workflows.engine.checks.findings import Finding
     from workflows.engine.stage import Stage
 
 #: What came of it, by the kind and the places that it works with; processes that are forked later inherit it.
@@ -29,18 +29,19 @@ def for_tables(tables: Mapping[str, Table]) -> None:
     """Raises SettingError, AccessError or SchemaError if the warehouse can't take rows of these tables."""
     clients.warehouse().check(tables)
     if sections.millrace().warehouse:
-        from workflows.engine import data_checks
+        from workflows.engine.checks import data
 
-        _require(data_checks.dataset_location)
+        _require(data.dataset_location)
 
 
 def for_dataflow() -> None:
     """Raises SettingError, or AccessError, if no job of these settings can run on Dataflow."""
-    from workflows.engine import data_checks, dataflow, submission
+    from workflows.engine.checks import data
+    from workflows.engine.gcloud import dataflow, submission
 
     submission.check_root(clients.storage().uri(""))
     dataflow.place()
-    _require(data_checks.bucket_region)
+    _require(data.bucket_region)
 
 
 def _once(kind: str, look: Callable[[], None]) -> None:
@@ -62,7 +63,7 @@ def _trouble(look: Callable[[], None]) -> MillraceError | None:
 
 def _require(look: "Callable[[], Finding]") -> None:
     """Raises SettingError if a check of bin/doctor's finds something wrong."""
-    from workflows.engine.checks import WRONG
+    from workflows.engine.checks.findings import WRONG
 
     try:
         found = look()

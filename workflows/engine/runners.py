@@ -39,7 +39,7 @@ def preload(module: str, runner: str) -> None:
     """Imports a pipeline, and so Beam, before workers fork: they share it instead of each importing it."""
     importlib.import_module(module)
     if runner in ("DataflowRunner", "auto"):
-        importlib.import_module("workflows.engine.dataflow").preload()
+        importlib.import_module("workflows.engine.gcloud.dataflow").preload()
     importlib.import_module("apache_beam.runners.portability.fn_api_runner.fn_runner")  # Beam would at the first run
     gc.collect()
     gc.freeze()  # the collector would touch, and so copy, every page that parent and children share

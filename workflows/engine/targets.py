@@ -22,7 +22,7 @@ import luigi.format
 from pipelines.errors import SourceError
 from pipelines.gcs import split
 from workflows.engine import clients
-from workflows.engine.google_calls import retry, told
+from workflows.engine.gcloud.google_calls import retry, told
 
 if TYPE_CHECKING:
     import pyarrow as pa

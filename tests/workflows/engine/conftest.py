@@ -14,7 +14,7 @@ from cloud.storage import Storage
 from luigid_asking import answers
 
 from workflows.engine import clients
-from workflows.engine.gcs import GcsStorage
+from workflows.engine.gcloud.gcs import GcsStorage
 
 #: [gcp] of these tests: what takes minutes in earnest takes seconds.
 SETTINGS = {"patience": "20", "lease": "3"}

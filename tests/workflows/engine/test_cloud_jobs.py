@@ -99,7 +99,7 @@ def test_a_job_that_has_failed_too_often_is_not_submitted_again(place: Place) ->
     for part in ("has failed 2 times", "attempts = 2", "no further job", "no CPUs are left"):
         assert part in error, ran
     assert [state_of(job) for job in place.jobs] == ["FAILED", "FAILED"]
-    cleared = place.run("workflows.engine.clear", "Fetch")
+    cleared = place.run("workflows.engine.commands.clear", "Fetch")
     assert cleared.code == 0, cleared
     place.succeed(*FETCH)
     assert [state_of(job) for job in place.jobs] == ["FAILED", "FAILED", "DONE"]
@@ -114,7 +114,7 @@ def test_changed_input_starts_the_count_anew(place: Place) -> None:
     place.cloud.dataflow.release()
     ran = place.luigi("Etl", *DATE)
     assert "no further job" in ran.out, ran
-    cleared = place.run("workflows.engine.clear", "Fetch")
+    cleared = place.run("workflows.engine.commands.clear", "Fetch")
     assert cleared.code == 0, cleared
     place.succeed("Etl", *DATE)
     assert place.stages() == {"fetch": 2, "etl": 2}

@@ -19,7 +19,7 @@ from cloud.storage import Storage
 
 from pipelines.errors import ConflictError
 from workflows.engine import clients
-from workflows.engine.gcs import GcsStorage
+from workflows.engine.gcloud.gcs import GcsStorage
 from workflows.engine.leases import Holder, _this_process
 
 LOCK, LEASE = "_jobs/task.lock", 3.0

@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.errors import ConflictError, SettingError
 from workflows.engine import clients
-from workflows.engine.gcs import GcsStorage
+from workflows.engine.gcloud.gcs import GcsStorage
 from workflows.engine.storage import LocalStorage, Storage, conflict_retries, crc32c
 
 PROCESSES = 6

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipelines.errors import ConflictError, ManifestError, SettingError
 from workflows.engine import clients, sections, settings
-from workflows.engine.google_calls import retry, told
+from workflows.engine.gcloud.google_calls import retry, told
 from workflows.engine.leases import Lease
 from workflows.engine.ledger import FOLDER as LEDGER
 from workflows.engine.storage import Versioned

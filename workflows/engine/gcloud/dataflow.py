@@ -25,7 +25,7 @@ from pipelines.errors import (
     TransientError,
 )
 from workflows.engine import clients, runners, sections
-from workflows.engine.google_calls import passes, retry, said, told
+from workflows.engine.gcloud.google_calls import passes, retry, said, told
 
 if TYPE_CHECKING:
     from google.api_core.retry import Retry
@@ -102,7 +102,7 @@ class Messages(Protocol):
 
 def preload() -> None:
     """Imports what submitting and watching need, before workers fork: they share it instead of each importing it."""
-    importlib.import_module("workflows.engine.submission").preload()
+    importlib.import_module("workflows.engine.gcloud.submission").preload()
     with contextlib.suppress(MillraceError):  # whoever needs them says so
         clients.dataflow_clients()
 

@@ -30,7 +30,7 @@ from pipelines.errors import (
     SettingError,
 )
 from pipelines.tables import Table
-from workflows.engine.bigquery import BigQueryWarehouse
+from workflows.engine.gcloud.bigquery import BigQueryWarehouse
 from workflows.engine.settings import origin
 
 URI = f"bigquery://{PROJECT}/{DATASET}"
@@ -280,7 +280,7 @@ import sys
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
 from pipelines.tables import Table
-from workflows.engine.bigquery import BigQueryWarehouse
+from workflows.engine.gcloud.bigquery import BigQueryWarehouse
 import datetime
 url, uri, project, file, rows, columns = sys.argv[1:]
 client = bigquery.Client(project, credentials=AnonymousCredentials(), client_options={"api_endpoint": url})

@@ -14,7 +14,7 @@ from google.auth.transport.requests import Request
 from google.oauth2.credentials import Credentials
 
 from pipelines.errors import AccessError, MillraceError, ServiceError, SettingError, TerminalError
-from workflows.engine.google_calls import passes, retry, said, told
+from workflows.engine.gcloud.google_calls import passes, retry, said, told
 
 
 def refusal(kind: type[api.GoogleAPICallError], reason: str, message: str = "No.") -> api.GoogleAPICallError:

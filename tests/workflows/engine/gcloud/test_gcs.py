@@ -20,7 +20,7 @@ from cloud.storage import Storage
 
 from pipelines.errors import AccessError, ConflictError, ManifestError, ServiceError, SettingError
 from workflows.engine import clients, settings
-from workflows.engine.gcs import GcsStorage
+from workflows.engine.gcloud.gcs import GcsStorage
 
 #: What a storage is asked for, each with the call that it comes down to.
 OPERATIONS: dict[str, tuple[str, Callable[[GcsStorage, str], object]]] = {

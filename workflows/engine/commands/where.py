@@ -1,4 +1,4 @@
-"""`python -m workflows.engine.where Report [flags]`: where a report's page is. Takes the flags of the run itself."""
+"""`python -m workflows.engine.commands.where Report [flags]`: where a report's page is. Takes the run's own flags."""
 
 import sys
 

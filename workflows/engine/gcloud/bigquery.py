@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pipelines.errors import AccessError, CostError, ManifestError, MillraceError, QueryError, SchemaError, SettingError
 from pipelines.tables import Table
-from workflows.engine import bigquery_jobs, sections
-from workflows.engine.bigquery_jobs import TIMEOUT, Refusal
-from workflows.engine.google_calls import reason, retry, said, told
+from workflows.engine import sections
+from workflows.engine.gcloud import bigquery_jobs
+from workflows.engine.gcloud.bigquery_jobs import TIMEOUT, Refusal
+from workflows.engine.gcloud.google_calls import reason, retry, said, told
 from workflows.engine.settings import origin
 from workflows.engine.warehouse import check_names, no_table, parse, table_names
 

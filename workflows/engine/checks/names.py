@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipelines.errors import MillraceError
 from workflows.engine import clients, sections
-from workflows.engine.checks import job_options, uses_dataflow
-from workflows.engine.google_calls import retry, said, told
+from workflows.engine.checks.findings import job_options, uses_dataflow
+from workflows.engine.gcloud.google_calls import retry, said, told
 
 if TYPE_CHECKING:
     import google.cloud.bigquery as bigquery_api

@@ -30,9 +30,10 @@ from pipelines.errors import (
     SourceError,
     TransientError,
 )
-from workflows.engine import beam_options, child, clients, dataflow, submission, worker_package
-from workflows.engine.dataflow import Job, Progress
-from workflows.engine.submission import Request
+from workflows.engine import child, clients
+from workflows.engine.gcloud import beam_options, dataflow, submission, worker_package
+from workflows.engine.gcloud.dataflow import Job, Progress
+from workflows.engine.gcloud.submission import Request
 
 ROOT = f"gs://{cloud.BUCKET}/data"
 WHERE = (cloud.PROJECT, cloud.REGION)
@@ -627,7 +628,8 @@ from luigi.configuration import get_config
 for key, value in {{"dataflow_endpoint": {service.url!r}, "poll_max": "0.1"}}.items():
     get_config().set("dataflow", key, value)
 get_config().set("gcp", "region", {cloud.REGION!r})
-from workflows.engine import dataflow, runners, submission
+from workflows.engine import runners
+from workflows.engine.gcloud import dataflow, submission
 runners.preload("pipelines.posts.count", "DataflowRunner")
 options = {{"input": '["sleep", 0]', "output": "{ROOT}/out"}}
 reading, writing = os.pipe()

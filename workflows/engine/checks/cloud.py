@@ -1,10 +1,12 @@
 """What bin/doctor asks of Google Cloud: everything that a run there needs, each with the command that mends it."""
 
 from pipelines.errors import AccessError, SettingError, TerminalError
-from workflows.engine import clients, cloud_names, data_checks, dataflow, sections
-from workflows.engine.checks import NOT_ASKED, Check, Finding, in_bucket, ok, uses_dataflow, warning, wrong
-from workflows.engine.cloud_names import PATIENCE, TIMEOUT
-from workflows.engine.google_calls import retry, told
+from workflows.engine import clients, sections
+from workflows.engine.checks import data, names
+from workflows.engine.checks.findings import NOT_ASKED, Check, Finding, in_bucket, ok, uses_dataflow, warning, wrong
+from workflows.engine.checks.names import PATIENCE, TIMEOUT
+from workflows.engine.gcloud import dataflow
+from workflows.engine.gcloud.google_calls import retry, told
 from workflows.engine.settings import origin
 
 _JOBS = [
@@ -18,7 +20,7 @@ _WORKER_ROLES = {"roles/dataflow.worker", "roles/dataflow.admin", "roles/editor"
 
 def applies() -> bool:
     """Whether the settings ask for Google Cloud at all."""
-    return in_bucket() or cloud_names.has_warehouse() or uses_dataflow()
+    return in_bucket() or names.has_warehouse() or uses_dataflow()
 
 
 def credentials() -> Finding:
@@ -34,12 +36,12 @@ def credentials() -> Finding:
     except AccessError as error:
         if account and "impersonated" in str(error.__cause__):
             return wrong(
-                f"nobody here may act as {account} ({origin('gcp', 'impersonate')}): {cloud_names.why(error)}",
-                f"gcloud services enable iamcredentials.googleapis.com --project={cloud_names.project_of(account)}",
-                cloud_names.grant_account(account, "roles/iam.serviceAccountTokenCreator", cloud_names.PERSON),
+                f"nobody here may act as {account} ({origin('gcp', 'impersonate')}): {names.why(error)}",
+                f"gcloud services enable iamcredentials.googleapis.com --project={names.project_of(account)}",
+                names.grant_account(account, "roles/iam.serviceAccountTokenCreator", names.PERSON),
             )
         return wrong(str(error), "gcloud auth application-default login")
-    return ok(f"those of {cloud_names.service_account() or 'a person'}")
+    return ok(f"those of {names.service_account() or 'a person'}")
 
 
 def project() -> Finding:
@@ -47,21 +49,21 @@ def project() -> Finding:
     try:
         name = clients.project()
     except SettingError as error:
-        return wrong(str(error), "gcloud projects list", cloud_names.set_in_config("gcp", "project", "PROJECT_ID"))
+        return wrong(str(error), "gcloud projects list", names.set_in_config("gcp", "project", "PROJECT_ID"))
     return ok(name)
 
 
 def services() -> Finding:
     """The APIs that a run uses are enabled in the project."""
-    name, wanted = clients.project(), cloud_names.services()
+    name, wanted = clients.project(), names.services()
     query = [("names", f"projects/{name}/services/{each}.googleapis.com") for each in wanted]
     try:
-        answer = cloud_names.ask("GET", "serviceusage", f"v1/projects/{name}/services:batchGet", query=query)
+        answer = names.ask("GET", "serviceusage", f"v1/projects/{name}/services:batchGet", query=query)
     except (AccessError, SettingError) as error:
         return wrong(
-            f"project {name} does not exist, or does not show its APIs: {cloud_names.why(error)}",
+            f"project {name} does not exist, or does not show its APIs: {names.why(error)}",
             f"gcloud projects describe {name}",
-            cloud_names.grant_project("roles/serviceusage.serviceUsageConsumer"),
+            names.grant_project("roles/serviceusage.serviceUsageConsumer"),
         )
     enabled = {s["name"].rpartition("/")[2] for s in answer.get("services", ()) if s.get("state") == "ENABLED"}
     missing = [f"{each}.googleapis.com" for each in wanted if f"{each}.googleapis.com" not in enabled]
@@ -77,41 +79,41 @@ def region() -> Finding:
     try:
         name, where = dataflow.place()
     except SettingError as error:
-        return wrong(str(error), cloud_names.set_in_config("gcp", "region", cloud_names.likely_region()))
+        return wrong(str(error), names.set_in_config("gcp", "region", names.likely_region()))
     try:
         with told(f"list the Dataflow jobs of {name} in {where}"):
             request = {"project_id": name, "location": where, "page_size": 1}
             clients.dataflow_clients().jobs.list_jobs(request=request, retry=retry(PATIENCE), timeout=TIMEOUT)
     except AccessError as error:
         return wrong(
-            f"not granted: dataflow.jobs.list ({cloud_names.why(error)})",
-            cloud_names.grant_project("roles/dataflow.developer"),
+            f"not granted: dataflow.jobs.list ({names.why(error)})",
+            names.grant_project("roles/dataflow.developer"),
         )
     except TerminalError as error:
         return wrong(
-            f"Dataflow does not know the region {where} ({origin('gcp', 'region')}): {cloud_names.why(error)}",
+            f"Dataflow does not know the region {where} ({origin('gcp', 'region')}): {names.why(error)}",
             f"gcloud compute regions list --project={name}",
-            cloud_names.set_in_config("gcp", "region", cloud_names.likely_region()),
+            names.set_in_config("gcp", "region", names.likely_region()),
         )
     return ok(where)
 
 
 def job_permissions() -> Finding:
     """Jobs can be created, watched and cancelled."""
-    missing = cloud_names.missing("cloudresourcemanager", f"v3/projects/{clients.project()}", _JOBS)
+    missing = names.missing("cloudresourcemanager", f"v3/projects/{clients.project()}", _JOBS)
     if missing:
-        return wrong(f"not granted: {', '.join(missing)}", cloud_names.grant_project("roles/dataflow.developer"))
+        return wrong(f"not granted: {', '.join(missing)}", names.grant_project("roles/dataflow.developer"))
     return ok(", ".join(_JOBS).replace(", dataflow.jobs.", ", "))
 
 
 def worker_accounts() -> Finding:
     """The accounts that jobs run as are there, and who asks may let jobs run as them."""
-    for account in cloud_names.worker_accounts():
+    for account in names.worker_accounts():
         try:
             path = f"v1/projects/-/serviceAccounts/{account}"
-            missing = cloud_names.missing("iam", path, ["iam.serviceAccounts.actAs"])
+            missing = names.missing("iam", path, ["iam.serviceAccounts.actAs"])
         except SettingError:
-            name, project = account.partition("@")[0], cloud_names.project_of(account)
+            name, project = account.partition("@")[0], names.project_of(account)
             return wrong(
                 f"the workers' account {account} does not exist",
                 f"gcloud iam service-accounts create {name} --project={project}",
@@ -119,16 +121,16 @@ def worker_accounts() -> Finding:
         if missing:
             return wrong(
                 f"not granted: iam.serviceAccounts.actAs on the workers' account {account}",
-                cloud_names.grant_account(account, "roles/iam.serviceAccountUser"),
+                names.grant_account(account, "roles/iam.serviceAccountUser"),
             )
-    return ok(", ".join(cloud_names.worker_accounts()))
+    return ok(", ".join(names.worker_accounts()))
 
 
 def worker_roles() -> Finding:
     """The accounts that jobs run as have a role that workers need; who may not see who has which can't tell."""
-    name, accounts = clients.project(), cloud_names.worker_accounts()
+    name, accounts = clients.project(), names.worker_accounts()
     try:
-        policy = cloud_names.ask("POST", "cloudresourcemanager", f"v3/projects/{name}:getIamPolicy", {})
+        policy = names.ask("POST", "cloudresourcemanager", f"v3/projects/{name}:getIamPolicy", {})
     except AccessError:
         told_by = "only somebody who may read the project's policy can see that; bin/doctor run as an owner does"
         return Finding(NOT_ASKED, told_by)
@@ -137,7 +139,7 @@ def worker_roles() -> Finding:
     if lacking:
         return warning(
             f"{', '.join(lacking)} can't work, unless a group that it is in has roles/dataflow.worker",
-            *(cloud_names.grant_project("roles/dataflow.worker", f"serviceAccount:{account}") for account in lacking),
+            *(names.grant_project("roles/dataflow.worker", f"serviceAccount:{account}") for account in lacking),
         )
     return ok("roles/dataflow.worker, or one that includes it")
 
@@ -146,15 +148,15 @@ CHECKS = (
     Check("credentials", credentials),
     Check("project", project, after=("credentials",)),
     Check("APIs", services, after=("project",)),
-    Check("bucket", data_checks.bucket, after=("APIs",)),
-    Check("bucket's permissions", data_checks.bucket_permissions, after=("bucket",)),
-    Check("bucket's lifecycle", data_checks.lifecycle, after=("bucket",)),
-    Check("dataset", data_checks.dataset, after=("APIs", "bucket"), applies=cloud_names.has_warehouse),
-    Check("dataset's location", data_checks.dataset_location, after=("dataset",), applies=cloud_names.has_warehouse),
-    Check("BigQuery jobs", data_checks.jobs, after=("dataset",), applies=cloud_names.has_warehouse),
-    Check("tables", data_checks.tables, after=("dataset",), applies=cloud_names.has_warehouse),
+    Check("bucket", data.bucket, after=("APIs",)),
+    Check("bucket's permissions", data.bucket_permissions, after=("bucket",)),
+    Check("bucket's lifecycle", data.lifecycle, after=("bucket",)),
+    Check("dataset", data.dataset, after=("APIs", "bucket"), applies=names.has_warehouse),
+    Check("dataset's location", data.dataset_location, after=("dataset",), applies=names.has_warehouse),
+    Check("BigQuery jobs", data.jobs, after=("dataset",), applies=names.has_warehouse),
+    Check("tables", data.tables, after=("dataset",), applies=names.has_warehouse),
     Check("region", region, after=("APIs", "bucket"), applies=uses_dataflow),
-    Check("bucket's region", data_checks.bucket_region, after=("region",), applies=uses_dataflow),
+    Check("bucket's region", data.bucket_region, after=("region",), applies=uses_dataflow),
     Check("Dataflow jobs", job_permissions, after=("APIs",), applies=uses_dataflow),
     Check("workers' account", worker_accounts, after=("APIs",), applies=uses_dataflow),
     Check("workers' roles", worker_roles, after=("workers' account",), applies=uses_dataflow),

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from luigi.parameter import UnconsumedParameterWarning
 
-from workflows.engine import checks, cloud_checks
-from workflows.engine.checks import NOT_ASKED, OK, WARNING, WRONG, Check, Finding
+from workflows.engine.checks import cloud, machine
+from workflows.engine.checks.findings import NOT_ASKED, OK, WARNING, WRONG, Check, Finding, examine
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,11 +31,11 @@ def main() -> int:
     parser.parse_args()
     warnings.filterwarnings("ignore", category=UnconsumedParameterWarning)  # [dataflow] is open
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
-    found = _print(console, "This machine", checks.examine(checks.CHECKS))
+    found = _print(console, "This machine", examine(machine.CHECKS))
     if found["settings"].state == WRONG:
         console.print("\nGoogle Cloud\n  not asked, as long as the settings are wrong")
-    elif cloud_checks.applies():
-        found |= _print(console, "Google Cloud", checks.examine(cloud_checks.CHECKS))
+    elif cloud.applies():
+        found |= _print(console, "Google Cloud", examine(cloud.CHECKS))
     else:
         console.print(
             "\nGoogle Cloud\n  not needed: storage is a folder, there is no warehouse, and no task runs on Dataflow"

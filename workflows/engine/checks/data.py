@@ -7,10 +7,11 @@ role on a dataset allows can only be asked of a table in it.
 import json
 
 from pipelines.errors import AccessError, SettingError
-from workflows.engine import clients, cloud_names, sections
-from workflows.engine.checks import Finding, in_bucket, ok, uses_dataflow, warning, wrong
-from workflows.engine.cloud_names import PATIENCE, TIMEOUT
-from workflows.engine.google_calls import retry, told
+from workflows.engine import clients, sections
+from workflows.engine.checks import names
+from workflows.engine.checks.findings import Finding, in_bucket, ok, uses_dataflow, warning, wrong
+from workflows.engine.checks.names import PATIENCE, TIMEOUT
+from workflows.engine.gcloud.google_calls import retry, told
 from workflows.engine.settings import origin
 
 _OBJECTS = [f"storage.objects.{each}" for each in ("create", "get", "list", "update", "delete")]
@@ -27,20 +28,20 @@ def bucket() -> Finding:
         return wrong(
             f"storage = {sections.millrace().storage}, {origin('millrace', 'storage')}, is a folder, which neither "
             "Dataflow nor BigQuery can read",
-            cloud_names.set_in_config("millrace", "storage", f"gs://{clients.project()}-millrace/data"),
+            names.set_in_config("millrace", "storage", f"gs://{clients.project()}-millrace/data"),
         )
-    name = cloud_names.bucket_name()
+    name = names.bucket_name()
     try:
-        found = cloud_names.bucket()
+        found = names.bucket()
     except SettingError:
         return wrong(
             f"gs://{name} does not exist (storage, {origin('millrace', 'storage')})",
-            cloud_names.make_bucket(name, sections.gcp().region or "us-central1"),
+            names.make_bucket(name, sections.gcp().region or "us-central1"),
         )
     except AccessError as error:
         return wrong(
-            f"gs://{name} does not show itself, or is somebody else's: {cloud_names.why(error)}",
-            cloud_names.grant_bucket("roles/storage.legacyBucketReader"),
+            f"gs://{name} does not show itself, or is somebody else's: {names.why(error)}",
+            names.grant_bucket("roles/storage.legacyBucketReader"),
         )
     if found.retention_policy_effective_time:
         return wrong(
@@ -53,32 +54,32 @@ def bucket() -> Finding:
 def bucket_permissions() -> Finding:
     """Objects can be made, read, listed, changed and deleted."""
     wanted = [*_OBJECTS, "storage.buckets.get"]
-    with told(f"ask what may be done in gs://{cloud_names.bucket_name()}"):
-        granted = cloud_names.bucket().test_iam_permissions(wanted, timeout=TIMEOUT, retry=retry(PATIENCE))
+    with told(f"ask what may be done in gs://{names.bucket_name()}"):
+        granted = names.bucket().test_iam_permissions(wanted, timeout=TIMEOUT, retry=retry(PATIENCE))
     missing = [each for each in wanted if each not in granted]
     if missing:
         roles = ["roles/storage.objectUser"] if {*missing} & {*_OBJECTS} else []
         roles += ["roles/storage.legacyBucketReader"] if "storage.buckets.get" in missing else []
-        return wrong(f"not granted: {', '.join(missing)}", *map(cloud_names.grant_bucket, roles))
+        return wrong(f"not granted: {', '.join(missing)}", *map(names.grant_bucket, roles))
     return ok(", ".join(wanted).replace(", storage.objects.", ", "))
 
 
 def bucket_region() -> Finding:
     """Dataflow's workers are where the bucket is: elsewhere they are slow, and traffic between regions is charged."""
-    name, places, region = cloud_names.bucket_name(), cloud_names.bucket_places(), sections.gcp().region.lower()
-    if any(cloud_names.lies_in(region, place) for place in places):
+    name, places, region = names.bucket_name(), names.bucket_places(), sections.gcp().region.lower()
+    if any(names.lies_in(region, place) for place in places):
         return ok(f"gs://{name} is in {'+'.join(places)}, Dataflow in {region}")
     return wrong(
         f"Dataflow runs in {region} (region, {origin('gcp', 'region')}), but gs://{name} lies in {'+'.join(places)}: "
         "every byte would travel, slowly and for money. A bucket never moves: run the jobs there, or make another one",
-        cloud_names.set_in_config("gcp", "region", cloud_names.likely_region()),
-        cloud_names.make_bucket(f"{name}-{region}", region),
+        names.set_in_config("gcp", "region", names.likely_region()),
+        names.make_bucket(f"{name}-{region}", region),
     )
 
 
 def lifecycle() -> Finding:
     """What Dataflow leaves in _dataflow/ is deleted some day, and so are old versions, where the bucket keeps them."""
-    found, name, prefix = cloud_names.bucket(), cloud_names.bucket_name(), cloud_names.staging()
+    found, name, prefix = names.bucket(), names.bucket_name(), names.staging()
     rules = [dict(rule) for rule in found.lifecycle_rules]
     deleting = [rule.get("condition", {}) for rule in rules if rule.get("action", {}).get("type") == "Delete"]
     if found.versioning_enabled and not any({"numNewerVersions", "daysSinceNoncurrentTime"} & {*c} for c in deleting):
@@ -103,21 +104,21 @@ def lifecycle() -> Finding:
 
 def dataset() -> Finding:
     """The dataset is there, in the location that the settings name if they do."""
-    name, given = cloud_names.dataset_name(), sections.bigquery().location
+    name, given = names.dataset_name(), sections.bigquery().location
     try:
-        found = cloud_names.dataset()
+        found = names.dataset()
     except SettingError:
         return wrong(
             f"dataset {name} does not exist (warehouse, {origin('millrace', 'warehouse')})",
-            f"bq --location={cloud_names.dataset_place()} mk --dataset {name}",
+            f"bq --location={names.dataset_place()} mk --dataset {name}",
         )
     except AccessError as error:
-        return wrong(f"dataset {name} does not show itself: {cloud_names.why(error)}", cloud_names.grant_dataset())
+        return wrong(f"dataset {name} does not show itself: {names.why(error)}", names.grant_dataset())
     if given and given.lower() != found.location.lower():
         return wrong(
             f"dataset {name} lies in {found.location}, but the settings say {given} (location, "
             f"{origin('bigquery', 'location')})",
-            cloud_names.set_in_config("bigquery", "location", found.location),
+            names.set_in_config("bigquery", "location", found.location),
         )
     return ok(f"{name}, in {found.location}")
 
@@ -125,17 +126,17 @@ def dataset() -> Finding:
 def dataset_location() -> Finding:
     """BigQuery loads from a bucket in the dataset's own region, or within its multi-region, and from no other."""
     bucket, places, there = (
-        cloud_names.bucket_name(),
-        cloud_names.bucket_places(),
-        cloud_names.dataset().location.lower(),
+        names.bucket_name(),
+        names.bucket_places(),
+        names.dataset().location.lower(),
     )
-    if all(cloud_names.lies_in(place, there) for place in places):
+    if all(names.lies_in(place, there) for place in places):
         return ok(f"the dataset is in {there}, gs://{bucket} in {'+'.join(places)}")
-    near = cloud_names.dataset_place()
-    other = f"{cloud_names.dataset_name()}_{near.lower().replace('-', '_')}"
+    near = names.dataset_place()
+    other = f"{names.dataset_name()}_{near.lower().replace('-', '_')}"
     mend = (
         f"bq --location={near} mk --dataset {other}",
-        cloud_names.set_in_config("millrace", "warehouse", f"bigquery://{other.replace(':', '/')}"),
+        names.set_in_config("millrace", "warehouse", f"bigquery://{other.replace(':', '/')}"),
     )
     text = f"gs://{bucket} lies in {'+'.join(places)}, the dataset in {there}"
     if there == "us":
@@ -156,15 +157,15 @@ def jobs() -> Finding:
             clients.bigquery_client().query(
                 "SELECT 1",
                 job_config=api.QueryJobConfig(dry_run=True),
-                location=cloud_names.dataset().location,
+                location=names.dataset().location,
                 retry=retry(PATIENCE),
                 timeout=TIMEOUT,
                 job_retry=None,
             )
     except AccessError as error:
         return wrong(
-            f"not granted: bigquery.jobs.create ({cloud_names.why(error)})",
-            cloud_names.grant_project("roles/bigquery.jobUser"),
+            f"not granted: bigquery.jobs.create ({names.why(error)})",
+            names.grant_project("roles/bigquery.jobUser"),
         )
     return ok(f"bigquery.jobs.create in {clients.project()}")
 
@@ -174,18 +175,18 @@ def tables() -> Finding:
     from google.cloud import bigquery as api
 
     client, again = clients.bigquery_client(), retry(PATIENCE)
-    probe = cloud_names.dataset().table("millrace_doctor")
+    probe = names.dataset().table("millrace_doctor")
     empty = api.Table(probe, [api.SchemaField("nothing", "INT64")])
     try:
         with told(f"make table {probe}"):
             client.create_table(empty, exists_ok=True, retry=again, timeout=TIMEOUT)
     except AccessError as error:
-        return wrong(f"not granted: bigquery.tables.create ({cloud_names.why(error)})", cloud_names.grant_dataset())
+        return wrong(f"not granted: bigquery.tables.create ({names.why(error)})", names.grant_dataset())
     with told(f"ask what may be done with table {probe}"):
         answer = client.test_iam_permissions(probe, _TABLES, retry=again, timeout=TIMEOUT)
         missing = [each for each in _TABLES if each not in answer.get("permissions", ())]
         if "bigquery.tables.delete" not in missing:
             client.delete_table(probe, not_found_ok=True, retry=again, timeout=TIMEOUT)
     if missing:
-        return wrong(f"not granted: {', '.join(missing)}", cloud_names.grant_dataset())
+        return wrong(f"not granted: {', '.join(missing)}", names.grant_dataset())
     return ok(", ".join(["bigquery.tables.create", *_TABLES]).replace(", bigquery.tables.", ", "))

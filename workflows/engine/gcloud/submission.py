@@ -18,10 +18,11 @@ from typing import IO, Any
 
 from pipelines.errors import ConflictError, SettingError, TransientError
 from pipelines.gcs import split
-from workflows.engine import beam_options, clients, dataflow, sections, worker_package
+from workflows.engine import clients, sections
 from workflows.engine.child import in_child
-from workflows.engine.dataflow import TIMEOUT, Job, Where
-from workflows.engine.google_calls import retry, told
+from workflows.engine.gcloud import beam_options, dataflow, worker_package
+from workflows.engine.gcloud.dataflow import TIMEOUT, Job, Where
+from workflows.engine.gcloud.google_calls import retry, told
 from workflows.engine.settings import origin
 
 #: Seconds between looks for a job that Dataflow says exists, but does not list yet.

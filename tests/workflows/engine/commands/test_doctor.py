@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from running import Ran
 
-from workflows.engine import cloud_names
-from workflows.engine.checks import NOT_ASKED, WRONG, Check, examine, ok, wrong
+from workflows.engine.checks import names
+from workflows.engine.checks.findings import NOT_ASKED, WRONG, Check, examine, ok, wrong
 
 LAUNCHER = f"launcher@{PROJECT}.iam.gserviceaccount.com"
 WORKERS = f"{NUMBER}-compute@developer.gserviceaccount.com"
@@ -568,4 +568,4 @@ def test_what_depends_on_something_wrong_is_not_asked() -> None:
 )
 def test_places(place: str, location: str, within: bool) -> None:
     """A region is within itself and its multi-region; London and Zurich are not in EU; the reverse does not hold."""
-    assert cloud_names.lies_in(place, location) is within
+    assert names.lies_in(place, location) is within

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from pipelines.errors import AccessError, MillraceError, ServiceError, TerminalError
-from workflows.engine.google_calls import location, passes, reason, redacted, retry, said, told
+from workflows.engine.gcloud.google_calls import location, passes, reason, redacted, retry, said, told
 
 if TYPE_CHECKING:
     from google.cloud import bigquery as api

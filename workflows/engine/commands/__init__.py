@@ -1,0 +1,1 @@
+"""The commands behind bin/. Each module is run by `python -m`."""
