@@ -18,7 +18,14 @@ WORKFLOWS = [
     "sqlglot>=30",
     "vl-convert-python>=1.9",
 ]
-TEST = ["gcp-storage-emulator>=2026.7.19", "hypothesis>=6.100", "pytest>=8", "pytest-xdist>=3.6", "selenium>=4.20"]
+TEST = [
+    "gcp-storage-emulator>=2026.7.19",
+    "hypothesis>=6.100",
+    "pytest>=8",
+    "pytest-xdist>=3.6",
+    "selenium>=4.20",
+    "wheel>=0.45",  # the local Dataflow installs what a job stages, be it an sdist
+]
 LINT = ["mypy>=2", "ruff>=0.17", "types-requests"]
 
 setup(
