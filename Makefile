@@ -14,7 +14,7 @@ report: .venv/workflows
 # Two files of tests at a time: they wait for processes more than they compute.
 test: .venv/test
 	@bin/install-chromium
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 # The long matrices whole.
 test-all: .venv/test

@@ -6,11 +6,12 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import cloud
 import luigi.configuration
 import pytest
 import running
+from cloud import BUCKET, PROJECT, Cloud
 from cloud.storage import Storage
+from cloud_running import Place
 from luigid_asking import answers
 
 from workflows.engine import clients
@@ -18,6 +19,21 @@ from workflows.engine.gcloud.gcs import GcsStorage
 
 #: [gcp] of these tests: what takes minutes in earnest takes seconds.
 SETTINGS = {"patience": "20", "lease": "3"}
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[Cloud]:
+    """The local cloud."""
+    with Cloud() as started:
+        yield started
+
+
+@pytest.fixture
+def place(cloud: Cloud, tmp_path: Path) -> Iterator[Place]:
+    """A place of the test's own, in which nothing is held or fails afterwards."""
+    made = Place(cloud, tmp_path, tmp_path.name)
+    yield made
+    made.close()
 
 
 @pytest.fixture
@@ -31,10 +47,10 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage
     config = luigi.configuration.get_config()
     before = {key: config.get("gcp", key, None) for key in SETTINGS}
     with Storage() as running:
-        running.create_bucket(cloud.BUCKET)
+        running.create_bucket(BUCKET)
         for name, value in (
             ("GOOGLE_APPLICATION_CREDENTIALS", str(credentials)),
-            ("GOOGLE_CLOUD_PROJECT", cloud.PROJECT),
+            ("GOOGLE_CLOUD_PROJECT", PROJECT),
             ("STORAGE_EMULATOR_HOST", running.url),
             ("LUIGI_CONFIG_PATH", str(settings)),
         ):
@@ -55,7 +71,7 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage
 @pytest.fixture
 def gcs(service: Storage) -> GcsStorage:
     """A storage in that bucket."""
-    return GcsStorage(f"gs://{cloud.BUCKET}/data", clients.storage_client)
+    return GcsStorage(f"gs://{BUCKET}/data", clients.storage_client)
 
 
 def _forget_clients() -> None:

@@ -2,34 +2,15 @@
 
 import os
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
 import cloud_running
-import pytest
 import running
-from cloud import Cloud
 from cloud.faults import Fault
 from cloud_running import Place, state_of
 
 DATE = ("--date", running.DAY)
 FETCH = ("Fetch", "--source", "sample://", *DATE)
 ETL = ("Etl", *DATE)
-
-
-@pytest.fixture(scope="module")
-def cloud() -> Iterator[Cloud]:
-    """The local cloud."""
-    with Cloud() as started:
-        yield started
-
-
-@pytest.fixture
-def place(cloud: Cloud, tmp_path: Path) -> Iterator[Place]:
-    """A place of the test's own, in which nothing is held or fails afterwards."""
-    made = Place(cloud, tmp_path, tmp_path.name)
-    yield made
-    made.close()
 
 
 def abandon(place: Place, *task: object) -> None:

@@ -20,7 +20,7 @@ from cloud_running import FLAGS, JOBS, Place
 from running import Row
 
 #: How many effects are tried in each way, unless all are; and how many seeds of random faults.
-SAMPLE, SEEDS, ALL_SEEDS = 2, 1, 20
+SAMPLE, SEEDS, ALL_SEEDS = 5, 1, 20
 SHARE = 0.2
 
 

@@ -3,13 +3,12 @@
 The service holds or fails jobs by their names; whoever runs luigi sees the end of each in its output and exit code.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import cloud_running
 import pytest
 import running
-from cloud import PROJECT, REGION, Cloud
+from cloud import PROJECT, REGION
 from cloud.dataflow_jobs import Job
 from cloud.faults import Fault
 from cloud_running import Place, refuse, state_of
@@ -19,21 +18,6 @@ from workflows.engine.version import code_version
 DATE = ("--date", running.DAY)
 FETCH = ("Fetch", "--source", "sample://", *DATE)
 COMMAND = f"luigi --module workflows Fetch --source sample:// --date {running.DAY}"
-
-
-@pytest.fixture(scope="module")
-def cloud() -> Iterator[Cloud]:
-    """The local cloud."""
-    with Cloud() as started:
-        yield started
-
-
-@pytest.fixture
-def place(cloud: Cloud, tmp_path: Path) -> Iterator[Place]:
-    """A place of the test's own, in which nothing is held or fails afterwards."""
-    made = Place(cloud, tmp_path, tmp_path.name)
-    yield made
-    made.close()
 
 
 def url(job: Job) -> str:

@@ -20,13 +20,6 @@ DATE = ("--date", running.DAY)
 FETCH = ("Fetch", "--source", "sample://", *DATE)
 
 
-@pytest.fixture(scope="module")
-def cloud() -> Iterator[Cloud]:
-    """The local cloud."""
-    with Cloud() as started:
-        yield started
-
-
 @pytest.fixture
 def place(cloud: Cloud, server: int, tmp_path: Path) -> Iterator[Place]:
     """A place of the test's own, whose runs are seen by luigid."""

@@ -7,13 +7,11 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import cloud_running
 import pytest
 import running
-from cloud import Cloud
 from cloud.faults import Fault
 from cloud_running import Place, refuse, state_of
 from http_source import Reply, serving
@@ -21,21 +19,6 @@ from running import Ran
 
 DATE = ("--date", running.DAY)
 FETCH = ("Fetch", "--source", "sample://", *DATE)
-
-
-@pytest.fixture(scope="module")
-def cloud() -> Iterator[Cloud]:
-    """The local cloud."""
-    with Cloud() as started:
-        yield started
-
-
-@pytest.fixture
-def place(cloud: Cloud, tmp_path: Path) -> Iterator[Place]:
-    """A place of the test's own, in which nothing is held or fails afterwards."""
-    made = Place(cloud, tmp_path, tmp_path.name)
-    yield made
-    made.close()
 
 
 def group(process: "subprocess.Popen[str]") -> list[int]:

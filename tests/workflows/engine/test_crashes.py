@@ -15,7 +15,7 @@ import running
 from running import Row
 
 #: How many moments are tried, unless all are.
-CALLS, FILES, LOST = 6, 4, 3
+CALLS, FILES, LOST = 14, 8, 5
 FLAGS = ("--date", running.DAY, "--days", 1)
 
 
