@@ -81,6 +81,11 @@ class Cloud:
         return self.storage.requests + self.bigquery.requests + self.dataflow.requests
 
     @property
+    def effects(self) -> int:
+        """How many of them changed anything, or would have but for a fault."""
+        return sum(each.effect for each in self.requests)
+
+    @property
     def _credentials(self) -> str:
         return os.path.join(self._folder, "credentials.json")
 

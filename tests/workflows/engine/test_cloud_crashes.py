@@ -52,9 +52,12 @@ def spread(count: int) -> list[int]:
     return [(2 * i + 1) * count // (2 * SAMPLE) + 1 for i in range(SAMPLE)]
 
 
-def disturbed(place: Place, n: int, kind: Kind, expected: dict[str, list[Row]]) -> list[str]:
-    """What is wrong after a run with a fault at its n-th effect, and another that nothing happens to."""
-    faults = place.cloud.faults
+def disturbed(place: Place, n: int, kind: Kind, expected: dict[str, list[Row]], spared: list[int]) -> list[str]:
+    """What is wrong after a run with a fault at its n-th effect, and another that nothing happens to.
+
+    A run may have fewer effects than the one that was counted, as a lock is renewed by the clock: then n is spared.
+    """
+    faults, before = place.cloud.faults, place.cloud.effects
     fault = Fault(kind)
     faults.clear()
     process = place.start("Report", *FLAGS)
@@ -62,12 +65,23 @@ def disturbed(place: Place, n: int, kind: Kind, expected: dict[str, list[Row]]) 
     faults.at(n, fault, effects_only=True)  # long before the first: Python is still starting
     first = cloud_running.end(process)
     faults.clear()
-    if kind == "kill" and first.code != -signal.SIGKILL:
+    if not any(each.fault is fault for each in place.cloud.requests):
+        if first.code != 0 or place.cloud.effects - before >= n:
+            return [f"no fault came up: {first}"]
+        spared.append(n)
+    elif kind == "kill" and first.code != -signal.SIGKILL:
         return [f"the run was not killed: {first}"]
     again = place.luigi("Report", *FLAGS)
     if again.code != 0:
         return [f"the next run: {again}"]
     return [f"{trouble} ({first.code})" for trouble in place.wrong(expected, JOBS)]
+
+
+def disturb_all(kind: Kind, effects: Sequence[str], expected: dict[str, list[Row]], folder: Path) -> None:
+    """Tries the numbers of `spread`, and fails with all that is wrong, or if more than a few were spared."""
+    numbers, spared = spread(len(effects)), list[int]()
+    try_all([str(n) for n in numbers], folder, lambda place, n: disturbed(place, int(n), kind, expected, spared))
+    assert len(spared) <= len(numbers) // 10, f"{len(effects)} effects were counted, but no run had these: {spared}"
 
 
 def try_all(names: Sequence[str], folder: Path, trouble: Callable[[Place, str], list[str]]) -> None:
@@ -93,14 +107,12 @@ def test_effects_are_those_of_every_stage(effects: list[str]) -> None:
 
 def test_killed_after_an_effect(effects: list[str], expected: dict[str, list[Row]], tmp_path: Path) -> None:
     """Killed (-9) after any effect and run again: the same tables, one successful job a task, nothing left over."""
-    numbers = [str(n) for n in spread(len(effects))]
-    try_all(numbers, tmp_path, lambda place, n: disturbed(place, int(n), "kill", expected))
+    disturb_all("kill", effects, expected, tmp_path)
 
 
 def test_answer_lost_after_an_effect(effects: list[str], expected: dict[str, list[Row]], tmp_path: Path) -> None:
     """The answer to any effect lost, and run again if that failed: the same, and no row twice."""
-    numbers = [str(n) for n in spread(len(effects))]
-    try_all(numbers, tmp_path, lambda place, n: disturbed(place, int(n), "lost", expected))
+    disturb_all("lost", effects, expected, tmp_path)
 
 
 def test_a_fifth_of_all_calls_failing(expected: dict[str, list[Row]], tmp_path: Path) -> None:
