@@ -14,7 +14,6 @@ Every step may be the last thing that a process ever does; the next run continue
 
 import dataclasses
 import datetime
-import hashlib
 import json
 import logging
 import re
@@ -32,15 +31,14 @@ from pipelines.errors import (
     ConflictError,
     ManifestError,
     MillraceError,
-    SettingsDifferError,
     TransientError,
 )
 from pipelines.tables import Table
-from workflows.engine import clients, completeness, manifests, preflight
+from workflows.engine import clients, completeness, identity, manifests, preflight
 from workflows.engine.datasets import Dataset
 from workflows.engine.ledger import Claim, Entry, Ledger, now
 from workflows.engine.manifests import FileEntry, InputEntry, Manifest
-from workflows.engine.settings import Settings, origin
+from workflows.engine.settings import Settings
 from workflows.engine.stopping import Stopped
 from workflows.engine.storage import read_all
 from workflows.engine.version import code_version
@@ -89,13 +87,6 @@ class Stage(luigi.Task):
 
     def check(self, manifest: Manifest) -> None:
         """Raises a MillraceError if what came out must not be published."""
-
-    def identity(self) -> dict[str, str]:
-        """What the result depends on: settings and parameters, less the date, which is in the partition's name."""
-        section = self.section()
-        mine = {f"{self.section.__name__}.{key}": getattr(section, key) for key in self.settings}
-        own = {name: value for name, value in self.parameters().items() if name != "date"}
-        return {key: _as_text(value) for key, value in {**mine, **own}.items()}
 
     def parameters(self) -> dict[str, Any]:
         """The parameters that tell this task from others of its kind."""
@@ -154,8 +145,7 @@ class Stage(luigi.Task):
 
     def note(self) -> dict[str, str]:
         """What a storage that keeps notes tells of this stage's manifest: of settings as of this run's, a digest."""
-        identity = json.dumps(self.identity(), sort_keys=True)
-        return {"settings": hashlib.sha256(identity.encode()).hexdigest()[:32]}
+        return {"settings": identity.digest(self)}
 
     def run(self) -> None:
         """Does what is left to do; a second run at the same time, or after a crash, gives the same result."""
@@ -166,7 +156,7 @@ class Stage(luigi.Task):
             if there is None:
                 preflight.check(self)  # nobody may have asked: luigid gives tasks to workers that did not schedule them
             manifest, digest = there or self._attempt(claim)
-            self._same_settings(manifest)
+            identity.check(self, manifest)
             self._publish(manifest, digest)
             # One that was there may have lost its note: it was copied, or whoever wrote it died before the last word.
             if there or self.follows():
@@ -282,7 +272,7 @@ class Stage(luigi.Task):
             inputs=[InputEntry(dataset.partition, digest) for dataset, (_, digest) in self.inputs()],
             pipeline=outcome.pipeline,
             code_version=entry.code,
-            settings=self.identity(),
+            settings=identity.of(self),
             options=outcome.options,
             runner=outcome.runner,
             job_id=outcome.job_id,
@@ -349,7 +339,7 @@ class Stage(luigi.Task):
         manifest = self.manifest()
         if manifest is None:
             return False
-        self._same_settings(manifest)
+        identity.check(self, manifest)
         return all(self._derived(dataset, manifest) for dataset in self.datasets()[1:])
 
     @staticmethod
@@ -360,27 +350,7 @@ class Stage(luigi.Task):
     def check_settings(self) -> None:
         """Raises SettingsDifferError if the partition is there and was made with other settings than this run's."""
         if manifest := self.manifest():
-            self._same_settings(manifest)
-
-    def _same_settings(self, manifest: Manifest) -> None:
-        mine = self.identity()
-        for key in sorted({*mine, *manifest.settings}):
-            here, there = mine.get(key, "not set"), manifest.settings.get(key, "not set")
-            if here != there:
-                name, places = key.rpartition(".")[2], (type(self).__name__, self.section.__name__)
-                where = next((o for place in places if (o := origin(place, name)) != "the default"), "the default")
-                raise SettingsDifferError(
-                    f"{clients.storage().uri(manifest.partition)} was made with {key} = {there}, "
-                    f"but this run says {here} ({where}); give this run another storage (--millrace-storage FOLDER), "
-                    f"or forget the old results (bin/clear {self._first_with(key).task_family}) and run again"
-                )
-
-    def _first_with(self, key: str) -> "Stage":
-        """The stage farthest up whose result depends on a setting: what it made has to go, and what builds on it."""
-        for task in self.required():
-            if key in task.identity():
-                return task._first_with(key)
-        return self
+            identity.check(self, manifest)
 
     def _job_prefix(self) -> str:
         return "-".join(["millrace", self.task_family, *re.findall(r"\d{4}-\d\d-\d\d", str(self))[:1]])
@@ -395,10 +365,6 @@ def _of_dataset(manifest: Manifest, dataset: Dataset) -> Manifest:
     """The manifest of a further dataset: the same attempt, its own files."""
     own = [file for file in manifest.files if file.path.startswith(f"{dataset.partition}/")]
     return dataclasses.replace(manifest, partition=dataset.partition, files=own)
-
-
-def _as_text(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _summary(manifest: Manifest, seconds: float) -> str:
