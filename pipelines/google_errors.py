@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pipelines.errors import AccessError, MillraceError, ServiceError, SourceError, TerminalError
+from pipelines.errors import AccessError, MillraceError, ServiceError, SettingError, SourceError, TerminalError
 
 if TYPE_CHECKING:
     from google.api_core.retry import Retry
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 PASSING = (408, 429, 500, 502, 503, 504)
 #: What BigQuery says of a request that it refuses for now, with status 403.
 _PASSING_REASONS = ("rateLimitExceeded", "userRateLimitExceeded")
+#: What Cloud Storage says, with status 403, of an object that may neither be written over nor deleted by anybody.
+_HELD = ("retentionPolicyNotMet", "objectUnderActiveHold")
 
 _PEM = re.compile(r"-----BEGIN [A-Z ]+-----.*?(-----END [A-Z ]+-----|$)", re.DOTALL)
 #: What follows names like these, as in name=…, name: … and "name": "…", also within a string of JSON.
@@ -133,6 +135,13 @@ def translated(
         )
     if isinstance(error, api.Unauthorized):
         return AccessError(f"could not {doing}: Google Cloud does not accept the credentials ({what})")
+    if reason(error) in _HELD:
+        return TerminalError(
+            f"could not {doing}: a retention policy or hold of the bucket keeps what is there ({what}); lift it, or "
+            "use another bucket"
+        )
+    if isinstance(error, api.BadRequest) and "requester pays" in what:
+        return SettingError(f"could not {doing}: {what.rstrip('.')}; say which project pays, as user_project in [gcp]")
     if isinstance(error, api.Forbidden):
         return AccessError(f"could not {doing}: permission is missing ({what}){granting}")
     if isinstance(error, api.NotFound):

@@ -91,7 +91,9 @@ def _published(stage: "Stage", note: Mapping[str, str]) -> bool:
     if note.get("settings") != mine["settings"]:
         stage.check_settings()  # reads the manifest, and says which setting it is
         return False
-    return not stage.follows() or note.get("published") == clients.warehouse().uri
+    # A table that the stage has had only since then is not published either.
+    here = note.get("published") == clients.warehouse().uri and stage.tables.keys() <= _rows(note).keys()
+    return here or not stage.follows()
 
 
 def _rows(note: Mapping[str, str]) -> dict[str, int]:

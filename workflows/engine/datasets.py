@@ -10,14 +10,14 @@ from workflows.engine.storage import Versioned
 
 
 class Dataset(luigi.Target):
-    """A partition: `<name>/date=<date>/`, or `<name>/<key>/` for what has no date.
+    """A partition: `<name>/date=<date>/`, or `<name>/<key>/` for what has no date, `<name>/` without a key.
 
     It exists when its manifest does; files without a manifest are nothing.
     """
 
     def __init__(self, name: str, date: datetime.date | None = None, *, key: str = "") -> None:
         self.name = name
-        self.partition = f"{name}/date={date}" if date else f"{name}/{key}"
+        self.partition = f"{name}/date={date}" if date else f"{name}/{key}".rstrip("/")
 
     @property
     def manifest_path(self) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from pipelines.errors import ConflictError, SettingError
+from pipelines.errors import ConflictError, ManifestError, SettingError
 
 if TYPE_CHECKING:
     import tenacity
@@ -64,7 +64,10 @@ class Storage(Protocol):
         """Paths of the files below a folder, in ascending order; with a name, only files called so."""
 
     def copy(self, source: str, target: str) -> None:
-        """Makes a file available under another path too; neither is ever changed in place."""
+        """Makes a file available under another path too; neither is ever changed in place.
+
+        Raises ManifestError if it is not there.
+        """
 
     def delete(self, prefix: str) -> None:
         """Deletes a folder with all in it, or a file; nothing there is fine."""
@@ -138,6 +141,8 @@ class LocalStorage:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         try:
             os.link(self.uri(source), path)
+        except FileNotFoundError:
+            raise ManifestError(f"{self.uri(source)} is not there any more; run its task again") from None
         except OSError:  # a file system without links
             shutil.copyfile(self.uri(source), path)
 
@@ -202,7 +207,8 @@ class LocalStorage:
 
 def read_all(storage: Storage, paths: Sequence[str]) -> list[Versioned | None]:
     """Many files, several at a time; in the order of their paths."""
-    with ThreadPoolExecutor(16) as pool:
+    # Google's clients keep ten connections; more at once would be made for one call each, with a warning.
+    with ThreadPoolExecutor(8) as pool:
         return list(pool.map(storage.read, paths))
 
 

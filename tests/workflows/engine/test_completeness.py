@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import cloud_running
 import google.cloud.bigquery as bigquery_api
+import google.cloud.storage as storage_api
 import pytest
 import running
 from cloud import PROJECT, Cloud
@@ -117,6 +118,41 @@ def test_a_year_takes_three_requests_and_a_query(year: Place) -> None:
     assert len([each for each in asked if each.startswith("bigquery")]) <= 2, asked
 
 
+def manifest_of_aggregate(year: Place, date: datetime.date) -> "storage_api.Blob":
+    """The object of an Aggregate's manifest, whose note tells of its tables."""
+    dataset, _ = json.loads(python(year, NOTES))["Aggregate"]
+    blob = cloud_running.bucket(year.cloud).get_blob(f"{year.name}/{dataset}/date={date}/_MANIFEST.json")
+    assert blob is not None
+    return blob
+
+
+def test_a_partition_of_no_rows_is_complete(year: Place) -> None:
+    """A table of which the note says 0 rows, and of which BigQuery has no partition, is there at first look."""
+    blob = manifest_of_aggregate(year, DAYS[160])
+    blob.metadata = {**blob.metadata, "rows": json.dumps({**json.loads(blob.metadata["rows"]), "urls": 0})}
+    blob.patch()
+    with year.bigquery() as client:
+        client.delete_table(f"{PROJECT}.{year.dataset}.urls${DAYS[160]:%Y%m%d}")
+    found, asked = scheduled(year)
+    assert found == []
+    assert len([each for each in asked if each.startswith("storage")]) <= 3, asked
+    assert len([each for each in asked if each.startswith("bigquery")]) <= 2, asked
+
+
+def test_tables_of_another_warehouse_do_not_count(year: Place) -> None:
+    """What the note says was published elsewhere is not there, though the warehouse has as many rows."""
+    blob = manifest_of_aggregate(year, DAYS[250])
+    note = blob.metadata
+    blob.metadata = {**note, "published": "bigquery://elsewhere/millrace"}
+    blob.patch()
+    try:
+        found, _ = scheduled(year)
+    finally:
+        blob.metadata = note
+        blob.patch()
+    assert found == [f"Aggregate {DAYS[250]}"]
+
+
 def test_gaps_in_the_middle_are_found(year: Place) -> None:
     """RangeDaily over each of the stages finds the days that lack, and no others, with hardly a request more."""
     places = {100: ["Report"], 200: ["Report", "Aggregate"], 300: ["Etl"], 364: ["Fetch"]}
@@ -126,6 +162,12 @@ def test_gaps_in_the_middle_are_found(year: Place) -> None:
         cloud_running.bucket(year.cloud).blob(f"{year.name}/{datasets[stage][0]}/date={date}/_MANIFEST.json").delete()
     with year.bigquery() as client:
         client.delete_table(f"{PROJECT}.{year.dataset}.urls${DAYS[50]:%Y%m%d}")  # published, but not there any more
+    name = f"{year.name}/{datasets['Aggregate'][0]}/date={DAYS[150]}/_MANIFEST.json"
+    older = cloud_running.bucket(year.cloud).get_blob(name)
+    assert older is not None
+    older.metadata = {**(older.metadata or {}), "rows": json.dumps({"word_counts": 1, "word_cooccur": 1})}
+    older.patch()  # published when the stage did not have all of its tables yet
     found, asked = scheduled(year)
-    assert found == sorted(f"{stage} {date}" for stage, date in [*gaps, ("Aggregate", DAYS[50])])
-    assert len([each for each in asked if each.startswith("storage")]) <= 3 + len(gaps) + 1, asked
+    tables = [("Aggregate", DAYS[50]), ("Aggregate", DAYS[150])]
+    assert found == sorted(f"{stage} {date}" for stage, date in [*gaps, *tables])
+    assert len([each for each in asked if each.startswith("storage")]) <= 3 + len(gaps) + len(tables), asked

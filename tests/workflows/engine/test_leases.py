@@ -252,6 +252,19 @@ def test_holder_learns_that_it_was_taken_over(
     gcs.delete("f")
 
 
+def test_holder_that_was_taken_over_meanwhile_deletes_no_further(gcs: GcsStorage, service: Storage) -> None:
+    """A folder of hundreds of files is deleted in several requests: none follows once another holds the lock."""
+    for number in range(150):
+        gcs.create(f"d/{number}", b"")
+    elsewhere = GcsStorage(gcs.uri("").rstrip("/"), clients.storage_client)
+    service.faults.at(1, Fault("delay", seconds=LEASE), call="batch")
+    with gcs.lock(LOCK):
+        elsewhere.replace(LOCK, from_elsewhere())
+        with pytest.raises(ConflictError, match="must not go on"):
+            gcs.delete("d")
+    assert len(list(gcs.list("d"))) >= 50
+
+
 def test_answers_that_are_lost_do_not_lose_the_lock(gcs: GcsStorage, service: Storage) -> None:
     """Taking, renewing and letting go are done once and known to be, though every answer is lost the first time."""
     service.faults.at(1, Fault("lost"), call="objects.insert")
@@ -273,6 +286,7 @@ def test_renewal_that_was_given_up_but_done_is_known_again(
         running.wait_for(lambda: caplog.records, 2 * LEASE)
         service.faults.clear()
         assert "could not renew the lock" in caplog.text
+        assert f"_jobs/task.lock, tried for {LEASE / 3:g} s:" in caplog.text
         assert versions(gcs, 3) == 3
         gcs.create("f", b"")
 

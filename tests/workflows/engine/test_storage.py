@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.errors import ConflictError, SettingError
+from pipelines.errors import ConflictError, ManifestError, SettingError
 from workflows.engine import clients
 from workflows.engine.gcloud.gcs import GcsStorage
 from workflows.engine.storage import LocalStorage, Storage, conflict_retries, crc32c
@@ -191,6 +191,13 @@ def test_copy_and_delete(storage: Storage) -> None:
     storage.delete("a")
     assert list(storage.list("")) == ["x/y/z"]
     storage.delete("x/y/z")
+    assert list(storage.list("")) == []
+
+
+def test_what_is_copied_has_to_be_there(storage: Storage) -> None:
+    """To copy a file that has gone meanwhile says which one it was."""
+    with pytest.raises(ManifestError, match="a/b is not there any more; run its task again"):
+        storage.copy("a/b", "x/y/z")
     assert list(storage.list("")) == []
 
 

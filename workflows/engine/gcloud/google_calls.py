@@ -9,6 +9,7 @@ A call that is tried again may have had its effect the first time, its answer lo
 precondition and a look at what is there, or by an id of their own that makes a repetition the same call.
 """
 
+import functools
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from workflows.engine.settings import origin
 if TYPE_CHECKING:
     from google.api_core.retry import Retry
 
-__all__ = ["location", "passes", "reason", "redacted", "retry", "said", "told", "translated"]
+__all__ = ["location", "passes", "reason", "redacted", "retry", "said", "told"]
 
 
 def retry(seconds: float | None = None) -> "Retry":
@@ -29,12 +30,15 @@ def retry(seconds: float | None = None) -> "Retry":
     return google_errors.retry(gcp().patience if seconds is None else seconds)
 
 
-def told(doing: str) -> AbstractContextManager[None]:
-    """Turns what Google's clients raise into one of our errors; doing: what was attempted, as in "read gs://b/x"."""
-    return google_errors.told(doing, translated)
+def told(doing: str, seconds: float | None = None) -> AbstractContextManager[None]:
+    """Turns what Google's clients raise into one of our errors.
+
+    doing: what was attempted, as in "read gs://b/x"; seconds: what its `retry` was given.
+    """
+    return google_errors.told(doing, functools.partial(_translated, seconds=seconds))
 
 
-def translated(error: BaseException, doing: str) -> MillraceError | None:
+def _translated(error: BaseException, doing: str, seconds: float | None) -> MillraceError | None:
     """The error for a person; None for what is none of Google's."""
     from google.auth.exceptions import RefreshError
 
@@ -47,6 +51,6 @@ def translated(error: BaseException, doing: str) -> MillraceError | None:
         error,
         doing,
         missing=SettingError,
-        tried=f"tried for {gcp().patience:g} s ([gcp] patience)",
+        tried=f"tried for {gcp().patience:g} s ([gcp] patience)" if seconds is None else f"tried for {seconds:g} s",
         granting="; bin/doctor names the role",
     )

@@ -5,6 +5,7 @@ What it has in common with LocalStorage is in test_storage.py, its locks are in 
 
 import contextlib
 import json
+import logging
 import random
 import threading
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from cloud.storage import Storage
 from pipelines.errors import AccessError, ConflictError, ManifestError, ServiceError, SettingError
 from workflows.engine import clients, settings
 from workflows.engine.gcloud.gcs import GcsStorage
+from workflows.engine.storage import read_all
 
 #: What a storage is asked for, each with the call that it comes down to.
 OPERATIONS: dict[str, tuple[str, Callable[[GcsStorage, str], object]]] = {
@@ -107,6 +109,20 @@ def test_a_batch_of_which_parts_fail_is_finished(gcs: GcsStorage, service: Stora
     assert list(gcs.list("")) == []
 
 
+def test_many_files_at_once_share_connections(
+    gcs: GcsStorage, service: Storage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Reading many files, however slow each is, asks for no more connections than the client keeps: it would warn."""
+    paths = [f"d/{number}" for number in range(32)]
+    for number, path in enumerate(paths):
+        gcs.create(path, b"%d" % number)
+        service.faults.at(number + 1, Fault("delay", seconds=0.05), call="objects.get")
+    with caplog.at_level(logging.WARNING):
+        found = read_all(gcs, paths)
+    assert [there and there.data for there in found] == [b"%d" % number for number in range(32)]
+    assert caplog.messages == []
+
+
 def test_a_large_file_arrives_whole(gcs: GcsStorage, service: Storage, tmp_path: Path) -> None:
     """A file too large for one request is written and read whole, though answers are lost on the way."""
     data = random.Random(1).randbytes(20 << 20)
@@ -185,8 +201,11 @@ def test_notes_are_those_in_the_folders_asked_for(gcs: GcsStorage) -> None:
     assert gcs.notes("n", []) == {}
 
 
-def test_thousands_of_files_take_a_request_a_thousand(gcs: GcsStorage, service: Storage) -> None:
-    """2,500 manifests' notes are 3 requests, and so are their names and sizes; to delete them takes 25 more."""
+def test_thousands_of_files_take_as_few_requests_as_can_be(gcs: GcsStorage, service: Storage) -> None:
+    """2,500 manifests' notes are 3 requests where a page is a thousand, and so are their names and sizes.
+
+    Each asks for more than that, since Cloud Storage may give more. To delete them takes 25 requests besides.
+    """
     expected = [f"a/{number:04d}/m" for number in range(2500)]
     for number, path in enumerate(expected):
         body = "\r\n".join(
@@ -205,6 +224,7 @@ def test_thousands_of_files_take_a_request_a_thousand(gcs: GcsStorage, service: 
     assert calls(service, lambda: found.update(gcs.sizes("a"))) == ["objects.list"] * 3
     assert found == dict.fromkeys(expected, 4)
     assert list(gcs.list("a", "m")) == expected
+    assert {each.query["maxResults"] for each in service.requests if each.call == "objects.list"} == {"5000"}
     assert calls(service, lambda: gcs.delete("a")) == ["objects.list"] * 3 + ["batch"] * 25
     assert list(gcs.list("")) == []
 
@@ -349,6 +369,27 @@ def test_folders_that_the_console_made_are_no_files(gcs: GcsStorage) -> None:
     assert list(gcs.list("d")) == list(gcs.sizes("d")) == ["d/f"]
     gcs.delete("d")
     assert state("data") == {}
+
+
+@pytest.mark.parametrize(
+    "prefix", ["d{1,2}", "a\\b", "[x]*?", "a%20b#c d", "ünï/cödé", "a//b", "/x", "..", "a+b&c=d;e:f@g"]
+)
+def test_a_folder_may_be_called_anything(service: Storage, tmp_path: Path, prefix: str) -> None:
+    """Whatever characters its name has, what is written there is found there, and nothing of another folder."""
+    gcs = GcsStorage(f"gs://{cloud.BUCKET}/{prefix}", clients.storage_client)
+    GcsStorage(f"gs://{cloud.BUCKET}/{prefix}x", clients.storage_client).create("a/n", b"another's")
+    for path in ("a/d=1/n", "b/n", "b/d{1}/n"):
+        gcs.create(path, b"1", {"path": path})
+    assert gcs.notes("n", ["a", "b/d{1}"]) == {path: {"path": path} for path in ("a/d=1/n", "b/d{1}/n")}
+    assert list(gcs.notes("n", ["b/d{1}"])) == ["b/d{1}/n"]
+    assert list(gcs.list("", "n")) == ["a/d=1/n", "b/n"]
+    assert list(gcs.sizes("b/d{1}")) == ["b/d{1}/n"]
+    gcs.copy("b/n", "c")
+    gcs.note("c", {"new": "note"})
+    assert Path(gcs.fetch("c", str(tmp_path))).read_bytes() == b"1"
+    for path in ("a", "b", "c"):
+        gcs.delete(path)
+    assert list(gcs.list("")) == []
 
 
 def test_a_bucket_needs_no_folder(service: Storage) -> None:

@@ -12,6 +12,7 @@ from cloud.projects import Projects
 from google.auth import impersonated_credentials
 from google.auth.transport.requests import Request
 from google.oauth2.credentials import Credentials
+from google.resumable_media import InvalidResponse
 
 from pipelines.errors import AccessError, MillraceError, ServiceError, SettingError, TerminalError
 from workflows.engine.gcloud.google_calls import passes, retry, said, told
@@ -39,6 +40,8 @@ CASES: list[tuple[Exception, bool, type[MillraceError]]] = [
     (api.RetryError("given up", cause=refusal(api.InternalServerError, "internalError")), False, ServiceError),  # type: ignore[no-untyped-call]
     (refusal(api.Forbidden, "quotaExceeded"), False, ServiceError),
     (refusal(api.Forbidden, "accessDenied"), False, AccessError),
+    (refusal(api.Forbidden, "retentionPolicyNotMet"), False, TerminalError),
+    (refusal(api.Forbidden, "objectUnderActiveHold"), False, TerminalError),
     (refusal(api.Unauthorized, "authError"), False, AccessError),
     (auth.RefreshError("invalid_grant"), False, AccessError),  # type: ignore[no-untyped-call]
     (auth.RefreshError("busy", {}, retryable=True), True, ServiceError),  # type: ignore[no-untyped-call]
@@ -62,6 +65,15 @@ def test_every_failure_is_one_of_ours(error: Exception, passing: bool, told_as: 
     assert str(found.value).startswith("could not read gs://b/x")
     assert "\n" not in str(found.value)
     assert "http://host" not in str(found.value)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 409, 412, 429, 500, 501, 502, 503, 504])
+def test_statuses_that_pass(status: int) -> None:
+    """408, 429 and what servers say of themselves, whether the client or its uploads and downloads tell of it."""
+    answer = requests.Response()
+    answer.status_code = status
+    for error in (api.from_http_status(status, "No."), InvalidResponse(answer, "No.")):  # type: ignore[no-untyped-call]
+        assert passes(error) == (status in (408, 429, 500, 502, 503, 504))
 
 
 def test_what_passes_is_tried_again_and_nothing_else() -> None:
@@ -147,6 +159,21 @@ def test_what_is_not_there_is_said_to_be_missing_and_no_more() -> None:
     said_so = r"^could not look at job x: it does not exist \(None such.\)$"
     with pytest.raises(SettingError, match=said_so), told("look at job x"):
         raise refusal(api.NotFound, "notFound", "None such.")
+
+
+def test_a_bucket_that_lets_go_of_nothing_is_no_matter_of_roles() -> None:
+    """What a retention policy keeps can't be deleted by anybody: no role is to be granted."""
+    said_so = r"could not delete gs://b/x: a retention policy .* \(Not yet.\); lift"
+    with pytest.raises(TerminalError, match=said_so) as found, told("delete gs://b/x"):
+        raise refusal(api.Forbidden, "retentionPolicyNotMet", "Not yet.")
+    assert "role" not in str(found.value)
+
+
+def test_a_bucket_whose_reader_pays_says_which_setting_names_them() -> None:
+    what = "Bucket is a requester pays bucket but no user project provided."
+    said_so = r"read gs://b/x: Bucket is .* provided; .* user_project in \[gcp\]$"
+    with pytest.raises(SettingError, match=said_so), told("read gs://b/x"):
+        raise refusal(api.BadRequest, "required", what)
 
 
 def test_an_error_of_our_own_code_is_left_as_it_is() -> None:
