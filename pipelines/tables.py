@@ -8,27 +8,39 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+#: BigQuery's types: what makes Arrow's, and of what.
+_ARROW = {
+    "STRING": ("string",),
+    "INT64": ("int64",),
+    "FLOAT64": ("float64",),
+    "BOOL": ("bool_",),
+    "BYTES": ("binary",),
+    "DATE": ("date32",),
+    "TIMESTAMP": ("timestamp", "us", "UTC"),
+}
+
+
 @dataclass(frozen=True)
 class Table:
     """A table: its columns (name → type of BigQuery), in order, and the columns that its partitions are clustered by.
 
-    One column is `date DATE`, the partition's day.
+    Types: STRING, INT64, FLOAT64, BOOL, BYTES, DATE, TIMESTAMP. One column is `date DATE`, the partition's day. Raises
+    ValueError for another type, or without that column.
     """
 
     columns: Mapping[str, str]
     cluster_by: Sequence[str] = ()
 
+    def __post_init__(self) -> None:
+        for name, kind in self.columns.items():
+            if kind not in _ARROW:
+                raise ValueError(f"column {name} is {kind!r}, which is none of {', '.join(_ARROW)}")
+        if self.columns.get("date") != "DATE":
+            raise ValueError(f"no column is `date DATE`, the partition's day: {', '.join(self.columns)}")
+
     def schema(self) -> "pa.Schema":
         """The columns as Arrow's types. Timestamps are UTC, in microseconds."""
         import pyarrow as pa
 
-        types = {
-            "STRING": pa.string(),
-            "INT64": pa.int64(),
-            "FLOAT64": pa.float64(),
-            "BOOL": pa.bool_(),
-            "BYTES": pa.binary(),
-            "DATE": pa.date32(),
-            "TIMESTAMP": pa.timestamp("us", tz="UTC"),
-        }
+        types = {kind: getattr(pa, maker)(*of) for kind, (maker, *of) in _ARROW.items()}
         return pa.schema([pa.field(name, types[kind]) for name, kind in self.columns.items()])

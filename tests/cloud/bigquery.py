@@ -115,6 +115,10 @@ class BigQuery(Service):
         """Takes back what was denied."""
         self._catalog.denied.difference_update(permissions)
 
+    def sign_in(self, account: str) -> None:
+        """From now on it is this account that asks, as in "somebody@example.com"."""
+        self._jobs.account = account
+
     def fail_jobs(self, kind: str, reason: str, times: int) -> None:
         """The next jobs of a kind (load, query, extract, copy) fail, for a reason such as "backendError"."""
         self._jobs.failing[kind] = [reason] * times
@@ -284,7 +288,11 @@ class BigQuery(Service):
         return self._inserted(project, request.json(), None)
 
     def _jobs_get(self, request: Request, project: str, job: str) -> Response:
-        return json_response(self._jobs.get(project, request.query.get("location"), job).resource())
+        found = self._jobs.get(project, request.query.get("location"), job)
+        if found.account != self._jobs.account:  # the owner of the project may, whom nobody is here
+            why = f"User does not have bigquery.jobs.get permission for job {found.name}."
+            raise ApiError("accessDenied", f"Access Denied: Job {found.name}: {why}")
+        return json_response(found.resource())
 
     def _jobs_cancel(self, request: Request, project: str, job: str) -> Response:
         # Every job is done by now; cancelling one that is done is no error and changes nothing.

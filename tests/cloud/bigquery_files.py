@@ -122,6 +122,7 @@ def _parquet(
             if each["mode"] == "REPEATED":
                 raise unsupported(f"lists in Parquet (field {each['name']}) without enableListInference")
     hints = {each["name"].lower(): each["type"] for each in fields}
+    modes = {each["name"].lower(): each["mode"] for each in fields}
     for each, column in zip(found, rows.schema, strict=True):
         # A time without a zone is loaded as either, as the table has it.
         if hints.get(each["name"].lower()) == "DATETIME" and column.type == pa.timestamp("us"):
@@ -135,6 +136,10 @@ def _parquet(
         if hints[each["name"].lower()] != each["type"]:
             clash = f"Field '{each['name']}' has type {hints[each['name'].lower()]} in provided schema, but"
             message = f"Provided schema is not compatible with the file '{where}'. {clash} {each['type']} in the file."
+            raise _unreadable(message, where)
+        if (each["mode"], modes[each["name"].lower()]) == ("REQUIRED", "NULLABLE"):
+            clash = f"Field '{each['name']}' is specified as NULLABLE in provided schema which does not match REQUIRED"
+            message = f"Provided schema is not compatible with the file '{where}'. {clash} as specified in the file."
             raise _unreadable(message, where)
     return rows, list(fields)
 

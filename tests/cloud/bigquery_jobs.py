@@ -23,6 +23,7 @@ class Job:
     kind: str
     configuration: dict[str, Any]
     created: float
+    account: str
     outcome: Outcome = field(default_factory=lambda: Outcome({}))
     error: ApiError | None = None
     ended: float = 0.0
@@ -45,7 +46,7 @@ class Job:
             "id": self.name,
             "jobReference": self.reference,
             "configuration": {**self.configuration, "jobType": self.kind.upper()},
-            "user_email": "nobody@example.com",
+            "user_email": self.account,
         }
         if running:
             return {**shown, "status": {"state": "RUNNING"}, "statistics": times}
@@ -69,6 +70,8 @@ class Jobs:
         self._catalog, self._objects = catalog, objects
         self._jobs: dict[tuple[str, str, str], Job] = {}
         self._by_request: dict[str, Job] = {}
+        #: Who asks.
+        self.account = "nobody@example.com"
         #: Kind → the reasons for which its next jobs fail.
         self.failing: dict[str, list[str]] = {}
 
@@ -109,7 +112,7 @@ class Jobs:
             raise ApiError("invalid", f'Invalid job ID "{job_id}".')
         work = bigquery_work.work(self._catalog, self._objects, kinds[0], configuration[kinds[0]], project, data)
         location = self._location(reference.get("location"), work.names)
-        job = Job(project, location, job_id, kinds[0], configuration, time.time())
+        job = Job(project, location, job_id, kinds[0], configuration, time.time(), self.account)
         key = (project, location.upper(), job_id)
         if key in self._jobs:
             raise ApiError("duplicate", f"Already Exists: Job {job.name}")

@@ -125,7 +125,7 @@ def _understood(tree: exp.Expr, default: Mapping[str, str] | None, project: str)
     defined = {cte.alias_or_name for cte in select.find_all(exp.CTE)}
     names: list[Name] = []
     for table in list(select.find_all(exp.Table)):
-        if not table.name or (len(table.parts) == 1 and table.name in defined):
+        if not table.name or (len(table.parts) == 1 and table.name in defined and not _in_own_definition(table)):
             continue
         name = _name(table, default, project)
         if name not in names:
@@ -136,6 +136,14 @@ def _understood(tree: exp.Expr, default: Mapping[str, str] | None, project: str)
         table.set("db", None)
         table.set("catalog", None)
     return Statement(kind, select, names, target, replaces=bool(tree.args.get("replace")))
+
+
+def _in_own_definition(table: exp.Table) -> bool:
+    """Whether it stands in the WITH clause that gives its name to something else, and so means the table."""
+    clause = table.find_ancestor(exp.CTE)
+    while clause and clause.alias_or_name != table.name:
+        clause = clause.find_ancestor(exp.CTE)
+    return clause is not None and not (clause.parent and clause.parent.args.get("recursive"))
 
 
 def _name(table: exp.Expr, default: Mapping[str, str] | None, project: str) -> Name:

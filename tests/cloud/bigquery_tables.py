@@ -131,6 +131,14 @@ class Table:
             raise ApiError("invalid", f"Table {self.name} is not partitioned.")
         return days_of(self.rows, self.day_field)
 
+    def unexpired(self, rows: pa.Table) -> pa.Table:
+        """Of rows in its schema, those whose partition is younger than it keeps them."""
+        kept = (self.about.get("timePartitioning") or {}).get("expirationMs")
+        if not kept:
+            return rows
+        gone = datetime.datetime.now(datetime.UTC) - datetime.timedelta(milliseconds=int(kept))
+        return rows.filter(pc.greater(days_of(rows, str(self.day_field)), f"{gone:%Y%m%d}"))
+
     def partitions(self) -> dict[str, pa.Table]:
         """Day → its rows, in order; {"": all} for a table without partitions."""
         if not self.day_field:
@@ -231,7 +239,7 @@ def check_shape(about: Mapping[str, Any]) -> None:
     """Raises ApiError if a table can't be partitioned and clustered as is said."""
     kinds = {each["name"]: each["type"] for each in about.get("schema", {}).get("fields", [])}
     if partitioning := about.get("timePartitioning"):
-        only(partitioning, "type field", "timePartitioning")
+        only(partitioning, "type field expirationMs", "timePartitioning")
         if partitioning.get("type", "DAY") != "DAY" or not partitioning.get("field"):
             raise unsupported("partitions other than by the day of a field")
         if partitioning["field"] not in kinds:

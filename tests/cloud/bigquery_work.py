@@ -118,7 +118,7 @@ class Catalog:
             raise ApiError("invalid", f"Incompatible table partitioning specification. {message} {given}.")
         self.need("bigquery.tables.updateData", f"Table {name.whole}")
         merged, whole = write.apply(table, name.day, rows, fields)
-        self.change(table, {**table.about, "schema": {"fields": merged}}, whole)
+        self.change(table, {**table.about, "schema": {"fields": merged}}, table.unexpired(whole))
         if table.day_field:
             days = [name.day] if name.day else days_of(conform(rows, merged), table.day_field).unique().to_pylist()
             table.touch(days)

@@ -233,6 +233,17 @@ def test_truncating_a_partition_replaces_that_partition_only(
     assert client.get_table("d.words").num_rows == 3
 
 
+def test_a_partition_that_is_older_than_the_table_keeps_them_is_gone(
+    client: api.Client, storage: Storage, service: BigQuery
+) -> None:
+    today = datetime.datetime.now(datetime.UTC).date()
+    young, old = today - datetime.timedelta(days=5), today - datetime.timedelta(days=15)
+    _table(client, time_partitioning=api.TimePartitioning(field="date", expiration_ms=10 * 86_400_000))
+    job = _load(client, _put(storage, "old.parquet", _file(_words(("a", 1, old), ("b", 2, young), ("c", 3, None)))))
+    assert job.output_rows == 3
+    assert [row["word"] for row in service.rows("d.words")] == ["b", "c"]
+
+
 @pytest.mark.parametrize("day", [NEXT, None])
 def test_rows_of_another_day_are_rejected_and_nothing_is_loaded(
     client: api.Client, storage: Storage, service: BigQuery, day: datetime.date | None
@@ -301,6 +312,18 @@ def test_rows_of_another_schema_fail_the_job_with_the_field(
         job.result()
     assert client.get_job(job.job_id).error_result["reason"] == "invalid"
     assert service.rows("d.words") == []
+
+
+def test_a_column_that_must_have_a_value_is_not_loaded_as_one_that_need_not(
+    client: api.Client, storage: Storage
+) -> None:
+    """Where the job gives the schema; else it is the file's own."""
+    _table(client)
+    rows = _words(("a", 1, DAY))
+    required = rows.cast(pa.schema([each.with_nullable(each.name != "word") for each in rows.schema]))
+    uri = _put(storage, "required.parquet", _file(required))
+    with pytest.raises(exceptions.BadRequest, match="Field 'word' is specified as NULLABLE .* match REQUIRED"):
+        _load(client, uri, schema=SCHEMA)
 
 
 def test_a_load_may_add_nullable_fields_if_it_says_so(client: api.Client, storage: Storage, service: BigQuery) -> None:
@@ -377,6 +400,17 @@ def test_a_job_id_is_used_once_whatever_the_job(client: api.Client, storage: Sto
     with pytest.raises(exceptions.Conflict, match=again):
         client.copy_table("d.words", "d.copied", job_id="load-1")
     assert len(service.jobs) == len(service.rows("d.words")) == 1
+
+
+def test_a_job_is_shown_to_the_account_that_started_it(client: api.Client, storage: Storage, service: BigQuery) -> None:
+    uri = _put(storage, "ids.parquet", _file(_words(("a", 1, DAY))))
+    _load(client, uri, job_id="load-1")
+    service.sign_in("another@example.com")
+    with pytest.raises(exceptions.Forbidden, match="does not have bigquery.jobs.get permission") as raised:
+        client.get_job("load-1")
+    assert _reason(raised.value) == "accessDenied"
+    with pytest.raises(exceptions.Conflict):
+        client.load_table_from_uri(uri, "d.words", job_id="load-1")
 
 
 def test_of_jobs_that_race_with_one_id_exactly_one_runs(
@@ -471,6 +505,16 @@ def test_a_query_reads_tables_however_they_are_named(client: api.Client, storage
     assert _query(client, "SELECT words.word FROM words WHERE count = 2", default_dataset=in_d) == [{"word": "b"}]
     joined = "WITH t AS (SELECT * FROM d.words) SELECT COUNT(*) FROM t JOIN d.words USING (word)"
     assert _query(client, joined) == [{"f0_": 2}]
+
+
+def test_a_with_clause_may_give_a_tables_name_to_what_it_reads_of_it(client: api.Client, storage: Storage) -> None:
+    _table(client)
+    _load(client, _put(storage, "with.parquet", _file(_words(("a", 1, DAY), ("b", 2, DAY)))))
+    sql = "WITH words AS (SELECT word FROM words WHERE count > 1) SELECT * FROM words"
+    default = f"{PROJECT}.d"
+    assert _query(client, sql, default_dataset=default) == [{"word": "b"}]
+    sql = "WITH RECURSIVE n AS (SELECT 1 AS x UNION ALL SELECT x + 1 FROM n WHERE x < 3) SELECT SUM(x) AS s FROM n"
+    assert _query(client, sql, default_dataset=default) == [{"s": 6}]
 
 
 def test_values_come_back_as_they_went_in(client: api.Client) -> None:

@@ -36,7 +36,7 @@ class GCSTarget(luigi.Target):
 
     def __init__(self, path: str, format: luigi.format.Format | None = None) -> None:
         self.path = path
-        self._format = format or luigi.format.get_default_format()
+        self._format = format or luigi.format.UTF8  # luigi's own default is the locale's encoding
 
     @property
     def uri(self) -> str:
@@ -67,7 +67,10 @@ class GCSTarget(luigi.Target):
             raise ValueError(f"mode {mode!r} is neither 'r' nor 'w'; bytes are a matter of format")
         opened: IO[Any]
         if not self.uri.startswith("gs://"):
-            opened = luigi.LocalTarget(self.uri, format=self._format).open(mode)
+            try:
+                opened = luigi.LocalTarget(self.uri, format=self._format).open(mode)
+            except FileNotFoundError:
+                raise self._missing() from None
         elif mode == "r":
             opened = self._format.pipe_reader(self._download())
         else:
@@ -83,10 +86,13 @@ class GCSTarget(luigi.Target):
                 try:
                     self._blob().download_to_file(file, checksum="crc32c", retry=retry())
                 except NotFound:
-                    raise SourceError(f"{self.uri} is not there; run the task that makes it") from None
+                    raise self._missing() from None
             undone.pop_all()
         file.seek(0)
         return file
+
+    def _missing(self) -> SourceError:
+        return SourceError(f"{self.uri} is not there; run the task that makes it")
 
     def _upload(self, path: str) -> None:
         with told(f"write {self.uri}"):

@@ -80,9 +80,12 @@ class LocalWarehouse:
         Timestamps come without a zone and mean UTC.
         """
         import duckdb
+        from sqlglot import exp
 
-        parameters = dict(parameters or {})
         statement = parse(sql)
+        # BigQuery takes more than a query asks for, DuckDB does not.
+        asked = {each.name.lower() for each in statement.find_all(exp.Parameter)}
+        given = {name: value for name, value in (parameters or {}).items() if name.lower() in asked}
         names = table_names(statement)
         translated = statement.transform(_zoneless).sql(dialect="duckdb")
         try:
@@ -91,7 +94,7 @@ class LocalWarehouse:
                 # From here on a query reaches the tables' files and nothing else of this machine.
                 connection.execute(f"SET allowed_paths = {_listed(files)}")
                 connection.execute("SET enable_external_access = false")
-                found = _with_int64(connection.sql(translated, params=parameters or None).to_arrow_table())
+                found = _with_int64(connection.sql(translated, params=given or None).to_arrow_table())
         except duckdb.Error as error:
             raise QueryError(f"the query can't be run: {_first_line(error)}") from None
         check_names(found.column_names)
@@ -170,7 +173,21 @@ def table_names(statement: "exp.Query") -> set[str]:
     from sqlglot import exp
 
     defined = {cte.alias_or_name for cte in statement.find_all(exp.CTE)}
-    return {table.name for table in statement.find_all(exp.Table) if table.name} - defined
+    return {
+        table.name
+        for table in statement.find_all(exp.Table)
+        if table.name and (table.name not in defined or _within_own_name(table))
+    }
+
+
+def _within_own_name(table: "exp.Table") -> bool:
+    """Whether it stands within a WITH that gives its name to something else: there it is still the table."""
+    from sqlglot import exp
+
+    around = table.find_ancestor(exp.CTE)
+    while around and around.alias_or_name != table.name:
+        around = around.find_ancestor(exp.CTE)
+    return around is not None and not (around.parent and around.parent.args.get("recursive"))
 
 
 def check_names(columns: Sequence[str]) -> None:

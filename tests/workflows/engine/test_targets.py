@@ -1,6 +1,9 @@
 """Targets for users' own tasks, over the local services and over one machine's folder."""
 
 import datetime
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -158,6 +161,41 @@ def test_on_one_machine_a_relative_path_is_a_file_of_the_storage(folder: Path) -
         assert file.read() == "ä"
 
 
+_WRITE = """
+import sys
+import luigi.configuration
+from workflows.engine import GCSTarget
+luigi.configuration.get_config().set("millrace", "storage", sys.argv[1])
+with GCSTarget("a.txt").open("w") as file:
+    file.write("\\u00e4")
+with GCSTarget("a.txt").open() as file:
+    assert file.read() == "\\u00e4"
+"""
+
+
+def test_text_is_in_utf_8_wherever_it_is_written(tmp_path: Path) -> None:
+    """Also by a process whose locale knows ASCII alone."""
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG", "LUIGI_"))},
+        **{"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(running.ROOT)},
+    }
+    command = [sys.executable, "-X", "utf8=0", "-c", _WRITE, str(tmp_path)]
+    subprocess.run(command, env=environment, cwd=tmp_path, check=True)
+    assert (tmp_path / "a.txt").read_bytes() == b"\xc3\xa4"
+
+
+def test_on_one_machine_a_file_that_is_not_there_can_not_be_read_either(folder: Path) -> None:
+    with pytest.raises(SourceError, match=f"{folder}/mine/a.txt is not there; run the task that makes it"):
+        GCSTarget("mine/a.txt").open()
+
+
+def test_a_query_need_not_ask_for_the_day(folder: Path) -> None:
+    """On one machine as in BigQuery; what it does ask for, in whichever case, it gets."""
+    assert BigQueryTarget("words", DAY).query("SELECT 1 AS one").to_pylist() == [{"one": 1}]
+    found = BigQueryTarget("words", DAY).query("SELECT @DATE AS day, @n AS n", {"n": 2, "more": 3})
+    assert found.to_pylist() == [{"day": DAY, "n": 2}]
+
+
 def test_a_partition_exists_when_it_has_its_rows(faults: FaultPlan) -> None:
     target = BigQueryTarget("words", DAY)
     assert not target.exists()
@@ -174,7 +212,7 @@ def test_a_partition_exists_when_it_has_its_rows(faults: FaultPlan) -> None:
         target.query("SELECT * FROM wrds")
 
 
-def test_on_one_machine_a_partition_is_counted_by_a_query(undisturbed: Path) -> None:
+def test_on_one_machine_a_partition_is_read_by_queries(undisturbed: Path) -> None:
     get_config().set("millrace", "storage", str(undisturbed))
     try:
         day = running.DAY
@@ -183,5 +221,9 @@ def test_on_one_machine_a_partition_is_counted_by_a_query(undisturbed: Path) -> 
         assert found.exists()
         assert not BigQueryTarget("word_counts", datetime.date(1999, 1, 1)).exists()
         assert not BigQueryTarget("wrds", day).exists()
+        given = (
+            "WITH word_counts AS (SELECT * FROM word_counts WHERE date = @date LIMIT 3) SELECT word FROM word_counts"
+        )
+        assert found.query(given).num_rows == 3
     finally:
         get_config().remove_option("millrace", "storage")

@@ -140,6 +140,8 @@ class BigQueryWarehouse:
         if not files:
             self.delete(name, date)
             return
+        if rows:
+            _check_stays(there, date)
         config = api.LoadJobConfig(
             source_format=api.SourceFormat.PARQUET,
             write_disposition=api.WriteDisposition.WRITE_TRUNCATE,
@@ -209,7 +211,8 @@ class BigQueryWarehouse:
         """The table's partition of a day as Parquet files, for pipelines to read: their URIs.
 
         folder: gs:// URI of a folder to write to, where files are not there anyway. Exported again into the same
-        folder, the table unchanged, it is the same job. Raises QueryError if there is no table.
+        folder, the table unchanged, it is the same job: what was deleted there since is not made again, and wants
+        another folder. Raises QueryError if there is no table.
         """
         from google.api_core.exceptions import NotFound
         from google.cloud import bigquery as api
@@ -418,6 +421,19 @@ def _differences(there: "api.Table", table: Table) -> list[str]:
         its = f"by {days.type_} of {days.field or 'loading'}" if days else "not by day"
         found.append(f"it is partitioned {its} and should be by DAY of date")
     return [f"table {there.project}.{there.dataset_id}.{there.table_id}: {each}" for each in found]
+
+
+def _check_stays(there: "api.Table", date: datetime.date) -> None:
+    """Raises SchemaError if rows of that day would vanish with the job that loads them."""
+    kept = datetime.timedelta(milliseconds=there.time_partitioning.expiration_ms or 0)
+    begin = datetime.datetime.combine(date, datetime.time(), datetime.UTC)
+    if kept and begin + kept <= datetime.datetime.now(datetime.UTC):
+        name = f"{there.project}.{there.dataset_id}.{there.table_id}"
+        raise SchemaError(
+            f"table {name} drops each day {kept / datetime.timedelta(days=1):g} days after its begin (its partition "
+            f"expiration), so that it can't hold {date}; ask for later days, or run in BigQuery "
+            f"`ALTER TABLE {name} SET OPTIONS (partition_expiration_days = NULL)`"
+        )
 
 
 def _unfit(wrong: Sequence[str]) -> SchemaError:

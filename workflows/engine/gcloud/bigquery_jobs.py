@@ -2,18 +2,21 @@
 
 A start whose answer was lost, a second host, and a run after a crash all hear "exists already" (409), and wait for the
 job that is there. An id can be used once, and BigQuery remembers it for months, so that there has to be a way on from a
-job that failed, or whose result has gone since: the same id with the next number behind it, ..._2, ..._3. The numbers
-are gone through in order, so that everybody ends up at the same job.
+job that failed, whose result has gone since, or that another account started, which alone may look at it: the same id
+with the next number behind it, ..._2, ..._3. The numbers are gone through in order, so that everybody ends up at the
+same job.
 """
 
 import itertools
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from pipelines.errors import AccessError, MillraceError, ServiceError, TerminalError
+from pipelines.errors import AccessError, MillraceError, ServiceError
 from workflows.engine.gcloud.google_calls import location, passes, reason, redacted, retry, said, told
+from workflows.engine.sections import gcp
 
 if TYPE_CHECKING:
     from google.cloud import bigquery as api
@@ -29,10 +32,6 @@ _PASSING = (
 )
 #: Reasons that somebody's patience or a later day mends.
 _LATER = ("quotaExceeded", "stopped")
-#: Jobs that may fail in passing before it is left to a later run.
-_TRIES = 4
-#: Jobs under one id, over all runs.
-_NUMBERS = 100
 
 
 @dataclass(frozen=True)
@@ -61,43 +60,58 @@ def finish(
 
     place: where it runs, as in "EU". start: begins it under an id. doing: what it does, as in "load a$20261119".
     still_good: whether the result of a job that this call did not start is there yet. refused: the error for what is
-    wrong with the job itself. Raises that, AccessError, ServiceError.
+    wrong with the job itself. After a job that fails in passing another is started, until [gcp] patience has passed
+    since the first. Raises the error of `refused`, AccessError, ServiceError.
     """
-    failed = 0
+    from google.api_core.retry import exponential_sleep_generator
+
+    # At random: many that write to one table at once, and so fail by its rate limit, shall not all come back at once.
+    pauses = exponential_sleep_generator(0.2, 16.0)
+    end = math.inf
     with told(doing):
         for number in itertools.count(1):
-            job, ours = _begin(client, place, job_id if number == 1 else f"{job_id}_{number}", start, refused)
+            begun = _begin(client, place, job_id if number == 1 else f"{job_id}_{number}", start, refused)
+            if begun is None:
+                continue
+            job, ours = begun
             old = not ours and job.state == "DONE"
             _wait(job)
             error = job.error_result
             if error is None and (ours or still_good(job)):
                 return job
-            if number == _NUMBERS:
-                raise TerminalError(f"could not {doing}: {number} jobs did so already; the last is {job.job_id}")
             if error is None or old:  # what an earlier run's job failed of may have been mended
                 continue
-            failed += 1
             why = Refusal(
                 str(error.get("reason", "")),
                 str(error.get("location", "")),
                 redacted(" ".join(str(error.get("message", "")).split())),
             )
-            if why.reason not in _PASSING or failed == _TRIES:
+            end = min(end, time.monotonic() + gcp().patience)
+            pause = next(pauses)
+            if why.reason not in _PASSING or time.monotonic() + pause > end:
                 raise _failure(doing, why, job.job_id, refused)
-            time.sleep(min(0.2 * 2**failed, 5.0))
+            time.sleep(pause)
     raise AssertionError("unreachable")
 
 
 def _begin(
     client: "api.Client", place: str, job_id: str, start: Callable[[str], _Job], refused: _Refused
-) -> tuple[_Job, bool]:
-    """A job, and whether this call started it (False also if it did, but the answer was lost)."""
-    from google.api_core.exceptions import BadRequest, Conflict
+) -> tuple[_Job, bool] | None:
+    """A job, and whether this call started it (False also if it did, but the answer was lost).
+
+    None where there is one that only another account may look at.
+    """
+    from google.api_core.exceptions import BadRequest, Conflict, Forbidden
 
     try:
         return start(job_id), True
     except Conflict:
-        job = client.get_job(job_id, location=place, retry=retry().with_predicate(_appears), timeout=TIMEOUT)
+        try:
+            job = client.get_job(job_id, location=place, retry=retry().with_predicate(_appears), timeout=TIMEOUT)
+        except Forbidden as error:
+            if reason(error) != "accessDenied":
+                raise
+            return None
         return cast("_Job", job), False
     except BadRequest as error:
         raise refused(Refusal(reason(error), location(error), said(error))) from error

@@ -84,13 +84,14 @@ class Place:
         """The API calls that BigQuery answered."""
         return [each.call for each in self.bigquery.requests[since:]]
 
-    def table(self, table: str, schema: str, days: str | None = "date") -> None:
-        """Makes a table by hand; schema: "name TYPE MODE, ..."."""
+    def table(self, table: str, schema: str, days: str | None = "date", kept: datetime.timedelta | None = None) -> None:
+        """Makes a table by hand; schema: "name TYPE MODE, ...". days: what its partitions go by; kept: how long."""
         columns = [[*column.split(), "NULLABLE"][:3] for column in schema.split(", ")]
         fields = [api.SchemaField(name, kind, mode) for name, kind, mode in columns]
         made = api.Table(f"{PROJECT}.{DATASET}.{table}", fields)
         if days:
-            made.time_partitioning = api.TimePartitioning(field=days)
+            expires = kept // datetime.timedelta(milliseconds=1) if kept else None
+            made.time_partitioning = api.TimePartitioning(field=days, expiration_ms=expires)
         self.client.create_table(made)
 
 
@@ -379,15 +380,66 @@ def test_check_changes_nothing_and_asks_hardly_more_than_once_a_table(place: Pla
     assert place.warehouse.tables() == ["word_counts"]
 
 
-def test_a_job_that_always_fails_in_passing_ends_and_the_next_run_goes_on(place: Place) -> None:
-    place.bigquery.fail_jobs("load", "backendError", times=4)
+def test_a_job_that_always_fails_in_passing_ends_and_the_next_run_goes_on(
+    place: Place, setting: Callable[[str, str, str], None]
+) -> None:
+    setting("gcp", "patience", "1")
+    place.bigquery.fail_jobs("load", "backendError", times=1000)
     with pytest.raises(ServiceError, match="backendError"):
         place.publish("a", words("x"))
-    assert len(place.jobs()) == 4
-    place.bigquery.fail_jobs("load", "backendError", times=2)
+    assert 2 <= (failed := len(place.jobs())) < 1000
+    place.bigquery.fail_jobs("load", "backendError", times=0)
     place.publish("a", words("x"))
     assert place.words() == ["x"]
-    assert len(place.jobs()) == 7
+    assert len(place.jobs()) == failed + 1
+
+
+def test_a_table_that_many_write_at_once_is_waited_for(place: Place) -> None:
+    """BigQuery fails the jobs that are above a table's rate; five in a row are far from [gcp] patience."""
+    place.bigquery.fail_jobs("load", "rateLimitExceeded", times=5)
+    place.publish("a", words("x"))
+    assert place.words() == ["x"]
+    assert len(place.jobs()) == 6
+
+
+def test_however_many_jobs_have_failed_another_is_started(place: Place) -> None:
+    """As those of a cron that ran all night against a quota."""
+    place.bigquery.fail_jobs("load", "quotaExceeded", times=1)
+    with pytest.raises(ServiceError, match="quotaExceeded"):
+        place.publish("a", words("x"))
+    (first,) = place.jobs()
+    place.bigquery.fail_jobs("load", "quotaExceeded", times=120)
+    for number in range(2, 122):
+        place.client.load_table_from_uri(f"{BUCKET}/a.parquet", f"{DATASET}.word_counts", job_id=f"{first}_{number}")
+    place.publish("a", words("x"))
+    assert place.words() == ["x"]
+    assert place.jobs()[-1] == f"{first}_122"
+
+
+def test_a_job_of_another_account_is_not_in_the_way(place: Place) -> None:
+    """BigQuery shows a job only to who started it: a person's first run must not stop cron's."""
+    place.bigquery.sign_in("somebody@example.com")
+    place.publish("a", words("x"))
+    place.warehouse.delete("word_counts", DAY)
+    place.bigquery.sign_in("launcher@example.com")
+    for _ in range(2):
+        place.publish("a", words("x"))
+        assert place.words() == ["x"]
+    assert len(place.jobs()) == 2
+
+
+def test_a_table_that_would_drop_the_day_at_once_is_told_of_before_loading(place: Place) -> None:
+    today = datetime.datetime.now(datetime.UTC).date()
+    young, old = today - datetime.timedelta(days=5), today - datetime.timedelta(days=15)
+    columns = ", ".join(f"{name} {kind}" for name, kind in WORDS.columns.items())
+    place.table("word_counts", columns, kept=datetime.timedelta(days=10))
+    with pytest.raises(SchemaError, match=rf"word_counts drops each day 10 days after .* can't hold {old}; ask for"):
+        place.publish("a", words("x", date=old), old)
+    assert place.jobs() == []
+    place.publish("b", words("y", date=young), young)
+    assert place.warehouse.rows() == {"word_counts": {young: 1}}
+    for uris in ([], [place.file("c", words())]):
+        place.warehouse.publish("word_counts", WORDS, old, "c", uris, 0)
 
 
 @pytest.mark.parametrize("reason", ["quotaExceeded", "stopped", "accessDenied"])
