@@ -45,7 +45,8 @@ from workflows.engine.version import code_version
 if TYPE_CHECKING:
     from luigi.worker import SchedulerMessage
 
-    from workflows.engine.gcloud.dataflow import Job, Progress, Where
+    from workflows.engine.gcloud.dataflow import Job, Where
+    from workflows.engine.gcloud.dataflow_reports import Progress
 
 log = logging.getLogger("millrace")
 T = TypeVar("T")
@@ -67,6 +68,8 @@ class BeamTask(Stage):
     progress: ClassVar[str] = ""
     #: Where luigi puts messages of luigid while the task runs.
     scheduler_messages: "Queue[SchedulerMessage] | None" = None
+    #: The attempt's job as it was found when this run began; None for one that is to be submitted.
+    _job: "Job | None" = None
 
     @property
     def accepts_messages(self) -> bool:
@@ -81,8 +84,8 @@ class BeamTask(Stage):
             preflight.for_dataflow()
         if settings.workers() > 1:
             runners.preload(self.pipeline, runner)
-        if runner in ("DataflowRunner", "auto"):
-            beam_options.arguments(self.task_family)
+        for each in ("DataflowRunner", "FnApiRunner") if runner == "auto" else (runner,):
+            beam_options.arguments(self.task_family, each)
 
     def options(self) -> Mapping[str, Any]:
         """Further options of the pipeline: name → value."""
@@ -127,6 +130,7 @@ class BeamTask(Stage):
             )
         where = "/".join(_place()) if runner == "DataflowRunner" else ""
         claim.begin(self._job_prefix(), runner=runner, where=where, work=work, code=code)
+        self._job = None  # nobody has known its name and request id until now
 
     def resumes(self, claim: Claim) -> bool:
         """Whether the ledger's attempt is a Dataflow job that lives on, is done, or was about to be submitted."""
@@ -134,6 +138,7 @@ class BeamTask(Stage):
         if entry.runner != "DataflowRunner":
             return False
         job, same, again = _job_of(entry), entry.work == self._work(), entry.code == code_version()
+        self._job = job
         if job is None:
             return entry.state == "running" and same and again
         from workflows.engine.gcloud import dataflow
@@ -173,7 +178,7 @@ class BeamTask(Stage):
         if runner == "DataflowRunner":
             run = self._on_dataflow(claim, arguments, sum(file.rows for file in files))
         else:
-            run = runners.run(self.pipeline, arguments, runner, sections.runner_options(runner, self.task_family))
+            run = runners.run(self.pipeline, arguments, runner, beam_options.arguments(self.task_family, runner))
         written = storage.read(self._result(claim.attempt))
         if written is None:
             raise ManifestError(f"{self.pipeline} ended without its result in {storage.uri(folder)}")
@@ -220,20 +225,19 @@ class BeamTask(Stage):
     # --- a job on Dataflow
 
     def _on_dataflow(self, claim: Claim, arguments: Mapping[str, str], rows: int) -> Run:
-        from workflows.engine.gcloud import dataflow, submission
+        from workflows.engine.gcloud import dataflow, dataflow_reports, submission
 
-        entry = claim.attempt
-        job: Job | None = None
+        entry, job = claim.attempt, self._job
         claim.alive = True
         try:
-            job = _job_of(entry)
             if job is None:
                 root = clients.storage().uri("").rstrip("/")
                 request = submission.Request(entry.job_name, entry.request_id, _where(entry))
                 job = submission.submit(self.pipeline, arguments, self.task_family, request, root)
             claim.submitted(job.id)
             _show(self._link, job.url)
-            job = dataflow.wait(job, lambda progress: self._tell(progress, rows), self.scheduler_messages)
+            look = dataflow_reports.changes(lambda progress: self._tell(progress, rows))
+            job = dataflow.wait(job, look, self.scheduler_messages)
         except (KeyboardInterrupt, Stopped) as stop:
             self._stop(claim, job, stop)
             raise
@@ -243,13 +247,13 @@ class BeamTask(Stage):
         claim.alive = False
         if job.state != "DONE":
             raise self._over(claim, job)
-        return Run(job.id, _known(dataflow.counters, job), _known(dataflow.usage, job))
+        return dataflow_reports.result(job)
 
     def _over(self, claim: Claim, job: "Job") -> MillraceError:
         """Closes the attempt of a job that has come to a bad end; the error that says which."""
-        from workflows.engine.gcloud import dataflow
+        from workflows.engine.gcloud import dataflow_reports
 
-        error = dataflow.failure(job, self.command)
+        error = dataflow_reports.failure(job, self.command)
         # A source that was busy, say, is no reason to submit no more.
         claim.close(str(error), counts=isinstance(error, TerminalError | JobCancelledError))
         return error
@@ -294,15 +298,6 @@ def _show(show: Callable[[T], None] | None, value: T) -> None:
             show(value)
     except RPCError as error:
         log.info("luigid does not answer: %s", error)
-
-
-def _known(ask: "Callable[[Job], Mapping[str, T]]", job: "Job") -> Mapping[str, T]:
-    """What can be learnt of a finished job; nothing, rather than to lose its result."""
-    try:
-        return ask(job)
-    except MillraceError as error:
-        log.warning("%s: %s", job.name, error)
-        return {}
 
 
 def _place() -> "Where":

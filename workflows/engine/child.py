@@ -1,17 +1,19 @@
 """Work in a child process, whose memory, and whatever it changes in its process, ends with it."""
 
+import contextlib
 import os
 import pickle
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NoReturn, TypeVar
 
 from pipelines.errors import MillraceError, TransientError
 from pipelines.google_errors import redacted
 
 T = TypeVar("T")
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 #: Seconds that the work may take. A fork beside another thread's look-up or lock can leave the child waiting for ever.
 _LIMIT = 900
 
@@ -21,20 +23,23 @@ def in_child(work: Callable[[], T]) -> T:
     reading, writing = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
-    child = os.fork()
-    if not child:
-        os.close(reading)
-        _answer(work, writing)
-    os.close(writing)
+    child = 0
     try:
+        with _held():  # what comes before the child has its own handlers would have it do what the parent does then
+            child = os.fork()
+            if not child:
+                os.close(reading)
+                _answer(work, writing)
+        os.close(writing)
         with open(reading, "rb") as stream:
             data = stream.read()
     except BaseException:
-        os.kill(child, signal.SIGKILL)
+        if child:
+            os.kill(child, signal.SIGKILL)
         raise
     finally:
-        _, status = os.waitpid(child, 0)
-    if not data:
+        status = os.waitpid(child, 0)[1] if child else 0
+    if status:
         raise TransientError(
             f"a process of this run ended without an answer ({os.waitstatus_to_exitcode(status)}); run again"
         )
@@ -44,18 +49,36 @@ def in_child(work: Callable[[], T]) -> T:
     return result  # type: ignore[no-any-return]
 
 
-def _answer(work: Callable[[], T], writing: int) -> NoReturn:
-    """The whole life of the child. It leaves without what the parent would do at its own end."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
-        signal.signal(number, signal.SIG_DFL)
-    signal.alarm(_LIMIT)
+@contextlib.contextmanager
+def _held() -> Iterator[None]:
+    """Signals wait until the end of this."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
-        data = pickle.dumps((work(), None))
-    except MillraceError as error:
-        data = pickle.dumps((None, error))
-    except BaseException:
-        data = pickle.dumps((None, RuntimeError(f"a process of this run failed:\n{redacted(traceback.format_exc())}")))
-    with open(writing, "wb") as stream:
-        stream.write(data)
-    sys.stderr.flush()
-    os._exit(0)
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _answer(work: Callable[[], T], writing: int) -> NoReturn:
+    """The whole life of the child. It leaves without what the parent would do at its own end, whatever happens: where
+    the parent is gone there is nobody to answer.
+    """
+    status = 1
+    try:
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        signal.alarm(_LIMIT)
+        try:
+            data = pickle.dumps((work(), None))
+        except MillraceError as error:
+            data = pickle.dumps((None, error))
+        except BaseException:
+            text = f"a process of this run failed:\n{redacted(traceback.format_exc())}"
+            data = pickle.dumps((None, RuntimeError(text)))
+        with open(writing, "wb") as stream:
+            stream.write(data)
+        sys.stderr.flush()
+        status = 0
+    finally:
+        os._exit(status)

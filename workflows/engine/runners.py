@@ -3,7 +3,7 @@
 import gc
 import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,12 +22,14 @@ class Run:
     usage: Mapping[str, float] = field(default_factory=dict)
 
 
-def run(module: str, options: Mapping[str, str], runner: str, more: Mapping[str, str]) -> Run:
-    """Runs a pipeline to its end, in this process; more: options of the runner. Raises what a worker raised."""
+def run(module: str, options: Mapping[str, str], runner: str, more: Iterable[str]) -> Run:
+    """Runs a pipeline to its end, in this process; more: further arguments, those of the runner. Raises what a worker
+    raised.
+    """
     start = importlib.import_module("pipelines.options").run_module  # only here is Beam imported
     try:
-        given = {**more, **options, "runner": runner}
-        result = start(module, [f"--{key}={value}" for key, value in given.items()])
+        given = {**options, "runner": runner}
+        result = start(module, [*more, *(f"--{key}={value}" for key, value in given.items())])
     except Exception as error:
         if ours := _our_error(error):
             raise ours from None
@@ -39,7 +41,7 @@ def preload(module: str, runner: str) -> None:
     """Imports a pipeline, and so Beam, before workers fork: they share it instead of each importing it."""
     importlib.import_module(module)
     if runner in ("DataflowRunner", "auto"):
-        importlib.import_module("workflows.engine.gcloud.dataflow").preload()
+        importlib.import_module("workflows.engine.gcloud.submission").preload()
     importlib.import_module("apache_beam.runners.portability.fn_api_runner.fn_runner")  # Beam would at the first run
     gc.collect()
     gc.freeze()  # the collector would touch, and so copy, every page that parent and children share

@@ -11,7 +11,10 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from types import FrameType, TracebackType
+
+from luigi.worker import TaskProcess
 
 log = logging.getLogger("millrace")
 
@@ -35,13 +38,21 @@ def _stop(number: int, frame: FrameType | None) -> None:
     if _stopping:
         return
     _stopping = True
-    words = f"stopped by {signal.Signals(number).name}"
+    words = f"stopped by {_cause(number)}"
     if multiprocessing.parent_process() is not None:
         raise _untouched(Stopped(words))
     for child in multiprocessing.active_children():
         if child.pid is not None:
-            os.kill(child.pid, signal.SIGTERM)
+            os.kill(child.pid, number)
     raise _untouched(KeyboardInterrupt(words))  # all else luigi takes for a task's failure, and goes on
+
+
+def _cause(number: int) -> str:
+    """What a signal tells: luigi ends a task that takes too long by one, as it would at anybody's wish."""
+    process = multiprocessing.current_process()
+    if isinstance(process, TaskProcess) and process.timeout_time and time.time() > process.timeout_time:
+        return f"luigi's worker timeout of {process.worker_timeout:g} s"
+    return signal.Signals(number).name
 
 
 def _untouched(stop: BaseException) -> BaseException:

@@ -216,6 +216,15 @@ def test_manifest_tells_of_the_job(place: Place) -> None:
         assert manifest.usage["estimated_cost_usd"] > 0
 
 
+def test_new_job_is_not_looked_for(place: Place) -> None:
+    """What nobody has named before can't be there: it is created, without a question."""
+    before = len(place.cloud.dataflow.requests)
+    place.succeed(*FETCH)
+    calls = [each.call for each in place.cloud.dataflow.requests[before:]]
+    assert calls[0] == "jobs.create"
+    assert "jobs.list" not in calls
+
+
 def test_auto_chooses_by_the_bytes_of_the_input(place: Place) -> None:
     """Inputs above auto_dataflow_above go to Dataflow, smaller ones are worked on in the luigi process."""
     place.set("millrace", runner="auto", auto_dataflow_above="1000000")

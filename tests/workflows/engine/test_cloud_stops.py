@@ -39,13 +39,13 @@ def stopped(process: "subprocess.Popen[str]") -> Ran:
     ran = cloud_running.end(process, 60)
     assert ran.code != 0, ran
     assert "Traceback" not in ran.out, ran
-    assert "stopped by SIG" in ran.out, ran
+    assert "stopped by " in ran.out, ran
     assert group(process) == [], ran
     return ran
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("how", ["SIGTERM to the process", "SIGTERM twice", "SIGINT to the group"])
+@pytest.mark.parametrize("how", ["SIGTERM to the process", "SIGTERM twice", "SIGINT to the group", "SIGINT to luigi"])
 def test_stopped_run_cancels_its_job(place: Place, how: str, workers: int) -> None:
     """SIGTERM as from systemd, SIGINT as from Ctrl-C: the job is cancelled, the ledger says why, nothing is left.
 
@@ -54,6 +54,8 @@ def test_stopped_run_cancels_its_job(place: Place, how: str, workers: int) -> No
     process = place.hold(*FETCH, "--workers", workers)
     if how == "SIGINT to the group":
         os.killpg(process.pid, signal.SIGINT)
+    elif how == "SIGINT to luigi":
+        process.send_signal(signal.SIGINT)
     else:
         process.terminate()
     if how == "SIGTERM twice":
@@ -116,14 +118,19 @@ def test_cancel_that_dataflow_does_not_answer(place: Place) -> None:
 
 
 def test_task_that_takes_too_long_cancels_its_job(place: Place) -> None:
-    """[worker] timeout: the job is cancelled, the task has failed (30)."""
+    """[worker] timeout: the job is cancelled, the task has failed (30), and what is said is that it took too long."""
     place.set("worker", timeout="10")
     process = place.hold(*FETCH)
     ran = stopped(process)
     assert ran.code == 30, ran
     [job] = place.jobs
     assert state_of(job) == "CANCELLED"
-    assert place.entry("Fetch").state == "stopped"
+    entry = place.entry("Fetch")
+    assert (entry.state, entry.error) == (
+        "stopped",
+        f"stopped by luigi's worker timeout of 10 s; job {job.id} is cancelled",
+    )
+    assert "stopped by luigi's worker timeout of 10 s" in ran.out, ran
     assert place.locks() == []
 
 

@@ -1,5 +1,7 @@
 """[dataflow] and [dataflow.TASK] → Beam's command line: any option of Beam or Dataflow, checked as Beam would.
 
+So [flink], [spark] and [fnapi] with their runners.
+
 In luigi.cfg an option is written as it is called, without the dashes: `machine_type = n2-standard-4`. A flag is true or
 false, whether Beam calls it by its opposite or not. Of a list several lines give one element each, one line gives them
 by commas. Without a value an option is as if it were not there.
@@ -12,11 +14,13 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from luigi.configuration import get_config
+
 from pipelines.errors import SettingError
 from workflows.engine import sections
 from workflows.engine.settings import origin
 
-#: Options that are Millrace's to give, and why.
+#: Options of jobs that are Millrace's to give, and why.
 _TAKEN = {
     "project": "say project in [gcp]",
     "region": "say region in [gcp]",
@@ -29,9 +33,32 @@ _TAKEN = {
 }
 
 
-def arguments(task: str) -> list[str]:
-    """The command line of a task's job, less what Millrace gives. Raises SettingError for what Beam does not take."""
-    return [each for name, value in sections.dataflow_options(task).items() for each in _argument(task, name, value)]
+def arguments(task: str, runner: str = "DataflowRunner") -> list[str]:
+    """A task's command line on a runner, less what Millrace gives. Raises SettingError for what Beam does not take."""
+    common = runner.removesuffix("Runner").lower()
+    given, taken = sections.runner_options(runner, task), {"runner": "say runner in [millrace] or [dataflow.TASK]"}
+    if runner == "DataflowRunner":
+        given, taken = sections.dataflow_options(task), _TAKEN
+        _check_common(f"{common}.{task}")
+    found: list[str] = []
+    for name, value in given.items():
+        section = _section(common, task, name)
+        where = f"[{section}] {name} = {value!r}, {origin(section, name)}"
+        if name in taken:
+            raise SettingError(f"{where}: this option is taken; {taken[name]}")
+        found += _argument(where, name, value)
+    return found
+
+
+def _check_common(section: str) -> None:
+    """Raises SettingError if a task's section has a setting that holds for all tasks: nobody would read it."""
+    config, common = get_config(), sections.dataflow.get_param_names()  # type: ignore[no-untyped-call]
+    for key in config.options(section) if config.has_section(section) else ():
+        if key.replace("-", "_") in common:
+            value = config.get(section, key, raw=True)
+            raise SettingError(
+                f"[{section}] {key} = {value!r}, {origin(section, key)}: this holds for all tasks; say it in [dataflow]"
+            )
 
 
 @functools.cache
@@ -39,17 +66,15 @@ def known() -> Mapping[str, argparse.Action]:
     """Beam's own options: name → what Beam does with it."""
     from apache_beam.options import pipeline_options
 
-    parser = pipeline_options._BeamArgumentParser(allow_abbrev=False)
+    parser = pipeline_options._BeamArgumentParser(add_help=False, allow_abbrev=False)
     for options in pipeline_options.PipelineOptions.__subclasses__():
         if options.__module__.startswith("apache_beam."):
             options._add_argparse_args(parser)
     return {flag.removeprefix("--"): action for action in parser._actions for flag in action.option_strings}
 
 
-def _argument(task: str, name: str, value: str) -> Sequence[str]:
-    where = f"[{_section(task, name)}] {name} = {value!r}, {origin(_section(task, name), name)}"
-    if name in _TAKEN:
-        raise SettingError(f"{where}: this option is taken; {_TAKEN[name]}")
+def _argument(where: str, name: str, value: str) -> Sequence[str]:
+    """An option's arguments; where: how it is named in an error."""
     action = known().get(name)
     if action is None:
         near = difflib.get_close_matches(name, known(), 1)
@@ -86,11 +111,9 @@ def _elements(action: argparse.Action, value: str) -> list[str]:
     return lines if "\n" in value else [value.strip()]
 
 
-def _section(task: str, name: str) -> str:
+def _section(common: str, task: str, name: str) -> str:
     """The section that gives an option: the task's own before everybody's."""
-    from luigi.configuration import get_config
-
-    own = f"dataflow.{task}"
+    own = f"{common}.{task}"
     config = get_config()
     named = config.has_section(own) and name in (key.replace("-", "_") for key in config.options(own))
-    return own if named else "dataflow"
+    return own if named else common

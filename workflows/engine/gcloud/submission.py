@@ -1,9 +1,11 @@
 """Submits a pipeline as a Dataflow job: Beam describes and stages it, and it is created under a request id of ours.
 
-All of it happens in a child process. Building and staging takes tens of megabytes, which a process that from then on
-only waits would keep; and what Beam changes in a process, such as its logging, ends with the child.
+Describing and staging happen in a child process. They take tens of megabytes, which a process that from then on only
+waits would keep; and what Beam changes in a process, such as its logging, ends with the child. The job is created by
+this process: a child that outlives it creates none.
 """
 
+import contextlib
 import fcntl
 import functools
 import importlib
@@ -16,17 +18,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import IO, Any
 
-from pipelines.errors import ConflictError, SettingError, TransientError
+from pipelines.errors import ConflictError, MillraceError, ServiceError, SettingError
 from pipelines.gcs import split
 from workflows.engine import clients, sections
 from workflows.engine.child import in_child
 from workflows.engine.gcloud import beam_options, dataflow, worker_package
 from workflows.engine.gcloud.dataflow import TIMEOUT, Job, Where
-from workflows.engine.gcloud.google_calls import retry, told
+from workflows.engine.gcloud.google_calls import passes, retry, said, told
 from workflows.engine.settings import origin
 
-#: Seconds between looks for a job that Dataflow says exists, but does not list yet.
-_LISTED_AFTER = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
+log = logging.getLogger("millrace")
+
+#: What Dataflow says where a project runs as many jobs as it may; the status with which it does is documented nowhere.
+_FULL = re.compile(r"jobs-per-project quota|too many running jobs|limit for active jobs", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,14 @@ def submit(module: str, options: Mapping[str, str], task: str, request: Request,
 
     module, options: the pipeline and its own options; task: its name in [dataflow.TASK]; root: the storage, gs://….
     Raises SettingError for options that Beam does not take, ConflictError for a job of that name and another request,
-    AccessError, ServiceError, and whatever building the pipeline raises.
+    AccessError, ServiceError, also where the project ran as many jobs as it may for [dataflow] stuck_after seconds, and
+    whatever building the pipeline raises.
     """
     check_root(root)
-    own, parent = [f"--{key}={value}" for key, value in options.items()], os.getpid()
+    own = [f"--{key}={value}" for key, value in options.items()]
     with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
-        return in_child(lambda: _submit(module, own, task, request, root.rstrip("/"), folder, parent))
+        proto = in_child(lambda: _described(module, own, task, request, root.rstrip("/"), folder))
+    return _create(proto, request)
 
 
 def check_root(root: str) -> None:
@@ -61,10 +67,15 @@ def check_root(root: str) -> None:
 
 
 def preload() -> None:
-    """Imports what submitting needs, and makes processes that are forked from this one take turns at it."""
+    """Imports what submitting and watching need, before workers fork: they share it instead of each importing it, and
+    take turns at describing their jobs.
+    """
     importlib.import_module("apache_beam.runners.dataflow.internal.apiclient")
+    importlib.import_module("workflows.engine.gcloud.dataflow_reports")
     beam_options.known()
     _turns()
+    with contextlib.suppress(MillraceError):  # whoever needs them says so
+        clients.dataflow_clients()
 
 
 @functools.cache
@@ -73,16 +84,15 @@ def _turns() -> IO[bytes]:
     return tempfile.TemporaryFile()
 
 
-def _submit(module: str, own: Sequence[str], task: str, request: Request, root: str, folder: str, parent: int) -> Job:
+def _described(module: str, own: Sequence[str], task: str, request: Request, root: str, folder: str) -> Any:
+    """The job to create, as Google's client takes it; what it needs is staged. To be called in a child process."""
     # As many at a time as there are processors: each takes tens of megabytes.
     fcntl.lockf(_turns(), fcntl.LOCK_EX, 1, os.getpid() % (os.cpu_count() or 1))
     clients.credentials()  # Beam looks for them for half a minute and then goes on without
     tempfile.tempdir = folder  # Beam leaves files behind
-    proto = _described(module, [*own, *_job_options(task, request, root, folder)])
+    proto = _staged(module, [*own, *_job_options(task, request, root, folder)])
     proto.client_request_id = request.request_id
-    if os.getppid() != parent:
-        raise TransientError("whoever wanted this job is gone; the next run decides whether it is still wanted")
-    return _create(proto, request)
+    return proto
 
 
 def _job_options(task: str, request: Request, root: str, folder: str) -> list[str]:
@@ -109,7 +119,7 @@ def _job_options(task: str, request: Request, root: str, folder: str) -> list[st
     return chosen + given
 
 
-def _described(module: str, argv: list[str]) -> Any:
+def _staged(module: str, argv: list[str]) -> Any:
     """The job of a pipeline as Beam describes it, what it needs staged. Raises SettingError for what Beam refuses."""
     from apache_beam.options.pipeline_options import TestOptions
     from apache_beam.runners.dataflow.internal import apiclient
@@ -149,31 +159,73 @@ def _stage(uri: str, source: Any) -> None:
 
 
 def _create(proto: Any, request: Request) -> Job:
+    """Creates a job; where the project runs as many as it may, as soon as it does no longer."""
+    patience = sections.dataflow().stuck_after
+    end, pause = time.monotonic() + patience, 0.0
+    while True:
+        try:
+            return _created(proto, request)
+        except _FullError as full:
+            project, _ = request.where
+            what = f"project {project} runs as many Dataflow jobs as its quota allows ({full})"
+            if time.monotonic() >= end:
+                raise ServiceError(
+                    f"could not create Dataflow job {request.job_name}: {what}, and none came to its end within "
+                    f"{patience:g} s ([dataflow] stuck_after); run again later, with fewer [core] workers, or "
+                    "ask Google for a larger quota of concurrent Dataflow jobs"
+                ) from None
+            if not pause:
+                log.warning("%s waits for its turn: %s", request.job_name, what)
+        pause = dataflow.longer(pause) if pause else dataflow.first_pause()
+        time.sleep(dataflow.jittered(pause))
+
+
+class _FullError(Exception):
+    """The project runs as many jobs as it may; the text is Dataflow's."""
+
+
+def _created(proto: Any, request: Request) -> Job:
     import google.api_core.exceptions as api
 
     project, region = request.where
     asked = {"project_id": project, "location": region, "job": proto}
+    again = retry().with_predicate(lambda error: passes(error) and not _full(error))
     with told(f"create Dataflow job {request.job_name}"):
         try:
-            made = clients.dataflow_clients().jobs.create_job(request=asked, retry=retry(), timeout=TIMEOUT)
+            made = clients.dataflow_clients().jobs.create_job(request=asked, retry=again, timeout=TIMEOUT)
         except api.Conflict as error:
-            return _existing(request, error.message)
+            return _existing(request, said(error))
+        except api.GoogleAPICallError as error:
+            if _full(error):
+                raise _FullError(said(error)) from None
+            raise
     if made.client_request_id not in ("", request.request_id):
         return _existing(request, f"it is {made.id}, of request {made.client_request_id}")
     return dataflow.job_of(made, request.where)
 
 
-def _existing(request: Request, said: str) -> Job:
-    """The job that Dataflow says exists. Raises ConflictError if it is not of this request."""
-    for pause in _LISTED_AFTER:
-        time.sleep(pause)
-        jobs = dataflow.named(request.job_name, request.where)
-        for job in jobs:
-            if job.request_id in ("", request.request_id):
-                return job
-        if jobs:
-            break
+def _full(error: BaseException) -> bool:
+    return bool(_FULL.search(str(error)))
+
+
+def _existing(request: Request, why: str) -> Job:
+    """The job that Dataflow says exists. Raises ConflictError if it is not of this request, and ServiceError if it is
+    not listed for [gcp] patience seconds: a list may be behind.
+    """
+    patience = sections.gcp().patience
+    end, pause = time.monotonic() + patience, 0.25
+    while not (jobs := dataflow.named(request.job_name, request.where)):
+        if time.monotonic() >= end:
+            raise ServiceError(
+                f"Dataflow says that there is a job named {request.job_name} already ({why}), but has not listed it "
+                f"for {patience:g} s ([gcp] patience); run again"
+            )
+        time.sleep(dataflow.jittered(pause))
+        pause = dataflow.longer(pause)
+    for job in jobs:
+        if job.request_id in ("", request.request_id):
+            return job
     raise ConflictError(
-        f"there is an active Dataflow job named {request.job_name} already, but not of this run ({said}); wait for its "
+        f"there is an active Dataflow job named {request.job_name} already, but not of this run ({why}); wait for its "
         "end or cancel it, then run again"
     )

@@ -1,0 +1,47 @@
+"""What tests of Dataflow jobs share: the pipeline for tests as a job, and who waits for it."""
+
+import functools
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import cloud
+
+from workflows.engine import clients
+from workflows.engine.gcloud import dataflow, dataflow_reports, submission
+from workflows.engine.gcloud.dataflow import Job
+from workflows.engine.gcloud.dataflow_reports import Progress
+from workflows.engine.gcloud.submission import Request
+
+ROOT = f"gs://{cloud.BUCKET}/data"
+WHERE = (cloud.PROJECT, cloud.REGION)
+#: What sets a setting for a test: section, key, value.
+Set = Callable[[str, str, str], None]
+
+
+@functools.cache
+def _numbers() -> Iterator[int]:
+    return iter(range(1, 1000))
+
+
+def new_name() -> str:
+    """A job's name that no other test has."""
+    return f"millrace-case-{next(_numbers())}"
+
+
+def submit(what: str, value: object, name: str = "", request: str = "r1") -> Job:
+    """Submits the pipeline for tests."""
+    options = {"input": json.dumps([what, value]), "output": f"{ROOT}/out"}
+    return submission.submit("dataflow_case", options, "Etl", Request(name or new_name(), request, WHERE), ROOT)
+
+
+def wait(job: Job, messages: Any = None) -> tuple[Job, list[Progress]]:
+    """Waits for a job; it, and what was reported meanwhile."""
+    told: list[Progress] = []
+    return dataflow.wait(job, dataflow_reports.changes(told.append), messages), told
+
+
+def forget_clients() -> None:
+    """Clients are kept for as long as a process lives; the services of a test don't."""
+    for each in (clients._credentials, clients._storage_client, clients._dataflow_clients):
+        each.cache_clear()
