@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 #: HTTP statuses that pass: request time-out, too many requests, and what servers say of themselves.
 PASSING = (408, 429, 500, 502, 503, 504)
 #: What BigQuery says of a request that it refuses for now, with status 403.
-_PASSING_REASONS = ("rateLimitExceeded", "userRateLimitExceeded")
+_PASSING_REASONS = ("rateLimitExceeded", "userRateLimitExceeded", "jobRateLimitExceeded")
 #: What Cloud Storage says, with status 403, of an object that may neither be written over nor deleted by anybody.
 _HELD = ("retentionPolicyNotMet", "objectUnderActiveHold")
 

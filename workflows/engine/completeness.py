@@ -2,13 +2,16 @@
 
 Where a storage keeps notes (Cloud Storage), the note on a stage's manifest says with which settings it was made and
 where it was published. The listing is made at the first question of a run. What it shows as complete is complete. What
-it does not show was not complete then: who asks about a task for the first time is told so; who asks again gets a fresh
-look, since by then somebody may have done it. Luigi asks once when it schedules, and again when it runs.
+it does not show was not complete then, and whoever asks is told so, once: luigi asks once when it schedules, and again
+when it runs, since by then somebody may have done it. Who asks again, or in another process, or later, gets a fresh
+look: at the task alone, and after a few such looks a new listing, so that the requests don't grow with the days.
 """
 
 import datetime
 import functools
 import json
+import os
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -21,8 +24,13 @@ if TYPE_CHECKING:
 Notes = Mapping[str, Mapping[str, str]]
 Rows = Mapping[str, Mapping[datetime.date, int]]
 
-#: The folders of the datasets whose manifests decide; every class of stages adds its own.
+#: The folders of the datasets whose manifests decide, and the tables; every class of stages adds its own.
 folders: set[str] = set()
+tables: set[str] = set()
+
+
+#: How many fresh looks are at one task alone before there is a new listing, and for how many seconds one may say no.
+_FEW, _FRESH = 3, 30.0
 
 
 class _Listing:
@@ -32,21 +40,30 @@ class _Listing:
         self.place = (storage, warehouse)
         self.notes: Notes | None = clients.storage().notes(manifests.NAME, sorted(folders))
         self.denied: set[str] = set()  # tasks that it was asked about and did not show
-        self.seen: set[str] = set()  # tasks that a fresh look has shown since
+        self.seen: set[str] = set()  # tasks that a look at them alone has shown since
+        self.looks = 0  # how many of those there were
+        self._process, self._until = os.getpid(), time.monotonic() + _FRESH
 
     @functools.cached_property
     def rows(self) -> Rows | None:
         """Rows of the warehouse's partitions."""
-        return clients.warehouse().rows()
+        return clients.warehouse().rows(sorted(tables))
+
+    def denies(self, task: str) -> bool:
+        """Whether it may say that a task is not complete, having not shown it; it does so once."""
+        if task in self.denied or os.getpid() != self._process or time.monotonic() > self._until:
+            return False
+        self.denied.add(task)
+        return True
 
 
 _last: _Listing | None = None
 
 
-def _listing() -> _Listing:
+def _listing(*, anew: bool = False) -> _Listing:
     global _last
     place = (clients.storage().uri(""), clients.warehouse().uri)
-    if _last is None or _last.place != place:
+    if anew or _last is None or _last.place != place:
         _last = _Listing(*place)
     return _last
 
@@ -75,9 +92,13 @@ def told(stage: "Stage") -> bool:
     if shown(stage):
         return True
     listing = _listing()
-    if stage.task_id not in listing.denied:
-        listing.denied.add(stage.task_id)
+    if listing.denies(stage.task_id):
         return False
+    if listing.looks == _FEW:
+        listing = _listing(anew=True)
+        if shown(stage):
+            return True
+    listing.looks += 1
     notes = clients.storage().notes(manifests.NAME, [stage.datasets()[0].partition]) or {}
     note = notes.get(stage.datasets()[0].manifest_path)
     done = note is not None and _published(stage, note) and _counted(stage) in (None, _rows(note))

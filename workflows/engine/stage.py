@@ -17,9 +17,10 @@ import datetime
 import json
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -76,6 +77,7 @@ class Stage(luigi.Task):
         super().__init_subclass__(**kwargs)
         if writes := cls.__dict__.get("writes"):
             completeness.folders.add(writes[0])
+        completeness.tables.update(cls.tables)
 
     def output(self) -> Any:
         """The partitions of the task's date."""
@@ -309,12 +311,7 @@ class Stage(luigi.Task):
             files = [storage.uri(file.path) for file in manifest.files_of(name)]
             warehouse.publish(name, self.tables[name], self.partition_date(), digest, files, manifest.rows(name))
 
-        # Side by side: each is seconds of waiting for a load job.
-        pool = ThreadPoolExecutor(len(self.tables) or 1)
-        try:
-            list(pool.map(publish, self.tables))
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # who is stopped does not wait: the next run finds the jobs
+        _side_by_side(publish, self.tables)  # each is seconds of waiting for a load job
 
     def _note(self, manifest: Manifest) -> None:
         """Notes on the manifest that the stage is done, for those who only look at notes."""
@@ -359,6 +356,28 @@ class Stage(luigi.Task):
 def job_of(family: str, partition: str) -> str:
     """What the ledger calls the work for a partition."""
     return f"{family}_{partition.replace('/', '.')}"
+
+
+def _side_by_side(work: Callable[[str], None], names: Iterable[str]) -> None:
+    """Does some work for each name, all at once; raises what the first that failed raised, when all have ended.
+
+    Who is stopped meanwhile waits for none: a pool's threads would keep the process, daemons don't.
+    """
+
+    def do(name: str, future: "Future[None]") -> None:
+        try:
+            work(name)
+            future.set_result(None)
+        except BaseException as error:
+            future.set_exception(error)
+
+    futures: list[Future[None]] = []
+    for name in names:
+        futures.append(Future())
+        threading.Thread(target=do, args=(name, futures[-1]), daemon=True).start()
+    wait(futures)
+    for future in futures:
+        future.result()
 
 
 def _of_dataset(manifest: Manifest, dataset: Dataset) -> Manifest:

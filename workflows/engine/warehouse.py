@@ -51,8 +51,8 @@ class Warehouse(Protocol):
         URIs. rows: how many they hold together, 0 if there are no files. Raises SchemaError, ManifestError.
         """
 
-    def rows(self) -> Mapping[str, Mapping[datetime.date, int]] | None:
-        """Rows of every partition of every table, table → day → rows, in one or two requests.
+    def rows(self, names: Sequence[str]) -> Mapping[str, Mapping[datetime.date, int]] | None:
+        """Rows of every partition of some tables, table → day → rows, in one or two requests.
 
         None where the manifests' own files are the tables, so that there is nothing to compare.
         """
@@ -124,7 +124,7 @@ class LocalWarehouse:
     ) -> None:
         pass
 
-    def rows(self) -> None:
+    def rows(self, names: Sequence[str]) -> None:
         return None
 
     def export(self, name: str, date: datetime.date, folder: str) -> list[str]:

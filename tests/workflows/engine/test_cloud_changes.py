@@ -8,6 +8,8 @@ import running
 from cloud.faults import Fault
 from cloud_running import Place, state_of
 
+from workflows.engine import manifests
+
 DATE = ("--date", running.DAY)
 FETCH = ("Fetch", "--source", "sample://", *DATE)
 ETL = ("Etl", *DATE)
@@ -86,6 +88,38 @@ def test_input_made_anew_while_a_job_runs(place: Place) -> None:
     made = place.manifests()
     [read] = made[f"posts/date={running.DAY}"].inputs
     assert read.partition in made
+
+
+def test_input_that_is_another_when_a_job_is_done(place: Place) -> None:
+    """A job that is done, but whose input has another manifest by then, is not published with the old one's name."""
+    place.succeed(*FETCH)
+    process = place.hold(*ETL)
+    [blob] = cloud_running.bucket(place.cloud).list_blobs(match_glob=f"{place.name}/raw/**/_MANIFEST.json")
+    blob.upload_from_string(blob.download_as_bytes() + b"\n")  # the same files, under another digest
+    place.cloud.dataflow.release()
+    ran = cloud_running.end(process)
+    assert ran.code == 30, ran
+    [error] = ran.errors
+    assert "was made anew while it ran" in error
+    assert f"posts/date={running.DAY}" not in place.manifests()
+    place.succeed(*ETL)
+    assert states(place) == ["DONE", "DONE"]
+    made = place.manifests()
+    [read] = made[f"posts/date={running.DAY}"].inputs
+    [now] = cloud_running.bucket(place.cloud).list_blobs(match_glob=f"{place.name}/{read.partition}/_MANIFEST.json")
+    assert read.digest == manifests.digest(now.download_as_bytes())
+
+
+def test_other_settings_are_no_result_of_this_run(place: Place) -> None:
+    """What the bucket holds of other settings is not taken for this run's: one sentence says which setting it is."""
+    place.set("millrace", runner="FnApiRunner")
+    place.succeed("Count", *DATE)
+    place.set("posts", rules="classic")
+    ran = place.luigi("Count", *DATE)
+    assert ran.code == 35, ran
+    [error] = ran.errors
+    assert f"counts/date={running.DAY} was made with posts.rules = standard, but this run says classic" in error
+    assert "bin/clear Count" in error
 
 
 def test_a_refused_result_is_not_made_again(place: Place) -> None:

@@ -68,6 +68,17 @@ def test_entry_says_who_works_and_how_it_ended(storage: LocalStorage) -> None:
         assert claim.entry.ended >= claim.entry.started
 
 
+@pytest.mark.parametrize(
+    "prefix", ["millrace-Etl-2026-11-19", "millrace-" + "VeryLongTask" * 9 + "-2026-11-19", "millrace-My_Täsk-"]
+)
+def test_job_names_are_dataflow_s(storage: LocalStorage, prefix: str) -> None:
+    """Whatever the task is called, its jobs have valid names of at most 63 characters, and each attempt another one."""
+    with Ledger(storage).claim("Task_1") as claim:
+        names = [claim.begin(prefix).job_name for _ in range(3)]
+    assert all(re.fullmatch(r"millrace-[-a-z0-9]{0,53}[a-z0-9]", name) for name in names), names
+    assert len({*names}) == 3
+
+
 def test_closing_a_closed_entry_changes_nothing(storage: LocalStorage, tmp_path: Path) -> None:
     """close() keeps what an earlier close() noted."""
     with Ledger(storage).claim("Task_1") as claim:
