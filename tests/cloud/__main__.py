@@ -1,17 +1,19 @@
 """bin/local-cloud: starts the local services, and runs a command among them or waits until it is stopped."""
 
 import argparse
+import configparser
 import os
 import shlex
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from cloud import Cloud
-
-_ROOT = Path(__file__).resolve().parents[2]
 
 
 def main() -> int:
@@ -24,23 +26,49 @@ def main() -> int:
     parser.add_argument("command", nargs=argparse.REMAINDER, help="what to run in that cloud; without it, it waits")
     arguments = parser.parse_args()
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, _leave)
     with Cloud() as cloud, tempfile.TemporaryDirectory() as folder:
-        config = Path(folder) / "luigi.cfg"
-        own = Path(os.environ.get("LUIGI_CONFIG_PATH", "luigi.cfg"))
-        # luigi reads what is beside its command and, over it, the file that this variable names.
-        config.write_text(cloud.settings(), encoding="utf-8")
-        variables = {**cloud.environment(), "LUIGI_CONFIG_PATH": str(config)}
-        if not command:
-            print(f"# {own} holds, and over it the settings of this cloud:\n")
-            print(cloud.settings())
-            print("".join(f"export {key}={shlex.quote(value)}\n" for key, value in variables.items()), flush=True)
-            print("# Ctrl-C ends it, and all that is in it.", flush=True)
-            signal.sigwait({signal.SIGINT, signal.SIGTERM})
-            return 0
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-        return subprocess.run(command, env={**os.environ, **variables, "PATH": path}, check=False).returncode
+        # luigi reads the luigi.cfg of the folder and, over it, the file that this variable names.
+        config = configparser.RawConfigParser()
+        config.read(os.environ.get("LUIGI_CONFIG_PATH", ""), encoding="utf-8")
+        config.read_string(cloud.settings())
+        path = Path(folder) / "luigi.cfg"
+        with path.open("w", encoding="utf-8") as file:
+            config.write(file)
+        variables = {**cloud.environment(), "LUIGI_CONFIG_PATH": str(path)}
+        if command:
+            return _run(command, variables)
+        print("# For another terminal, in this folder:\n")
+        print("".join(f"export {key}={shlex.quote(value)}\n" for key, value in variables.items()))
+        print(f"# These settings, over those of luigi.cfg, are in {path}:\n")
+        print(cloud.settings())
+        print("# Ctrl-C ends it, and all that is in it.", flush=True)
+        try:
+            threading.Event().wait()
+        except SystemExit as left:
+            return 0 if left.code == 128 + signal.SIGINT else int(str(left.code))
+    raise AssertionError("nobody sets that event")
+
+
+def _leave(number: int, _: object) -> NoReturn:
+    """Ends this process, and the services with it."""
+    sys.exit(128 + number)
+
+
+def _run(command: Sequence[str], variables: Mapping[str, str]) -> int:
+    """Runs a command to its end; its exit code. It hears of Ctrl-C by itself, and is told of SIGTERM."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    try:
+        process = subprocess.Popen(command, env={**os.environ, **variables, "PATH": path})
+    except OSError as error:
+        print(f"error: {command[0]} can't be run: {error.strerror}", file=sys.stderr)
+        return 127
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    signal.signal(signal.SIGINT, lambda *_: None)
+    code = process.wait()
+    return code if code >= 0 else 128 - code
 
 
 if __name__ == "__main__":
-    signal.pthread_sigmask(signal.SIG_BLOCK, ())
     sys.exit(main())

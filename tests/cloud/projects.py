@@ -50,7 +50,8 @@ class Projects(Service):
         #: Service accounts that do not exist.
         self.unknown: set[str] = set()
         #: The project's roles: role → members.
-        self.roles: dict[str, list[str]] = {}
+        worker = f"serviceAccount:{NUMBER}-compute@developer.gserviceaccount.com"
+        self.roles: dict[str, list[str]] = {"roles/dataflow.worker": [worker]}
         #: Whether a service account's key is still good.
         self.good_keys = True
 

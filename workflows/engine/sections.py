@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from luigi.configuration import get_config
 
@@ -38,14 +38,18 @@ def _warehouse(value: str) -> str:
     return value
 
 
-def _account(value: str) -> str:
-    if value and not re.fullmatch(r"[^\s@]+@[^\s@]+\.[^\s@]+", value):
-        raise ValueError
-    return value
+def _like(pattern: str) -> Callable[[str], str]:
+    """Nothing, or what a regular expression describes."""
+
+    def convert(value: str) -> str:
+        if value and not re.fullmatch(pattern, value):
+            raise ValueError
+        return value
+
+    return convert
 
 
-def _any(value: str) -> str:
-    return value
+_PROJECT = _like(r"[a-z][-a-z0-9.:]*[a-z0-9]")
 
 
 class millrace(Settings):
@@ -91,28 +95,31 @@ class gcp(Settings):
     """What holds for every service of Google Cloud."""
 
     project: str = Setting(
-        convert=_any,
+        convert=_PROJECT,
         allowed="a project's id",
         default="",
         description="the project that pays; the credentials' own unless given",
     )
     region: str = Setting(
-        convert=_any, allowed="a region, such as europe-west1", default="", description="where Dataflow jobs run"
+        convert=_like(r"[a-z][-a-z0-9]*"),
+        allowed="a region, such as europe-west1",
+        default="",
+        description="where Dataflow jobs run",
     )
     impersonate: str = Setting(
-        convert=_account,
+        convert=_like(r"[^\s@]+@[^\s@]+\.[^\s@]+"),
         allowed="a service account's e-mail address",
         default="",
         description="the service account to act as; the application-default credentials themselves unless given",
     )
     kms_key: str = Setting(
-        convert=_any,
+        convert=_like(r"projects/[^/\s]+/locations/[^/\s]+/keyRings/[^/\s]+/cryptoKeys/[^/\s]+"),
         allowed="projects/P/locations/L/keyRings/R/cryptoKeys/K",
         default="",
         description="the key that encrypts what is written to Cloud Storage and BigQuery",
     )
     user_project: str = Setting(
-        convert=_any, allowed="a project's id", default="", description="who pays for a requester-pays bucket"
+        convert=_PROJECT, allowed="a project's id", default="", description="who pays for a requester-pays bucket"
     )
     storage_class: str = Setting(
         convert=one_of("", "STANDARD", "NEARLINE", "COLDLINE", "ARCHIVE"),
@@ -138,7 +145,7 @@ class bigquery(Settings):
     """What holds for BigQuery."""
 
     location: str = Setting(
-        convert=_any,
+        convert=_like(r"[A-Za-z][-A-Za-z0-9]*"),
         allowed="a location, such as EU",
         default="",
         description="where jobs run; the dataset's own unless given",

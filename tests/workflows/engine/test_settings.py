@@ -249,6 +249,11 @@ def test_storage_where_nothing_may_be_written(tmp_path: Path) -> None:
     ("section", "key", "value", "allowed"),
     [
         (sections.gcp, "impersonate", "somebody", "a service account's e-mail address"),
+        (sections.gcp, "project", "my project", "a project's id"),
+        (sections.gcp, "region", "europe west1", "a region, such as europe-west1"),
+        (sections.gcp, "kms_key", "key", "projects/P/locations/L/keyRings/R/cryptoKeys/K"),
+        (sections.gcp, "user_project", "a b", "a project's id"),
+        (sections.bigquery, "location", "E U", "a location, such as EU"),
         (sections.gcp, "lease", "0", "a number from 1 to 3600"),
         (sections.bigquery, "max_bytes_billed", "0", "a whole number of bytes"),
         (sections.dataflow, "attempts", "0", "a whole number from 1 to 100"),

@@ -1,5 +1,7 @@
 """What bin/doctor asks of Google Cloud: everything that a run there needs, each with the command that mends it."""
 
+import os
+
 from pipelines.errors import AccessError, SettingError, TerminalError
 from workflows.engine import clients, sections
 from workflows.engine.checks import data, names
@@ -29,10 +31,10 @@ def credentials() -> Finding:
 
     account = sections.gcp().impersonate
     try:
-        with told("get an access token"):
+        with told("get an access token", PATIENCE):
             found = clients.credentials()
             if not found.valid:
-                found.refresh(Request())  # type: ignore[no-untyped-call]
+                retry(PATIENCE)(found.refresh)(Request())
     except AccessError as error:
         if account and "impersonated" in str(error.__cause__):
             return wrong(
@@ -40,7 +42,8 @@ def credentials() -> Finding:
                 f"gcloud services enable iamcredentials.googleapis.com --project={names.project_of(account)}",
                 names.grant_account(account, "roles/iam.serviceAccountTokenCreator", names.PERSON),
             )
-        return wrong(str(error), "gcloud auth application-default login")
+        named = ["unset GOOGLE_APPLICATION_CREDENTIALS"] * bool(os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"))
+        return wrong(str(error), *named, "gcloud auth application-default login")
     return ok(f"those of {names.service_account() or 'a person'}")
 
 
@@ -61,8 +64,9 @@ def services() -> Finding:
         answer = names.ask("GET", "serviceusage", f"v1/projects/{name}/services:batchGet", query=query)
     except (AccessError, SettingError) as error:
         return wrong(
-            f"project {name} does not exist, or does not show its APIs: {names.why(error)}",
-            f"gcloud projects describe {name}",
+            f"project {name} ({origin('gcp', 'project')}) does not exist, or does not show its APIs: "
+            f"{names.why(error)}",
+            f"gcloud services enable serviceusage.googleapis.com --project={name}",
             names.grant_project("roles/serviceusage.serviceUsageConsumer"),
         )
     enabled = {s["name"].rpartition("/")[2] for s in answer.get("services", ()) if s.get("state") == "ENABLED"}
@@ -81,7 +85,7 @@ def region() -> Finding:
     except SettingError as error:
         return wrong(str(error), names.set_in_config("gcp", "region", names.likely_region()))
     try:
-        with told(f"list the Dataflow jobs of {name} in {where}"):
+        with told(f"list the Dataflow jobs of {name} in {where}", PATIENCE):
             request = {"project_id": name, "location": where, "page_size": 1}
             clients.dataflow_clients().jobs.list_jobs(request=request, retry=retry(PATIENCE), timeout=TIMEOUT)
     except AccessError as error:

@@ -5,6 +5,8 @@ role on a dataset allows can only be asked of a table in it.
 """
 
 import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pipelines.errors import AccessError, SettingError
 from workflows.engine import clients, sections
@@ -16,6 +18,8 @@ from workflows.engine.settings import origin
 
 _OBJECTS = [f"storage.objects.{each}" for each in ("create", "get", "list", "update", "delete")]
 _TABLES = [f"bigquery.tables.{each}" for each in ("get", "getData", "update", "updateData", "delete")]
+#: Conditions under which a rule concerns old versions only.
+_OLD = {"numNewerVersions", "daysSinceNoncurrentTime", "noncurrentTimeBefore"}
 #: Days for which what Dataflow leaves may be looked at.
 _KEPT = 14
 
@@ -54,7 +58,7 @@ def bucket() -> Finding:
 def bucket_permissions() -> Finding:
     """Objects can be made, read, listed, changed and deleted."""
     wanted = [*_OBJECTS, "storage.buckets.get"]
-    with told(f"ask what may be done in gs://{names.bucket_name()}"):
+    with told(f"ask what may be done in gs://{names.bucket_name()}", PATIENCE):
         granted = names.bucket().test_iam_permissions(wanted, timeout=TIMEOUT, retry=retry(PATIENCE))
     missing = [each for each in wanted if each not in granted]
     if missing:
@@ -71,31 +75,55 @@ def bucket_region() -> Finding:
         return ok(f"gs://{name} is in {'+'.join(places)}, Dataflow in {region}")
     return wrong(
         f"Dataflow runs in {region} (region, {origin('gcp', 'region')}), but gs://{name} lies in {'+'.join(places)}: "
-        "every byte would travel, slowly and for money. A bucket never moves: run the jobs there, or make another one",
+        "every byte would travel, slowly and for money; run the jobs there",
         names.set_in_config("gcp", "region", names.likely_region()),
-        names.make_bucket(f"{name}-{region}", region),
     )
 
 
 def lifecycle() -> Finding:
-    """What Dataflow leaves in _dataflow/ is deleted some day, and so are old versions, where the bucket keeps them."""
+    """What Dataflow leaves in _dataflow/ is deleted some day, and so are old versions, where the bucket keeps them.
+
+    No rule deletes what a manifest names, and no manifest.
+    """
     found, name, prefix = names.bucket(), names.bucket_name(), names.staging()
     rules = [dict(rule) for rule in found.lifecycle_rules]
-    deleting = [rule.get("condition", {}) for rule in rules if rule.get("action", {}).get("type") == "Delete"]
-    if found.versioning_enabled and not any({"numNewerVersions", "daysSinceNoncurrentTime"} & {*c} for c in deleting):
+    old = [rule for rule in rules if _deletes(rule) and _OLD & {*rule["condition"]}]
+    deleting = [rule for rule in rules if _deletes(rule) and rule not in old and rule["condition"].get("isLive", True)]
+    harmful = [rule for rule in deleting if any(not each.startswith(prefix) for each in _prefixes(rule, prefix))]
+    needed = {"action": {"type": "Delete"}, "condition": {"age": _KEPT, "matchesPrefix": [prefix]}}
+    if harmful:
+        kept = [rule for rule in rules if rule not in harmful]
+        return warning(
+            f"a rule of gs://{name} deletes results some day, not only what is in {prefix}: {json.dumps(harmful)}",
+            *_set_rules([*kept, *([needed] if uses_dataflow() and needed not in kept else [])]),
+        )
+    if found.versioning_enabled and not old:
         return warning(
             f"gs://{name} keeps every old version: of each lock that is renewed, of each attempt that is cleared",
             f"gcloud storage buckets update gs://{name} --no-versioning",
         )
     if not uses_dataflow():
         return ok("no old versions are kept")
-    if any(prefix.startswith(each) for condition in deleting for each in condition.get("matchesPrefix", ())):
+    if any(prefix in _prefixes(rule, prefix) for rule in deleting):
         return ok(f"what is in {prefix} is deleted some day")
-    rules.append({"action": {"type": "Delete"}, "condition": {"age": _KEPT, "matchesPrefix": [prefix]}})
-    return warning(
-        f"nothing ever deletes what Dataflow leaves in gs://{name}/{prefix}",
+    return warning(f"nothing ever deletes what Dataflow leaves in gs://{name}/{prefix}", *_set_rules([*rules, needed]))
+
+
+def _deletes(rule: Mapping[str, Any]) -> bool:
+    return bool(rule["action"]["type"] == "Delete")
+
+
+def _prefixes(rule: Mapping[str, Any], staging: str) -> list[str]:
+    """Those prefixes of a rule that concern the storage; "" if it has none."""
+    root = staging.removesuffix("_dataflow/")
+    return [p for p in rule["condition"].get("matchesPrefix", [""]) if p.startswith(root) or root.startswith(p)]
+
+
+def _set_rules(rules: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """The commands that give the bucket these rules, and no others."""
+    return (
         f"echo '{json.dumps({'rule': rules})}' >lifecycle.json",
-        f"gcloud storage buckets update gs://{name} --lifecycle-file=lifecycle.json",
+        f"gcloud storage buckets update gs://{names.bucket_name()} --lifecycle-file=lifecycle.json",
     )
 
 
@@ -153,7 +181,7 @@ def jobs() -> Finding:
     from google.cloud import bigquery as api
 
     try:
-        with told("run a job in BigQuery"):
+        with told("run a job in BigQuery", PATIENCE):
             clients.bigquery_client().query(
                 "SELECT 1",
                 job_config=api.QueryJobConfig(dry_run=True),
@@ -178,15 +206,17 @@ def tables() -> Finding:
     probe = names.dataset().table("millrace_doctor")
     empty = api.Table(probe, [api.SchemaField("nothing", "INT64")])
     try:
-        with told(f"make table {probe}"):
+        with told(f"make table {probe}", PATIENCE):
             client.create_table(empty, exists_ok=True, retry=again, timeout=TIMEOUT)
     except AccessError as error:
-        return wrong(f"not granted: bigquery.tables.create ({names.why(error)})", names.grant_dataset())
-    with told(f"ask what may be done with table {probe}"):
+        return wrong(
+            f"not granted: bigquery.tables.create ({names.why(error)})", names.grant_dataset(names.dataset().location)
+        )
+    with told(f"ask what may be done with table {probe}", PATIENCE):
         answer = client.test_iam_permissions(probe, _TABLES, retry=again, timeout=TIMEOUT)
         missing = [each for each in _TABLES if each not in answer.get("permissions", ())]
         if "bigquery.tables.delete" not in missing:
             client.delete_table(probe, not_found_ok=True, retry=again, timeout=TIMEOUT)
     if missing:
-        return wrong(f"not granted: {', '.join(missing)}", names.grant_dataset())
+        return wrong(f"not granted: {', '.join(missing)}", names.grant_dataset(names.dataset().location))
     return ok(", ".join(["bigquery.tables.create", *_TABLES]).replace(", bigquery.tables.", ", "))

@@ -48,11 +48,11 @@ def wrong(said: str, *mend: str) -> Finding:
 
 
 def examine(checks: Iterable[Check]) -> Iterator[tuple[Check, Finding]]:
-    """Asks for one thing after the other; what depends on something that is wrong is not asked for."""
-    bad: set[str] = set()
+    """Asks for one thing after the other; what depends on something wrong is not asked for, and says on what."""
+    causes: dict[str, str] = {}
     for check in checks:
-        if causes := [name for name in check.after if name in bad]:
-            found = Finding(NOT_ASKED, causes[0])
+        if waits := [causes[name] for name in check.after if name in causes]:
+            found = Finding(NOT_ASKED, waits[0])
         elif not check.applies():
             continue
         else:
@@ -60,8 +60,10 @@ def examine(checks: Iterable[Check]) -> Iterator[tuple[Check, Finding]]:
                 found = check.look()
             except MillraceError as error:
                 found = wrong(str(error))
-        if found.state in (WRONG, NOT_ASKED):
-            bad.add(check.name)
+        if found.state == WRONG:
+            causes[check.name] = check.name
+        elif found.state == NOT_ASKED:
+            causes[check.name] = found.said
         yield check, found
 
 

@@ -71,7 +71,7 @@ def ask(
             raise from_http_response(response)  # type: ignore[no-untyped-call]
         return response.json()
 
-    with told(f"ask {service}.googleapis.com for {path}"):
+    with told(f"ask {service}.googleapis.com for {path}", PATIENCE):
         return retry(PATIENCE)(call)()
 
 
@@ -137,7 +137,7 @@ def staging() -> str:
 @functools.cache
 def bucket() -> "storage_api.Bucket":
     """The bucket as Cloud Storage describes it. Raises SettingError, AccessError."""
-    with told(f"read gs://{bucket_name()}"):
+    with told(f"read gs://{bucket_name()}", PATIENCE):
         found = clients.access().bucket(clients.storage_client(), bucket_name())
         found.reload(timeout=TIMEOUT, retry=retry(PATIENCE))
         return found
@@ -171,7 +171,7 @@ def dataset_name() -> str:
 @functools.cache
 def dataset() -> "bigquery_api.Dataset":
     """The dataset as BigQuery describes it. Raises SettingError, AccessError."""
-    with told(f"read dataset {dataset_name()}"):
+    with told(f"read dataset {dataset_name()}", PATIENCE):
         name = dataset_name().replace(":", ".")
         return clients.bigquery_client().get_dataset(name, retry=retry(PATIENCE), timeout=TIMEOUT)
 
@@ -207,11 +207,11 @@ def grant_account(account: str, role: str, member: str = "") -> str:
     )
 
 
-def grant_dataset() -> str:
-    """The command that lets who asks make, fill, read and empty tables in the dataset."""
+def grant_dataset(location: str = "") -> str:
+    """The command that lets who asks make, fill, read and empty tables in the dataset; location: its own, if known."""
     project, _, name = dataset_name().partition(":")
     sql = rf"GRANT \`roles/bigquery.dataEditor\` ON SCHEMA \`{project}\`.\`{name}\` TO '{asking()}'"
-    return f'bq --location={dataset_place()} query --use_legacy_sql=false "{sql}"'
+    return f'bq --location={location or dataset_place()} query --use_legacy_sql=false "{sql}"'
 
 
 def make_bucket(name: str, region: str) -> str:

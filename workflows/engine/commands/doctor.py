@@ -33,7 +33,7 @@ def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     found = _print(console, "This machine", examine(machine.CHECKS))
     if found["settings"].state == WRONG:
-        console.print("\nGoogle Cloud\n  not asked, as long as the settings are wrong")
+        console.print("\nGoogle Cloud\n  not asked before the settings are right")
     elif cloud.applies():
         found |= _print(console, "Google Cloud", examine(cloud.CHECKS))
     else:
@@ -52,12 +52,12 @@ def _print(console: "Console", title: str, examined: Iterable[tuple[Check, Findi
     console.print(f"\n{title}", style="bold")
     for check, finding in examined:
         found[check.name] = finding
-        if finding.state == NOT_ASKED and finding.said in check.after:
+        if finding.state == NOT_ASKED and finding.said in found:
             waiting.setdefault(finding.said, []).append(check.name)
         else:
             _print_finding(console, check.name, finding)
     for cause, names in waiting.items():
-        _print_finding(console, ", ".join(names), Finding(NOT_ASKED, f"as long as {cause} is wrong"))
+        _print_finding(console, f"before {cause}", Finding(NOT_ASKED, ", ".join(names)))
     return found
 
 

@@ -192,6 +192,23 @@ def keep_versions(world: World) -> None:
     world.patch_bucket(versioning={"enabled": True})
 
 
+def lifecycle(**condition: object) -> Callable[[World], None]:
+    """Besides the bucket's rule there is another one that deletes."""
+    rule = {"action": {"type": "Delete"}, "condition": condition}
+    return lambda world: world.patch_bucket(lifecycle={"rule": [LIFECYCLE, rule]})
+
+
+def apart_and_denied(world: World) -> None:
+    other_bucket("europe-west3")(world)
+    deny("bigquery.tables.create")(world)
+
+
+def old_versions_go(world: World) -> None:
+    """Versions are kept, for a week."""
+    keep_versions(world)
+    lifecycle(daysSinceNoncurrentTime=7)(world)
+
+
 def no_lifecycle(world: World) -> None:
     world.patch_bucket(lifecycle={"rule": []})
 
@@ -216,7 +233,13 @@ def unknown_account(world: World) -> None:
             "there are no Google Cloud credentials",
             "gcloud auth application-default login",
         ),
-        (key_of_account, "credentials", "wrong", "Invalid JWT Signature", "gcloud auth application-default login"),
+        (
+            key_of_account,
+            "credentials",
+            "wrong",
+            "Invalid JWT Signature",
+            "unset GOOGLE_APPLICATION_CREDENTIALS\ngcloud auth application-default login",
+        ),
         (
             lambda world: (
                 (configure("gcp", impersonate=LAUNCHER)(world)) or deny("iam.serviceAccounts.getAccessToken")(world)
@@ -231,8 +254,10 @@ def unknown_account(world: World) -> None:
             configure("gcp", project="another"),
             "APIs",
             "wrong",
-            "project another does not exist, or does not show its APIs",
-            PROJECT_GRANT.replace(PROJECT, "another") + "roles/serviceusage.serviceUsageConsumer",
+            "does not exist, or does not show its APIs",
+            "gcloud services enable serviceusage.googleapis.com --project=another\n"
+            + PROJECT_GRANT.replace(PROJECT, "another")
+            + "roles/serviceusage.serviceUsageConsumer",
         ),
         (
             lambda world: world.projects.disabled.update({"dataflow.googleapis.com", "compute.googleapis.com"}),
@@ -277,6 +302,30 @@ def unknown_account(world: World) -> None:
             f"nothing ever deletes what Dataflow leaves in gs://{BUCKET}/data/_dataflow/",
             f"echo '{json.dumps({'rule': [LIFECYCLE]})}' >lifecycle.json\n"
             f"gcloud storage buckets update gs://{BUCKET} --lifecycle-file=lifecycle.json",
+        ),
+        *(
+            (
+                lifecycle(**condition),
+                "bucket's lifecycle",
+                "warning",
+                "deletes results some day, not only what is in data/_dataflow/",
+                f"echo '{json.dumps({'rule': [LIFECYCLE]})}' >lifecycle.json",
+            )
+            for condition in ({"age": 30}, {"age": 30, "matchesPrefix": ["data/"]}, {"matchesPrefix": ["data/raw/"]})
+        ),
+        (
+            lifecycle(age=30, matchesPrefix=["other/"]),
+            "bucket's lifecycle",
+            "ok",
+            "what is in data/_dataflow/ is deleted some day",
+            "",
+        ),
+        (
+            old_versions_go,
+            "bucket's lifecycle",
+            "ok",
+            "what is in data/_dataflow/ is deleted some day",
+            "",
         ),
         (
             keep_versions,
@@ -328,6 +377,13 @@ def unknown_account(world: World) -> None:
             "wrong",
             "not granted: bigquery.jobs.create",
             PROJECT_GRANT + "roles/bigquery.jobUser",
+        ),
+        (
+            apart_and_denied,
+            "tables",
+            "wrong",
+            "not granted: bigquery.tables.create",
+            EDITOR,  # where the dataset lies, not the bucket
         ),
         (deny("bigquery.tables.create"), "tables", "wrong", "not granted: bigquery.tables.create", EDITOR),
         (
@@ -548,7 +604,15 @@ def test_what_depends_on_something_wrong_is_not_asked() -> None:
         Check("e", lambda: ok("fine")),
     ]
     found: Mapping[str, tuple[str, str]] = {c.name: (f.state, f.said) for c, f in examine(checks)}
-    assert found == {"a": (WRONG, "broken"), "b": (NOT_ASKED, "a"), "c": (NOT_ASKED, "b"), "e": ("ok", "fine")}
+    assert found == {"a": (WRONG, "broken"), "b": (NOT_ASKED, "a"), "c": (NOT_ASKED, "a"), "e": ("ok", "fine")}
+
+
+def test_what_waits_for_one_thing_is_one_line(world: World) -> None:
+    """Without credentials all the rest waits for them, however long the chain, and that is said once."""
+    world.env["GOOGLE_APPLICATION_CREDENTIALS"] = ""
+    waiting = [line for line in world.doctor().out.splitlines() if line.startswith("  not asked")]
+    assert len(waiting) == 1
+    assert re.fullmatch(r"  not asked  before credentials +project, APIs, bucket, .*", waiting[0])
 
 
 @pytest.mark.parametrize(
