@@ -194,9 +194,22 @@ def _detail(error: BaseException) -> Mapping[str, Any]:
 
 def said(error: BaseException) -> str:
     """What the error says, in one line, without the service's address and without anything that might be a secret."""
-    text = _detail(error).get("message") or getattr(error, "message", None) or str(error) or type(error).__name__
+    text = _detail(error).get("message") or getattr(error, "message", None) or _plain(error) or type(error).__name__
     text = redacted(re.sub(r"^[A-Z]+ https?://\S+: ", "", " ".join(str(text).split())))
     return text if len(text) <= 300 else text[:299] + "…"
+
+
+def _plain(error: BaseException) -> str:
+    """The words of an error that may be wrapped in others, as requests and google-auth do with urllib3's."""
+    import urllib3.exceptions
+
+    while len(error.args) == 1 and isinstance(error.args[0], BaseException):
+        error = error.args[0]
+    if isinstance(error, urllib3.exceptions.MaxRetryError):
+        why = str(error.reason)
+        return f"{getattr(error.pool, 'host', 'the host')} does not answer ({why.partition('): ')[2] or why})"
+    first = error.args[0] if len(error.args) > 1 else None  # the others are what Python alone would show
+    return first if isinstance(first, str) else str(error)
 
 
 def redacted(text: str) -> str:

@@ -184,7 +184,8 @@ class dataflow(Settings):
         convert=number(1, 1e6),
         allowed="a number from 1 to 1000000",
         default=3600.0,
-        description="seconds after which a job is given up that is still being cancelled or does not answer",
+        description="seconds after which a job is given up that is still being cancelled, does not answer, or waits "
+        "for the project's quota of jobs",
     )
     price_vcpu_hour: float = Setting(
         convert=number(0, 1e6), allowed="a number", default=0.056, description="price of a vCPU-hour, for estimates"

@@ -217,7 +217,7 @@ CASES: Mapping[str, tuple[Change, Sequence[str]]] = {
     "no such bucket": (configure("millrace", storage="gs://nowhere/x"), ["the bucket 'nowhere'", "does not exist"]),
     "no such dataset": (
         configure("millrace", warehouse=f"bigquery://{PROJECT}/nothing"),
-        [f"dataset {PROJECT}.nothing does not exist", f"bq mk --location=US --dataset {PROJECT}:nothing"],
+        [f"dataset {PROJECT}.nothing does not exist", f"bq --location=US mk --dataset {PROJECT}:nothing"],
     ),
     "dataset elsewhere": (
         configure("millrace", warehouse=f"bigquery://{PROJECT}/european"),

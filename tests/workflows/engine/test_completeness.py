@@ -171,8 +171,8 @@ def test_gaps_in_the_middle_are_found(year: Place) -> None:
     found, asked = scheduled(year)
     tables = [("Aggregate", DAYS[50]), ("Aggregate", DAYS[150])]
     assert found == sorted(f"{stage} {date}" for stage, date in [*gaps, *tables])
-    # Five runs' worth of questions: each of the ranges asks again about what those before have asked about. So there are
-    # two listings of two pages, a few looks at one task, and what is asked before anything may be stored.
+    # Five runs' worth of questions: each of the ranges asks again about what those before have asked about. So there
+    # are two listings of two pages, a few looks at one task, and what is asked before anything may be stored.
     assert len([each for each in asked if each.startswith("storage")]) <= 12, asked
 
 

@@ -169,6 +169,10 @@ def dataset_location() -> Finding:
     text = f"gs://{bucket} lies in {'+'.join(places)}, the dataset in {there}"
     if there == "us":
         return warning(f"{text}: BigQuery loads from there all the same, but every byte travels", *mend)
+    if any(names.lies_in(place, there) for place in places):
+        return warning(
+            f"{text}: whether BigQuery loads from two regions into one of them is for a first load to show", *mend
+        )
     return wrong(
         f"{text}: BigQuery loads only from a bucket in the dataset's own region, or within its multi-region. Neither "
         "ever moves: make another dataset",

@@ -114,6 +114,16 @@ def test_query_before_any_run_is_one_sentence(project: Path) -> None:
     assert (ran.code, ran.err) == (1, "error: there is no table posts; there are: none yet\n")
 
 
+@pytest.mark.parametrize("command", ["query", "clear", "doctor"])
+def test_settings_that_can_t_be_read_are_one_sentence(command: str, project: Path) -> None:
+    """A luigi.cfg that is none stops luigi's import, before anything of ours: still no traceback."""
+    (project / "luigi.cfg").write_text("[millrace\nstorage = data\n")
+    ran = call(project, command, *(["Report"] if command == "clear" else []))
+    assert ran.code == 1
+    assert ran.err.startswith("error: luigi.cfg can't be read: ")
+    assert ran.err.count("\n") == 1
+
+
 def test_query_whose_reader_goes_is_no_error(filled: Path) -> None:
     """bin/query … | head -1 says nothing of a broken pipe."""
     sql = "SELECT a.text, b.text AS other FROM posts AS a, (SELECT * FROM posts LIMIT 20) AS b"

@@ -1,9 +1,11 @@
 """What Google's clients raise, and what a person hears of it."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import google.api_core.exceptions as api
+import google.auth
 import google.auth.exceptions as auth
 import pytest
 import requests
@@ -179,3 +181,20 @@ def test_a_bucket_whose_reader_pays_says_which_setting_names_them() -> None:
 def test_an_error_of_our_own_code_is_left_as_it_is() -> None:
     with pytest.raises(ZeroDivisionError), told("read"):
         raise ZeroDivisionError
+
+
+def test_what_python_wraps_is_said_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that does not answer, and a file that is no JSON: the words, and not what Python prints of them."""
+    with pytest.raises(requests.exceptions.ConnectionError) as dead:
+        requests.get("http://127.0.0.1:9/x", timeout=1)
+    assert (
+        said(dead.value)
+        == "127.0.0.1 does not answer (Failed to establish a new connection: [Errno 111] Connection refused)"
+    )
+    assert said(auth.TransportError(dead.value)) == said(dead.value)  # type: ignore[no-untyped-call]
+    path = tmp_path / "key.json"
+    path.write_text("{x")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+    with pytest.raises(auth.DefaultCredentialsError) as unreadable:
+        google.auth.default()
+    assert said(unreadable.value) == f"File {path} is not a valid json file."
