@@ -12,7 +12,7 @@ import signal
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Literal
 
@@ -26,13 +26,14 @@ class Fault:
     kind: "status" answers with `status` and does nothing; "cut" closes the connection without an answer, nothing done;
     "delay" waits `seconds`, then goes on as if nothing was; "lost" does what was asked, then closes the connection
     without an answer; "kill" does what was asked, then kills (SIGKILL) the process group `pid`, without an answer.
-    `pid` may be set after the fault was planned, but before it happens.
+    `pid` may be set after the fault was planned, but before it happens. came: set when it comes up.
     """
 
     kind: Kind
     status: int = 503
     seconds: float = 0.0
     pid: int = 0
+    came: threading.Event = field(default_factory=threading.Event, compare=False, repr=False)
 
     def kill(self) -> None:
         """Kills the process group; one that is gone already is fine. Raises ValueError where none was named."""
@@ -97,6 +98,7 @@ class FaultPlan:
             # All of them count the call, whichever's turn it is.
             hit = [each.fault for each in self._planned if each.hits(service, call, effect)]
             if hit:
+                hit[0].came.set()
                 return hit[0]
             if self._share and self._random.random() < self._share:
                 return Fault(

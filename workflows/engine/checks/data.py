@@ -171,7 +171,7 @@ def dataset_location() -> Finding:
         return warning(f"{text}: BigQuery loads from there all the same, but every byte travels", *mend)
     if any(names.lies_in(place, there) for place in places):
         return warning(
-            f"{text}: whether BigQuery loads from two regions into one of them is for a first load to show", *mend
+            f"{text}: a first load will show whether BigQuery loads from two regions into one of them", *mend
         )
     return wrong(
         f"{text}: BigQuery loads only from a bucket in the dataset's own region, or within its multi-region. Neither "

@@ -180,6 +180,13 @@ def other_dataset(world: World) -> None:
     world.set("millrace", warehouse=f"bigquery://{PROJECT}/european")
 
 
+def two_regions(world: World) -> None:
+    """The storage is a bucket in two regions, the dataset lies in one of them."""
+    other_bucket("NAM4")(world)
+    world.cloud.bigquery.create_dataset("central", "us-central1")
+    world.set("millrace", warehouse=f"bigquery://{PROJECT}/central")
+
+
 def refuse_list(world: World) -> None:
     world.cloud.faults.at(1, Fault("status", status=403), call="jobs.list", service="dataflow")
 
@@ -370,6 +377,13 @@ def unknown_account(world: World) -> None:
             "warning",
             "every byte travels",
             f"bq --location=europe-west3 mk --dataset {PROJECT}:millrace_europe_west3",
+        ),
+        (
+            two_regions,
+            "dataset's location",
+            "warning",
+            "gs://elsewhere lies in us-central1+us-east1, the dataset in us-central1: a first load will show",
+            "bq --location=",
         ),
         (
             deny("bigquery.jobs.create"),
