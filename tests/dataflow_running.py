@@ -29,10 +29,12 @@ def new_name() -> str:
     return f"millrace-case-{next(_numbers())}"
 
 
-def submit(what: str, value: object, name: str = "", request: str = "r1") -> Job:
-    """Submits the pipeline for tests."""
+def submit(
+    what: str, value: object, name: str = "", request: str = "r1", waits: Callable[[str], None] = lambda why: None
+) -> Job:
+    """Submits the pipeline for tests; waits: told why it has to wait for its turn."""
     options = {"input": json.dumps([what, value]), "output": f"{ROOT}/out"}
-    return submission.submit("dataflow_case", options, "Etl", Request(name or new_name(), request, WHERE), ROOT)
+    return submission.submit("dataflow_case", options, "Etl", Request(name or new_name(), request, WHERE), ROOT, waits)
 
 
 def wait(job: Job, messages: Any = None) -> tuple[Job, list[Progress]]:

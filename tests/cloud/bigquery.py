@@ -21,8 +21,21 @@ import pyarrow as pa
 from cloud import PROJECT
 from cloud.bigquery_files import Objects
 from cloud.bigquery_jobs import Job, Jobs
-from cloud.bigquery_tables import ApiError, Field, Name, Table, alter, cells, check_shape, conform, millis, normal, only
-from cloud.bigquery_work import Catalog
+from cloud.bigquery_tables import (
+    ApiError,
+    Field,
+    Name,
+    Table,
+    alter,
+    cells,
+    check_shape,
+    conform,
+    millis,
+    normal,
+    only,
+    unsupported,
+)
+from cloud.bigquery_work import Catalog, Query
 from cloud.faults import FaultPlan
 from cloud.serving import Request, Response, Service, error_response, json_response
 
@@ -73,7 +86,10 @@ class _Upload:
 
 
 class BigQuery(Service):
-    """The service. storage_url: where the local Cloud Storage is for workers."""
+    """The service. storage_url: where the local Cloud Storage is for workers.
+
+    Views are made, shown and listed, but not read.
+    """
 
     name = "bigquery"
 
@@ -119,9 +135,21 @@ class BigQuery(Service):
         """From now on it is this account that asks, as in "somebody@example.com"."""
         self._jobs.account = account
 
-    def fail_jobs(self, kind: str, reason: str, times: int) -> None:
+    def fail_jobs(
+        self, kind: str, reason: str, times: int, message: str = "the local BigQuery was told to let this job fail"
+    ) -> None:
         """The next jobs of a kind (load, query, extract, copy) fail, for a reason such as "backendError"."""
-        self._jobs.failing[kind] = [reason] * times
+        self._jobs.failing[kind] = [ApiError(reason, message)] * times
+
+    def hide_jobs(self, times: int) -> None:
+        """From now on a new job is not found so many times (404), as in the moment in which it is created."""
+        self._jobs.unseen = times
+
+    @property
+    def asked_locations(self) -> list[str]:
+        """Where each job and dry run was asked to run, in order; "" for one that did not say."""
+        with self._lock:
+            return list(self._jobs.asked)
 
     def call_of(self, request: Request) -> str:
         for call, (method, path) in _CALLS.items():
@@ -194,13 +222,21 @@ class BigQuery(Service):
     def _tables_insert(self, request: Request, project: str, dataset: str) -> Response:
         given = request.json()
         self._catalog.dataset(project, dataset)
-        only(given, f"tableReference {_WRITABLE}", "a table")
+        only(given, f"tableReference view materializedView {_WRITABLE}", "a table")
         name = Name.of(given["tableReference"])
         if name in self._catalog.tables:
             raise ApiError("duplicate", f"Already Exists: Table {name}")
         if name.day:
             raise ApiError("invalid", f'Invalid table ID "{given["tableReference"]["tableId"]}".')
-        self._catalog.tables[name] = self._catalog.new(name, {k: v for k, v in given.items() if k in _WRITABLE.split()})
+        about = {key: value for key, value in given.items() if key in _WRITABLE.split()}
+        for key, kind in (("view", "VIEW"), ("materializedView", "MATERIALIZED_VIEW")):
+            if given.get(key):
+                only(given[key], "query useLegacySql", "a view")
+                # A materialized view has but one dialect.
+                dialect = {"useLegacySql": False} if key == "materializedView" else {}
+                query = Query(self._catalog, {**given[key], **dialect}, project)
+                about |= {"type": kind, key: given[key], "schema": {"fields": query.estimate().fields}}
+        self._catalog.tables[name] = self._catalog.new(name, about)
         return json_response(self._catalog.tables[name].resource())
 
     def _tables_get(self, request: Request, project: str, dataset: str, table: str) -> Response:
@@ -242,6 +278,8 @@ class BigQuery(Service):
 
     def _tabledata_list(self, request: Request, project: str, dataset: str, table: str) -> Response:
         found, day = self._table(project, dataset, table, "bigquery.tables.getData")
+        if found.is_view:
+            raise ApiError("invalid", f"Cannot list a table of type {found.about['type']}.")
         rows, fields = found.read(day), found.fields
         if table.endswith(_SUMMARY):
             fields, times = _SUMMARY_FIELDS, (millis(found.created), millis(found.changed))
@@ -262,6 +300,8 @@ class BigQuery(Service):
 
     def _describe(self, request: Request, table: Table, given: Mapping[str, Any]) -> Response:
         """Gives a table another description, if the etag in If-Match is still its own."""
+        if table.is_view:
+            raise unsupported("changes of a view")
         expected = request.headers.get("If-Match")
         if expected and expected not in ("*", table.resource()["etag"]):
             raise ApiError("conditionNotMet", "Precondition Failed")

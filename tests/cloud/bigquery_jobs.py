@@ -15,7 +15,7 @@ from cloud.bigquery_work import Catalog, Outcome, Query
 
 @dataclass
 class Job:
-    """A job. kind: load, query, extract or copy. error: what it failed with."""
+    """A job. kind: load, query, extract or copy. error: what it failed with. unseen: how often it is yet denied."""
 
     project: str
     location: str
@@ -27,6 +27,7 @@ class Job:
     outcome: Outcome = field(default_factory=lambda: Outcome({}))
     error: ApiError | None = None
     ended: float = 0.0
+    unseen: int = 0
 
     @property
     def name(self) -> str:
@@ -72,8 +73,12 @@ class Jobs:
         self._by_request: dict[str, Job] = {}
         #: Who asks.
         self.account = "nobody@example.com"
-        #: Kind → the reasons for which its next jobs fail.
-        self.failing: dict[str, list[str]] = {}
+        #: Kind → why its next jobs fail.
+        self.failing: dict[str, list[ApiError]] = {}
+        #: Where each job and dry run was asked to run, in order; "" for one that did not say.
+        self.asked: list[str] = []
+        #: How many times a new job is not found.
+        self.unseen = 0
 
     def all(self) -> list[Job]:
         """Every job."""
@@ -82,8 +87,11 @@ class Jobs:
     def get(self, project: str, location: str | None, job: str) -> Job:
         """A job in a location; without one, in US or EU. Raises ApiError for none there."""
         for where in [location.upper()] if location else ["US", "EU"]:
-            if (project, where, job) in self._jobs:
-                return self._jobs[project, where, job]
+            found = self._jobs.get((project, where, job))
+            if found and found.unseen:
+                found.unseen -= 1
+            elif found:
+                return found
         raise ApiError("notFound", f"Not found: Job {project}:{f'{location}.' if location else ''}{job}")
 
     def run(
@@ -112,14 +120,14 @@ class Jobs:
             raise ApiError("invalid", f'Invalid job ID "{job_id}".')
         work = bigquery_work.work(self._catalog, self._objects, kinds[0], configuration[kinds[0]], project, data)
         location = self._location(reference.get("location"), work.names)
-        job = Job(project, location, job_id, kinds[0], configuration, time.time(), self.account)
+        job = Job(project, location, job_id, kinds[0], configuration, time.time(), self.account, unseen=self.unseen)
         key = (project, location.upper(), job_id)
         if key in self._jobs:
             raise ApiError("duplicate", f"Already Exists: Job {job.name}")
         work.check()
         try:
             if self.failing.get(job.kind):
-                raise ApiError(self.failing[job.kind].pop(), "the local BigQuery was told to let this job fail")
+                raise self.failing[job.kind].pop()
             job.outcome = work.run()
         except ApiError as error:
             if error.reason == "notImplemented":
@@ -147,6 +155,7 @@ class Jobs:
     def _location(self, given: str | None, names: Sequence[Name]) -> str:
         """Where a job runs: where it says, or else where the first dataset is. Raises ApiError if one is elsewhere."""
         found = given or ""
+        self.asked.append(found)
         for name in names:
             found = found or self._catalog.dataset(name.project, name.dataset)["location"]
             self._catalog.dataset(name.project, name.dataset, found)

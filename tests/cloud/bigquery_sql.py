@@ -352,6 +352,7 @@ def _partitions(tables: Sequence[Table]) -> pa.Table:
                 "ACTIVE",
             )
             for table in tables
+            if not table.is_view
             for day, rows in table.partitions().items()
         ),
     )
@@ -359,7 +360,9 @@ def _partitions(tables: Sequence[Table]) -> pa.Table:
 
 def _tables(tables: Sequence[Table]) -> pa.Table:
     schema = {"table_type": pa.string(), "creation_time": _TIME}
-    return _rows(schema, ((*_key(table), "BASE TABLE", _at(table.created)) for table in tables))
+    return _rows(
+        schema, ((*_key(t), "BASE TABLE" if not t.is_view else t.about["type"], _at(t.created)) for t in tables)
+    )
 
 
 def _columns(tables: Sequence[Table]) -> pa.Table:

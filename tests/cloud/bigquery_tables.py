@@ -112,6 +112,11 @@ class Table:
     written: dict[str, float] = field(default_factory=dict)
 
     @property
+    def is_view(self) -> bool:
+        """Whether it is a view, which holds no rows itself."""
+        return bool(self.about.get("type", "TABLE") != "TABLE")
+
+    @property
     def fields(self) -> list[Field]:
         """The schema."""
         return list(self.about.get("schema", {}).get("fields", []))

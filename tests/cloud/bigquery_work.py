@@ -84,6 +84,13 @@ class Catalog:
             raise ApiError("notFound", f"Not found: Table {name.whole} was not found in location {location}")
         return self.tables[name.whole]
 
+    def stored(self, name: Name) -> Table:
+        """A table that holds its rows. Raises ApiError for a view, and if there is none."""
+        found = self.table(name)
+        if found.is_view:
+            raise unsupported(f"reading a view, as {name.whole} is one")
+        return found
+
     def within(self, project: str, dataset: str) -> list[Table]:
         """The tables of a dataset, by name."""
         found = [t for name, t in self.tables.items() if (name.project, name.dataset) == (project, dataset)]
@@ -112,6 +119,11 @@ class Catalog:
             table = self.new(name, {"schema": {"fields": fields}, **shape})
             if name.day and not table.day_field:
                 raise unsupported("partitions other than by the day of a field")
+        elif table.is_view:
+            kind = table.about["type"]
+            raise ApiError(
+                "invalid", f"{name.whole} is not allowed for this operation because it is currently a {kind}."
+            )
         elif "timePartitioning" in shape and shape["timePartitioning"].get("field") != table.day_field:
             message = f"Destination table exists with partitioning by {table.day_field}, the job's is by"
             given = shape["timePartitioning"].get("field")
@@ -252,7 +264,7 @@ class Query:
             self._catalog.need("bigquery.tables.list", f"Dataset {name.project}:{name.dataset}")
             return bigquery_sql.information(name.table, self._catalog.within(name.project, name.dataset))
         self._catalog.need("bigquery.tables.getData", f"Table {name}")
-        table = self._catalog.table(name)
+        table = self._catalog.stored(name)
         return Source(table.rows, table.fields)
 
     def estimate(self) -> Outcome:
@@ -315,7 +327,7 @@ class Extract:
 
     def check(self) -> None:
         self._catalog.need("bigquery.tables.export", f"Table {self._name.whole}")
-        self._catalog.table(self._name).read(self._name.day)
+        self._catalog.stored(self._name).read(self._name.day)
 
     def run(self) -> Outcome:
         table = self._catalog.table(self._name)
@@ -344,7 +356,7 @@ class Copy:
     def check(self) -> None:
         for name in self._sources:
             self._catalog.need("bigquery.tables.getData", f"Table {name.whole}")
-            self._catalog.table(name).read(name.day)
+            self._catalog.stored(name).read(name.day)
         self._catalog.need("bigquery.tables.updateData", f"Table {self._target.whole}")
 
     def run(self) -> Outcome:

@@ -72,6 +72,7 @@ class Dataflow(Service):
     duplicates: what answers to a job that is there already, be it the same request again or another one for an active
     job of that name: "answer" with the existing job, or "conflict", 409. Dataflow has been seen to do either.
     unseen: how many times jobs.get answers 404 for a new job.
+    most, full: how many jobs may be active in a project, and the status with which a further one is refused.
     images: flex templates' images, each by the command that its container would run: it gets --runner, --project,
     --region, --job_name, --dataflow_endpoint and the launch's parameters, and has to submit the job.
     """
@@ -92,6 +93,7 @@ class Dataflow(Service):
         super().__init__(faults)
         self.duplicates = duplicates
         self.unseen = unseen
+        self.most, self.full = math.inf, 429
         self.images = images or {}
         #: Permissions that whoever calls does not have, as in "dataflow.jobs.create"; tests add to them.
         self.denied: set[str] = set()
@@ -232,6 +234,14 @@ class Dataflow(Service):
                     409,
                     f"The workflow could not be created. Causes: There is already an active job named {job.name}: "
                     f"{other.id}. If you want to submit a second job, try again by setting a different name.",
+                )
+            active = sum(other.project == project and not other.over for other in self.jobs)
+            if active >= self.most:
+                raise RefusedError(
+                    self.full,
+                    "(a228cd0fe9f70479): The workflow could not be created. Causes: (8ac844dc41db82af): Dataflow quota "
+                    f"error for jobs-per-project quota. Project {project} is running {active} jobs. Please check the "
+                    "quota usage via GCP Console.",
                 )
             if submitted.replace_job_id:
                 self._make_way(job)

@@ -150,6 +150,29 @@ def test_a_table_keeps_what_it_was_made_with_and_is_made_once(client: api.Client
         client.get_table("d.other")
 
 
+@pytest.mark.parametrize("kind", ["VIEW", "MATERIALIZED_VIEW"])
+def test_a_view_is_shown_as_one_and_takes_no_rows(
+    client: api.Client, storage: Storage, service: BigQuery, kind: str
+) -> None:
+    _table(client)
+    rows = _put(storage, "seen.parquet", _file(_words(("a", 1, DAY))))
+    _load(client, rows)
+    made = api.Table(f"{PROJECT}.d.seen")
+    if kind == "VIEW":
+        made.view_query = "SELECT word, date FROM d.words"
+    else:
+        made.mview_query = "SELECT word, date FROM d.words"
+        made.time_partitioning = api.TimePartitioning(field="date")
+    client.create_table(made)
+    found = client.get_table("d.seen")
+    assert (found.table_type, [each.name for each in found.schema]) == (kind, ["word", "date"])
+    assert {each.table_id: each.table_type for each in client.list_tables("d")} == {"seen": kind, "words": "TABLE"}
+    with pytest.raises(exceptions.BadRequest, match=f"not allowed for this operation because it is currently a {kind}"):
+        _load(client, rows, "d.seen")
+    listed = client.query("SELECT DISTINCT table_name FROM d.INFORMATION_SCHEMA.PARTITIONS", job_retry=None)
+    assert [row["table_name"] for row in listed] == ["words"]
+
+
 @pytest.mark.parametrize(
     ("about", "message"),
     [
@@ -446,6 +469,26 @@ def test_a_job_whose_answer_was_lost_is_there_once_and_its_retry_conflicts(
         _load(client, uri, job_id="lost")
     client.get_job("lost").result()
     assert len(service.jobs) == len(service.rows("d.words")) == 1
+
+
+def test_a_job_that_was_just_created_may_not_be_found_for_a_while(
+    client: api.Client, storage: Storage, service: BigQuery
+) -> None:
+    service.hide_jobs(2)
+    uri = _put(storage, "new.parquet", _file(_words(("a", 1, DAY))))
+    client.load_table_from_uri(uri, "d.words", job_id="new", job_config=api.LoadJobConfig(source_format=PARQUET))
+    for _ in range(2):
+        with pytest.raises(exceptions.NotFound, match="Not found: Job"):
+            client.get_job("new")
+    assert client.get_job("new").state == "DONE"
+
+
+def test_who_starts_a_job_says_where_or_leaves_it_out(client: api.Client, service: BigQuery) -> None:
+    """The service infers it then; what was said is kept for tests."""
+    client.query("SELECT 1", location="EU", job_retry=None).result()
+    client.query("SELECT 1", job_retry=None).result()
+    client.query("SELECT 1", job_config=api.QueryJobConfig(dry_run=True), location="EU", job_retry=None)
+    assert service.asked_locations == ["EU", "", "EU"]
 
 
 def test_an_upload_whose_last_answer_was_lost_is_answered_the_same_again(client: api.Client, service: BigQuery) -> None:
@@ -810,9 +853,10 @@ def test_permissions_on_a_table_can_be_asked_for(client: api.Client, service: Bi
 
 def test_what_is_not_supported_is_refused_and_not_pretended(client: api.Client, service: BigQuery) -> None:
     view = api.Table(f"{PROJECT}.d.view")
-    view.view_query = "SELECT 1"
-    with pytest.raises(exceptions.MethodNotImplemented, match="view"):
-        client.create_table(view)
+    view.view_query = "SELECT 1 AS one"
+    client.create_table(view)
+    with pytest.raises(exceptions.MethodNotImplemented, match="reading a view"):
+        client.query("SELECT * FROM d.view", job_retry=None)
     with pytest.raises(exceptions.MethodNotImplemented, match="GEOGRAPHY"):
         client.create_table(api.Table(f"{PROJECT}.d.geo", [api.SchemaField("g", "GEOGRAPHY")]))
     with pytest.raises(exceptions.MethodNotImplemented, match="maxBadRecords"):

@@ -11,6 +11,7 @@ The entry says that an attempt is over only when its job is known to be, or neve
 service that does not answer, leaves it at "running", for the next run to look for the job.
 """
 
+import functools
 import hashlib
 import json
 import logging
@@ -22,7 +23,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from luigi.cmdline_parser import CmdlineParser
 from luigi.rpc import RPCError
-from luigi.worker import TaskStatusReporter
 
 from pipelines.errors import (
     JobCancelledError,
@@ -233,7 +233,8 @@ class BeamTask(Stage):
             if job is None:
                 root = clients.storage().uri("").rstrip("/")
                 request = submission.Request(entry.job_name, entry.request_id, _where(entry))
-                job = submission.submit(self.pipeline, arguments, self.task_family, request, root)
+                waits = functools.partial(_show, self.set_status_message)
+                job = submission.submit(self.pipeline, arguments, self.task_family, request, root, waits)
             claim.submitted(job.id)
             _show(self._link, job.url)
             look = dataflow_reports.changes(lambda progress: self._tell(progress, rows))
@@ -278,11 +279,15 @@ class BeamTask(Stage):
 
     def _link(self, url: str) -> None:
         """Shows luigid where the job's page is."""
-        reporter = getattr(self.set_tracking_url, "__self__", None)
-        if isinstance(reporter, TaskStatusReporter):
+        if self.set_tracking_url is None:  # nobody runs it through luigi
+            return
+        try:
             # luigi's own call leaves out that the task accepts messages, which luigid takes for a no.
+            reporter = self.set_tracking_url.__self__
             worker = {"worker": reporter._worker_id, "status": "RUNNING", "accepts_messages": self.accepts_messages}
             reporter._scheduler.add_task(task_id=self.task_id, tracking_url=url, **worker)
+        except (AttributeError, TypeError) as error:  # another luigi may do it otherwise
+            log.warning("%s: luigid can't be shown the job's page %s with this version of luigi: %s", self, url, error)
 
     def _tell(self, progress: "Progress", rows: int) -> None:
         """Shows luigid how the job stands; rows: those of its input."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipelines import gcs
 from pipelines.errors import SettingError
 from pipelines.gcs import Access
 from workflows.engine import sections
@@ -61,7 +62,10 @@ def warehouse() -> Warehouse:
 def _bigquery(uri: str, process: int) -> Warehouse:
     from workflows.engine.gcloud.bigquery import BigQueryWarehouse
 
-    return BigQueryWarehouse(uri, bigquery_client)
+    def files(folder: str) -> list[str]:
+        return [found.uri for found in gcs.match(f"{folder}/*", sections.gcp().patience)]
+
+    return BigQueryWarehouse(uri, bigquery_client, files)
 
 
 def use_storage(wrap: Callable[[Storage], Storage] | None) -> None:

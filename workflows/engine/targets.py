@@ -2,7 +2,7 @@
 
     def output(self):
         return GCSTarget("exports/words.csv")           # below [millrace] storage; or gs://BUCKET/PATH
-        return BigQueryTarget("my_table", self.date)
+        return BigQueryTarget("my_table", self.date)    # filled by self.output().write(rows, table)
 
 Where storage and warehouse are on one machine, so is what they stand for.
 """
@@ -11,6 +11,7 @@ import contextlib
 import datetime
 import io
 import os
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -19,10 +20,16 @@ from typing import IO, TYPE_CHECKING, Any
 import luigi
 import luigi.format
 
-from pipelines.errors import SourceError
+from pipelines.errors import ConflictError, ManifestError, SchemaError, SourceError, TerminalError
 from pipelines.gcs import split
-from workflows.engine import clients
+from pipelines.tables import Table
+from workflows.engine import clients, completeness, manifests
+from workflows.engine.datasets import Dataset
 from workflows.engine.gcloud.google_calls import retry, told
+from workflows.engine.ledger import FOLDER, now
+from workflows.engine.manifests import FileEntry, Manifest
+from workflows.engine.storage import crc32c
+from workflows.engine.version import code_version
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -140,19 +147,31 @@ class _Upload(io.BufferedWriter):
         self.close()
 
 
-class BigQueryTarget(luigi.Target):
-    """A table's partition of a day.
+#: What a record names as the pipeline, and what it says of how far it is.
+_WRITER, _LOADING, _PUBLISHED = "BigQueryTarget", "loading", "published"
 
-    It exists when it has rows; with `rows`, when it has so many, 0 included.
+
+class BigQueryTarget(luigi.Target):
+    """A table's partition of a day, to be written by a task of one's own, or to be read.
+
+    One that is written here exists once its record in the storage says that all is done and the table has as many rows,
+    0 included. One that somebody else fills, and one that was written for another warehouse, exists when it has rows.
+    With `rows` it exists when it has so many. The record is a manifest, as of a stage: on one machine its files are the
+    table.
     """
 
     def __init__(self, name: str, date: datetime.date, rows: int | None = None) -> None:
         self.name, self.date = name, date
         self._expected = rows
+        self._dataset = Dataset(name, date)
 
     def exists(self) -> bool:
+        record = self._record()
+        if record and record.settings["state"] == _LOADING:
+            return False
+        expected = record.rows(self.name) if record and self._expected is None else self._expected
         found = self.rows()
-        return found > 0 if self._expected is None else found == self._expected
+        return found > 0 if expected is None else found == expected
 
     def rows(self) -> int:
         """Rows of the partition; 0 where there is none."""
@@ -165,5 +184,125 @@ class BigQueryTarget(luigi.Target):
         """Runs one SELECT in BigQuery's dialect, in which @date is the day. Raises QueryError, CostError."""
         return clients.warehouse().query(sql, {"date": self.date, **(parameters or {})})
 
+    def write(self, rows: "pa.Table", table: Table) -> None:
+        """Makes some rows, and no others, the partition: it is loaded from a file below the storage.
+
+        rows: they have the columns of `table`, in any order and of types that can be cast without loss; `date` is the
+        day in each. table: what the table is like; it is made if need be, a column that it lacks is added. Who dies at
+        any moment writes again; the same rows are the same load job. Who writes the same partition meanwhile is waited
+        for. Raises SchemaError for rows or a table that don't fit, ManifestError for a table that is a stage's.
+        """
+        if self.name in completeness.folders | completeness.tables:
+            raise self._of_a_stage()
+        if not re.fullmatch(r"[^\W_][\w-]*", self.name):  # it names a folder too, and those with _ are the engine's
+            raise SchemaError(f"{self.name!r} can't be written: name the table by letters, digits, _ and -")
+        rows = self._fitting(rows, table)
+        data = _parquet(rows)
+        digest = manifests.digest(data)
+        storage, warehouse = clients.storage(), clients.warehouse()
+        partition, path = self._dataset.partition, self._dataset.manifest_path
+        folder = f"{partition}/{digest}"  # of this content alone: a load under the same id finds the same file
+        file = FileEntry(f"{folder}/rows.parquet", self.name, rows.num_rows, len(data), crc32c(data))
+        with storage.lock(f"{FOLDER}/{_WRITER}_{partition.replace('/', '.')}.lock"):
+            there = storage.read(path)
+            if there and not _written_here(Manifest.from_json(there.data, storage.uri(path))):
+                raise self._of_a_stage()
+            warehouse.check({self.name: table})
+            with contextlib.suppress(ConflictError):  # what is there is the same
+                storage.create(file.path, data)
+            begun = self._record()
+            if begun and begun.settings["state"] == _LOADING and begun.attempt != digest:
+                # Its load may still be at work, and would put its rows over ours: it ends first, however it ends.
+                (old,) = begun.files
+                with contextlib.suppress(TerminalError):
+                    warehouse.publish(self.name, table, self.date, begun.attempt, [storage.uri(old.path)], old.rows)
+            record = self._record_of(file, rows.schema)
+            # From here on until the end no earlier record may speak for what is in the table.
+            version = storage.replace(path, record(_LOADING), there.version if there else "")
+            warehouse.publish(self.name, table, self.date, digest, [storage.uri(file.path)], rows.num_rows)
+            storage.replace(path, record(_PUBLISHED), version)
+            names = {each.removeprefix(f"{partition}/").split("/")[0] for each in storage.list(partition)}
+            for name in sorted(names - {digest, manifests.NAME}):  # earlier contents
+                storage.delete(f"{partition}/{name}")
+
+    def export(self, folder: str) -> list[str]:
+        """The partition as Parquet files, for what reads files: their URIs, [] where there is no partition.
+
+        folder: below it BigQuery writes them, gs://BUCKET/PATH or relative to the storage; those that it wrote before
+        are taken if the table has not changed. Where the warehouse is the storage's own files, they are those, good
+        until the partition is made anew, and nothing is written. Raises QueryError if there is no table.
+        """
+        where = folder if folder.startswith("gs://") else clients.storage().uri(folder)
+        # BigQuery numbers files alike, so that those of several partitions can't lie in one folder.
+        return clients.warehouse().export(self.name, self.date, f"{where.rstrip('/')}/{self._dataset.partition}")
+
+    def _of_a_stage(self) -> ManifestError:
+        return ManifestError(f"{self._dataset.partition} is what a stage makes; give your table another name")
+
+    def _record(self) -> Manifest | None:
+        """The manifest of what was written here for this warehouse."""
+        found = self._dataset.read()
+        if found is None or not _written_here(found[0]):
+            return None
+        return found[0] if found[0].settings["warehouse"] == clients.warehouse().uri else None
+
+    def _record_of(self, file: FileEntry, schema: "pa.Schema") -> Callable[[str], bytes]:
+        """Gives the record's bytes for a state."""
+        started, uri = now(), clients.warehouse().uri
+
+        def record(state: str) -> bytes:
+            return Manifest(
+                partition=self._dataset.partition,
+                attempt=file.path.split("/")[-2],
+                files=[file],
+                schemas={self.name: {field.name: str(field.type) for field in schema}},
+                inputs=[],
+                pipeline=_WRITER,
+                code_version=code_version(),
+                settings={"warehouse": uri, "state": state},
+                options={},
+                runner="in process",
+                job_id=None,
+                started=started,
+                ended=now(),
+            ).to_json()
+
+        return record
+
+    def _fitting(self, rows: "pa.Table", table: Table) -> "pa.Table":
+        """The rows as the table has them. Raises SchemaError."""
+        import pyarrow as pa
+
+        schema = table.schema()
+        if sorted(rows.column_names) != sorted(schema.names):
+            raise SchemaError(
+                f"the rows for {self.name} have the columns {', '.join(rows.column_names)}, but its Table says "
+                f"{', '.join(schema.names)}; give them the same"
+            )
+        try:
+            fitting = rows.select(schema.names).cast(schema).combine_chunks()
+        except pa.ArrowException as error:
+            why = str(error).splitlines()[0]
+            raise SchemaError(f"the rows for {self.name} can't be made what its Table says: {why}") from None
+        if others := [day for day in fitting["date"].unique().to_pylist() if day != self.date]:
+            raise SchemaError(
+                f"among the rows for {self.name} of {self.date} is one with the date {others[0]}; write each day's "
+                "rows to a target of that day"
+            )
+        return fitting
+
     def __repr__(self) -> str:
         return f"BigQueryTarget({self.name}, {self.date})"
+
+
+def _written_here(manifest: Manifest) -> bool:
+    return manifest.pipeline == _WRITER
+
+
+def _parquet(rows: "pa.Table") -> bytes:
+    """A Parquet file of some rows, the same bytes for the same rows."""
+    import pyarrow.parquet as pq
+
+    file = io.BytesIO()
+    pq.write_table(rows, file, compression="snappy")
+    return file.getvalue()

@@ -58,9 +58,10 @@ class Warehouse(Protocol):
         """
 
     def export(self, name: str, date: datetime.date, folder: str) -> list[str]:
-        """The table's partition of a day as Parquet files, for pipelines to read: their URIs.
+        """The table's partition of a day as Parquet files, for pipelines to read: their URIs, [] for no partition.
 
-        folder: URI of a folder to write to, where files are not there anyway. Raises QueryError if there is no table.
+        folder: URI of a folder for this partition alone to write to, where files are not there anyway: those are the
+        partition's own, good until it is made anew. Raises QueryError if there is no table.
         """
 
     def delete(self, name: str, date: datetime.date) -> None:

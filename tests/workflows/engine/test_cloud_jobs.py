@@ -3,6 +3,7 @@
 The service holds or fails jobs by their names; whoever runs luigi sees the end of each in its output and exit code.
 """
 
+import math
 from pathlib import Path
 
 import cloud_running
@@ -12,6 +13,7 @@ from cloud import PROJECT, REGION
 from cloud.dataflow_jobs import Job
 from cloud.faults import Fault
 from cloud_running import Place, refuse, state_of
+from luigid_asking import listed
 
 from workflows.engine.version import code_version
 
@@ -90,6 +92,18 @@ def test_a_job_that_has_failed_too_often_is_not_submitted_again(place: Place) ->
     assert place.leftovers() == []
 
 
+def test_source_that_is_late_costs_no_attempt(place: Place) -> None:
+    """What passes is no failure of the job's: a cron that comes too early must not use up the attempts."""
+    place.set("dataflow", attempts="1")
+    place.cloud.dataflow.fail("*", "Traceback …\npipelines.errors.NotThereYetError: the file is not there yet")
+    ran = place.luigi(*FETCH)
+    assert ran.code == 30, ran
+    assert "the file is not there yet" in ran.out, ran
+    place.cloud.dataflow.release()
+    place.succeed(*FETCH)
+    assert [state_of(job) for job in place.jobs] == ["FAILED", "DONE"]
+
+
 def test_changed_input_starts_the_count_anew(place: Place) -> None:
     """The limit is for the same input: when that was made anew, the job is tried again."""
     place.set("dataflow", attempts="1")
@@ -105,8 +119,19 @@ def test_changed_input_starts_the_count_anew(place: Place) -> None:
     assert place.stages("DONE") == {"fetch": 2, "etl": 1}
 
 
+def more_attempts(place: Place) -> None:
+    """A run that finds the one attempt used up submits no job; from then on there may be a second attempt."""
+    jobs = len(place.jobs)
+    ran = place.luigi(*FETCH)
+    assert ran.code == 30, ran
+    assert "no further job" in ran.out, ran
+    assert len(place.jobs) == jobs
+    place.set("dataflow", attempts="2")
+
+
 def test_job_that_somebody_else_cancels(place: Place) -> None:
-    """Cancelled in the console: the error names the job; the next run makes the next attempt."""
+    """Cancelled in the console: the error names the job, which counts; the next run makes the next attempt."""
+    place.set("dataflow", attempts="1")
     process = place.hold(*FETCH)
     [job] = place.jobs
     place.cloud.dataflow.cancel(job.id)
@@ -116,14 +141,15 @@ def test_job_that_somebody_else_cancels(place: Place) -> None:
     for part in (job.name, "was cancelled", url(job), COMMAND):
         assert part in error, ran
     place.cloud.dataflow.release()
+    more_attempts(place)
     place.succeed(*FETCH)
     assert [state_of(each) for each in place.jobs] == ["CANCELLED", "DONE"]
     assert place.entry("Fetch").number == 2
 
 
 def test_job_that_is_stuck_cancelling_is_given_up(place: Place) -> None:
-    """After [dataflow] stuck_after seconds the error names it; the next run does not wait for it again."""
-    place.set("dataflow", stuck_after="1")
+    """After [dataflow] stuck_after seconds the error names it, and it counts; the next run does not wait for it."""
+    place.set("dataflow", stuck_after="1", attempts="1")
     place.cloud.dataflow.stick("*")
     process = place.hold(*FETCH)
     [job] = place.jobs
@@ -135,6 +161,7 @@ def test_job_that_is_stuck_cancelling_is_given_up(place: Place) -> None:
         assert part in error, ran
     assert state_of(job) == "CANCELLING"
     place.cloud.dataflow.release()
+    more_attempts(place)
     place.succeed(*FETCH)
     assert [state_of(each) for each in place.jobs] == ["CANCELLED", "DONE"]
 
@@ -152,6 +179,21 @@ def test_job_that_is_replaced_is_followed(place: Place) -> None:
     [manifest] = place.manifests().values()
     assert manifest.job_id == new.id
     assert place.entry("Fetch").state == "done"
+
+
+def test_job_that_is_updated_by_none_that_is_named_is_an_error(place: Place) -> None:
+    """Dataflow says that it was updated, but not by what: the run ends, and the next one makes the next attempt."""
+    process = place.hold(*FETCH)
+    [job] = place.jobs
+    with place.cloud.dataflow.life.changed:
+        place.cloud.dataflow.life.ask(job, "JOB_STATE_UPDATED")
+    ran = cloud_running.end(process)
+    assert ran.code == 30, ran
+    [error] = ran.errors
+    assert f"{job.name} was replaced by another; see {url(job)}" in error, ran
+    place.cloud.dataflow.release()
+    place.succeed(*FETCH)
+    assert [state_of(each) for each in place.jobs] == ["UPDATED", "DONE"]
 
 
 def test_drained_job_is_an_error(place: Place) -> None:
@@ -197,6 +239,50 @@ def test_answer_to_the_submission_that_never_comes_makes_no_second_job(place: Pl
     assert "Traceback" not in ran.out, ran
     place.succeed(*FETCH)
     assert [state_of(job) for job in place.jobs] == ["DONE"]
+
+
+def test_account_to_act_as_does_all_of_a_run(place: Place) -> None:
+    """With [gcp] impersonate each process of a run gets its token from IAM; workers act as their own account."""
+    account = f"launcher@{PROJECT}.iam.gserviceaccount.com"
+    place.set("gcp", impersonate=account)
+    before = len(place.cloud.projects.requests)
+    place.succeed(*FETCH)
+    [job] = place.jobs
+    assert state_of(job) == "DONE"
+    assert "impersonate_service_account" not in job.options, "the workers act as the worker's account"
+    asked = [(each.call, each.status, each.path) for each in place.cloud.projects.requests[before:]]
+    token = f"/v1/projects/-/serviceAccounts/{account}:generateAccessToken"
+    assert set(asked) == {("serviceAccounts.generateAccessToken", 200, token)}
+
+
+def test_job_that_waits_for_its_turn_says_so_in_luigid(place: Place, server: int) -> None:
+    """Where the project runs as many jobs as it may; once it does no longer, the job is done."""
+    place.set("core", scheduler_host="127.0.0.1", scheduler_port=str(server))
+
+    def told() -> bool:
+        messages = [str(task["status_message"]) for task in listed(server, "RUNNING").values()]
+        return any("waits for its turn" in each and "as its quota allows" in each for each in messages)
+
+    place.cloud.dataflow.most = 0
+    try:
+        process = place.start(*FETCH)
+        place.wait_for(told)
+    finally:
+        place.cloud.dataflow.most = math.inf
+    ran = cloud_running.end(process)
+    assert ran.code == 0, ran
+    assert [state_of(job) for job in place.jobs] == ["DONE"]
+
+
+def test_another_luigi_costs_no_run(place: Place) -> None:
+    """Where luigi keeps apart what a link for luigid needs, the link is left out, with a warning."""
+    ran = cloud_running.end(place.start(*FETCH, module="another_luigi"))
+    assert ran.code == 0, ran
+    [job] = place.jobs
+    assert state_of(job) == "DONE"
+    told = [line for line in ran.out.splitlines() if "with this version of luigi" in line]
+    assert len(told) == 1, ran
+    assert url(job) in told[0]
 
 
 def test_manifest_tells_of_the_job(place: Place) -> None:

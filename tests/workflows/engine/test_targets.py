@@ -1,14 +1,21 @@
 """Targets for users' own tasks, over the local services and over one machine's folder."""
 
 import datetime
+import io
+import itertools
 import os
+import re
+import shutil
+import signal
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import luigi.format
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import running
 from cloud import BUCKET, DATASET, PROJECT, Cloud
@@ -16,17 +23,18 @@ from cloud.bigquery_files import Objects, parquet
 from cloud.faults import Fault, FaultPlan, Kind
 from luigi.configuration import get_config
 
-from pipelines.errors import QueryError, SourceError
+from pipelines.errors import ManifestError, QueryError, SchemaError, SourceError
 from pipelines.tables import Table
 from workflows.engine import BigQueryTarget, GCSTarget, clients
 
 DAY = datetime.date(2026, 11, 19)
+NEXT = datetime.date(2026, 11, 20)
 TABLE = Table({"word": "STRING", "date": "DATE"})
 
 
 @pytest.fixture
-def faults(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultPlan]:
-    """Settings that name the local Cloud Storage and BigQuery; their fault plan."""
+def services(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+    """The local Cloud Storage and BigQuery, which the settings name."""
     with Cloud() as cloud:
         for name, value in cloud.environment().items():
             monkeypatch.setenv(name, value)
@@ -35,12 +43,18 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultPlan]:
         _forget()
         words = pa.Table.from_pylist([{"word": "x", "date": DAY}], schema=TABLE.schema())
         Objects(cloud.storage.worker_url).write(f"gs://{BUCKET}/x.parquet", parquet(words, "SNAPPY"))
-        yield cloud.faults
+        yield cloud
         clients.storage_client().close()
         clients.bigquery_client().close()  # type: ignore[no-untyped-call]
         _forget()
         get_config().remove_option("millrace", "storage")
         get_config().remove_option("millrace", "warehouse")
+
+
+@pytest.fixture
+def faults(services: Cloud) -> FaultPlan:
+    """Their fault plan."""
+    return services.faults
 
 
 def _forget() -> None:
@@ -227,3 +241,365 @@ def test_on_one_machine_a_partition_is_read_by_queries(undisturbed: Path) -> Non
         assert found.query(given).num_rows == 3
     finally:
         get_config().remove_option("millrace", "storage")
+
+
+# --- writing a partition
+
+
+@pytest.fixture(params=["BigQuery", "Cloud Storage alone", "one machine"])
+def anywhere(request: pytest.FixtureRequest) -> None:
+    """Settings of each kind of place that tables may lie in."""
+    request.getfixturevalue("folder" if request.param == "one machine" else "services")
+    if request.param == "Cloud Storage alone":
+        get_config().set("millrace", "warehouse", "")
+
+
+def rows(*words: str, date: datetime.date = DAY) -> pa.Table:
+    """Rows for TABLE."""
+    return pa.Table.from_pylist([{"word": word, "date": date} for word in words], schema=TABLE.schema())
+
+
+def held(target: BigQueryTarget) -> list[str]:
+    """The words of a partition, by the warehouse."""
+    found = target.query(f"SELECT word FROM `{target.name}` WHERE date = @date ORDER BY word")
+    return [str(word) for word in found["word"].to_pylist()]
+
+
+def stored(name: str) -> list[str]:
+    """What lies below a folder of the storage: the names of the files with how many folders deep they are."""
+    return sorted(f"{path.count('/')} {path.rpartition('/')[2]}" for path in clients.storage().list(name))
+
+
+def test_what_is_written_is_the_partition(anywhere: None) -> None:
+    """Its rows and no others; another content takes its place, and what the first left is cleared."""
+    target = BigQueryTarget("mine", DAY)
+    assert not target.exists()
+    target.write(rows("x", "y"), TABLE)
+    BigQueryTarget("mine", NEXT).write(rows("z", date=NEXT), TABLE)
+    assert target.exists()
+    assert held(target) == ["x", "y"]
+    target.write(rows("v", "w", "w"), TABLE)
+    assert target.exists()
+    assert held(target) == ["v", "w", "w"]
+    assert held(BigQueryTarget("mine", NEXT)) == ["z"]
+    assert stored("mine/date=2026-11-19") == ["2 _MANIFEST.json", "3 rows.parquet"]
+    target.write(rows("x", "y"), TABLE)
+    assert held(target) == ["x", "y"]
+    assert BigQueryTarget("mine", DAY, rows=2).exists()
+    assert not BigQueryTarget("mine", DAY, rows=3).exists()
+
+
+def test_a_partition_of_no_rows_exists_once_it_is_written(anywhere: None) -> None:
+    target = BigQueryTarget("mine", DAY)
+    target.write(rows(), TABLE)
+    assert target.exists()
+    assert target.rows() == 0
+    assert not BigQueryTarget("mine", NEXT).exists()
+    target.write(rows("x"), TABLE)
+    target.write(rows(), TABLE)
+    assert target.exists()
+    assert held(target) == []
+
+
+def test_rows_come_as_the_table_has_them(anywhere: None) -> None:
+    """Columns in any order, types that can be cast; a result of a query, whose times have no zone, as it is."""
+    table = Table({"n": "INT64", "at": "TIMESTAMP", "word": "STRING", "date": "DATE"}, cluster_by=["word"])
+    noon = datetime.datetime(2026, 11, 19, 12)
+    given = pa.table(
+        {
+            "date": [DAY],
+            "word": pa.array(["x"]).dictionary_encode(),
+            "n": pa.array([1], pa.int8()),
+            "at": pa.array([noon], pa.timestamp("ms")),
+        }
+    )
+    target, copy = BigQueryTarget("mine", DAY), BigQueryTarget("copy", DAY)
+    target.write(given, table)
+    found = target.query("SELECT * FROM mine")
+    assert found.to_pylist() == [{"n": 1, "at": noon, "word": "x", "date": DAY}]
+    copy.write(found, table)
+    assert copy.query("SELECT * FROM copy").to_pylist() == found.to_pylist()
+
+
+def test_rows_that_do_not_fit_are_an_error_and_change_nothing(anywhere: None) -> None:
+    target = BigQueryTarget("mine", DAY)
+    target.write(rows("x"), TABLE)
+    wrong = {
+        "have the columns word, but its Table says word, date": pa.table({"word": ["y"]}),
+        "one with the date 2026-11-20": rows("y", date=NEXT),
+        "one with the date None": pa.table({"word": ["y"], "date": pa.nulls(1)}),
+        "can't be made what its Table says": pa.table({"word": ["y"], "date": ["today"]}),
+    }
+    for message, given in wrong.items():
+        with pytest.raises(SchemaError, match=message):
+            target.write(given, TABLE)
+    for name in ("_jobs", "../mine", "a/b", ""):
+        with pytest.raises(SchemaError, match=f"{name!r} can't be written"):
+            BigQueryTarget(name, DAY).write(rows("y"), TABLE)
+    assert target.exists()
+    assert held(target) == ["x"]
+
+
+def test_what_a_stage_makes_is_not_written(anywhere: None) -> None:
+    """Neither its tables, nor a dataset that is there already."""
+    with pytest.raises(ManifestError, match="word_counts/date=2026-11-19 is what a stage makes; give your table"):
+        BigQueryTarget("word_counts", DAY).write(rows("x"), TABLE)
+    BigQueryTarget("mine", DAY).write(rows("x"), TABLE)
+    made = clients.storage().read("mine/date=2026-11-19/_MANIFEST.json")
+    assert made
+    staged = made.data.replace(b'"BigQueryTarget"', b'"pipelines.other"')
+    clients.storage().create("other/date=2026-11-19/_MANIFEST.json", staged)
+    with pytest.raises(ManifestError, match="other/date=2026-11-19 is what a stage makes"):
+        BigQueryTarget("other", DAY).write(rows("x"), TABLE)
+
+
+def loads(services: Cloud) -> list[str]:
+    return [job.id for job in services.bigquery.jobs if job.kind == "load"]
+
+
+def test_the_same_rows_are_the_same_load_job(services: Cloud) -> None:
+    target = BigQueryTarget("mine", DAY)
+    for _ in range(2):
+        target.write(pa.concat_tables([rows("x"), rows("y")]), TABLE)
+        target.write(rows("x", "y"), TABLE)
+    assert len(loads(services)) == 1
+    assert held(target) == ["x", "y"]
+
+
+def test_a_table_that_differs_stops_it_before_anything_is_changed(services: Cloud) -> None:
+    target = BigQueryTarget("mine", DAY)
+    target.write(rows("x"), TABLE)
+    other = pa.table({"word": [1], "date": [DAY]})
+    with pytest.raises(SchemaError, match="column word is STRING NULLABLE and should be INT64 NULLABLE"):
+        target.write(other, Table({"word": "INT64", "date": "DATE"}))
+    assert target.exists()
+    assert held(target) == ["x"]
+
+
+def test_a_partition_that_somebody_changes_does_not_exist_any_more(services: Cloud) -> None:
+    """Until it is written again, though its job was done long ago."""
+    target = BigQueryTarget("mine", DAY)
+    target.write(rows("x"), TABLE)
+    clients.warehouse().delete("mine", DAY)
+    assert not target.exists()
+    target.write(rows("x"), TABLE)
+    assert target.exists()
+    assert held(target) == ["x"]
+
+
+def test_what_was_written_for_another_warehouse_is_not_here(services: Cloud) -> None:
+    target = BigQueryTarget("mine", DAY)
+    target.write(rows(), TABLE)
+    services.bigquery.create_dataset("other", "US")
+    get_config().set("millrace", "warehouse", f"bigquery://{PROJECT}/other")
+    assert not target.exists()
+    target.write(rows(), TABLE)
+    assert target.exists()
+
+
+def test_the_answer_to_any_call_of_a_write_may_be_lost(services: Cloud) -> None:
+    BigQueryTarget("mine", NEXT).write(rows("z", date=NEXT), TABLE)  # afterwards the dataset's location is known
+    calls, n, day = 1, 0, NEXT
+    while n < calls:
+        n, day = n + 1, day + datetime.timedelta(days=1)
+        before = len(services.requests)
+        services.faults.clear()
+        services.faults.at(n, Fault("lost"))
+        target = BigQueryTarget("mine", day)
+        target.write(rows("x", "y", date=day), TABLE)
+        calls = len(services.requests) - before - 1
+        assert target.exists()
+        assert held(target) == ["x", "y"]
+    assert n >= 8
+
+
+_WRITE_ROWS = """
+import datetime, os, sys
+if "CRASH_LOG" in os.environ:
+    import crashing
+import luigi.configuration
+import pyarrow as pa
+from pipelines.tables import Table
+from workflows.engine import BigQueryTarget
+table = Table({"word": "STRING", "date": "DATE"})
+storage, warehouse, day, *words = sys.argv[1:]
+luigi.configuration.get_config().set("millrace", "storage", storage)
+luigi.configuration.get_config().set("millrace", "warehouse", warehouse)
+date = datetime.date.fromisoformat(day)
+rows = pa.Table.from_pylist([{"word": word, "date": date} for word in words], schema=table.schema())
+BigQueryTarget("mine", date).write(rows, table)
+"""
+
+
+def writing(
+    storage: object, warehouse: str, date: datetime.date, *words: str, **more: str
+) -> "subprocess.Popen[bytes]":
+    """A process, the leader of a group of its own, that writes a partition of the table mine."""
+    command = [sys.executable, "-c", _WRITE_ROWS, str(storage), warehouse, str(date), *words]
+    return subprocess.Popen(command, env=running.environment(**more), stdin=subprocess.DEVNULL, start_new_session=True)
+
+
+def changes(states: list[list[str] | None]) -> list[list[str] | None]:
+    """States one after another, each once for as long as it lasted."""
+    return [state for state, _ in itertools.groupby(states)]
+
+
+@pytest.mark.parametrize("before", [[], ["a", "b"]], ids=["nothing", "as many rows"])
+def test_killed_after_any_effect_on_the_cloud(services: Cloud, before: list[str]) -> None:
+    """A process that writes dies (-9) after its n-th effect, for each n, and another write mends it.
+
+    Until it has begun to publish, the partition is what it was, and from when all is done what it should be; in between
+    it does not exist.
+    """
+    place = (f"gs://{BUCKET}/data", f"bigquery://{PROJECT}/{DATASET}")
+    day, code, states = DAY, -signal.SIGKILL, list[list[str] | None]()
+    while code == -signal.SIGKILL:
+        day += datetime.timedelta(days=1)
+        target = BigQueryTarget("mine", day)
+        if before:
+            target.write(rows(*before, date=day), TABLE)
+        process = writing(*place, day, "x", "y")
+        # Long before its first effect: Python is still starting.
+        services.faults.at(len(states) + 1, Fault("kill", pid=process.pid), effects_only=True)
+        code = process.wait(60)
+        services.faults.clear()
+        states.append(held(target) if target.exists() else None)
+        target.write(rows("x", "y", date=day), TABLE)
+        assert target.exists()
+        assert held(target) == ["x", "y"]
+        assert stored(f"mine/date={day}") == ["2 _MANIFEST.json", "3 rows.parquet"]
+    assert code == 0
+    assert changes(states) == [*([before] if before else []), None, ["x", "y"]]
+    assert len(states) > 6
+
+
+def test_killed_before_any_change_of_a_file(folder: Path) -> None:
+    """The same on one machine; what is being written is half there."""
+    day, code, states = DAY, -signal.SIGKILL, list[list[str] | None]()
+    while code == -signal.SIGKILL:
+        day += datetime.timedelta(days=1)
+        target = BigQueryTarget("mine", day)
+        target.write(rows("a", "b", date=day), TABLE)
+        moment = {"CRASH": f"file:{len(states) + 1}:torn", "CRASH_LOG": str(folder.with_suffix(f".{day}"))}
+        code = writing(folder, "", day, "x", "y", **moment).wait(60)
+        states.append(held(target) if target.exists() else None)
+        target.write(rows("x", "y", date=day), TABLE)
+        assert target.exists()
+        assert held(target) == ["x", "y"]
+        assert stored(f"mine/date={day}") == ["2 _MANIFEST.json", "3 rows.parquet"]
+    assert code == 0
+    assert changes(states) == [["a", "b"], None, ["x", "y"]]
+    assert len(states) > 6
+
+
+def test_a_load_that_may_be_at_work_ends_before_another_content_is_loaded(services: Cloud) -> None:
+    """A process has died while it waited for its load; if that ended after the next one's, its rows would stay."""
+    process = writing(f"gs://{BUCKET}/data", f"bigquery://{PROJECT}/{DATASET}", DAY, "a", "b")
+    services.faults.at(1, Fault("kill", pid=process.pid), call="jobs.insert", effects_only=True)
+    assert process.wait(60) == -signal.SIGKILL
+    (first,) = loads(services)
+    seen = len(services.bigquery.requests)
+    target = BigQueryTarget("mine", DAY)
+    assert not target.exists()
+    target.write(rows("x", "y"), TABLE)
+    assert len(loads(services)) == 2
+    asked = [each for each in services.bigquery.requests[seen:] if each.call in ("jobs.insert", "jobs.get")]
+    waited = [at for at, each in enumerate(asked) if each.path.endswith(first)]
+    begun = [at for at, each in enumerate(asked) if each.effect and each.status == 200]
+    assert waited
+    assert max(waited) < max(begun)
+    assert target.exists()
+    assert held(target) == ["x", "y"]
+
+
+def test_who_writes_waits_for_who_does_so_already(services: Cloud) -> None:
+    target = BigQueryTarget("mine", DAY)
+    target.write(rows("a", "b"), TABLE)
+    lock = f"_jobs/BigQueryTarget_mine.date={DAY}.lock"
+
+    def looks() -> int:
+        return sum(each.method == "GET" and each.path.endswith(lock) for each in services.storage.requests)
+
+    with clients.storage().lock(lock):
+        before = looks()
+        process = writing(f"gs://{BUCKET}/data", f"bigquery://{PROJECT}/{DATASET}", DAY, "x", "y")
+        running.wait_for(lambda: process.poll() is not None or looks() > before + 1, 60)
+        assert process.poll() is None
+        assert target.exists()
+        assert held(target) == ["a", "b"]
+    assert process.wait(60) == 0
+    assert target.exists()
+    assert held(target) == ["x", "y"]
+
+
+# --- a partition as files
+
+
+def read(uris: list[str]) -> list[str]:
+    """The words in some Parquet files."""
+    found: list[str] = []
+    for uri in uris:
+        with GCSTarget(uri, format=luigi.format.Nop).open() as file:
+            found += pq.read_table(io.BytesIO(file.read()))["word"].to_pylist()
+    return sorted(found)
+
+
+def test_a_partition_is_given_as_files(anywhere: None) -> None:
+    target = BigQueryTarget("mine", DAY)
+    with pytest.raises(QueryError, match="there is no table mine"):
+        target.export("out")
+    target.write(rows("x", "y"), TABLE)
+    BigQueryTarget("mine", NEXT).write(rows("z", date=NEXT), TABLE)
+    files = target.export("out")
+    assert read(BigQueryTarget("mine", NEXT).export("out")) == ["z"]
+    assert read(files) == ["x", "y"]
+    assert target.export("out/") == files
+    assert BigQueryTarget("mine", datetime.date(1999, 1, 1)).export("out") == []
+    target.write(rows("w"), TABLE)
+    assert read(target.export("out")) == ["w"]
+
+
+def test_files_that_have_gone_are_exported_anew(services: Cloud) -> None:
+    """Again and again, and not where another export's files lie; what is there is taken as it is."""
+    target = BigQueryTarget("mine", DAY)
+    target.write(rows("x", "y"), TABLE)
+    bucket = clients.storage_client().bucket(BUCKET)
+    seen = []
+    for _ in range(3):
+        (uri,) = target.export(f"gs://{BUCKET}/out")
+        assert target.export(f"gs://{BUCKET}/out") == [uri]
+        assert read([uri]) == ["x", "y"]
+        bucket.delete_blob(uri.removeprefix(f"gs://{BUCKET}/"))
+        seen.append(uri)
+    assert len({*seen}) == 3
+    assert len([job for job in services.bigquery.jobs if job.kind == "extract"]) == 3
+
+
+def test_an_export_whose_answer_is_lost_is_one_job(services: Cloud) -> None:
+    target = BigQueryTarget("mine", DAY)
+    target.write(rows("x", "y"), TABLE)
+    services.faults.at(1, Fault("lost"), call="jobs.insert")
+    assert read(target.export("out")) == ["x", "y"]
+    assert len([job for job in services.bigquery.jobs if job.kind == "extract"]) == 1
+
+
+# --- the documentation
+
+
+def test_the_task_of_the_documentation_runs_as_it_is_written(undisturbed: Path, project: Path) -> None:
+    """docs/engine.md, "Tasks of your own": its module, beside luigi.cfg."""
+    section = (running.ROOT / "docs/engine.md").read_text(encoding="utf-8").split("## Tasks of your own\n")[1]
+    (code,) = re.findall(r"^(    import luigi\n(?:    .*\n|\n)*)", section, re.MULTILINE)
+    (project / "long_words.py").write_text(textwrap.dedent(code), encoding="utf-8")
+    shutil.copytree(undisturbed, project / "data")
+    for _ in range(2):
+        ran = running.run(
+            running.command("LongWords", "--date", running.DAY, module="long_words"),
+            project,
+            running.environment(PYTHONPATH=str(project), LUIGI_CONFIG_PATH="luigi.cfg"),
+        )
+        assert ran.code == 0, ran
+    sql = f"SELECT word, percent FROM {{}} WHERE date = DATE '{running.DAY}' AND LENGTH(word) > 10 ORDER BY word"
+    found = running.select(project / "data", sql.format("long_words"))
+    assert found == running.select(undisturbed, sql.format("word_counts"))
+    assert found

@@ -9,7 +9,7 @@ import contextlib
 import datetime
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from pipelines.errors import AccessError, CostError, ManifestError, MillraceError, QueryError, SchemaError, SettingError
@@ -34,12 +34,18 @@ _TYPES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
 
 
 class BigQueryWarehouse:
-    """The tables of a dataset of BigQuery; uri: bigquery://PROJECT/DATASET. client: gives BigQuery's client."""
+    """The tables of a dataset of BigQuery; uri: bigquery://PROJECT/DATASET. client: gives BigQuery's client.
 
-    def __init__(self, uri: str, client: "Callable[[], api.Client]") -> None:
+    files: gives the URIs of what lies in a folder of Cloud Storage; without it nobody looks whether an export's files
+    are still there.
+    """
+
+    def __init__(
+        self, uri: str, client: "Callable[[], api.Client]", files: Callable[[str], Collection[str]] | None = None
+    ) -> None:
         self.uri = uri
         self._project, _, self._dataset = uri.removeprefix("bigquery://").partition("/")
-        self._client = client
+        self._client, self._files = client, files
         self._location = ""
 
     def location(self) -> str:
@@ -60,7 +66,7 @@ class BigQueryWarehouse:
                 raise SettingError(
                     f"dataset {name} does not exist (warehouse = {self.uri} in [millrace], "
                     f"{origin('millrace', 'warehouse')}); make it with "
-                    f"`bq mk --location={given or 'US'} --dataset {self._project}:{self._dataset}`"
+                    f"`bq --location={given or 'US'} mk --dataset {self._project}:{self._dataset}`"
                 ) from None
         if given and given.lower() != there.lower():
             raise SettingError(
@@ -149,8 +155,8 @@ class BigQueryWarehouse:
             create_disposition=api.CreateDisposition.CREATE_NEVER,
             schema=_merged(there, table),
             schema_update_options=[api.SchemaUpdateOption.ALLOW_FIELD_ADDITION],
-            # A partition is encrypted as its table is.
-            destination_encryption_configuration=there.encryption_configuration or _encryption(),
+            # A partition is encrypted as its table is, which may have been made when the settings named no key.
+            destination_encryption_configuration=there.encryption_configuration,
             labels=_LABELS,
         )
         partition = self._partition(name, date)
@@ -187,10 +193,14 @@ class BigQueryWarehouse:
             still_good=lambda job: self._holds(name, date, job),
             refused=refused,
         )
-        if job.output_rows != rows:
+        got = job.output_rows
+        if got is None:  # an answer may leave it out
+            state = self._state(name, date)
+            got = state[0] if state else 0
+        if got != rows:
             raise ManifestError(
-                f"{self._name(name)} got {job.output_rows:,} rows for {date} from {files[0]}, but its manifest says "
-                f"{rows:,}; make its stage again"
+                f"{self._name(name)} got {got:,} rows for {date} from {files[0]}, but its manifest says {rows:,}; make "
+                "its stage again"
             )
 
     def rows(self, names: Sequence[str]) -> Mapping[str, Mapping[datetime.date, int]]:
@@ -216,9 +226,8 @@ class BigQueryWarehouse:
     def export(self, name: str, date: datetime.date, folder: str) -> list[str]:
         """The table's partition of a day as Parquet files, for pipelines to read: their URIs.
 
-        folder: gs:// URI of a folder to write to, where files are not there anyway. Exported again into the same
-        folder, the table unchanged, it is the same job: what was deleted there since is not made again, and wants
-        another folder. Raises QueryError if there is no table.
+        folder: gs:// URI of a folder to write to, for this partition alone. Exported again into the same folder, the
+        table unchanged, it is the same job, unless a file of it has gone since. Raises QueryError if there is no table.
         """
         from google.api_core.exceptions import NotFound
         from google.cloud import bigquery as api
@@ -236,10 +245,21 @@ class BigQueryWarehouse:
             destination_format="PARQUET", compression="SNAPPY", labels=_LABELS
         )
 
+        first = self._job_id("export", name, date, f"{folder} {table.etag} {table.modified}")
+
+        def place(job_id: str) -> str:
+            # Not where an earlier job's files lie, of which there may be more: they would be taken for this one's.
+            return f"{folder}/part{job_id.removeprefix(first)}-*.parquet"
+
+        def files(job: "api.ExtractJob") -> list[str]:
+            # BigQuery numbers the files in place of the asterisk, with twelve digits.
+            count = sum(job.destination_uri_file_counts or ())
+            return [place(job.job_id).replace("*", f"{number:012d}") for number in range(count)]
+
         def start(job_id: str) -> "api.ExtractJob":
             return self._client().extract_table(
                 self._partition(name, date),
-                f"{folder}/part-*.parquet",
+                place(job_id),
                 job_id=job_id,
                 location=location,
                 job_config=config,
@@ -250,14 +270,13 @@ class BigQueryWarehouse:
         job = bigquery_jobs.finish(
             self._client(),
             location,
-            self._job_id("export", name, date, f"{folder} {table.etag} {table.modified}"),
+            first,
             start,
             doing,
-            still_good=lambda job: True,
+            still_good=lambda job: self._files is None or {*files(job)} <= {*self._files(folder)},
             refused=lambda why: QueryError(f"could not {doing} to {folder}: {why.message or why.reason}"),
         )
-        # BigQuery numbers the files in place of the asterisk, with twelve digits.
-        return [f"{folder}/part-{number:012d}.parquet" for number in range(sum(job.destination_uri_file_counts or ()))]
+        return files(job)
 
     def delete(self, name: str, date: datetime.date) -> None:
         """Empties the table's partition of a day; no table is fine."""
@@ -328,8 +347,11 @@ class BigQueryWarehouse:
         return f"{self._project}.{self._dataset}.{name}"
 
     def _job_id(self, kind: str, name: str, date: datetime.date, what: str) -> str:
-        """An id of letters, digits, _ and - that is the same for the same job."""
-        whole = hashlib.sha256(f"{self._name(name)}${date} {what}".encode()).hexdigest()
+        """An id of letters, digits, _ and - that is the same for the same job.
+
+        In another location it is another: a dataset may be made anew elsewhere, where the first job is not found.
+        """
+        whole = hashlib.sha256(f"{self._name(name)}${date} {self.location()} {what}".encode()).hexdigest()
         return f"millrace_{kind}_{re.sub(r'[^A-Za-z0-9_-]', '_', name)[:200]}_{date:%Y%m%d}_{whole[:16]}"
 
     # --- queries

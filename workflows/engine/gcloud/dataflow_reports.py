@@ -1,5 +1,6 @@
 """What a Dataflow job tells of itself: how it stands, what it counted, used and costs, and why it came to a bad end."""
 
+import datetime
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,6 +15,8 @@ from workflows.engine.runners import Run
 
 log = logging.getLogger("millrace")
 
+#: How many of a job's error messages a watcher remembers, and how much later than others one may appear.
+_KEPT, _LATE = 50, datetime.timedelta(minutes=2)
 _ERROR_LINE = re.compile(r"^[\w.]*(?:Error|Exception|Failure)\b.*$", re.MULTILINE)
 
 
@@ -36,10 +39,11 @@ class Progress:
 def changes(report: Callable[[Progress], None]) -> Callable[[Job], None]:
     """For `dataflow.wait`: looks at how a job stands, and tells `report` whenever that is not as it was."""
     shown: Progress | None = None
+    heard = _Heard()
 
     def look(job: Job) -> None:
         nonlocal shown
-        progress = _progress(job, shown)
+        progress = _progress(job, shown, heard)
         if progress != shown:
             report(progress)
             shown = progress
@@ -113,12 +117,32 @@ def _one_line(text: str) -> str:
     return text if len(text) <= 300 else text[:299] + "…"
 
 
-def _progress(job: Job, before: Progress | None) -> Progress:
+class _Heard:
+    """The last error messages of the job that is watched: of thousands, which are many pages, not all at each look."""
+
+    def __init__(self) -> None:
+        self._job = ""
+        self._messages: list[Any] = []
+
+    def since(self, job: Job) -> datetime.datetime | None:
+        """From when on there may be messages that were not heard yet; None for the beginning."""
+        if self._job != job.id:  # it was replaced
+            self._job, self._messages = job.id, []
+        return self._messages[-1].time - _LATE if self._messages else None
+
+    def add(self, messages: Iterable[Any]) -> list[str]:
+        """The texts of the last messages, with these, oldest first."""
+        found = {each.id: each for each in (*self._messages, *messages)}
+        self._messages = sorted(found.values(), key=lambda each: each.time)[-_KEPT:]
+        return [each.message_text for each in self._messages]
+
+
+def _progress(job: Job, before: Progress | None, heard: _Heard) -> Progress:
     """How a job stands; what could not be asked in one try is as it was before."""
     before = replace(before or Progress(job.state), state=job.state)
     try:
         with told(f"read the messages of Dataflow job {job.name}"):
-            pages = list(_messages(job, None).pages)
+            pages = list(_messages(job, None, heard.since(job)).pages)
             counted = _user_counters(_metrics(job, None))
     except MillraceError:
         return before
@@ -126,14 +150,14 @@ def _progress(job: Job, before: Progress | None) -> Progress:
     return Progress(
         job.state,
         int(events[-1].current_num_workers) if events else before.workers,
-        consequence([message.message_text for page in pages for message in page.job_messages]),
+        consequence(heard.add(message for page in pages for message in page.job_messages)),
         counted,
     )
 
 
-def _messages(job: Job, seconds: float | None) -> Any:
+def _messages(job: Job, seconds: float | None, since: datetime.datetime | None = None) -> Any:
     return clients.dataflow_clients().messages.list_job_messages(
-        request={**request_of(job), "minimum_importance": "JOB_MESSAGE_ERROR"},
+        request={**request_of(job), "minimum_importance": "JOB_MESSAGE_ERROR", "start_time": since},
         retry=None if seconds is None else retry(seconds),
         timeout=TIMEOUT,
     )

@@ -14,7 +14,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import IO, Any
 
@@ -42,10 +42,18 @@ class Request:
     where: Where
 
 
-def submit(module: str, options: Mapping[str, str], task: str, request: Request, root: str) -> Job:
+def submit(
+    module: str,
+    options: Mapping[str, str],
+    task: str,
+    request: Request,
+    root: str,
+    waits: Callable[[str], None] = lambda why: None,
+) -> Job:
     """Creates the job of a pipeline; the same request twice is the same job, also where that is finished.
 
     module, options: the pipeline and its own options; task: its name in [dataflow.TASK]; root: the storage, gs://….
+    waits: told why, once, if the job has to wait for its turn.
     Raises SettingError for options that Beam does not take, ConflictError for a job of that name and another request,
     AccessError, ServiceError, also where the project ran as many jobs as it may for [dataflow] stuck_after seconds, and
     whatever building the pipeline raises.
@@ -54,7 +62,7 @@ def submit(module: str, options: Mapping[str, str], task: str, request: Request,
     own = [f"--{key}={value}" for key, value in options.items()]
     with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
         proto = in_child(lambda: _described(module, own, task, request, root.rstrip("/"), folder))
-    return _create(proto, request)
+    return _create(proto, request, waits)
 
 
 def check_root(root: str) -> None:
@@ -158,7 +166,7 @@ def _stage(uri: str, source: Any) -> None:
         blob.upload_from_string(data, "application/octet-stream", retry=retry(), timeout=TIMEOUT)
 
 
-def _create(proto: Any, request: Request) -> Job:
+def _create(proto: Any, request: Request, waits: Callable[[str], None]) -> Job:
     """Creates a job; where the project runs as many as it may, as soon as it does no longer."""
     patience = sections.dataflow().stuck_after
     end, pause = time.monotonic() + patience, 0.0
@@ -176,6 +184,7 @@ def _create(proto: Any, request: Request) -> Job:
                 ) from None
             if not pause:
                 log.warning("%s waits for its turn: %s", request.job_name, what)
+                waits(f"waits for its turn: {what}")
         pause = dataflow.longer(pause) if pause else dataflow.first_pause()
         time.sleep(dataflow.jittered(pause))
 

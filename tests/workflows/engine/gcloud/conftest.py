@@ -1,6 +1,7 @@
 """Fixtures of the tests of Google's services."""
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def local(
     yield local
     local.faults.clear()
     local.release()
-    local.duplicates, local.unseen = "answer", 0
+    local.duplicates, local.unseen, local.most = "answer", 0, math.inf
     for job in local.jobs:
         if not job.over:
             local.cancel(job.id)

@@ -1,6 +1,8 @@
 """The warehouse in BigQuery, through Google's client, against the local BigQuery and Cloud Storage."""
 
+import contextlib
 import datetime
+import json
 import re
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from cloud import DATASET, LOCATION, PROJECT
 from cloud.bigquery import BigQuery
 from cloud.bigquery_files import Objects, parquet
 from cloud.faults import Fault, FaultPlan
+from cloud.serving import Request, Response, json_response
 from cloud.storage import Storage
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery as api
@@ -50,10 +53,10 @@ def words(*names: str, date: datetime.date = DAY) -> pa.Table:
 class Place:
     """A local Cloud Storage and BigQuery with one fault plan, and a warehouse in it."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: type[BigQuery] = BigQuery) -> None:
         self.faults = FaultPlan()
         self.storage = Storage(self.faults)
-        self.bigquery = BigQuery(storage_url=self.storage.worker_url, faults=self.faults)
+        self.bigquery = kind(storage_url=self.storage.worker_url, faults=self.faults)
         credentials = AnonymousCredentials()  # type: ignore[no-untyped-call]
         self.client = api.Client(PROJECT, credentials=credentials, client_options={"api_endpoint": self.bigquery.url})
         self.warehouse = self.another()
@@ -95,15 +98,21 @@ class Place:
         self.client.create_table(made)
 
 
-@pytest.fixture
-def place() -> Iterator[Place]:
-    """The services, with a bucket and a dataset."""
-    place = Place()
+@contextlib.contextmanager
+def started(place: Place) -> Iterator[Place]:
+    """Runs the services, with a bucket and a dataset."""
     with place.storage, place.bigquery:
         place.storage.create_bucket("words", LOCATION)
         place.bigquery.create_dataset(DATASET, LOCATION)
         yield place
         place.client.close()  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    """The services, with a bucket and a dataset."""
+    with started(Place()) as place:
+        yield place
 
 
 @pytest.fixture
@@ -149,6 +158,25 @@ def test_the_key_of_the_settings_encrypts_a_new_table(place: Place, setting: Cal
         for job in place.bigquery.jobs
     ]
     assert used == [("load", key), ("query", key), ("load", key)]
+
+
+def test_a_table_that_was_made_without_a_key_is_loaded_without_one(
+    place: Place, setting: Callable[[str, str, str], None]
+) -> None:
+    """Also when the settings name one since: a partition is encrypted as its table is."""
+    place.publish("a", words("x"))
+    setting("gcp", "kms_key", "projects/p/locations/us/keyRings/r/cryptoKeys/k")
+    place.publish("b", words("y"))
+    loads = [job.configuration["load"] for job in place.bigquery.jobs if job.kind == "load"]
+    assert len(loads) == 2
+    assert not any("destinationEncryptionConfiguration" in each for each in loads)
+
+
+def test_a_load_makes_no_table(place: Place) -> None:
+    """One that somebody deletes in between would come back without its days; it is made before, by us."""
+    place.publish("a", words("x"))
+    (job,) = [job for job in place.bigquery.jobs if job.kind == "load"]
+    assert job.configuration["load"]["createDisposition"] == "CREATE_NEVER"
 
 
 def test_a_column_that_somebody_added_stays(place: Place) -> None:
@@ -221,6 +249,28 @@ def test_other_rows_than_the_manifest_says_are_an_error(place: Place) -> None:
         place.warehouse.publish("word_counts", WORDS, DAY, "a", [place.file("a", words("x", "y"))], 3)
 
 
+class Curt(BigQuery):
+    """Leaves out of its answers how many rows a load wrote."""
+
+    def handle(self, request: Request) -> Response:
+        response = super().handle(request)
+        shown = json.loads(response.body) if request.call in ("jobs.insert", "jobs.get") else {}
+        if "outputRows" not in shown.get("statistics", {}).get("load", {}):
+            return response
+        del shown["statistics"]["load"]["outputRows"]
+        return json_response(shown)
+
+
+def test_a_load_that_does_not_say_how_many_rows_it_wrote_is_counted(setting: Callable[[str, str, str], None]) -> None:
+    """By the rows of the partition."""
+    with started(Place(Curt)) as place:
+        place.publish("a", words("x", "y"))
+        with pytest.raises(ManifestError, match=r"got 2 rows for 2026-11-19 .* but its manifest says 1,000"):
+            place.warehouse.publish("word_counts", WORDS, DAY, "b", [place.file("b", words("x", "y"))], 1000)
+        with pytest.raises(ManifestError, match=r"got 0 rows for 2026-11-19 .* but its manifest says 1,000"):
+            place.warehouse.publish("word_counts", WORDS, DAY, "c", [place.file("c", words())], 1000)
+
+
 def test_a_file_with_other_types_is_an_error(place: Place) -> None:
     numbers = pa.table({"word": pa.array([1]), "date": pa.array([DAY])})
     with pytest.raises(ManifestError, match=r"word_counts\$20261119 can't be loaded from .*Field 'word'.*stage again"):
@@ -258,6 +308,16 @@ def test_one_failed_call_changes_nothing(place: Place, call: str, kind: Any) -> 
     place.faults.at(1, Fault(kind), call=call)
     place.publish("a", words("x", "y"))
     assert place.words() == ["x", "y"]
+    assert len(place.jobs()) == 1
+
+
+def test_a_job_that_is_there_but_not_found_yet_is_waited_for(place: Place) -> None:
+    """The answer to its start was lost, "exists already" comes next, and then that there is none."""
+    place.bigquery.hide_jobs(2)
+    place.faults.at(1, Fault("lost"), call="jobs.insert")
+    place.publish("a", words("x"))
+    assert place.asked().count("jobs.get") == 3
+    assert place.words() == ["x"]
     assert len(place.jobs()) == 1
 
 
@@ -369,6 +429,29 @@ def test_a_table_that_differs_is_shown_and_left_alone(
     assert place.warehouse.tables() == ["word_counts"]
 
 
+@pytest.mark.parametrize("kind", ["VIEW", "MATERIALIZED_VIEW"])
+def test_a_view_is_no_table_to_load(place: Place, kind: str) -> None:
+    """Also one with the table's columns and days."""
+    columns = ", ".join(f"{name} {kind}" for name, kind in WORDS.columns.items())
+    place.table("other", columns)
+    view = api.Table(f"{PROJECT}.{DATASET}.word_counts")
+    if kind == "VIEW":
+        view.view_query = f"SELECT * FROM {DATASET}.other"
+    else:
+        view.mview_query = f"SELECT * FROM {DATASET}.other"
+        view.time_partitioning = api.TimePartitioning(field="date")
+    place.client.create_table(view)
+    calls: Sequence[Callable[[], None]] = (
+        lambda: place.warehouse.check({"word_counts": WORDS}),
+        lambda: place.publish("a", words("x")),
+    )
+    for call in calls:
+        with pytest.raises(SchemaError, match=f"word_counts: it is a {kind} and should be a table"):
+            call()
+    assert place.jobs() == []
+    assert place.warehouse.tables() == ["other"]
+
+
 def test_check_changes_nothing_and_asks_hardly_more_than_once_a_table(place: Place) -> None:
     """One that is there is asked twice: what it is like, and whether it may be filled."""
     place.publish("a", words("x"))
@@ -454,6 +537,15 @@ def test_a_job_that_fails_otherwise_is_not_tried_again_at_once(place: Place, rea
     assert place.words() == ["x"]
 
 
+def test_no_secret_of_a_jobs_error_is_told(place: Place) -> None:
+    message = "could not read https://h/x?X-Goog-Signature=0123456789abcdef&y=1"
+    for reason, kind in {"stopped": ServiceError, "accessDenied": AccessError, "invalid": ManifestError}.items():
+        place.bigquery.fail_jobs("load", reason, times=1, message=message)
+        with pytest.raises(kind, match="could not read https://h/x") as error:
+            place.publish("a", words("x"))
+        assert "0123456789abcdef" not in str(error.value)
+
+
 # --- the dataset
 
 
@@ -472,7 +564,7 @@ def test_a_dataset_that_does_not_exist_is_one_clear_error(place: Place) -> None:
             call()
         assert f"dataset {PROJECT}.nowhere does not exist" in str(error.value)
         assert f"in [millrace], {origin('millrace', 'warehouse')}" in str(error.value)
-        assert f"`bq mk --location=US --dataset {PROJECT}:nowhere`" in str(error.value)
+        assert f"`bq --location=US mk --dataset {PROJECT}:nowhere`" in str(error.value)
     warehouse.delete("t", DAY)
 
 
@@ -496,6 +588,20 @@ def test_jobs_run_where_the_dataset_lies(place: Place) -> None:
     assert warehouse.rows(["word_counts"]) == {"word_counts": {DAY: 1}}
     assert warehouse.query("SELECT word FROM word_counts").to_pylist() == [{"word": "x"}]
     assert len(warehouse.export("word_counts", DAY, "gs://far/out")) == 1
+    warehouse.check({"word_counts": WORDS})
+    assert {*place.bigquery.asked_locations} == {"europe-west1"}, "left out, it is inferred, but not everywhere"
+
+
+def test_a_dataset_that_was_made_anew_elsewhere_gets_jobs_of_its_own(place: Place) -> None:
+    """Their ids differ: one that is taken in the whole project could not be looked at from there."""
+    place.publish("a", words("x"))
+    place.client.delete_dataset(f"{PROJECT}.{DATASET}", delete_contents=True)
+    place.bigquery.create_dataset(DATASET, "europe-west1")
+    place.storage.create_bucket("far", "europe-west1")
+    Objects(place.storage.worker_url).write("gs://far/a.parquet", parquet(words("x"), "SNAPPY"))
+    place.another().publish("word_counts", WORDS, DAY, "a", ["gs://far/a.parquet"], 1)
+    assert place.words() == ["x"]
+    assert len({*place.jobs()}) == 2
 
 
 @pytest.mark.parametrize(

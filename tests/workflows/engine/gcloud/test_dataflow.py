@@ -1,8 +1,6 @@
 """Dataflow's jobs, through Google's own client and over real connections, in the local Dataflow."""
 
 import queue
-import threading
-import time
 
 import pytest
 from cloud.dataflow import Dataflow
@@ -13,6 +11,7 @@ from google.cloud import dataflow_v1beta3 as api
 from pipelines.errors import JobCancelledError, ServiceError, SettingError
 from workflows.engine.gcloud import dataflow, dataflow_reports
 from workflows.engine.gcloud.dataflow import Job
+from workflows.engine.gcloud.dataflow_reports import Progress
 
 
 class Typed:
@@ -24,6 +23,31 @@ class Typed:
 
     def respond(self, response: str) -> None:
         self.answers.append(response)
+
+
+def looks(local: Dataflow) -> int:
+    """How often somebody has asked how a job stands."""
+    return sum(each.call == "jobs.get" for each in local.requests)
+
+
+class Hurried(queue.Queue[Typed]):
+    """Nobody types anything; the pauses are noted, and hardly made. After enough of them jobs are released."""
+
+    def __init__(self, local: Dataflow, enough: int) -> None:
+        super().__init__()
+        self.local, self.enough = local, enough
+        self.pauses: list[float] = []
+        self.looks: list[int] = []
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Typed:
+        assert block
+        assert timeout
+        self.pauses.append(timeout)
+        self.looks.append(looks(self.local))
+        if len(self.pauses) == self.enough:
+            self.local.release()
+        assert len(self.pauses) < self.enough + 1000, "it waits for ever"
+        return super().get(block, 0.001 if len(self.pauses) < self.enough else 0.05)
 
 
 def test_a_job_is_found_by_name_and_request(local: Dataflow) -> None:
@@ -46,8 +70,13 @@ def test_a_job_that_somebody_cancelled(local: Dataflow) -> None:
     name = new_name()
     local.hold(name)
     job = submit("sleep", 0, name)
-    threading.Timer(0.5, local.cancel, [job.id]).start()
-    done, told = wait(job)
+    told: list[Progress] = []
+
+    def report(progress: Progress) -> None:
+        told.append(progress)
+        local.cancel(job.id)
+
+    done = dataflow.wait(job, dataflow_reports.changes(report))
     assert done.state == "CANCELLED"
     assert told[0].state in ("PENDING", "RUNNING")
     error = dataflow_reports.failure(done, "again")
@@ -66,6 +95,19 @@ def test_a_job_that_is_replaced_is_followed(local: Dataflow) -> None:
     local.release()
     done, _ = wait(attached)
     assert (done.id, done.state) == (other.id, "DONE")
+
+
+def test_a_job_that_was_updated_but_by_none_that_is_named_is_over(local: Dataflow) -> None:
+    name = new_name()
+    local.hold(name)
+    job = submit("sleep", 0, name)
+    with local.life.changed:
+        local.life.ask(local.jobs[-1], "JOB_STATE_UPDATED")
+    done, _ = wait(job, Hurried(local, 12))
+    assert (done.id, done.state) == (job.id, "UPDATED")
+    error = dataflow_reports.failure(done, "again")
+    assert isinstance(error, JobCancelledError)
+    assert str(error).startswith(f"Dataflow job {name} was replaced by another; see https://")
 
 
 def test_a_replaced_job_is_cancelled_as_the_other(local: Dataflow) -> None:
@@ -167,16 +209,56 @@ def test_who_types_into_luigid_is_heard_and_answered(local: Dataflow, content: s
     assert answer in typed.answers[0]
 
 
-def test_a_command_does_not_wait_for_the_next_look(local: Dataflow, setting: Set) -> None:
-    setting("dataflow", "poll_max", "600")
+def test_pauses_grow_from_two_seconds_to_poll_max(local: Dataflow, setting: Set) -> None:
+    """One before each look but the first, each half as long again, by 20 % at random."""
+    setting("dataflow", "poll_max", "30")
     name = new_name()
     local.hold(name)
+    job, before = submit("sleep", 0, name), looks(local)
+    hurried = Hurried(local, 12)
+    done, _ = wait(job, hurried)
+    assert done.state == "DONE"
+    assert hurried.looks == [before + n for n in range(1, len(hurried.looks) + 1)]
+    expected = [min(2 * 1.5 ** min(n, 20), 30.0) for n in range(len(hurried.pauses))]
+    shares = [pause / each for pause, each in zip(hurried.pauses, expected, strict=True)]
+    assert 0.8 <= min(shares) < max(shares) <= 1.2
+
+
+class Commands(queue.Queue[Typed]):
+    """Somebody types while the wait pauses."""
+
+    def __init__(self, local: Dataflow, typed: Typed) -> None:
+        super().__init__()
+        self.local, self.typed, self.before = local, typed, 0
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Typed:
+        assert block, "the pause itself listens"
+        assert timeout
+        assert timeout >= 1
+        if not self.before and looks(self.local) >= 2:
+            self.before = looks(self.local)
+            self.put(self.typed)
+        return super().get(block, timeout)
+
+
+def test_a_command_does_not_wait_for_the_next_look(local: Dataflow, setting: Set) -> None:
+    """Not a look comes between what is typed and the answer to it."""
+    setting("dataflow", "poll_max", "40")
+    name = new_name()
+    local.hold(name)
+    at: list[int] = []
+
+    class Noting(Typed):
+        def respond(self, response: str) -> None:
+            super().respond(response)
+            at.append(looks(local))
+            commands.put(Typed("cancel"))
+
     job = submit("sleep", 0, name)
-    messages: queue.Queue[Typed] = queue.Queue()
-    threading.Timer(0.3, messages.put, [Typed("cancel")]).start()
-    started = time.monotonic()
-    wait(job, messages)
-    assert time.monotonic() - started < 10
+    commands = Commands(local, Noting("stop"))
+    done, _ = wait(job, commands)
+    assert done.state == "CANCELLED"
+    assert at == [commands.before]
 
 
 def test_an_interrupt_passes_and_leaves_the_job(local: Dataflow) -> None:

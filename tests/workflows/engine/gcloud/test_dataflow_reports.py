@@ -1,11 +1,14 @@
 """What Dataflow jobs tell of themselves, in the local Dataflow."""
 
+import datetime
 import json
 from pathlib import Path
 
 import cloud
 import pytest
 from cloud.dataflow import Dataflow
+from cloud.dataflow_jobs import Message, now
+from cloud.serving import Answered
 from cloud.storage import Storage
 from dataflow_running import ROOT, WHERE, Set, new_name, submit, wait
 
@@ -35,8 +38,13 @@ def test_counters_and_usage_are_the_jobs(local: Dataflow, tmp_path: Path, servic
     assert 7 in run.counters.values()
     assert told[-1].counters == run.counters
     used = run.usage
-    assert used["vcpu_hours"] > 0
-    assert used["memory_gb_hours"] > 0
+    place = {"project_id": cloud.PROJECT, "location": cloud.REGION, "job_id": done.id}
+    metrics = clients.dataflow_clients().metrics.get_job_metrics(request=place).metrics
+    raw = {each.name.name: each.scalar for each in metrics if each.name.origin == "dataflow/v1b3"}
+    assert raw["TotalVcpuTime"] > 0
+    assert used["vcpu_hours"] == pytest.approx(raw["TotalVcpuTime"] / 3600, abs=1e-6), "of seconds"
+    assert raw["TotalMemoryUsage"] > 0
+    assert used["memory_gb_hours"] == pytest.approx(raw["TotalMemoryUsage"] / 1024 / 3600, abs=1e-6), "of MB-seconds"
     expected = used["vcpu_hours"] * 0.056 + used["memory_gb_hours"] * 0.003557 + used["shuffle_gb"] * 0.011
     assert used["estimated_cost_usd"] == pytest.approx(expected, abs=1e-6)
 
@@ -125,6 +133,53 @@ def test_what_was_drained_is_not_whole(local: Dataflow, setting: Set) -> None:
     error = dataflow_reports.failure(done, "again")
     assert isinstance(error, JobCancelledError)
     assert "was drained, so what it wrote is not whole" in str(error)
+
+
+def test_a_watcher_reads_a_jobs_errors_once(local: Dataflow) -> None:
+    """A job may have thousands, many pages of them; one that comes to light a minute late is not lost."""
+    name = new_name()
+    local.hold(name)
+    job = submit("sleep", 0, name)
+    made, begin = local.jobs[-1], now() - datetime.timedelta(hours=10)
+    made.messages += [
+        Message(begin + datetime.timedelta(minutes=number), "JOB_MESSAGE_ERROR", f"KeyError: {number}")
+        for number in range(250)
+    ]
+    told: list[Progress] = []
+    look = dataflow_reports.changes(told.append)
+
+    def asked() -> list[Answered]:
+        before = len(local.requests)
+        look(job)
+        return [each for each in local.requests[before:] if each.call == "messages.list"]
+
+    assert len(asked()) == 3
+    assert told[-1].error == "KeyError: 249"
+    made.say("JOB_MESSAGE_ERROR", "ValueError: new")
+    [page] = asked()
+    assert page.query["startTime"]
+    assert told[-1].error == "ValueError: new"
+    late = now() - datetime.timedelta(minutes=1)
+    made.messages.append(Message(late, "JOB_MESSAGE_ERROR", "pipelines.errors.SourceError: a broken file"))
+    assert len(asked()) == 1
+    assert told[-1].error == "a broken file"
+    assert len(asked()) == 1
+    assert len(told) == 3
+
+
+def test_a_watcher_of_a_job_that_was_replaced_tells_of_the_new_one(local: Dataflow) -> None:
+    name = new_name()
+    local.hold(name)
+    job = submit("sleep", 0, name)
+    told: list[Progress] = []
+    look = dataflow_reports.changes(told.append)
+    local.jobs[-1].say("JOB_MESSAGE_ERROR", "ValueError: of the old one")
+    look(job)
+    assert told[-1].error == "ValueError: of the old one"
+    new = dataflow.get(local.replace(job.id).id, WHERE)
+    assert new
+    look(new)
+    assert told[-1].error == ""
 
 
 def test_progress_in_a_line() -> None:

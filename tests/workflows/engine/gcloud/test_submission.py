@@ -1,7 +1,10 @@
 """Pipelines as Dataflow jobs, through Google's own clients and over real connections, in the local Dataflow."""
 
+import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from typing import Any
 
@@ -10,10 +13,8 @@ import pytest
 import running
 from cloud.dataflow import Dataflow
 from cloud.faults import Fault
-from cloud.serving import Request as Asked
-from cloud.serving import Response, error_response
 from cloud.storage import Storage
-from dataflow_running import ROOT, WHERE, Set, forget_clients, new_name, submit, wait
+from dataflow_running import ROOT, WHERE, Set, new_name, submit, wait
 
 from pipelines.errors import ConflictError, ServiceError, SettingError
 from workflows.engine.gcloud import dataflow, submission
@@ -68,56 +69,42 @@ def test_a_job_of_somebody_else_is_left_alone(local: Dataflow, duplicates: Any) 
     assert dataflow.find(name, "ours", WHERE) is None
 
 
-class Full(Dataflow):
-    """Runs one job at a time, and refuses another as Dataflow does one above its quota; that often at most."""
-
-    def __init__(self, storage: Storage, status: int, patience: int) -> None:
-        super().__init__(storage.worker_url)
-        self.status, self.patience, self.refused = status, patience, 0
-
-    def handle(self, request: Asked) -> Response:
-        if self.call_of(request) == "jobs.create" and any(not job.over for job in self.jobs):
-            self.refused += 1
-            if self.refused == self.patience:
-                self.release()
-            return error_response(
-                self.status,
-                "(a228cd0fe9f70479): The workflow could not be created. Causes: (8ac844dc41db82af): Dataflow quota "
-                f"error for jobs-per-project quota. Project {cloud.PROJECT} is running 1 jobs. Please check the quota "
-                "usage via GCP Console.",
-            )
-        return super().handle(request)
+def refused(local: Dataflow) -> int:
+    """How many jobs were refused."""
+    return sum(each.call == "jobs.create" and each.status == local.full for each in local.requests)
 
 
 @pytest.mark.parametrize("status", [400, 429])
-def test_who_finds_the_quota_of_jobs_used_up_waits_for_its_turn(
-    local: Dataflow, services: tuple[Storage, Dataflow], setting: Set, status: int
-) -> None:
-    """Until another job has come to its end, whichever status Dataflow says it with."""
-    with Full(services[0], status, 3) as full:
-        setting("dataflow", "dataflow_endpoint", full.url)
-        forget_clients()
-        full.hold("*")
-        first = submit("sleep", 0)
-        second = submit("sleep", 0)
-        assert full.refused >= 3
-        assert [job.id for job in full.jobs] == [first.id, second.id]
+def test_who_finds_the_quota_of_jobs_used_up_waits_for_its_turn(local: Dataflow, status: int) -> None:
+    """Until another job has come to its end, whichever status Dataflow says it with; it says so, once."""
+    local.most, local.full = 1, status
+    local.hold("*")
+    first = submit("sleep", 0)
+    before, told = refused(local), list[str]()
+
+    def release() -> None:
+        running.wait_for(lambda: refused(local) >= before + 3, 60)
+        local.release()
+
+    thread = threading.Thread(target=release)
+    thread.start()
+    second = submit("sleep", 0, waits=told.append)
+    thread.join()
+    assert refused(local) >= before + 3
+    assert [job.id for job in local.jobs[-2:]] == [first.id, second.id]
+    [why] = told
+    assert why.startswith(f"waits for its turn: project {cloud.PROJECT} runs as many Dataflow jobs as its quota allows")
 
 
-def test_a_quota_of_jobs_that_stays_used_up_is_named(
-    local: Dataflow, services: tuple[Storage, Dataflow], setting: Set
-) -> None:
+def test_a_quota_of_jobs_that_stays_used_up_is_named(local: Dataflow, setting: Set) -> None:
     """After [dataflow] stuck_after seconds; a later run may succeed, so that no attempt is spent."""
     setting("dataflow", "stuck_after", "1")
-    with Full(services[0], 429, 0) as full:
-        setting("dataflow", "dataflow_endpoint", full.url)
-        forget_clients()
-        full.hold("*")
-        submit("sleep", 0)
-        name = new_name()
-        with pytest.raises(ServiceError) as error:
-            submit("sleep", 0, name)
-        full.release()
+    local.most, local.full = 1, 429
+    local.hold("*")
+    submit("sleep", 0)
+    name = new_name()
+    with pytest.raises(ServiceError) as error:
+        submit("sleep", 0, name)
     for part in (name, f"project {cloud.PROJECT} runs as many Dataflow jobs as its quota allows", "within 1 s"):
         assert part in str(error.value)
 
@@ -174,7 +161,7 @@ def test_settings_reach_the_job(local: Dataflow, setting: Set) -> None:
 
 def test_a_waiting_process_keeps_little_to_itself(local: Dataflow) -> None:
     """After its job was submitted, and with what preload() imported before the fork, less than 20 MiB."""
-    name = new_name()
+    name, looks = new_name(), sum(each.call == "jobs.get" for each in local.requests)
     local.hold(name)
     code = f"""
 import os, signal, sys, time
@@ -194,15 +181,59 @@ if not child:
     dataflow.wait(job, lambda progress: None)
     os._exit(0)
 os.read(reading, 1)
-time.sleep(2)
+print("submitted", flush=True)
+sys.stdin.readline()
 with open(f"/proc/{{child}}/smaps_rollup") as file:
     parts = dict(line.split(":") for line in file.read().splitlines()[1:])
 os.kill(child, signal.SIGKILL)
 os.waitpid(child, 0)
 print(sum(int(parts[key].split()[0]) for key in ("Private_Clean", "Private_Dirty")) // 1024)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=running.environment(), capture_output=True, text=True, timeout=60
+    process = started(code)
+    assert process.stdout
+    assert process.stdout.readline() == "submitted\n", process.communicate()
+    running.wait_for(lambda: sum(each.call == "jobs.get" for each in local.requests) >= looks + 2, 60)
+    said, errors = process.communicate("measure\n", timeout=60)
+    assert process.returncode == 0, errors
+    assert sum(each.call == "jobs.get" for each in local.requests) >= looks + 2, "it waits for the job"
+    assert int(said) < 20
+
+
+def test_a_child_that_outlives_its_process_creates_no_job(local: Dataflow, services: tuple[Storage, Dataflow]) -> None:
+    """The process is killed while its child stages files; the child comes to its end, and nothing runs on Dataflow."""
+    name, storage = new_name(), services[0]
+    before = len(storage.requests)
+    for n in range(1, 200):
+        local.faults.at(n, Fault("status"), call="objects.insert")
+    code = f"""
+from luigi.configuration import get_config
+get_config().set("dataflow", "dataflow_endpoint", {local.url!r})
+from workflows.engine.gcloud import submission
+options = {{"input": '["sleep", 0]', "output": "{ROOT}/out"}}
+submission.submit("dataflow_case", options, "Etl", submission.Request({name!r}, "r1", {WHERE!r}), {ROOT!r})
+"""
+    process = started(code)
+
+    def staged(status: int) -> bool:
+        return any((each.call, each.status) == ("objects.insert", status) for each in storage.requests[before:])
+
+    running.wait_for(lambda: process.poll() is not None or staged(503), 60)
+    assert staged(503), process.communicate()
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    local.faults.clear()
+    process.communicate(timeout=60)  # the child has the same output, which ends when it does
+    assert staged(200), "the child went on"
+    assert name not in [job.name for job in local.jobs]
+
+
+def started(code: str) -> "subprocess.Popen[str]":
+    """A process of its own that runs some Python."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=running.environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) < 20
