@@ -22,6 +22,7 @@ TEST = [
     "gcp-storage-emulator>=2026.7.19",
     "hypothesis>=6.100",
     "pytest>=8",
+    "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
     "selenium>=4.20",
     "wheel>=0.45",  # the local Dataflow installs what a job stages, be it an sdist

@@ -1,5 +1,7 @@
 """Fixtures that tests of several folders share."""
 
+import fcntl
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -13,9 +15,16 @@ from selenium.webdriver.chrome.service import Service
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The storage of an undisturbed run over two days of the sample; not to be changed."""
-    storage = tmp_path_factory.mktemp("undisturbed") / "data"
-    running.succeed("Report", "--date", running.DAY, "--days", 1, storage=storage)
+    """The storage of an undisturbed run over two days of the sample; not to be changed. One for all workers."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    storage, done = folder / "undisturbed" / "data", folder / "undisturbed.done"
+    with (folder / "undisturbed.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            running.succeed("Report", "--date", running.DAY, "--days", 1, storage=storage)
+            done.touch()
     return storage
 
 

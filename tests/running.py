@@ -31,6 +31,9 @@ KEYS = {
     "posts_by_hour": ("hour",),
 }
 DAY = datetime.date(2026, 11, 1)
+#: Whether the long matrices are tried whole and not in samples, and how many seconds a test of one may take then.
+WHOLE = os.environ.get("MILLRACE_TEST_ALL") == "1"
+LONGEST = 2 * 3600
 
 Row = dict[str, Any]
 

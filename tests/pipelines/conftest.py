@@ -9,6 +9,7 @@ from pathlib import Path
 
 import google.cloud.storage as storage_api
 import pytest
+from cloud import CREDENTIALS
 from cloud.storage import Storage
 
 from pipelines import gcs
@@ -18,14 +19,7 @@ from pipelines import gcs
 def cloud_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
     """A service with the bucket gs://bucket; the environment and pipelines of this process lead to it."""
     credentials = tmp_path / "credentials.json"
-    known = {
-        "client_id": "x",
-        "client_secret": "x",
-        "refresh_token": "x",
-        "token": "x",
-        "expiry": "2099-01-01T00:00:00Z",
-    }
-    credentials.write_text(json.dumps({"type": "authorized_user", **known}))
+    credentials.write_text(json.dumps(CREDENTIALS))
     with Storage() as storage:
         storage.create_bucket("bucket")
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", storage.url)

@@ -5,14 +5,13 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Mapping
 from pathlib import Path
-from threading import Thread
 
 import oracle
 import pytest
 import running
+from http_source import Reply, serving
 from running import Row
 
 DATE = datetime.date(2017, 8, 27)
@@ -237,63 +236,32 @@ def test_day_without_posts_in_an_archive_is_an_empty_page(tmp_path: Path) -> Non
 # --------------------------------------------------------------------------------------------------- several sources
 
 
-class _Server(BaseHTTPRequestHandler):
-    """A web server whose /bad.jsonl answers 500 for as long as `broken` stands, and /good.jsonl always answers."""
+def test_source_that_fails_stops_only_what_needs_it(tmp_path: Path) -> None:
+    """Of two sources one answers 501: the other is fetched, nothing is made of half the posts; mended, all goes on.
 
-    broken = True
-    body = b""
-
-    def do_GET(self) -> None:
-        self._answer()
-
-    def do_HEAD(self) -> None:
-        self._answer()
-
-    def _answer(self) -> None:
-        fails = self.path == "/bad.jsonl" and _Server.broken
-        self.send_response(500 if fails else 200)
-        self.send_header("Content-Length", "0" if fails else str(len(_Server.body)))
-        self.end_headers()
-        if not fails and self.command == "GET":
-            self.wfile.write(_Server.body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-@pytest.fixture
-def server() -> Iterator[str]:
-    """A web server on a free port of the loopback; gives its address."""
-    _Server.broken = True
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Server) as web:
-        Thread(target=web.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{web.server_address[1]}"
-        web.shutdown()
-
-
-def test_source_that_fails_stops_only_what_needs_it(server: str, tmp_path: Path) -> None:
-    """Of two sources one answers 500: the other is fetched, nothing is made of half the posts; mended, all goes on."""
+    501, since that is not asked again: how long a 500 is waited for is told by test_sources.py.
+    """
     storage = tmp_path / "data"
     good = running.write_posts(tmp_path / f"good-{LAST}.jsonl", many(LAST))
-    _Server.body = b"".join(
-        json.dumps(p).encode() + b"\n" for p in [post(1, LAST, "from the net"), post(2, LAST, "again")]
-    )
+    body = b"".join(json.dumps(p).encode() + b"\n" for p in [post(1, LAST, "from the net"), post(2, LAST, "again")])
     pattern = tmp_path / "good-{date:%Y-%m-%d}.jsonl"
-    flags = ["--posts-source", f"{server}/bad.jsonl {pattern}", "--days", 1, "--date", LAST]
-    ran = running.luigi("Report", *flags, storage=storage)
-    assert ran.code != 0
-    assert "Traceback" not in str(ran)
-    assert any(f"{server}/bad.jsonl" in line and "500" in line for line in ran.errors), ran
-    done = running.complete(storage)
-    assert [name for name in done if name.startswith("raw/source=good-") and name.endswith(f"date={LAST}")]
-    assert not [name for name in done if not name.startswith("raw/")], done
-    _Server.broken = False
-    running.succeed("Report", *flags, storage=storage)
-    check_tables(storage, _Server.body.splitlines() + list(oracle.read_source(good)), LAST, 1)
+    with serving() as web:
+        bad = web.reply("/bad.jsonl", Reply(501))
+        flags = ["--posts-source", f"{bad} {pattern}", "--days", 1, "--date", LAST]
+        ran = running.luigi("Report", *flags, storage=storage)
+        assert ran.code != 0
+        assert "Traceback" not in str(ran)
+        assert any(bad in line and "501" in line for line in ran.errors), ran
+        done = running.complete(storage)
+        assert [name for name in done if name.startswith("raw/source=good-") and name.endswith(f"date={LAST}")]
+        assert not [name for name in done if not name.startswith("raw/")], done
+        web.reply("/bad.jsonl", Reply(body=body))
+        running.succeed("Report", *flags, storage=storage)
+    check_tables(storage, body.splitlines() + list(oracle.read_source(good)), LAST, 1)
     sources = running.select(
         storage, f"SELECT source, COUNT(*) AS n FROM posts WHERE date = DATE '{LAST}' GROUP BY source"
     )
-    assert {row["source"]: row["n"] for row in sources} == {f"{server}/bad.jsonl": 2, str(pattern): len(many(LAST))}
+    assert {row["source"]: row["n"] for row in sources} == {bad: 2, str(pattern): len(many(LAST))}
 
 
 def test_source_that_is_missing_stops_only_what_needs_it(tmp_path: Path) -> None:

@@ -9,16 +9,17 @@ from pathlib import Path
 import luigi.configuration
 import pytest
 import running
-from cloud import BUCKET, PROJECT, Cloud
+from cloud import BUCKET, CREDENTIALS, PROJECT, Cloud
 from cloud.storage import Storage
 from cloud_running import Place
+from dataflow_running import forget_clients
 from luigid_asking import answers
 
 from workflows.engine import clients
 from workflows.engine.gcloud.gcs import GcsStorage
 
-#: [gcp] of these tests: what takes minutes in earnest takes seconds.
-SETTINGS = {"patience": "20", "lease": "3"}
+#: [gcp] of these tests. No lock goes by the clock, unless the test is about that (test_leases.py).
+SETTINGS = {"patience": "20", "lease": "600"}
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +41,7 @@ def place(cloud: Cloud, tmp_path: Path) -> Iterator[Place]:
 def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
     """Cloud Storage on this machine with one empty bucket; this process's clients and its children's lead there."""
     credentials = tmp_path / "credentials.json"
-    words = {"type": "authorized_user", "client_id": "x", "client_secret": "x", "refresh_token": "x"}
-    credentials.write_text(json.dumps({**words, "token": "fake", "expiry": "2099-01-01T00:00:00Z"}))
+    credentials.write_text(json.dumps(CREDENTIALS))
     settings = tmp_path / "luigi.cfg"
     settings.write_text("[gcp]\n" + "".join(f"{key} = {value}\n" for key, value in SETTINGS.items()))
     config = luigi.configuration.get_config()
@@ -57,10 +57,10 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage
             monkeypatch.setenv(name, value)
         for key, value in SETTINGS.items():
             config.set("gcp", key, value)
-        _forget_clients()
+        forget_clients()
         yield running
         clients.storage_client().close()
-        _forget_clients()
+        forget_clients()
     for key, value in before.items():
         if value is None:
             config.remove_option("gcp", key)
@@ -72,11 +72,6 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage
 def gcs(service: Storage) -> GcsStorage:
     """A storage in that bucket."""
     return GcsStorage(f"gs://{BUCKET}/data", clients.storage_client)
-
-
-def _forget_clients() -> None:
-    clients._credentials.cache_clear()
-    clients._storage_client.cache_clear()
 
 
 @pytest.fixture

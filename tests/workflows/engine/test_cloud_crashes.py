@@ -5,9 +5,9 @@ and the Dataflow jobs, which are not of that group, go on. Some effects, spread 
 tried; with MILLRACE_TEST_ALL=1 each one.
 """
 
-import os
+import contextlib
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,11 +17,16 @@ import running
 from cloud import Cloud
 from cloud.faults import Fault, Kind
 from cloud_running import FLAGS, JOBS, Place
-from running import Row
+from running import LONGEST, WHOLE, Row
 
 #: How many effects are tried in each way, unless all are; and how many seeds of random faults.
 SAMPLE, SEEDS, ALL_SEEDS = 5, 1, 20
 SHARE = 0.2
+Settings = Mapping[str, Mapping[str, str]]
+#: No lock is renewed by the clock, so that every run has the same effects. Who died on this host is found out at once.
+STEADY: Settings = {"gcp": {"lease": "3600"}}
+
+pytestmark = pytest.mark.timeout(LONGEST if WHOLE else 600)
 
 
 @pytest.fixture(scope="module")
@@ -34,31 +39,23 @@ def expected(undisturbed: Path) -> dict[str, list[Row]]:
 def effects(tmp_path_factory: pytest.TempPathFactory, expected: dict[str, list[Row]]) -> list[str]:
     """Every effect of an undisturbed run's launcher, in order: service, call, and what it is about."""
     with Cloud() as cloud:
-        place = Place(cloud, tmp_path_factory.mktemp("counted"))
+        place = Place(cloud, tmp_path_factory.mktemp("counted"), more=STEADY)
         place.succeed("Report", *FLAGS)
         assert place.wrong(expected, JOBS) == []
         assert place.locks() == []
         return [f"{each.service} {each.call} {each.path}" for each in cloud.requests if each.effect]
 
 
-def whole() -> bool:
-    return os.environ.get("MILLRACE_TEST_ALL") == "1"
-
-
 def spread(count: int) -> list[int]:
     """The numbers, from 1, of some of `count` effects; of all where they are asked for."""
-    if whole():
+    if WHOLE:
         return list(range(1, count + 1))
     return [(2 * i + 1) * count // (2 * SAMPLE) + 1 for i in range(SAMPLE)]
 
 
-def disturbed(place: Place, n: int, kind: Kind, expected: dict[str, list[Row]], spared: list[int]) -> list[str]:
-    """What is wrong after a run with a fault at its n-th effect, and another that nothing happens to.
-
-    A run may have fewer effects than the one that was counted, as a lock is renewed by the clock: then n is spared.
-    """
-    faults, before = place.cloud.faults, place.cloud.effects
-    fault = Fault(kind)
+def disturbed(place: Place, n: int, kind: Kind, expected: dict[str, list[Row]]) -> list[str]:
+    """What is wrong after a run with a fault at its n-th effect, and another that nothing happens to."""
+    faults, fault = place.cloud.faults, Fault(kind)
     faults.clear()
     process = place.start("Report", *FLAGS)
     fault.pid = process.pid
@@ -66,10 +63,8 @@ def disturbed(place: Place, n: int, kind: Kind, expected: dict[str, list[Row]], 
     first = cloud_running.end(process)
     faults.clear()
     if not any(each.fault is fault for each in place.cloud.requests):
-        if first.code != 0 or place.cloud.effects - before >= n:
-            return [f"no fault came up: {first}"]
-        spared.append(n)
-    elif kind == "kill" and first.code != -signal.SIGKILL:
+        return [f"no fault came up: {first}"]
+    if kind == "kill" and first.code != -signal.SIGKILL:
         return [f"the run was not killed: {first}"]
     again = place.luigi("Report", *FLAGS)
     if again.code != 0:
@@ -78,18 +73,21 @@ def disturbed(place: Place, n: int, kind: Kind, expected: dict[str, list[Row]], 
 
 
 def disturb_all(kind: Kind, effects: Sequence[str], expected: dict[str, list[Row]], folder: Path) -> None:
-    """Tries the numbers of `spread`, and fails with all that is wrong, or if more than a few were spared."""
-    numbers, spared = spread(len(effects)), list[int]()
-    try_all([str(n) for n in numbers], folder, lambda place, n: disturbed(place, int(n), kind, expected, spared))
-    assert len(spared) <= len(numbers) // 10, f"{len(effects)} effects were counted, but no run had these: {spared}"
+    """Tries the numbers of `spread`, and fails with all that is wrong."""
+    numbers = [str(n) for n in spread(len(effects))]
+    try_all(numbers, folder, STEADY, lambda place, n: disturbed(place, int(n), kind, expected))
 
 
-def try_all(names: Sequence[str], folder: Path, trouble: Callable[[Place, str], list[str]]) -> None:
+def try_all(names: Sequence[str], folder: Path, more: Settings, trouble: Callable[[Place, str], list[str]]) -> None:
     """Tries each in a place of its own, two clouds side by side, and fails with all that is wrong."""
 
     def share(some: Sequence[str]) -> list[str]:
+        wrong = []
         with Cloud() as cloud:
-            return [f"{name}: {line}" for name in some for line in trouble(Place(cloud, folder / name, name), name)]
+            for name in some:
+                with contextlib.closing(Place(cloud, folder / name, name, more)) as place:
+                    wrong += [f"{name}: {line}" for line in trouble(place, name)]
+        return wrong
 
     with ThreadPoolExecutor(2) as pool:
         wrong = [line for lines in pool.map(share, [names[::2], names[1::2]]) for line in lines]
@@ -119,12 +117,14 @@ def test_a_fifth_of_all_calls_failing(expected: dict[str, list[Row]], tmp_path: 
     """With 20 % of all calls failing at random (429, 500, 503, cut, slow, answer lost) the Report completes."""
 
     def trouble(place: Place, seed: str) -> list[str]:
+        before = sum(each.fault is not None for each in place.cloud.requests)
         place.cloud.faults.randomly(SHARE, int(seed))
         ran = place.luigi("Report", *FLAGS)
         place.cloud.faults.clear()
-        struck = sum(each.fault is not None for each in place.cloud.requests)
+        struck = sum(each.fault is not None for each in place.cloud.requests) - before
         if ran.code != 0:
             return [str(ran)]
-        return place.wrong(expected, JOBS) + ([] if struck > 50 else [f"only {struck} calls were struck"])
+        return place.wrong(expected, JOBS) + ([] if struck > 30 else [f"only {struck} calls were struck"])
 
-    try_all([str(seed) for seed in range(1, (ALL_SEEDS if whole() else SEEDS) + 1)], tmp_path, trouble)
+    # A run has 250 calls and more that are no looks at its jobs; of those there are as many as it takes time.
+    try_all([str(seed) for seed in range(1, (ALL_SEEDS if WHOLE else SEEDS) + 1)], tmp_path, {}, trouble)

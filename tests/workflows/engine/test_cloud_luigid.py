@@ -30,9 +30,16 @@ def place(cloud: Cloud, server: int, tmp_path: Path) -> Iterator[Place]:
 
 
 def shown(server: int) -> tuple[str, dict[str, Any]]:
-    """The one task that luigid shows as running, and its id."""
-    [found] = listed(server, "RUNNING").items()
-    return found
+    """The one task that luigid shows as running, and its id; it may take a moment."""
+    found: dict[str, Any] = {}
+
+    def look() -> dict[str, Any]:
+        found.update(listed(server, "RUNNING"))
+        return found
+
+    running.wait_for(look, 30)
+    [only] = found.items()
+    return only
 
 
 def waiting(place: Place, server: int, *command: object) -> "subprocess.Popen[str]":
@@ -87,7 +94,7 @@ def test_progress_is_the_share_of_the_rows_that_were_read(place: Place, server: 
     dataset = {"Etl": f"raw/source=sample-9a75ee8a/date={running.DAY}", "Count": f"posts/date={running.DAY}"}[stage]
     rows = sum(file.rows for file in place.manifests()[dataset].files if file.path.startswith(f"{dataset}/"))
     process = waiting(place, server, stage, *DATE)
-    assert shown(server)[1]["progress_percentage"] == 0
+    place.wait_for(lambda: shown(server)[1]["progress_percentage"] == 0)
     place.jobs[-1].metrics = {"counters": [["Read", "pipelines.files", "rows_read", rows // 2, True]]}
     place.wait_for(lambda: shown(server)[1]["progress_percentage"] == 100 * (rows // 2) // rows)
     place.cloud.dataflow.release()

@@ -3,7 +3,6 @@
 Some moments, spread over all of them, are tried; with MILLRACE_TEST_ALL=1 each one.
 """
 
-import os
 import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -12,11 +11,13 @@ from pathlib import Path
 
 import pytest
 import running
-from running import Row
+from running import LONGEST, WHOLE, Row
 
 #: How many moments are tried, unless all are.
 CALLS, FILES, LOST = 14, 8, 5
 FLAGS = ("--date", running.DAY, "--days", 1)
+
+pytestmark = pytest.mark.timeout(LONGEST if WHOLE else 600)
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def trouble(folder: Path, crash: str, died: int, undisturbed: Undisturbed) -> li
 
 def spread(moments: list[str], count: int) -> list[str]:
     """Some of the moments, evenly; all of them where they are asked for."""
-    if os.environ.get("MILLRACE_TEST_ALL") == "1":
+    if WHOLE:
         return moments
     return [moments[(2 * i + 1) * len(moments) // (2 * count)] for i in range(min(count, len(moments)))]
 

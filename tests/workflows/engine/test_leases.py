@@ -1,4 +1,7 @@
-"""Locks in Cloud Storage: one process holds one; whoever dies or falls silent loses it, and can do nothing then."""
+"""Locks in Cloud Storage: one process holds one; whoever dies or falls silent loses it, and can do nothing then.
+
+Where speed is what is claimed there are seconds to spare: a busy machine may pause for that long.
+"""
 
 import json
 import logging
@@ -7,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from multiprocessing.connection import Connection
 
@@ -22,7 +25,8 @@ from workflows.engine import clients
 from workflows.engine.gcloud.gcs import GcsStorage
 from workflows.engine.leases import Holder, _this_process
 
-LOCK, LEASE = "_jobs/task.lock", 3.0
+#: A lock, [gcp] lease unless a test sets another, and how long to wait for what has no time of its own, in seconds.
+LOCK, LEASE, LONG = "_jobs/task.lock", 2.0, 30
 
 
 class Other:
@@ -40,7 +44,7 @@ class Other:
         self._ours.send(word)
 
     def answer(self) -> object:
-        assert self._ours.poll(30)
+        assert self._ours.poll(LONG)
         return self._ours.recv()
 
     def signal(self, number: int) -> None:
@@ -62,7 +66,14 @@ def other(gcs: GcsStorage) -> Iterator[Other]:
     holder.end()
 
 
+@pytest.fixture(autouse=True)
+def lease(service: Storage) -> None:
+    """The lease of these tests."""
+    set_lease(LEASE)
+
+
 def _hold(root: str, pipe: Connection) -> None:
+    set_lease(LEASE)
     storage = GcsStorage(root, clients.storage_client)
     unaware = GcsStorage(root, clients.storage_client)  # holds no lock, and so never looks at one
     with storage.lock(LOCK):
@@ -96,16 +107,22 @@ def version(gcs: GcsStorage) -> str:
     return found.version if found else ""
 
 
-def versions(gcs: GcsStorage, enough: int) -> int:
-    """How many versions of the lock file come by in two leases, or enough of them."""
+def comes(condition: Callable[[], object], seconds: float = LONG) -> bool:
+    """Whether something comes to hold in that time."""
+    running.wait_for(condition, seconds)
+    return bool(condition())
+
+
+def renewals(gcs: GcsStorage, enough: int, seconds: float = LONG) -> int:
+    """How many times the lock file is written anew in that time, or enough of them."""
     seen = {version(gcs)}
 
     def look() -> bool:
         seen.add(version(gcs))
-        return len(seen) == enough
+        return len(seen) > enough
 
-    running.wait_for(look, 2 * LEASE)
-    return len(seen)
+    running.wait_for(look, seconds)
+    return len(seen) - 1
 
 
 def from_elsewhere(**changes: object) -> bytes:
@@ -122,7 +139,7 @@ def seconds_to_take(gcs: GcsStorage) -> float:
 
 
 def set_lease(seconds: float) -> None:
-    """Sets [gcp] lease in this process; the fixture takes it back."""
+    """Sets [gcp] lease in this process; the fixture `service` takes it back."""
     luigi.configuration.get_config().set("gcp", "lease", str(seconds))
 
 
@@ -137,9 +154,9 @@ def test_lock_says_who_holds_it_and_goes_with_its_holder(gcs: GcsStorage) -> Non
 
 
 def test_holder_renews_it(gcs: GcsStorage) -> None:
-    """A lock that is held for longer than a lease has been written anew several times, and nobody took it over."""
+    """A lock is written anew more than once a lease, and so never stands still for as long as one."""
     with gcs.lock(LOCK):
-        assert versions(gcs, 5) == 5
+        assert renewals(gcs, 5, 4 * LEASE) == 5  # three a lease, were it not for pauses
         gcs.create("f", b"")
 
 
@@ -156,14 +173,15 @@ def test_process_that_is_killed_lets_go_at_once(gcs: GcsStorage, other: Other) -
     waiting.start()
     assert not taken.wait(1)
     other.signal(signal.SIGKILL)
-    assert taken.wait(3)  # the longest pause between two looks is a second
+    assert taken.wait(LONG)
     waiting.join()
 
 
 def test_process_that_has_the_pid_of_a_dead_one_is_not_taken_for_it(gcs: GcsStorage) -> None:
     """A holder whose pid belongs to a process that started at another time has ended."""
+    set_lease(600)
     gcs.replace(LOCK, from_elsewhere(start="1"))
-    assert seconds_to_take(gcs) < LEASE / 2
+    assert seconds_to_take(gcs) < LONG
 
 
 @pytest.mark.parametrize(
@@ -175,10 +193,10 @@ def test_holder_that_nobody_here_can_see_loses_it_after_the_lease(gcs: GcsStorag
     """A holder of another host is waited for as long as a lease, and no longer if it does not renew."""
     set_lease(1)
     gcs.replace(LOCK, data)
-    assert 1 < seconds_to_take(gcs) < 3
+    assert 1 < seconds_to_take(gcs) < 10
 
 
-def test_holder_elsewhere_that_renews_keeps_it(gcs: GcsStorage) -> None:
+def test_holder_elsewhere_that_renews_keeps_it(gcs: GcsStorage, caplog: pytest.LogCaptureFixture) -> None:
     """A holder of another host that goes on renewing is waited for, and followed when it lets go."""
     set_lease(1.5)
     gcs.replace(LOCK, from_elsewhere())
@@ -191,11 +209,14 @@ def test_holder_elsewhere_that_renews_keeps_it(gcs: GcsStorage) -> None:
     waiting = threading.Thread(target=take, daemon=True)
     waiting.start()
     elsewhere = GcsStorage(gcs.uri("").rstrip("/"), clients.storage_client)
-    for _ in range(8):
-        assert not taken.wait(0.5)
+    enough = time.monotonic() + 4
+    while time.monotonic() < enough:  # without a pause: this process may have one, and then it is silent
+        assert not taken.is_set()
         elsewhere.replace(LOCK, from_elsewhere())
+    assert not taken.is_set()
     elsewhere.delete(LOCK)
-    assert taken.wait(1.4)
+    assert taken.wait(LONG)
+    assert "taken over" not in caplog.text
     waiting.join()
 
 
@@ -203,7 +224,6 @@ def test_paused_holder_is_taken_over_and_what_it_does_then_fails(gcs: GcsStorage
     """A process that wakes up after its lease can neither write over what it read, nor create, nor delete anything."""
     other.signal(signal.SIGSTOP)
     with gcs.lock(LOCK):
-        taken = version(gcs)
         entry = gcs.read("_jobs/task.json")
         assert entry is not None
         gcs.replace("_jobs/task.json", b"theirs", entry.version)
@@ -218,7 +238,6 @@ def test_paused_holder_is_taken_over_and_what_it_does_then_fails(gcs: GcsStorage
         there = gcs.read(LOCK)
         assert there is not None
         assert json.loads(there.data)["pid"] == os.getpid()
-        assert taken
     assert list(gcs.list("")) == ["_jobs/task.json", "theirs"]
 
 
@@ -229,11 +248,11 @@ def test_holder_that_was_silent_but_not_replaced_goes_on(gcs: GcsStorage, servic
         service.faults.randomly(1.0, 0, kinds=("cut",))
         failed = len(service.requests)
         silent = time.monotonic() + 1.5 * LEASE
-        running.wait_for(lambda: time.monotonic() > silent and len(service.requests) > failed, 2 * LEASE)
+        assert comes(lambda: time.monotonic() > silent and len(service.requests) > failed)
         service.faults.clear()
         gcs.create("f", b"")
         assert version(gcs) != before
-        assert versions(gcs, 3) == 3
+        assert renewals(gcs, 2) == 2
     assert version(gcs) == ""
 
 
@@ -244,8 +263,7 @@ def test_holder_learns_that_it_was_taken_over(
     elsewhere = GcsStorage(gcs.uri("").rstrip("/"), clients.storage_client)
     with caplog.at_level(logging.WARNING, "millrace"), gcs.lock(LOCK):
         elsewhere.replace(LOCK, from_elsewhere())
-        running.wait_for(lambda: caplog.records, LEASE)
-        assert "_jobs/task.lock was taken over by another process" in caplog.text
+        assert comes(lambda: "_jobs/task.lock was taken over by another process" in caplog.text)
         with pytest.raises(ConflictError, match="must not go on"):
             gcs.delete("f")
     assert version(gcs) != ""
@@ -271,7 +289,7 @@ def test_answers_that_are_lost_do_not_lose_the_lock(gcs: GcsStorage, service: St
     with gcs.lock(LOCK):
         service.faults.at(1, Fault("lost"), call="objects.insert")
         service.faults.at(1, Fault("lost"), call="objects.delete")
-        assert versions(gcs, 4) == 4
+        assert renewals(gcs, 3) == 3
         gcs.create("f", b"")
     assert version(gcs) == ""
 
@@ -283,11 +301,10 @@ def test_renewal_that_was_given_up_but_done_is_known_again(
     with caplog.at_level(logging.WARNING, "millrace"), gcs.lock(LOCK):
         service.faults.at(1, Fault("lost"), call="objects.insert")
         service.faults.randomly(1.0, 0, kinds=("cut",))
-        running.wait_for(lambda: caplog.records, 2 * LEASE)
+        assert comes(lambda: "could not renew the lock" in caplog.text)
         service.faults.clear()
-        assert "could not renew the lock" in caplog.text
         assert f"_jobs/task.lock, tried for {LEASE / 3:g} s:" in caplog.text
-        assert versions(gcs, 3) == 3
+        assert renewals(gcs, 2) == 2
         gcs.create("f", b"")
 
 
@@ -305,8 +322,7 @@ def test_forked_process_has_no_part_in_the_lock(gcs: GcsStorage, other: Other) -
     assert other.answer() == "forked"
     before = version(gcs)
     assert before
-    running.wait_for(lambda: version(gcs) != before, LEASE)
-    assert version(gcs) != before
+    assert comes(lambda: version(gcs) != before)
     other.tell("end")
     assert other.answer() == "let go"
     assert version(gcs) == ""
