@@ -107,6 +107,12 @@ def told(stage: "Stage") -> bool:
     return done
 
 
+def changed(stage: "Stage") -> None:
+    """A stage has just run here: what the listing does not show of it is nothing to go by any more."""
+    if _last is not None:
+        _last.denied.add(stage.task_id)
+
+
 def _published(stage: "Stage", note: Mapping[str, str]) -> bool:
     mine = stage.note()
     if note.get("settings") != mine["settings"]:

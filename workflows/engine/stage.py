@@ -164,6 +164,7 @@ class Stage(luigi.Task):
             if there or self.follows():
                 self._note(manifest)
             claim.close()
+        completeness.changed(self)
 
     def on_failure(self, exception: BaseException) -> Any:
         """What luigi tells people: the sentence of an error that is meant for them."""
