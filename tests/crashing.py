@@ -79,6 +79,9 @@ class _Crashing:
     def list(self, prefix: str, name: str = "") -> Iterator[str]:
         return self._storage.list(prefix, name)
 
+    def names(self, prefix: str) -> set[str]:
+        return self._storage.names(prefix)
+
     def lock(self, path: str) -> contextlib.AbstractContextManager[None]:
         return self._storage.lock(path)
 

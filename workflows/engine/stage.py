@@ -248,8 +248,7 @@ class Stage(luigi.Task):
         storage = clients.storage()
         for dataset in self.datasets():
             older = set()
-            for path in storage.list(dataset.partition):
-                name = path.removeprefix(f"{dataset.partition}/").split("/")[0]
+            for name in storage.names(dataset.partition):
                 if not (number := re.match(r"attempt-(\d+)-", name)) or int(number[1]) < attempt.number:
                     older.add(name)
             if manifests.NAME in older and dataset is not self.datasets()[0]:

@@ -63,6 +63,9 @@ class Storage(Protocol):
     def list(self, prefix: str, name: str = "") -> Iterator[str]:
         """Paths of the files below a folder, in ascending order; with a name, only files called so."""
 
+    def names(self, prefix: str) -> set[str]:
+        """Names of the files and folders directly in a folder; where folders can be empty, of those too."""
+
     def copy(self, source: str, target: str) -> None:
         """Makes a file available under another path too; neither is ever changed in place.
 
@@ -135,6 +138,12 @@ class LocalStorage:
             for each in sorted(names):
                 if not _is_temporary(each):
                     yield os.path.relpath(os.path.join(folder, each), self._root)
+
+    def names(self, prefix: str) -> set[str]:
+        try:
+            return {each for each in os.listdir(self.uri(prefix)) if not _is_temporary(each)}
+        except FileNotFoundError:
+            return set()
 
     def copy(self, source: str, target: str) -> None:
         path = self.uri(target)

@@ -221,8 +221,7 @@ class BigQueryTarget(luigi.Target):
             version = storage.replace(path, record(_LOADING), there.version if there else "")
             warehouse.publish(self.name, table, self.date, digest, [storage.uri(file.path)], rows.num_rows)
             storage.replace(path, record(_PUBLISHED), version)
-            names = {each.removeprefix(f"{partition}/").split("/")[0] for each in storage.list(partition)}
-            for name in sorted(names - {digest, manifests.NAME}):  # earlier contents
+            for name in sorted(storage.names(partition) - {digest, manifests.NAME}):  # earlier contents
                 storage.delete(f"{partition}/{name}")
 
     def export(self, folder: str) -> list[str]:

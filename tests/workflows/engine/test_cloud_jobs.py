@@ -181,35 +181,29 @@ def test_job_that_is_replaced_is_followed(place: Place) -> None:
     assert place.entry("Fetch").state == "done"
 
 
-def test_job_that_is_updated_by_none_that_is_named_is_an_error(place: Place) -> None:
-    """Dataflow says that it was updated, but not by what: the run ends, and the next one makes the next attempt."""
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        # Dataflow says that it was updated, but not by what.
+        ("UPDATED", "was replaced by another"),
+        # It has read but a part.
+        ("DRAINED", "was drained, so what it wrote is not whole"),
+    ],
+)
+def test_job_that_ends_otherwise_is_an_error(place: Place, state: str, words: str) -> None:
+    """The run ends with an error and no manifest, and the next one makes the next attempt."""
     process = place.hold(*FETCH)
     [job] = place.jobs
     with place.cloud.dataflow.life.changed:
-        place.cloud.dataflow.life.ask(job, "JOB_STATE_UPDATED")
+        place.cloud.dataflow.life.ask(job, f"JOB_STATE_{state}")
     ran = cloud_running.end(process)
     assert ran.code == 30, ran
     [error] = ran.errors
-    assert f"{job.name} was replaced by another; see {url(job)}" in error, ran
-    place.cloud.dataflow.release()
-    place.succeed(*FETCH)
-    assert [state_of(each) for each in place.jobs] == ["UPDATED", "DONE"]
-
-
-def test_drained_job_is_an_error(place: Place) -> None:
-    """A drained job has read but a part: an error, no manifest, and the next run makes the next attempt."""
-    process = place.hold(*FETCH)
-    [job] = place.jobs
-    with place.cloud.dataflow.life.changed:
-        place.cloud.dataflow.life.ask(job, "JOB_STATE_DRAINED")
-    ran = cloud_running.end(process)
-    assert ran.code == 30, ran
-    [error] = ran.errors
-    assert f"{job.name} was drained, so what it wrote is not whole" in error, ran
+    assert f"{job.name} {words}; see {url(job)}" in error, ran
     assert place.manifests() == {}
     place.cloud.dataflow.release()
     place.succeed(*FETCH)
-    assert [state_of(each) for each in place.jobs] == ["DRAINED", "DONE"]
+    assert [state_of(each) for each in place.jobs] == [state, "DONE"]
 
 
 def test_dataflow_that_does_not_answer_loses_no_job(place: Place) -> None:

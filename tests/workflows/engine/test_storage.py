@@ -166,6 +166,23 @@ def test_list_of_a_name_looks_at_no_part_of_another(storage: Storage) -> None:
     assert list(storage.list("b/c", "name")) == ["b/c/name"]
 
 
+def test_names_are_those_directly_below(storage: Storage) -> None:
+    """Files and folders of a folder, once each, and nothing that lies beside it."""
+    for path in ("d/a", "d/b/c", "d/b/e/f", "dd/x"):
+        storage.create(path, b"")
+    assert storage.names("d") == {"a", "b"}
+    assert storage.names("x") == set()
+
+
+def test_an_empty_folder_has_a_name(tmp_path: Path) -> None:
+    """What a process made that died before it wrote a file there can be found, and so cleared."""
+    storage = LocalStorage(str(tmp_path))
+    storage.create("d/a", b"")
+    (tmp_path / "d/attempt").mkdir()
+    (tmp_path / "d/.a.tmp").write_bytes(b"half")
+    assert storage.names("d") == {"a", "attempt"}
+
+
 def test_a_temporary_file_is_not_shown(tmp_path: Path) -> None:
     """list does not give what a dead process was about to write."""
     storage = LocalStorage(str(tmp_path))

@@ -444,6 +444,16 @@ def changes(states: list[list[str] | None]) -> list[list[str] | None]:
     return [state for state, _ in itertools.groupby(states)]
 
 
+def mended(target: BigQueryTarget) -> list[str] | None:
+    """What a writer that died left of a partition, None for none; then another one mends it."""
+    left = held(target) if target.exists() else None
+    target.write(rows("x", "y", date=target.date), TABLE)
+    assert target.exists()
+    assert held(target) == ["x", "y"]
+    assert stored(f"mine/date={target.date}") == ["2 _MANIFEST.json", "3 rows.parquet"]
+    return left
+
+
 @pytest.mark.parametrize("before", [[], ["a", "b"]], ids=["nothing", "as many rows"])
 def test_killed_after_any_effect_on_the_cloud(services: Cloud, before: list[str]) -> None:
     """A process that writes dies (-9) after its n-th effect, for each n, and another write mends it.
@@ -463,11 +473,7 @@ def test_killed_after_any_effect_on_the_cloud(services: Cloud, before: list[str]
         services.faults.at(len(states) + 1, Fault("kill", pid=process.pid), effects_only=True)
         code = process.wait(60)
         services.faults.clear()
-        states.append(held(target) if target.exists() else None)
-        target.write(rows("x", "y", date=day), TABLE)
-        assert target.exists()
-        assert held(target) == ["x", "y"]
-        assert stored(f"mine/date={day}") == ["2 _MANIFEST.json", "3 rows.parquet"]
+        states.append(mended(target))
     assert code == 0
     assert changes(states) == [*([before] if before else []), None, ["x", "y"]]
     assert len(states) > 6
@@ -482,11 +488,7 @@ def test_killed_before_any_change_of_a_file(folder: Path) -> None:
         target.write(rows("a", "b", date=day), TABLE)
         moment = {"CRASH": f"file:{len(states) + 1}:torn", "CRASH_LOG": str(folder.with_suffix(f".{day}"))}
         code = writing(folder, "", day, "x", "y", **moment).wait(60)
-        states.append(held(target) if target.exists() else None)
-        target.write(rows("x", "y", date=day), TABLE)
-        assert target.exists()
-        assert held(target) == ["x", "y"]
-        assert stored(f"mine/date={day}") == ["2 _MANIFEST.json", "3 rows.parquet"]
+        states.append(mended(target))
     assert code == 0
     assert changes(states) == [["a", "b"], None, ["x", "y"]]
     assert len(states) > 6

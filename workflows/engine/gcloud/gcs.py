@@ -123,6 +123,9 @@ class GcsStorage:
             if not any(folder in described for folder in _above(os.path.dirname(path))):
                 yield path
 
+    def names(self, prefix: str) -> set[str]:
+        return {path.removeprefix(f"{prefix}/").partition("/")[0] for path in self.list(prefix)}
+
     def copy(self, source: str, target: str) -> None:
         from google.api_core.exceptions import NotFound
 
