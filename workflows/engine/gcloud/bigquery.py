@@ -36,13 +36,10 @@ _TYPES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
 class BigQueryWarehouse:
     """The tables of a dataset of BigQuery; uri: bigquery://PROJECT/DATASET. client: gives BigQuery's client.
 
-    files: gives the URIs of what lies in a folder of Cloud Storage; without it nobody looks whether an export's files
-    are still there.
+    files: gives the URIs of what lies in a folder of Cloud Storage.
     """
 
-    def __init__(
-        self, uri: str, client: "Callable[[], api.Client]", files: Callable[[str], Collection[str]] | None = None
-    ) -> None:
+    def __init__(self, uri: str, client: "Callable[[], api.Client]", files: Callable[[str], Collection[str]]) -> None:
         self.uri = uri
         self._project, _, self._dataset = uri.removeprefix("bigquery://").partition("/")
         self._client, self._files = client, files
@@ -273,7 +270,7 @@ class BigQueryWarehouse:
             first,
             start,
             doing,
-            still_good=lambda job: self._files is None or {*files(job)} <= {*self._files(folder)},
+            still_good=lambda job: {*files(job)} <= {*self._files(folder)},
             refused=lambda why: QueryError(f"could not {doing} to {folder}: {why.message or why.reason}"),
         )
         return files(job)

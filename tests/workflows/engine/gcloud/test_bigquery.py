@@ -63,7 +63,8 @@ class Place:
 
     def another(self, uri: str = URI) -> BigQueryWarehouse:
         """A warehouse that has asked for nothing yet, as in another process."""
-        return BigQueryWarehouse(uri, lambda: self.client)
+        objects = Objects(self.storage.worker_url)
+        return BigQueryWarehouse(uri, lambda: self.client, lambda folder: objects.matching(f"{folder}/*"))
 
     def file(self, name: str, rows: pa.Table) -> str:
         """The URI of a Parquet file with these rows."""
@@ -346,7 +347,7 @@ import datetime
 url, uri, project, file, rows, columns = sys.argv[1:]
 client = bigquery.Client(project, credentials=AnonymousCredentials(), client_options={"api_endpoint": url})
 table = Table(dict(column.split() for column in columns.split(",")), ["word"])
-warehouse = BigQueryWarehouse(uri, lambda: client)
+warehouse = BigQueryWarehouse(uri, lambda: client, lambda folder: [])
 print("ready", flush=True)
 sys.stdin.readline()
 warehouse.publish("word_counts", table, datetime.date(2026, 11, 19), "a", [file], int(rows))
