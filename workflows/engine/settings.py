@@ -126,6 +126,11 @@ class Settings(luigi.Config):
                 raise error.__cause__ from None
             raise
 
+    @classmethod
+    def default(cls, key: str) -> Any:
+        """The value of a key that nobody sets."""
+        return dict(cls.get_params())[key]._default  # type: ignore[no-untyped-call]
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
         section = type(self).__name__

@@ -1,0 +1,92 @@
+"""Commands that messages tell people to type: right as printed, where the run was started and anywhere else.
+
+They carry the days, and the settings of this run that the command would not find by itself.
+"""
+
+import configparser
+import contextlib
+import datetime
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from luigi.cmdline_parser import CmdlineParser
+
+from workflows.engine import sections
+from workflows.engine.settings import Settings
+
+#: The settings that tell where results lie, and by which rights they are reached.
+_WHERE: dict[type[Settings], Sequence[str]] = {
+    sections.millrace: ("storage", "warehouse"),
+    sections.gcp: ("project", "impersonate", "user_project"),
+    sections.bigquery: ("location",),
+}
+_ROOT = Path(__file__).parents[2]
+#: The module whose tasks are known without --module.
+_MODULE = "workflows"
+
+
+def clear(
+    names: str | Sequence[str],
+    first: datetime.date | None = None,
+    last: datetime.date | None = None,
+    **parameters: object,
+) -> str:
+    """Returns the bin/clear command for tasks, or partitions, of the days from `first` to `last`.
+
+    parameters: those of the task that the partitions were made with (source="…").
+    """
+    arguments = [names] if isinstance(names, str) else [*names]
+    for flag, value in {"from": first, "to": last, **parameters}.items():
+        if value is not None:
+            arguments += [f"--{flag.replace('_', '-')}", str(value)]
+    return command("clear", *arguments)
+
+
+def command(name: str, *arguments: str) -> str:
+    """Returns the command of bin/ that does this with this run's settings."""
+    program, folder = _program(name)
+    return shlex.join([*program, *arguments, *_flags(folder)])
+
+
+def _program(name: str) -> tuple[list[str], Path]:
+    """How a command is called from here, and the folder whose luigi.cfg it reads by itself."""
+    path = _ROOT / "bin" / name
+    if path.is_file() and (_ROOT / ".venv/bin/python").exists():
+        return [f"bin/{name}" if _same(_ROOT, Path.cwd()) else str(path)], _ROOT
+    # An installed library has no bin/.
+    found = shutil.which("python")
+    python = "python" if found and _same(Path(found), Path(sys.executable)) else sys.executable
+    return [python, "-m", f"workflows.engine.commands.{name}"], Path.cwd()
+
+
+def _same(one: Path, other: Path) -> bool:
+    return os.path.abspath(one) == os.path.abspath(other)
+
+
+def _flags(folder: Path) -> Iterator[str]:
+    """The flags without which a command in a folder would have other settings than this run."""
+    parser = CmdlineParser.get_instance()
+    module = parser.known_args.core_module if parser else None
+    if module and module != _MODULE:
+        yield from ("--module", module)
+    written = configparser.RawConfigParser()
+    with contextlib.suppress(configparser.Error, UnicodeDecodeError):  # of one that can't be read nothing is taken over
+        written.read(folder / "luigi.cfg", encoding="utf-8-sig")
+    for section, keys in _WHERE.items():
+        own, name = section(), section.__name__
+        for key in keys:
+            here = str(getattr(own, key))
+            there = written.get(name, key, fallback=str(own.default(key))).strip()
+            if section is sections.millrace and key == "storage":
+                here, there = _path(here, Path.cwd()), _path(there, folder)
+            if here != there:
+                yield from (f"--{name}-{key}".replace("_", "-"), here)
+
+
+def _path(storage: str, folder: Path) -> str:
+    """A storage's folder as a whole path; a URI as it is."""
+    return storage.rstrip("/") if "://" in storage else os.path.abspath(folder / Path(storage).expanduser())
