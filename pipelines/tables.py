@@ -25,7 +25,7 @@ class Table:
     """A table: its columns (name → type of BigQuery), in order, and the columns that its partitions are clustered by.
 
     Types: STRING, INT64, FLOAT64, BOOL, BYTES, DATE, TIMESTAMP. One column is `date DATE`, the partition's day. Raises
-    ValueError for another type, or without that column.
+    ValueError for another type, for names that differ only in case, or without that column.
     """
 
     columns: Mapping[str, str]
@@ -35,6 +35,10 @@ class Table:
         for name, kind in self.columns.items():
             if kind not in _ARROW:
                 raise ValueError(f"column {name} is {kind!r}, which is none of {', '.join(_ARROW)}")
+        names = [name.lower() for name in self.columns]
+        for name in self.columns:
+            if names.count(name.lower()) > 1:
+                raise ValueError(f"column {name} is there twice, in other case, which BigQuery refuses")
         if self.columns.get("date") != "DATE":
             raise ValueError(f"no column is `date DATE`, the partition's day: {', '.join(self.columns)}")
 

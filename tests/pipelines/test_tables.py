@@ -29,6 +29,7 @@ def test_every_type_has_one_in_arrow() -> None:
         ({"n": "INTEGER", "date": "DATE"}, "column n is 'INTEGER', which is none of STRING, INT64, "),
         ({"n": "INT64"}, "no column is `date DATE`, the partition's day: n"),
         ({"n": "INT64", "date": "TIMESTAMP"}, "no column is `date DATE`"),
+        ({"word": "STRING", "Word": "STRING", "date": "DATE"}, "column word is there twice, in other case"),
     ],
 )
 def test_another_type_or_no_day_is_an_error(columns: Mapping[str, str], said: str) -> None:

@@ -4,6 +4,7 @@ import datetime
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -113,6 +114,23 @@ def test_records_add_up_in_every_manifest(real: tuple[Path, list[object]]) -> No
         ]
         assert sum(parts) == counts.get("read", 0)
         assert counts.get("kept", 0) == manifest.rows("posts")
+
+
+def test_the_page_is_the_same_in_every_zone_and_wherever_the_storage_lies(
+    real: tuple[Path, list[object]], tmp_path: Path
+) -> None:
+    """The page's data made under TZ=Asia/Kolkata, below folders called hour=5, date=2020-01-01 and word=x, is that of
+    UTC below /data: neither the machine's zone nor the storage's path says anything of the rows."""
+    elsewhere = tmp_path / "hour=5" / "date=2020-01-01" / "word=x" / "data"
+    shutil.copytree(real[0], elsewhere)
+    page = Path("reports") / f"date={DATE}"
+    shutil.rmtree(elsewhere / page)
+    env = running.environment(TZ="Asia/Kolkata")
+    ran = running.luigi("Report", *real[1], storage=elsewhere, env=env)
+    assert ran.code == 0, ran
+    assert "ran successfully" in ran.out + ran.err
+    here, there = (json.loads((root / page / "report.json").read_text()) for root in (real[0], elsewhere))
+    assert {**there, "made_at": None} == {**here, "made_at": None}
 
 
 def test_second_run_starts_nothing_and_never_imports_beam(real: tuple[Path, list[object]]) -> None:

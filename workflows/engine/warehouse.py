@@ -7,6 +7,7 @@ column `date`.
 """
 
 import datetime
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
     from sqlglot import exp
+
+#: The column that names each row's file, within a view.
+_FILE = "__file"
 
 
 class Warehouse(Protocol):
@@ -91,6 +95,8 @@ class LocalWarehouse:
         translated = statement.transform(_zoneless).sql(dialect="duckdb")
         try:
             with tempfile.TemporaryDirectory() as copies, duckdb.connect(":memory:") as connection:
+                # A TIMESTAMP is cut, shown and cast in UTC, as in BigQuery, whatever the machine's zone.
+                connection.execute("SET TimeZone = 'UTC'")
                 files = [file for name in sorted(names) for file in self._make_view(connection, name, copies)]
                 # From here on a query reaches the tables' files and nothing else of this machine.
                 connection.execute(f"SET allowed_paths = {_listed(files)}")
@@ -192,8 +198,8 @@ def _within_own_name(table: "exp.Table") -> bool:
 
 
 def check_names(columns: Sequence[str]) -> None:
-    """Raises QueryError if two columns of a result have the same name."""
-    if len(set(columns)) < len(columns):
+    """Raises QueryError if two columns of a result have the same name, be it in other case."""
+    if len({column.lower() for column in columns}) < len(columns):
         raise QueryError(f"two columns have one name in {', '.join(columns)}; name them with AS")
 
 
@@ -203,15 +209,40 @@ def no_table(name: str, there: Sequence[str]) -> QueryError:
 
 
 def _view(connection: "DuckDBPyConnection", name: str, files: list[str]) -> None:
-    scan = f"read_parquet({_listed(files)}, hive_partitioning=true, hive_types={{'date': DATE}}, union_by_name=true)"
+    """Makes a table known: its files' columns, and `date`, their partition's. Raises QueryError.
+
+    The day comes from the last folder date=… of a file's path, which is its partition's. Folders above the partition
+    give no columns, whatever they are called, because where a storage lies says nothing of its rows.
+    """
+    scan = f"read_parquet({_listed(files)}, hive_partitioning=false, union_by_name=true, filename='{_FILE}')"
     columns = connection.execute(f"DESCRIBE SELECT * FROM {scan}").fetchall()
-    replaced = [
-        f'CAST("{column}" AS TIMESTAMP) AS "{column}"'
-        for column, kind, *_ in columns
-        if kind.endswith("WITH TIME ZONE")
-    ]
-    replace = f" REPLACE ({', '.join(replaced)})" if replaced else ""
-    connection.execute(f'CREATE VIEW "{name}" AS SELECT *{replace} FROM {scan}')
+    _check_case(name, [column for column, *_ in columns], files)
+    shown = [_zoneless_column(column, kind) for column, kind, *_ in columns if column.lower() not in ("date", _FILE)]
+    day = f"CAST(regexp_extract({_FILE}, '.*/date=([0-9-]+)/', 1) AS DATE) AS date"
+    connection.execute(f'CREATE VIEW "{name}" AS SELECT {", ".join([*shown, day])} FROM {scan}')
+
+
+def _check_case(name: str, columns: list[str], files: list[str]) -> None:
+    """Raises QueryError for a file with two columns that differ only in case, which BigQuery does not load either.
+
+    DuckDB calls the second one NAME_1, so that only tables with such a column have their files looked at.
+    """
+    there = {column.lower() for column in columns}
+    if not any(re.sub(r"_\d+$", "", column) in there - {column} for column in there):
+        return
+    import pyarrow.parquet as pq
+
+    for file in files:
+        found = pq.read_schema(file).names
+        twice = [column for column in found if [each.lower() for each in found].count(column.lower()) > 1]
+        if twice:
+            told = f"columns of {name} differ only in case, which BigQuery refuses"
+            raise QueryError(f"{told}: {', '.join(twice)} in {file}")
+
+
+def _zoneless_column(column: str, kind: str) -> str:
+    quoted = '"' + column.replace('"', '""') + '"'
+    return f"CAST({quoted} AS TIMESTAMP) AS {quoted}" if kind.endswith("WITH TIME ZONE") else quoted
 
 
 def _listed(files: list[str]) -> str:

@@ -1,0 +1,70 @@
+"""One machine's warehouse: Parquet files of partitions as tables, wherever they lie."""
+
+import datetime
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.errors import QueryError
+from workflows.engine import manifests
+from workflows.engine.manifests import FileEntry, Manifest
+from workflows.engine.storage import LocalStorage, crc32c
+from workflows.engine.warehouse import LocalWarehouse
+
+DAY = datetime.date(2026, 11, 19)
+
+
+def fill(root: Path, table: pa.Table, name: str = "t", day: datetime.date = DAY) -> LocalWarehouse:
+    """A warehouse below a folder, with these rows as a partition of a table."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    data = sink.getvalue()
+    partition = f"{name}/date={day}"
+    file = FileEntry(f"{partition}/a/part.parquet", name, table.num_rows, len(data), crc32c(data))
+    manifest = Manifest(partition, "a", [file], {}, [], "", "", {}, {}, "direct", None, "", "")
+    (root / partition / "a").mkdir(parents=True)
+    (root / file.path).write_bytes(data)
+    (root / partition / manifests.NAME).write_bytes(manifest.to_json())
+    return LocalWarehouse(LocalStorage(str(root)))
+
+
+@pytest.mark.parametrize("above", ["date=2020-01-01", "hour=5", "word=x/n=2", "DATE=1", "{dataset}", "a b='c'"])
+def test_folders_above_a_storage_are_no_columns(tmp_path: Path, above: str) -> None:
+    """A row has its file's columns and its partition's day, whatever the folders are called that the storage is in."""
+    fill(tmp_path / above, pa.table({"word": ["a"], "n": [1]}))
+    warehouse = fill(tmp_path / above, pa.table({"n": [2], "word": ["b"]}), day=DAY + datetime.timedelta(1))
+    assert warehouse.query("SELECT * FROM t ORDER BY date").to_pylist() == [
+        {"word": "a", "n": 1, "date": DAY},
+        {"word": "b", "n": 2, "date": DAY + datetime.timedelta(1)},
+    ]
+
+
+def test_a_partitions_day_is_that_of_its_folder(tmp_path: Path) -> None:
+    """A column `date` of a file gives way to the partition's day, as in a table that is partitioned by it."""
+    warehouse = fill(tmp_path, pa.table({"Date": [datetime.date(2000, 1, 1)], "n": [1]}))
+    assert warehouse.query("SELECT * FROM t").to_pylist() == [{"n": 1, "date": DAY}]
+
+
+@pytest.mark.parametrize("names", [("word", "Word"), ("n_1", "N_1")])
+def test_columns_that_differ_only_in_case_are_refused(tmp_path: Path, names: tuple[str, str]) -> None:
+    """BigQuery loads no such file; the error names the columns and the file."""
+    warehouse = fill(tmp_path, pa.table([["a"], ["b"]], names=list(names)))
+    with pytest.raises(QueryError, match=rf"columns of t differ only in case.*: {', '.join(names)} in {tmp_path}"):
+        warehouse.query("SELECT * FROM t")
+
+
+def test_a_column_whose_name_ends_with_a_number_is_no_second_one(tmp_path: Path) -> None:
+    """word and word_1 are two columns of a file, and no sign of one that is there twice."""
+    row: Mapping[str, str] = {"word": "a", "word_1": "b"}
+    warehouse = fill(tmp_path, pa.table({name: [value] for name, value in row.items()}))
+    assert warehouse.query("SELECT word, word_1 FROM t").to_pylist() == [row]
+
+
+def test_columns_of_a_result_differ_by_more_than_case(tmp_path: Path) -> None:
+    """Two names that differ only in case are one name, as in BigQuery."""
+    with pytest.raises(QueryError, match="two columns have one name in a, A"):
+        LocalWarehouse(LocalStorage(str(tmp_path))).query("SELECT 1 AS a, 2 AS A")
