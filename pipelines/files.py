@@ -56,9 +56,14 @@ def expand(spec: str) -> list[str]:
 
 
 def partition_date(path: str) -> str:
-    """The `date=YYYY-MM-DD` in a path, as text; "" where it has none."""
-    found = re.search(r"/date=(\d{4}-\d\d-\d\d)/", path)
-    return found.group(1) if found else ""
+    """The `date=YYYY-MM-DD` in a path, as text, the last if there are several; "" where it has none."""
+    found = re.findall(r"(?:^|/)date=(\d{4}-\d\d-\d\d)(?=/)", path)
+    return str(found[-1]) if found else ""
+
+
+def folder_of(output: str, dataset: str) -> str:
+    """The folder of a dataset: an `--output` with its name for `{dataset}`, the last where a path holds several."""
+    return dataset.join(output.rsplit("{dataset}", 1))
 
 
 def rows_read(rows: int) -> None:
@@ -149,7 +154,7 @@ class ParquetFile:
     """
 
     def __init__(self, output: str, dataset: str, name: str, schema: pa.Schema, *, table: str | None = None) -> None:
-        self._path = f"{output.replace('{dataset}', dataset)}/{name}.parquet"
+        self._path = f"{folder_of(output, dataset)}/{name}.parquet"
         self._table = table or dataset
         self._schema = schema
         self._rows = 0
@@ -300,7 +305,7 @@ class WriteResult(beam.PTransform):
 
     def __init__(self, output: str, dataset: str) -> None:
         super().__init__()
-        self._path = f"{output.replace('{dataset}', dataset)}/{RESULT}"
+        self._path = f"{folder_of(output, dataset)}/{RESULT}"
 
     def expand(self, pcoll: Any) -> Any:
         return pcoll | "Gather" >> beam.GroupByKey() | "Write" >> beam.Map(_write_result, self._path)

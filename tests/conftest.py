@@ -15,11 +15,15 @@ from selenium.webdriver.chrome.service import Service
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The storage of an undisturbed run over two days of the sample; not to be changed. One for all workers."""
+    """The storage of an undisturbed run over two days of the sample; not to be changed. One for all workers.
+
+    Its name holds what means something elsewhere: in partitions, patterns, options, SQL, shells, configuration.
+    """
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
-    storage, done = folder / "undisturbed" / "data", folder / "undisturbed.done"
+    odd = "date=2020-01-01/hour=5/source=x/{dataset}/50% #?[x]*/it's ü $HOME ${x}"
+    storage, done = folder / "undisturbed" / odd / "data", folder / "undisturbed.done"
     with (folder / "undisturbed.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not done.exists():

@@ -85,6 +85,9 @@ def _split(uri: str) -> tuple[str, str]:
     bucket, _, path = uri.removeprefix("gs://").partition("/")
     if not uri.startswith("gs://") or not bucket or not path:
         raise ApiError("invalid", f"Source URI must be a Google Cloud Storage location: {uri}")
+    if "//" in f"/{path}":
+        # The reference says that BigQuery takes none such, not with which words.
+        raise ApiError("invalid", f"Source URI must not contain consecutive slashes: {uri}")
     return bucket, path
 
 

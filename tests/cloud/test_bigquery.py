@@ -786,6 +786,16 @@ def _download(storage: Storage, name: str) -> pa.Table:
     return pq.read_table(io.BytesIO(requests.get(url, params={"alt": "media"}).content))
 
 
+def test_no_file_is_loaded_from_an_empty_folder(client: api.Client, storage: Storage) -> None:
+    """A URI with // after the bucket, which Cloud Storage takes for a name like others, is refused."""
+    _table(client)
+    for name in ("a//b.parquet", "/b.parquet"):
+        uri = _put(storage, name, _file(_words(("w", 1, DAY))))
+        config = api.LoadJobConfig(source_format=PARQUET)
+        with pytest.raises(exceptions.BadRequest, match="consecutive slashes"):
+            client.load_table_from_uri(uri, f"{PROJECT}.d.words", job_config=config).result()
+
+
 def test_a_partition_is_extracted_and_a_wildcard_makes_numbered_files(client: api.Client, storage: Storage) -> None:
     _table(client)
     many = _words(*((f"w{at}", at, DAY) for at in range(10_001)), ("other", 0, NEXT))

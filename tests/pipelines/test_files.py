@@ -161,10 +161,18 @@ def test_an_input_is_a_pattern_a_list_or_a_file_with_a_list(tmp_path: Path) -> N
         ("data/posts.parquet", ""),
         ("data/update=2017-08-27/x", ""),
         ("data/date=today/x", ""),
+        ("/data/date=2020-01-01/hour=5/posts/date=2017-08-27/0/x", "2017-08-27"),
+        ("date=2020-01-01/date=2017-08-27/x", "2017-08-27"),
     ],
 )
 def test_a_partitions_date_stands_in_the_path(path: str, date: str) -> None:
     assert files.partition_date(path) == date
+
+
+def test_a_datasets_folder_may_lie_in_one_of_the_same_look() -> None:
+    """The last {dataset} of an output stands for the dataset's name; others are names of folders."""
+    assert files.folder_of("/x/{dataset}/data/{dataset}/date=1", "posts") == "/x/{dataset}/data/posts/date=1"
+    assert files.folder_of("/x/y", "posts") == "/x/y"
 
 
 def test_files_have_no_statistics_that_readers_would_pay_for(tmp_path: Path) -> None:

@@ -19,9 +19,13 @@ _DATASET = re.compile(r"bigquery://[a-z][-a-z0-9.:]{4,80}[a-z0-9]/[A-Za-z0-9_]{1
 
 def _storage_root(value: str) -> str:
     if _URI.match(value):
+        if "//" in value.removeprefix("gs://"):
+            raise SettingError(f"{value!r} holds an empty folder (//), from which BigQuery loads nothing")
         if not _BUCKET.fullmatch(value):
             raise SettingError(f"{value!r} is no gs://BUCKET/PREFIX")
         return value.rstrip("/")
+    if re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", value):
+        raise SettingError("its name holds control characters, or is not UTF-8")
     folder = os.path.abspath(os.path.expanduser(text(value)))
     while not os.path.lexists(folder):
         folder = os.path.dirname(folder)

@@ -3,6 +3,10 @@
 `Storage` is the contract; `LocalStorage` keeps it on a local file system, `gcs.GcsStorage` on Cloud Storage. What
 matters is written conditionally:
 `create` succeeds for one of any number of racing writers, `replace` only if nobody wrote since one read.
+
+On a local file system a dataset or a partition may be a link to another disk. What can't be looked at (a folder that
+may not be read, a link to a disk that is not mounted) is an error, since what lies there would else be missing without
+a word.
 """
 
 import contextlib
@@ -14,10 +18,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from pipelines.errors import ConflictError, ManifestError, SettingError
+from pipelines.errors import AccessError, ConflictError, ManifestError, SettingError
 
 if TYPE_CHECKING:
     import tenacity
+
+
+#: Folders that a file system has for itself, which only root may read.
+_FOREIGN = {"lost+found"}
 
 
 class Versioned(NamedTuple):
@@ -73,10 +81,10 @@ class Storage(Protocol):
         """
 
     def delete(self, prefix: str) -> None:
-        """Deletes a folder with all in it, or a file; nothing there is fine."""
+        """Deletes a folder with all in it, or a file; nothing there is fine. Of a link it deletes the link."""
 
     def fetch(self, path: str, folder: str) -> str:
-        """A file as one of this machine: itself, or a copy made in the folder."""
+        """A file as one of this machine, under its own path in a folder: a copy, or a link to the file itself."""
 
     def lock(self, path: str) -> contextlib.AbstractContextManager[None]:
         """Waits until no other process, on any host, holds this lock, then holds it; a process that dies lets go."""
@@ -95,15 +103,18 @@ class LocalStorage:
         return os.path.join(self._root, path)
 
     def read(self, path: str) -> Versioned | None:
-        try:
-            with open(self.uri(path), "rb") as file:
-                data = file.read()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        with readable(self.uri(path)):
+            try:
+                with open(self.uri(path), "rb") as file:
+                    data = file.read()
+            except (FileNotFoundError, NotADirectoryError):
+                self._check_links(path)
+                return None
         return Versioned(data, _version(data))
 
     def sizes(self, prefix: str) -> Mapping[str, int]:
-        return {path: os.stat(self.uri(path)).st_size for path in self.list(prefix)}
+        with readable(self.uri(prefix)):
+            return {path: os.stat(self.uri(path)).st_size for path in self.list(prefix)}
 
     def create(self, path: str, data: bytes, note: Mapping[str, str] | None = None) -> None:
         with self._alone(path) as target:
@@ -127,50 +138,50 @@ class LocalStorage:
         return None
 
     def list(self, prefix: str, name: str = "") -> Iterator[str]:
-        for folder, folders, names in os.walk(self.uri(prefix)):
-            folders.sort()
-            if name:
-                # What a manifest describes lies beside it or below: no other manifest does.
-                if name in names:
-                    folders.clear()
-                    yield os.path.relpath(os.path.join(folder, name), self._root)
-                continue
-            for each in sorted(names):
-                if not _is_temporary(each):
-                    yield os.path.relpath(os.path.join(folder, each), self._root)
+        self._check_links(prefix)
+        for path in _walk(self.uri(prefix), name):
+            yield os.path.relpath(path, self._root)
 
     def names(self, prefix: str) -> set[str]:
-        try:
-            return {each for each in os.listdir(self.uri(prefix)) if not _is_temporary(each)}
-        except FileNotFoundError:
-            return set()
+        with readable(self.uri(prefix)):
+            try:
+                return {each for each in os.listdir(self.uri(prefix)) if not _is_temporary(each)}
+            except (FileNotFoundError, NotADirectoryError):
+                self._check_links(prefix)
+                return set()
 
     def copy(self, source: str, target: str) -> None:
         path = self.uri(target)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        try:
-            os.link(self.uri(source), path)
-        except FileNotFoundError:
-            raise ManifestError(f"{self.uri(source)} is not there any more; run its task again") from None
-        except OSError:  # a file system without links
-            shutil.copyfile(self.uri(source), path)
+        # A second name of a link would be another link, and a relative one lead elsewhere.
+        origin = os.path.realpath(self.uri(source))
+        with self._writable(os.path.dirname(path)):
+            try:
+                os.link(origin, path)
+            except FileNotFoundError:
+                raise ManifestError(f"{self.uri(source)} is not there any more; run its task again") from None
+            except OSError:  # a file system without links, or another one
+                shutil.copyfile(origin, path)
 
     def delete(self, prefix: str) -> None:
         path = self.uri(prefix)
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.isdir(path):
+        with self._told(path), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            if os.path.isdir(path) and not os.path.islink(path):
                 shutil.rmtree(path)
             else:
                 os.unlink(path)
 
     def fetch(self, path: str, folder: str) -> str:
-        return self.uri(path)
+        target = os.path.join(folder, path)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.symlink(self.uri(path), target)
+        return target
 
     @contextlib.contextmanager
     def lock(self, path: str) -> Iterator[None]:
         target = self.uri(path)
         with self._writable(os.path.dirname(target)):
-            handle = os.open(target, os.O_CREAT | os.O_RDWR)
+            handle = os.open(target, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o666)
         with _locked(handle):
             yield
 
@@ -193,7 +204,10 @@ class LocalStorage:
         # A process that dies leaves at most this one file, which no list shows and the next to write here takes over.
         prepared = os.path.join(folder, f".{name}.tmp")
         with self._writable(folder):
-            with open(prepared, "wb") as file:
+            # Not what a link of that name leads to.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(prepared)
+            with open(os.open(prepared, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666), "wb") as file:
                 file.write(data)
                 file.flush()
                 if durable:
@@ -204,14 +218,75 @@ class LocalStorage:
 
     @contextlib.contextmanager
     def _writable(self, folder: str) -> Iterator[None]:
-        try:
+        with self._told(folder):
             os.makedirs(folder, exist_ok=True)
+            yield
+
+    @contextlib.contextmanager
+    def _told(self, path: str) -> Iterator[None]:
+        """Says what keeps this storage from being changed."""
+        try:
             yield
         except OSError as error:
             raise SettingError(
-                f"storage {self._root!r} can't be written: {error.strerror} ({error.filename or folder}); "
+                f"storage {self._root!r} can't be written: {error.strerror} ({error.filename or path}); "
                 "set storage in [millrace] or --millrace-storage to a folder that can"
             ) from None
+
+    def _check_links(self, path: str) -> None:
+        """Raises AccessError if there is nothing because a link on the way leads to nothing."""
+        place = self.uri(path).rstrip("/")
+        while not os.path.lexists(place) and len(place) > len(self._root):
+            place = os.path.dirname(place)
+        if not os.path.exists(place) and os.path.lexists(place):
+            raise _leads_nowhere(place)
+
+
+@contextlib.contextmanager
+def readable(path: str) -> Iterator[None]:
+    """Says what can't be read. Raises AccessError."""
+    try:
+        yield
+    except OSError as error:
+        raise AccessError(
+            f"{error.filename or path} can't be read: {error.strerror}; let this user read it, or run as one that may"
+        ) from None
+
+
+def _leads_nowhere(link: str) -> AccessError:
+    return AccessError(
+        f"{link} is a link to {os.readlink(link)}, which can't be reached; mount or mend what it leads to"
+    )
+
+
+def _walk(folder: str, name: str, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[str]:
+    """The files below a folder, through links; with a name, those called so that lie below no other.
+
+    above: the folders on the way, by device and number: a link back to one of them is not followed. Raises AccessError.
+    """
+    with readable(folder):
+        try:
+            here = os.stat(folder)
+            with os.scandir(folder) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+    if (here.st_dev, here.st_ino) in above:
+        return
+    if any(entry.name == name and entry.is_file() for entry in entries):
+        # What a manifest describes lies beside it or below: no other manifest does.
+        yield os.path.join(folder, name)
+        return
+    above |= {(here.st_dev, here.st_ino)}
+    for entry in entries:
+        with readable(entry.path):
+            is_folder = entry.is_dir()
+            if entry.is_symlink() and not os.path.exists(entry.path):
+                raise _leads_nowhere(entry.path)
+        if is_folder and entry.name not in _FOREIGN:
+            yield from _walk(entry.path, name, above)
+        elif not is_folder and not name and not _is_temporary(entry.name):
+            yield entry.path
 
 
 def read_all(storage: Storage, paths: Sequence[str]) -> list[Versioned | None]:

@@ -12,6 +12,7 @@ import datetime
 import io
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -28,7 +29,7 @@ from workflows.engine.datasets import Dataset
 from workflows.engine.gcloud.google_calls import retry, told
 from workflows.engine.ledger import FOLDER, now
 from workflows.engine.manifests import FileEntry, Manifest
-from workflows.engine.storage import crc32c
+from workflows.engine.storage import crc32c, readable
 from workflows.engine.version import code_version
 
 if TYPE_CHECKING:
@@ -56,7 +57,12 @@ class GCSTarget(luigi.Target):
     def size(self) -> int | None:
         """Bytes; None where there is no file."""
         if not self.uri.startswith("gs://"):
-            return os.path.getsize(self.uri) if os.path.isfile(self.uri) else None
+            with readable(self.uri):
+                try:
+                    found = os.stat(self.uri)
+                except (FileNotFoundError, NotADirectoryError):
+                    return None
+            return found.st_size if stat.S_ISREG(found.st_mode) else None
         blob = self._there()
         return blob.size if blob else None
 
@@ -74,10 +80,11 @@ class GCSTarget(luigi.Target):
             raise ValueError(f"mode {mode!r} is neither 'r' nor 'w'; bytes are a matter of format")
         opened: IO[Any]
         if not self.uri.startswith("gs://"):
-            try:
-                opened = luigi.LocalTarget(self.uri, format=self._format).open(mode)
-            except FileNotFoundError:
-                raise self._missing() from None
+            with readable(self.uri) if mode == "r" else contextlib.nullcontext():
+                try:
+                    opened = luigi.LocalTarget(self.uri, format=self._format).open(mode)
+                except FileNotFoundError:
+                    raise self._missing() from None
         elif mode == "r":
             opened = self._format.pipe_reader(self._download())
         else:

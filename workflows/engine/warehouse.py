@@ -94,7 +94,7 @@ class LocalWarehouse:
         names = table_names(statement)
         translated = statement.transform(_zoneless).sql(dialect="duckdb")
         try:
-            with tempfile.TemporaryDirectory() as copies, duckdb.connect(":memory:") as connection:
+            with tempfile.TemporaryDirectory(dir=_plain_folder()) as copies, duckdb.connect(":memory:") as connection:
                 # A TIMESTAMP is cut, shown and cast in UTC, as in BigQuery, whatever the machine's zone.
                 connection.execute("SET TimeZone = 'UTC'")
                 files = [file for name in sorted(names) for file in self._make_view(connection, name, copies)]
@@ -243,6 +243,11 @@ def _check_case(name: str, columns: list[str], files: list[str]) -> None:
 def _zoneless_column(column: str, kind: str) -> str:
     quoted = '"' + column.replace('"', '""') + '"'
     return f"CAST({quoted} AS TIMESTAMP) AS {quoted}" if kind.endswith("WITH TIME ZONE") else quoted
+
+
+def _plain_folder() -> str | None:
+    """A folder for files that have plain names, since DuckDB takes * in one for any name; None: the usual one."""
+    return "/tmp" if re.search(r"[*?\[]", tempfile.gettempdir()) else None
 
 
 def _listed(files: list[str]) -> str:

@@ -96,6 +96,9 @@ def _delete(partition: str) -> None:
             clients.warehouse().delete(name, date)
         for job in jobs:
             ledger.forget(job)
+        # Where the partition is a link to another disk, what lies there goes, not the link alone.
+        for each in sorted(storage.names(partition)):
+            storage.delete(f"{partition}/{each}")
         storage.delete(partition)
 
 
