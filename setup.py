@@ -11,6 +11,7 @@ WORKFLOWS = [
     "google-cloud-bigquery>=3.30",
     "google-cloud-dataflow-client>=0.13",
     "google-cloud-storage>=3",
+    "idna>=3.7",
     "jinja2>=3.1",
     "luigi>=3.8,<4",
     "orjson>=3.10",

@@ -7,6 +7,8 @@ what writes HTML, or a terminal's markup, escapes it.
 """
 
 import functools
+import json
+from collections.abc import Callable
 from typing import Any
 
 # Joiners spell emoji and words of some scripts; anywhere else they are only hidden.
@@ -34,8 +36,7 @@ def plain(text: str, longest: int | None = None, *, keep: str = "") -> str:
         text = text[: max(longest - 1, 0)] + "…"
     if text.isascii() and text.isprintable():
         return text
-    shown: str = _unsafe().sub(lambda found: found[0] if found[1] or found[0] in keep else "\ufffd", text)
-    return shown
+    return _replaced(text, keep, lambda sign: "\ufffd")
 
 
 def one_line(text: str, longest: int | None = None) -> str:
@@ -43,6 +44,16 @@ def one_line(text: str, longest: int | None = None) -> str:
     if longest is not None:  # so that a text of a gigabyte is not split to show a line of it
         text = text[: 16 * longest]
     return plain(" ".join(text.split()), longest)
+
+
+def escaped(document: str) -> str:
+    """Returns a JSON document that says the same, what `plain` would replace in it written as `\\uXXXX`."""
+    return _replaced(document, "\n", lambda sign: json.dumps(sign)[1:-1])
+
+
+def _replaced(text: str, keep: str, instead: Callable[[str], str]) -> str:
+    shown: str = _unsafe().sub(lambda found: found[0] if found[1] or found[0] in keep else instead(found[0]), text)
+    return shown
 
 
 @functools.cache

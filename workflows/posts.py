@@ -348,11 +348,14 @@ class Report(Stage):
         runs: list[StageRun] = []
         quality = []
         split_rejected: dict[str, int] = {}
+        posts_before = 0
         for date, count, etl in reversed(days):
             fetches = etl.requires()
             runs += [stage_run(stage, date) for stage in (*fetches, etl, count)]
             if date > self.date - datetime.timedelta(days=self.days):
                 quality.append(Quality(date, **accounting(etl.finished())))
+            else:
+                posts_before += count.finished().counters.get("posts", 0)
             fetched = [fetch.finished() for fetch in fetches]
             split_rejected |= {i.partition: m.counters.get("archive_rejected", 0) for m in fetched for i in m.inputs}
         runs.append(stage_run(aggregate, self.date))
@@ -365,6 +368,7 @@ class Report(Stage):
             stages=runs,
             quality=quality,
             split_rejected=sum(split_rejected.values()),
+            posts_before=posts_before,
             made_at=datetime.datetime.now(datetime.UTC),
         )
 

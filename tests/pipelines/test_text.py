@@ -1,11 +1,12 @@
 """Text from elsewhere, made safe for people."""
 
+import json
 import time
 import unicodedata
 
 import pytest
 
-from pipelines.text import one_line, plain
+from pipelines.text import escaped, one_line, plain
 
 # By Unicode's charts: C0, DEL, C1, bidi controls, what has no width, lone surrogates, noncharacters, private use.
 DECEIVE = [
@@ -78,6 +79,15 @@ def test_one_line_is_one_line() -> None:
     """White space of any kind becomes single spaces; the rest is as plain has it."""
     assert one_line("\n a \r\n\t b\u2028c\x1b[0m ") == "a b c\ufffd[0m"
     assert one_line("word " * 100, 9) == "word wor…"
+
+
+def test_json_says_the_same_with_nothing_hidden_in_it() -> None:
+    """Escapes stand for what would be replaced; the document's own lines stay, and what it says does."""
+    said = {"a\u202e": ["\x1b\x9b", "\U000e0041", "é", "می\u200cخواهم"]}
+    document = json.dumps(said, ensure_ascii=False, indent=2)
+    assert json.loads(escaped(document)) == said
+    assert plain(escaped(document), keep="\n") == escaped(document) != document
+    assert "می\u200cخواهم" in escaped(document)
 
 
 def test_every_character_is_fit_for_xml_and_for_utf8() -> None:

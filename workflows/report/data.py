@@ -1,7 +1,6 @@
 """What a page says, as plain values: asked of the warehouse once, used by the page, the charts and the JSON."""
 
 import datetime
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,6 @@ _MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
 )
-# Control characters, noncharacters, bidirectional controls: no part of a word, and an SVG may not hold the first two.
-_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +122,6 @@ def ask(query: Query, date: datetime.date, days: int) -> Data:
 def first_day(date: datetime.date, days: int) -> datetime.date:
     """Give the first day of a window of `days` days that ends with `date`."""
     return date - datetime.timedelta(days=days - 1)
-
-
-def plain(text: str, longest: int = 80) -> str:
-    """Give `text` fit for a picture: what cannot be drawn replaced by U+FFFD, and cut after `longest` letters."""
-    shown = _UNSEEN.sub("\ufffd", text)
-    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
 
 def day_text(date: datetime.date) -> str:

@@ -15,8 +15,10 @@
     words       [{word, percent: fraction of posts, 0 to 1}], the 30 of most posts
     urls        [{url, count}], the 25 most frequent, every occurrence counted
     pairs       [{w1, w2, count, log_weight}], the 40 of most weight
-    emerging    [{w1, w2, count, previous_count, z}], the 20 that rose most (z > 0)
-    emerging_state  "risen", "all new" (none of the ranked pairs occurs in the window before) or "none" (nothing rose)
+    posts_before  posts in the window before, against which pairs rise
+    emerging    [{w1, w2, count, previous_count, z}], the 20 that rose most (z > 0); none where posts_before is 0
+    emerging_state  "risen", "all new" (none of the ranked pairs occurs in the window before), "none" (nothing rose) or
+                 "nothing before" (no posts in the window before, so nothing can rise)
     quality     {days: [{date, read, kept, other_days, duplicates, rejected: {reason: records}}],
                  total: the same without date, split_rejected: lines of archives that showed no day}
     stages      [{stage, date, rows, seconds, runner, code_version, job: string or null}]
@@ -26,18 +28,18 @@ fonts that are installed: a letter that none of them has comes out as a box, and
 """
 
 import datetime
-import re
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from workflows.report.data import Data, Query, ask, day_text, first_day, percent_text, plain, short_day, span_text
+from pipelines.text import escaped, plain
+from workflows.report.data import Data, Query, ask, day_text, first_day, percent_text, short_day, span_text
 
 __all__ = ["Facts", "IndexRow", "Quality", "Query", "StageRun", "index_row", "render", "render_index"]
 
@@ -46,7 +48,6 @@ SCHEMA = 1
 _TEMPLATES = Path(__file__).parent / "templates"
 # Altair is not safe to build charts with in two threads at once; converting them is.
 _BUILDING = threading.Lock()
-_LINK = re.compile(r"https?://[^\s/?#]", re.IGNORECASE)
 # Widths of pictures in pixels: of the page, of half of it, and of a phone.
 WIDE, HALF, NARROW = 1016, 470, 340
 _NETWORK_NARROW = 22
@@ -90,8 +91,8 @@ class Facts:
 
     date: the window's last day. days: the window's length, at least 1. sources: as the settings name them. rules: the
     name of the rules. generated: whether the posts are the built-in sample's. stages: what the page was made from.
-    quality: one a day of the window. split_rejected: lines of archives that showed no day. made_at: with its time
-    zone. Raises ValueError for days < 1 or a made_at without a time zone.
+    quality: one a day of the window. split_rejected: lines of archives that showed no day. posts_before: posts in the
+    window before. made_at: with its time zone. Raises ValueError for days < 1 or a made_at without a time zone.
     """
 
     date: datetime.date
@@ -102,6 +103,7 @@ class Facts:
     stages: Sequence[StageRun]
     quality: Sequence[Quality]
     split_rejected: int
+    posts_before: int
     made_at: datetime.datetime
 
     def __post_init__(self) -> None:
@@ -141,6 +143,8 @@ def render(facts: Facts, query: Query) -> dict[str, bytes]:
     starter.start()
     try:
         data = ask(query, facts.date, facts.days)
+        if not facts.posts_before:
+            data = replace(data, emerging=[])  # what is said by most is no rise where nobody spoke before
         report = _report(facts, data)
         charts, picture = _draw(facts, data)
     finally:
@@ -211,7 +215,7 @@ def _draw(facts: Facts, data: Data) -> tuple[dict[str, str], bytes]:
             draw("hours", charts.hours(data.hours, WIDE, 210), hourly)
             draw("hours_narrow", charts.hours(data.hours, NARROW, 170), hourly)
         if data.words:
-            top = f"Top words by share of posts; first: {plain(data.words[0].word)}"
+            top = f"Top words by share of posts; first: {plain(data.words[0].word, 80)}"
             draw("words", charts.words(data.words, HALF), top)
             draw("words_narrow", charts.words(data.words, NARROW), top)
         if data.pairs:
@@ -250,7 +254,8 @@ def _report(facts: Facts, data: Data) -> dict[str, Any]:
         "urls": [asdict(row) for row in data.urls],
         "pairs": [{"w1": row.w1, "w2": row.w2, "count": row.count, "log_weight": row.log_weight} for row in data.pairs],
         "emerging": [asdict(row) for row in data.emerging],
-        "emerging_state": "none" if not data.emerging else "risen" if data.seen_before else "all new",
+        "emerging_state": _emerging_state(facts, data),
+        "posts_before": facts.posts_before,
         "quality": {
             "days": quality,
             "total": {
@@ -261,6 +266,14 @@ def _report(facts: Facts, data: Data) -> dict[str, Any]:
         },
         "stages": [asdict(run) for run in facts.stages],
     }
+
+
+def _emerging_state(facts: Facts, data: Data) -> str:
+    if not facts.posts_before:
+        return "nothing before"
+    if not data.emerging:
+        return "none"
+    return "risen" if data.seen_before else "all new"
 
 
 def _quality(day: Quality) -> dict[str, Any]:
@@ -276,7 +289,7 @@ def _quality(day: Quality) -> dict[str, Any]:
 
 def _json(report: dict[str, Any]) -> bytes:
     layout = orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
-    return orjson.dumps(report, option=layout)
+    return escaped(orjson.dumps(report, option=layout).decode()).encode()
 
 
 def _context(facts: Facts, data: Data, report: dict[str, Any], charts: dict[str, str]) -> dict[str, Any]:
@@ -296,6 +309,7 @@ def _context(facts: Facts, data: Data, report: dict[str, Any], charts: dict[str,
             first - datetime.timedelta(days=facts.days),
             first - datetime.timedelta(days=1),
         ),
+        "time_before": _time_before(facts.days),
         "busiest": busiest if busiest.posts else None,
         "total": total,
         "total_rejected": sum(total["rejected"].values()),
@@ -328,10 +342,14 @@ def _grouped(runs: Sequence[StageRun]) -> list[dict[str, Any]]:
 def _template(name: str) -> Any:
     import jinja2
 
+    from workflows.report import links
+
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        # What posts and servers say is escaped like any text, and shows what it hides.
+        finalize=lambda value: plain(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -342,10 +360,14 @@ def _template(name: str) -> Any:
         day=day_text,
         short=short_day,
         seconds=_seconds,
-        link=lambda url: url if _LINK.match(url) else None,
-        short_url=lambda url: re.sub(r"^https://(www\.)?", "", url, flags=re.IGNORECASE),
+        link=links.link,
+        cut=plain,
     )
     return environment.get_template(name)
+
+
+def _time_before(days: int) -> str:
+    return "on the day before" if days == 1 else f"in the {'week' if days == 7 else f'{days} days'} before"
 
 
 def _posts(count: int) -> str:
