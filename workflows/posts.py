@@ -4,7 +4,9 @@ import datetime
 import functools
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import luigi
@@ -12,7 +14,7 @@ import luigi
 from pipelines.errors import DeadLetterError, MillraceError, NotThereYetError
 from pipelines.posts import sources
 from pipelines.posts.tables import TABLES
-from workflows.engine import BeamTask, Dataset, Stage, clients, manifests, settings
+from workflows.engine import BeamTask, Dataset, Stage, advice, clients, manifests, settings
 from workflows.engine.ledger import Claim, Entry
 from workflows.engine.manifests import FileEntry, Manifest
 from workflows.engine.settings import Day, Setting, Settings
@@ -108,8 +110,8 @@ class WindowEnd(Setting):
         )
 
 
-def too_many_rejected(manifest: Manifest, dataset: str) -> None:
-    """Raises DeadLetterError if more than max_dead_letter_share of the records were rejected."""
+def too_many_rejected(manifest: Manifest, dataset: str, mend: Callable[[], str]) -> None:
+    """Raises DeadLetterError if more than max_dead_letter_share of the records were rejected; mend: what helps."""
     counts = accounting(manifest)
     reasons, read, limit = counts["rejected"], counts["read"], posts().max_dead_letter_share
     rejected = sum(reasons.values())
@@ -118,8 +120,7 @@ def too_many_rejected(manifest: Manifest, dataset: str) -> None:
         raise DeadLetterError(
             f"{manifest.partition}: {rejected:,} of {read:,} records were rejected ({worst}), more than "
             f"posts.max_dead_letter_share = {limit} ({settings.origin('posts', 'max_dead_letter_share')}) allows; "
-            f"they lie in the dataset {dataset}; raise the limit, or mend the source and forget what was read of it "
-            "(bin/clear Fetch), then run again"
+            f"they lie in the dataset {dataset}; raise the limit, or {mend()}, then run again"
         )
 
 
@@ -167,7 +168,8 @@ class SplitArchive(PostsTask):
 
     def check(self, manifest: Manifest) -> None:
         lie = f"archives, in {clients.storage().uri(manifest.partition)}/{manifest.attempt}/rejected-*.parquet"
-        too_many_rejected(manifest, lie)
+        # What is mended is another version of the archive, which is a partition of its own.
+        too_many_rejected(manifest, lie, lambda: "mend the archive")
 
 
 class Fetch(PostsTask):
@@ -263,7 +265,21 @@ class Etl(PostsTask):
         return {"sources": json.dumps(names), "shards": -(-rows // 500_000) or 1}
 
     def check(self, manifest: Manifest) -> None:
-        too_many_rejected(manifest, f"posts_rejected, in {clients.storage().uri(f'posts_rejected/date={self.date}')}")
+        lie = f"posts_rejected, in {clients.storage().uri(f'posts_rejected/date={self.date}')}"
+        too_many_rejected(manifest, lie, lambda: self._mend(manifest))
+
+    def _mend(self, manifest: Manifest) -> str:
+        """What helps against bad records: to read the day anew from the source that has most of them, if it has it."""
+        import pyarrow.parquet as pq
+
+        found: Counter[str] = Counter()
+        with tempfile.TemporaryDirectory() as copies:
+            for file in manifest.files_of("posts_rejected"):
+                path = clients.storage().fetch(file.path, copies)
+                found.update(pq.read_table(path, columns=["source"])["source"].to_pylist())
+        (source, _), *_ = found.most_common(1)
+        forget = advice.clear("Fetch", self.date, self.date, source=source)
+        return f"mend {source} and, if it still has the day, forget what was read of it ({forget})"
 
 
 class Count(PostsTask):
@@ -304,6 +320,10 @@ def window(last: datetime.date, days: int) -> Iterator[datetime.date]:
     return (last - datetime.timedelta(days=n) for n in range(days))
 
 
+#: The page that lists all days.
+_LIST = "reports/index.html"
+
+
 class Report(Stage):
     """The page of a window, its data as JSON and its picture, and the page that lists all days."""
 
@@ -322,7 +342,7 @@ class Report(Stage):
         return clients.storage().uri(f"{self.datasets()[0].partition}/index.html")
 
     def execute(self, claim: Claim) -> Outcome:
-        from workflows.report.page import index_row, render, render_index
+        from workflows.report.page import render
 
         storage = clients.storage()
         made = render(self._facts(), clients.warehouse().query)
@@ -331,14 +351,13 @@ class Report(Stage):
             path = f"{self.datasets()[0].partition}/{name}"
             storage.replace(path, data)
             files.append(FileEntry(path, "reports", 0, len(data), crc32c(data)))
-        # Whoever writes last must have seen all others' pages: read the list's version, then the pages, then write.
-        for again in conflict_retries():
-            with again:
-                there = storage.read("reports/index.html")
-                reports = [r.data for p in storage.list("reports", "report.json") if (r := storage.read(p))]
-                rows = [index_row(data) for data in reports]
-                storage.replace("reports/index.html", render_index(rows), there.version if there else "")
+        _list_pages()
         return Outcome(files, {}, {}, "workflows.report")
+
+    @classmethod
+    def cleared(cls) -> None:
+        if clients.storage().read(_LIST):
+            _list_pages()
 
     def _facts(self) -> "Facts":
         from workflows.report.page import Facts, Quality, StageRun
@@ -371,6 +390,20 @@ class Report(Stage):
             posts_before=posts_before,
             made_at=datetime.datetime.now(datetime.UTC),
         )
+
+
+def _list_pages() -> None:
+    """Makes the page that lists all days."""
+    from workflows.report.page import index_row, render_index
+
+    storage = clients.storage()
+    # Whoever writes last must have seen all others' pages: read the list's version, then the pages, then write.
+    for again in conflict_retries():
+        with again:
+            there = storage.read(_LIST)
+            reports = [r.data for p in storage.list("reports", "report.json") if (r := storage.read(p))]
+            rows = [index_row(data) for data in reports]
+            storage.replace(_LIST, render_index(rows), there.version if there else "")
 
 
 def stage_run(stage: Stage, date: datetime.date) -> "StageRun":

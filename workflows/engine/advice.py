@@ -25,6 +25,8 @@ _WHERE: dict[type[Settings], Sequence[str]] = {
     sections.bigquery: ("location",),
 }
 _ROOT = Path(__file__).parents[2]
+#: The variable in which bin/ tells from which folder it was called, because it goes to the project's own.
+CALLED_FROM = "MILLRACE_CALLED_FROM"
 #: The module whose tasks are known without --module.
 _MODULE = "workflows"
 
@@ -52,15 +54,49 @@ def command(name: str, *arguments: str) -> str:
     return shlex.join([*program, *arguments, *_flags(folder)])
 
 
+def run(family: str, **parameters: object) -> str:
+    """Returns the command that runs a task as this run does: by bin/run or luigi, with the flags that were given."""
+    known = CmdlineParser.get_instance()
+    if os.environ.get(CALLED_FROM):
+        arguments = [*_program("run")[0], family]
+    else:
+        arguments = [*_luigi(), "--module", (known and known.known_args.core_module) or _MODULE, family]
+    for name, value in parameters.items():
+        arguments += [f"--{name.replace('_', '-')}", str(value)]
+    for section in Settings.__subclasses__():
+        prefixed = section.__dict__.get("use_cmdline_section", True)
+        for key, _ in section.get_params():  # type: ignore[no-untyped-call]
+            value = getattr(known.known_args, f"{section.__name__}_{key}", None) if known else None
+            if value is not None:
+                flag = f"--{section.__name__}-{key}" if prefixed else f"--{key}"
+                here = _path(value, Path.cwd()) if (section, key) == (sections.millrace, "storage") else value
+                arguments += [flag.replace("_", "-"), here]
+    return shlex.join(arguments)
+
+
 def _program(name: str) -> tuple[list[str], Path]:
-    """How a command is called from here, and the folder whose luigi.cfg it reads by itself."""
+    """How a command of bin/ is called from where the person is, and the folder whose luigi.cfg it reads by itself."""
     path = _ROOT / "bin" / name
     if path.is_file() and (_ROOT / ".venv/bin/python").exists():
-        return [f"bin/{name}" if _same(_ROOT, Path.cwd()) else str(path)], _ROOT
+        near = _same(_ROOT, Path(os.environ.get(CALLED_FROM) or Path.cwd()))
+        return [f"bin/{name}" if near else str(path)], _ROOT
     # An installed library has no bin/.
+    return [_python(), "-m", f"workflows.engine.commands.{name}"], Path.cwd()
+
+
+def _luigi() -> list[str]:
+    """How luigi is called from here."""
+    found, own = shutil.which("luigi"), Path(sys.executable).with_name("luigi")
+    if (
+        Path(sys.argv[0]).name == "__main__.py" or not own.exists()
+    ):  # python -m luigi, which finds modules in its folder
+        return [_python(), "-m", "luigi"]
+    return ["luigi" if found and _same(Path(found), own) else str(own)]
+
+
+def _python() -> str:
     found = shutil.which("python")
-    python = "python" if found and _same(Path(found), Path(sys.executable)) else sys.executable
-    return [python, "-m", f"workflows.engine.commands.{name}"], Path.cwd()
+    return "python" if found and _same(Path(found), Path(sys.executable)) else sys.executable
 
 
 def _same(one: Path, other: Path) -> bool:

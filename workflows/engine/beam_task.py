@@ -15,13 +15,11 @@ import functools
 import hashlib
 import json
 import logging
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from queue import Queue
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from luigi.cmdline_parser import CmdlineParser
 from luigi.rpc import RPCError
 
 from pipelines.errors import (
@@ -33,7 +31,7 @@ from pipelines.errors import (
     TerminalError,
 )
 from pipelines.results import RESULT, read_result
-from workflows.engine import clients, preflight, runners, sections, settings
+from workflows.engine import advice, clients, preflight, runners, sections, settings
 from workflows.engine.gcloud import beam_options
 from workflows.engine.ledger import Claim, Entry, failures
 from workflows.engine.manifests import FileEntry
@@ -126,7 +124,7 @@ class BeamTask(Stage):
             raise JobFailedError(
                 f"{self} has failed {failed} times with the same code and input, and dataflow.attempts = {limit} "
                 f"({settings.origin('dataflow', 'attempts')}), so no further job was submitted; the last one: "
-                f"{claim.entry.error}; mend it, forget the failures (bin/clear {self.task_family}), and run again"
+                f"{claim.entry.error}; mend it, forget the failures ({self._forget}), and run again"
             )
         where = "/".join(_place()) if runner == "DataflowRunner" else ""
         claim.begin(self._job_prefix(), runner=runner, where=where, work=work, code=code)
@@ -197,12 +195,16 @@ class BeamTask(Stage):
         ]
 
     @property
+    def _forget(self) -> str:
+        """The command that forgets this task's failures, and touches nothing that is complete."""
+        given = {name: value for name, value in self.parameters().items() if name != "date"}
+        day = getattr(self, "date", None)
+        return advice.clear(self.task_family, day, day, **given)
+
+    @property
     def command(self) -> str:
         """The command that runs this task again."""
-        given = [each for name, value in self.parameters().items() for each in (f"--{name.replace('_', '-')}", value)]
-        named = CmdlineParser.get_instance()
-        module = (named and named.known_args.core_module) or self.task_module
-        return shlex.join(["luigi", "--module", module, self.task_family, *map(str, given)])
+        return advice.run(self.task_family, **self.parameters())
 
     def _options(self) -> dict[str, str]:
         section, date = self.section(), getattr(self, "date", None)

@@ -9,6 +9,7 @@ from typing import Any
 
 from pipelines.errors import ManifestError
 from pipelines.results import File
+from workflows.engine import advice
 
 NAME = "_MANIFEST.json"
 FORMAT = 1
@@ -77,7 +78,8 @@ class Manifest:
             value["inputs"] = [InputEntry(**entry) for entry in value["inputs"]]
             return cls(**value)
         except (ValueError, TypeError, KeyError) as error:
-            raise ManifestError(f"{path} is no manifest ({error}); delete its partition with bin/clear") from None
+            forget = advice.clear(path.removesuffix(f"/{NAME}"))
+            raise ManifestError(f"{path} is no manifest ({error}); delete its partition with {forget}") from None
 
 
 def digest(data: bytes) -> str:

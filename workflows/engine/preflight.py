@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.errors import AccessError, MillraceError, ServiceError, SettingError
 from pipelines.tables import Table
-from workflows.engine import clients, sections
+from workflows.engine import advice, clients, sections
 
 if TYPE_CHECKING:
     from workflows.engine.checks.findings import Finding
@@ -70,4 +70,4 @@ def _require(look: "Callable[[], Finding]") -> None:
     except (AccessError, ServiceError):  # where a bucket lies takes storage.buckets.get, which a run does not need
         return
     if found.state == WRONG:
-        raise SettingError(f"{found.said}; bin/doctor has the commands")
+        raise SettingError(f"{found.said}; {advice.command('doctor')} has the commands")

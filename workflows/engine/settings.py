@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import luigi
+from luigi.cmdline_parser import CmdlineParser
 from luigi.configuration import get_config
 
 from pipelines.errors import MillraceError, SettingError
@@ -21,8 +22,9 @@ class Setting(luigi.Parameter):
     allowed: what is, in words.
     """
 
-    def __init__(self, convert: Callable[[str], Any], allowed: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, convert: Callable[[str], Any], allowed: str, description: str = "", **kwargs: Any) -> None:
+        # luigi hands the description to argparse, which takes a single % for a field.
+        super().__init__(description=description.replace("%", "%%"), **kwargs)
         self._convert, self._allowed = convert, allowed
         self._owner = self._key = ""
 
@@ -69,7 +71,7 @@ def origin(section: str, key: str) -> str:
     """Where a setting was read, in words."""
     names = [f"{section}-{key}", *([] if section in _sections() else [key])]
     flags = [f"--{name}".replace("_", "-") for name in names]
-    for argument in sys.argv[1:] if in_luigi_command() else ():
+    for argument in sys.argv[1:] if in_luigi_command() or CmdlineParser.get_instance() else ():
         flag = argument.split("=", 1)[0]
         # argparse takes the beginning of a flag for the flag where no other begins so.
         if len(flag) > 2 and any(full.startswith(flag) for full in flags):

@@ -141,6 +141,10 @@ class Stage(luigi.Task):
         done: Callable[[Stage], bool] = completeness.shown if completeness.kept() else Stage.made
         return (date for date in parameter_tuples if done(make(date=date)))
 
+    @classmethod
+    def cleared(cls) -> None:
+        """Mends what leads to partitions that bin/clear has deleted."""
+
     def follows(self) -> bool:
         """Whether more than the manifest itself has to be made visible: further datasets, or tables."""
         return len(self.datasets()) > 1 or bool(self.tables)

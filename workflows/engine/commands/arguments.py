@@ -1,0 +1,72 @@
+"""The command lines of bin/: their own arguments, and the flags of luigi.cfg's settings as luigi has them."""
+
+import argparse
+import contextlib
+import importlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import luigi
+from luigi.cmdline_parser import CmdlineParser
+from luigi.task_register import Register
+
+from pipelines.errors import SettingError
+from workflows.engine import sections, settings
+
+#: Where tasks are, unless --module says otherwise; its tasks are known beside those of another module.
+MODULE = "workflows"
+#: Sections whose flags --help lists.
+_SHOWN = (sections.millrace, sections.gcp, sections.bigquery)
+
+
+def load(argv: Sequence[str]) -> None:
+    """Imports the module of tasks that a command line names. Raises SettingError if that can't be."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--module", default=MODULE)
+    # An odd end of the line is for the command's own parser to refuse.
+    with contextlib.suppress(argparse.ArgumentError):
+        module = parser.parse_known_args([*argv, "--"])[0].module
+        for name in dict.fromkeys((MODULE, module)):
+            try:
+                importlib.import_module(name)
+            except ModuleNotFoundError as error:
+                if error.name != name.partition(".")[0] and error.name != name:
+                    raise
+                raise SettingError(
+                    f"there is no module {name} (--module) where Python looks: in the project's folder, in PYTHONPATH, "
+                    "and among what is installed"
+                ) from None
+
+
+@contextlib.contextmanager
+def parsed(parser: argparse.ArgumentParser, argv: Sequence[str]) -> Iterator[argparse.Namespace]:
+    """Gives what a command line says; meanwhile its settings are this process's. `load` was called before."""
+    parser.add_argument("--module", default=MODULE, help=f"where tasks are defined; {MODULE} unless given")
+    group = parser.add_argument_group(
+        "settings", "every key of luigi.cfg, as luigi has them (--SECTION-KEY VALUE); these matter here:"
+    )
+    keys: dict[str, str] = {}
+    for section in _sections():
+        for name, parameter in section.get_params():
+            prefix = f"{section.__name__}_" if section.__dict__.get("use_cmdline_section", True) else ""
+            flag, where = f"--{prefix}{name}".replace("_", "-"), f"{section.__name__}.{name}"
+            described = parameter.description if section in _SHOWN else argparse.SUPPRESS
+            nargs: dict[str, Any] = {"nargs": "?", "const": "true"} if isinstance(parameter, settings.Flag) else {}
+            group.add_argument(flag, dest=where, metavar="VALUE", help=described, **nargs)
+            keys[where] = flag
+    arguments = parser.parse_args(argv)
+    given = {flag: value for where, flag in keys.items() if (value := getattr(arguments, where)) is not None}
+    # luigi wants a task, and a section is one.
+    line = ["--module", arguments.module, sections.millrace.__name__, *(f"{f}={value}" for f, value in given.items())]
+    with CmdlineParser.global_instance(line, allow_override=True):
+        yield arguments
+
+
+def _sections() -> list[type[luigi.Config]]:
+    """The sections that are not luigi's own."""
+    known = (Register.get_task_cls(name) for name in Register.task_names())
+    return [
+        task
+        for task in known
+        if issubclass(task, luigi.Config) and task is not settings.Settings and not task.__module__.startswith("luigi.")
+    ]
