@@ -147,7 +147,8 @@ def test_days_outside_are_left_alone(call: Clear, storage: Path) -> None:
 
 def test_one_source_of_several_goes_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With --source only that source's records go, although all sources' are of one task."""
-    storage, sources = tmp_path / "data", []
+    storage = tmp_path / "data"
+    sources: list[str] = []
     for name in ("one", "other"):
         post = {"id": len(sources), "created_at": f"{DAY}T01:00:00Z", "text": f"snow on the {name}"}
         running.write_posts(tmp_path / f"{name} {DAY}.jsonl", [post])
