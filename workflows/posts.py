@@ -81,6 +81,7 @@ class posts(Settings):
         convert=settings.whole_number(1, 1 << 50),
         allowed="a whole number of bytes",
         default=10 << 30,
+        significant=False,  # a file that is larger is refused, one that is not is read alike
         description="files of a source larger than this, as stored or decompressed, are refused",
     )
     shards: int = Setting(
@@ -202,6 +203,12 @@ class Fetch(PostsTask):
             raise NotThereYetError(f"source {self.source} is not there ({settings.origin('posts', 'source')})")
         return [SplitArchive(source=self.source, version=version)]
 
+    def built_on(self) -> list[luigi.Task]:
+        """Nothing: an archive's split goes by its version, which changes when days are added to the archive. A day that
+        is complete stays as it is, and the version costs a request.
+        """
+        return []
+
     def output(self) -> Dataset:
         return Dataset(f"raw/source={sources.key(self.source)}", self.date)
 
@@ -290,7 +297,6 @@ class Count(PostsTask):
     date: datetime.date = Day()
     window_end: datetime.date | None = WindowEnd()
     pipeline = "pipelines.posts.count"
-    settings = ("source", "rules", "languages", "shards")
     passes = ("rules", "languages", "shards")
 
     def requires(self) -> Etl:
@@ -305,7 +311,6 @@ class Aggregate(PostsTask):
     date: datetime.date = Day()
     days: int = Days()
     pipeline = "pipelines.posts.aggregate"
-    settings = ("source", "rules", "languages", "shards")
     empty_from_empty = False
 
     def requires(self) -> list[Count]:
@@ -329,7 +334,6 @@ class Report(Stage):
 
     writes = ("reports",)
     section = posts
-    settings = ("source", "rules", "languages", "shards")
     date: datetime.date = Day()
     days: int = Days()
 

@@ -58,7 +58,8 @@ class BeamTask(Stage):
 
     #: The module that has `build(pipeline, options)`.
     pipeline: ClassVar[str]
-    #: Keys of the section that the pipeline takes as options of the same name.
+    #: Keys of the section that the pipeline takes as options of the same name. The result depends on them, but for
+    #: those that the section says are not significant.
     passes: ClassVar[Sequence[str]] = ()
     #: Whether there is nothing to compute where there is nothing to read: then no pipeline runs.
     empty_from_empty: ClassVar[bool] = True
@@ -84,6 +85,10 @@ class BeamTask(Stage):
             runners.preload(self.pipeline, runner)
         for each in ("DataflowRunner", "FnApiRunner") if runner == "auto" else (runner,):
             beam_options.arguments(self.task_family, each)
+
+    def decided_by(self) -> Sequence[str]:
+        """As Stage's, and what the pipeline takes."""
+        return [*self.settings, *(key for key in self.passes if getattr(self.section, key).significant)]
 
     def options(self) -> Mapping[str, Any]:
         """Further options of the pipeline: name → value."""

@@ -1,15 +1,24 @@
 """What a stage's result depends on: the settings and parameters that a partition is bound to.
 
-They stand in the manifest, and their digest in the note beside it. A run with others does not pass off what is there as
-its own: it stops, and says which setting it is, where that comes from, and how to go on.
+They are derived: a stage's own, and those of all that it is built on. They stand in the manifest, and their digest in
+the note beside it. A run with others does not pass off what is there as its own: it stops, and says which setting it
+is, where that comes from, and how to go on.
 """
 
+import datetime
+import functools
 import hashlib
 import json
-from typing import TYPE_CHECKING
+import shlex
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, TypeGuard
+
+import luigi
+from luigi.task import flatten
 
 from pipelines.errors import SettingsDifferError
-from workflows.engine import clients
+from workflows.engine import advice, clients
 from workflows.engine.manifests import Manifest
 from workflows.engine.settings import origin
 
@@ -18,11 +27,20 @@ if TYPE_CHECKING:
 
 
 def of(stage: "Stage") -> dict[str, str]:
-    """Settings ("section.key") and parameters as text, less the date, which is in the partition's name."""
-    section = stage.section()
-    mine = {f"{stage.section.__name__}.{key}": getattr(section, key) for key in stage.settings}
-    own = {name: value for name, value in stage.parameters().items() if name != "date"}
-    return {key: _as_text(value) for key, value in {**mine, **own}.items()}
+    """Settings ("section.key"), own parameters ("days") and inputs' ("Aggregate.days") as text, less the dates.
+
+    A date is in the partition's name. An input's parameter is left out where a setting, or an own parameter, of the
+    same name says the same.
+    """
+    kinds = list(chain(stage, by_kind=True))
+    said = {key: texts for task in kinds for key, texts in _settings(task)} | dict(_parameters(stage))
+    known = {(_name(key), frozenset(texts)) for key, texts in said.items()}
+    theirs: dict[str, set[str]] = {}
+    for task in kinds[1:]:
+        for name, texts in _parameters(task):
+            theirs.setdefault(f"{task.task_family}.{name}", set()).update(texts)
+    said |= {key: sorted(texts) for key, texts in theirs.items() if (_name(key), frozenset(texts)) not in known}
+    return {key: " ".join(map(_quoted, texts)) for key, texts in said.items()}
 
 
 def digest(stage: "Stage") -> str:
@@ -36,22 +54,84 @@ def check(stage: "Stage", manifest: Manifest) -> None:
     for key in sorted({*mine, *manifest.settings}):
         here, there = mine.get(key, "not set"), manifest.settings.get(key, "not set")
         if here != there:
-            name, places = key.rpartition(".")[2], (type(stage).__name__, stage.section.__name__)
-            where = next((o for place in places if (o := origin(place, name)) != "the default"), "the default")
+            source = _first_with(stage, key)
+            days = [task.date for task in chain(stage) if type(task) is type(source) and hasattr(task, "date")]
+            forget = advice.clear(source.task_family, min(days, default=None), max(days, default=None))
             raise SettingsDifferError(
                 f"{clients.storage().uri(manifest.partition)} was made with {key} = {there}, "
-                f"but this run says {here} ({where}); give this run another storage (--millrace-storage FOLDER), "
-                f"or forget the old results (bin/clear {_first_with(stage, key).task_family}) and run again"
+                f"but this run says {here} ({_origin(source, key)}); give this run another storage "
+                f"(--millrace-storage FOLDER), or forget the old results ({forget}) and run again"
             )
+
+
+def chain(stage: "Stage", *, by_kind: bool = False) -> Iterator[luigi.Task]:
+    """A stage and all that it is built on, each before its inputs.
+
+    by_kind: one of those that differ in nothing but their date, and what such a one is built on of its own kind.
+    """
+    seen: set[str] = set()
+    left = deque[tuple[luigi.Task, frozenset[str]]]([(stage, frozenset())])
+    while left:
+        task, path = left.popleft()
+        kind = str((task.task_family, sorted(_told_apart(task).items()))) if by_kind else ""
+        if task.task_id not in seen and not (kind in seen and kind not in path):
+            seen |= {task.task_id, kind} if by_kind else {task.task_id}
+            yield task
+            tasks = task.built_on() if is_stage(task) else flatten(task.requires())
+            left.extend((each, path | {kind}) for each in tasks)
+
+
+def is_stage(task: luigi.Task) -> "TypeGuard[Stage]":
+    """Whether a task is a stage, and not one of luigi's plain ones."""
+    return hasattr(task, "built_on")
+
+
+def _settings(task: luigi.Task) -> Iterator[tuple[str, list[str]]]:
+    """The settings that a task itself depends on; of one that is no stage they are not known."""
+    if is_stage(task) and (keys := task.decided_by()):
+        section = task.section()
+        for key in keys:
+            yield f"{task.section.__name__}.{key}", _texts(getattr(section, key))
+
+
+def _parameters(task: luigi.Task) -> Iterator[tuple[str, list[str]]]:
+    """The parameters that tell a task from others of its kind, less the date."""
+    for name, value in _told_apart(task).items():
+        # What a day means to a task that is no stage is not known: most likely it names what the task makes.
+        if is_stage(task) or not isinstance(value, datetime.date):
+            yield name, _texts(value)
+
+
+def _told_apart(task: luigi.Task) -> dict[str, object]:
+    return {name: getattr(task, name) for name in _names(type(task))}
+
+
+@functools.cache
+def _names(kind: type[luigi.Task]) -> list[str]:
+    return [name for name, parameter in kind.get_params() if parameter.significant and name != "date"]
+
+
+def _origin(stage: "Stage", key: str) -> str:
+    """Where a setting or parameter was read, in words."""
+    places = (stage.task_family, stage.section.__name__)
+    return next((o for place in places if (o := origin(place, _name(key))) != "the default"), "the default")
 
 
 def _first_with(stage: "Stage", key: str) -> "Stage":
     """The stage farthest up whose result depends on a setting: what it made has to go, and what builds on it."""
-    for task in stage.required():
-        if key in of(task):
-            return _first_with(task, key)
-    return stage
+    stages = [task for task in chain(stage, by_kind=True) if is_stage(task)]
+    *_, last = stage, *(task for task in stages if key in of(task) or task.task_family == key.rpartition(".")[0])
+    return last
 
 
-def _as_text(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+def _name(key: str) -> str:
+    return key.rpartition(".")[2]
+
+
+def _texts(value: object) -> list[str]:
+    return [str(each) for each in value] if isinstance(value, list | tuple) else [str(value)]
+
+
+def _quoted(text: str) -> str:
+    """One of several texts; one with a space in it is not two."""
+    return shlex.quote(text) if any(map(str.isspace, text)) else text

@@ -209,7 +209,7 @@ def runner_options(runner: str, task: str) -> Mapping[str, str]:
     overrides it.
     """
     config, section = get_config(), runner.removesuffix("Runner").lower()
-    own = set(dataflow.get_param_names()) if section == "dataflow" else set()  # type: ignore[no-untyped-call]
+    own = set(dataflow.get_param_names(include_significant=True)) if section == "dataflow" else set()  # type: ignore[no-untyped-call]
     found: dict[str, str] = {}
     for name in (section, f"{section}.{task}"):
         for key in config.options(name) if config.has_section(name) else ():

@@ -3,6 +3,7 @@
 import configparser
 import datetime
 import difflib
+import functools
 import os
 import sys
 from collections.abc import Callable
@@ -119,6 +120,12 @@ class Settings(luigi.Config):
                 config.set(section, key, config.get(section, key, raw=True).replace("%", "%%"))
 
     @classmethod
+    @functools.cache
+    def get_params(cls) -> Any:
+        """As luigi's, which looks through the class each time that a section is read."""
+        return super().get_params()  # type: ignore[no-untyped-call]
+
+    @classmethod
     def get_param_values(cls, *args: Any) -> Any:
         """As luigi's, but raises our own error instead of one that wraps it."""
         try:
@@ -131,12 +138,12 @@ class Settings(luigi.Config):
     @classmethod
     def default(cls, key: str) -> Any:
         """The value of a key that nobody sets."""
-        return dict(cls.get_params())[key]._default  # type: ignore[no-untyped-call]
+        return dict(cls.get_params())[key]._default
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
         section = type(self).__name__
-        known = set(type(self).get_param_names())  # type: ignore[no-untyped-call]
+        known = set(type(self).get_param_names(include_significant=True))  # type: ignore[no-untyped-call]
         for path in () if self.open_keys else _config_files():
             own = configparser.RawConfigParser()
             own.read(path)

@@ -14,6 +14,7 @@ Every step may be the last thing that a process ever does; the next run continue
 
 import dataclasses
 import datetime
+import functools
 import json
 import logging
 import re
@@ -68,7 +69,7 @@ class Stage(luigi.Task):
     writes: ClassVar[Sequence[str]]
     #: The tables of the warehouse that it publishes, each from the dataset of the same name.
     tables: ClassVar[Mapping[str, Table]] = {}
-    #: The luigi.cfg section of this workflow, and which of its keys decide what this stage's result is.
+    #: The luigi.cfg section of this workflow, and which of its keys this stage itself goes by; its inputs say theirs.
     section: ClassVar[type[Settings]]
     settings: ClassVar[Sequence[str]] = ()
     _inputs: list[tuple[Dataset, tuple[Manifest, str]]] | None = None
@@ -78,6 +79,12 @@ class Stage(luigi.Task):
         if writes := cls.__dict__.get("writes"):
             completeness.folders.add(writes[0])
         completeness.tables.update(cls.tables)
+
+    @classmethod
+    @functools.cache
+    def get_params(cls) -> Any:
+        """As luigi's, which looks through the class for each task that is made."""
+        return super().get_params()  # type: ignore[no-untyped-call]
 
     def output(self) -> Any:
         """The partitions of the task's date."""
@@ -92,11 +99,28 @@ class Stage(luigi.Task):
 
     def parameters(self) -> dict[str, Any]:
         """The parameters that tell this task from others of its kind."""
-        return {n: getattr(self, n) for n, p in self.get_params() if p.significant}  # type: ignore[no-untyped-call]
+        return {n: getattr(self, n) for n, p in self.get_params() if p.significant}
 
     def required(self) -> "list[Stage]":
-        """What requires() says, as a list."""
+        """The stages that requires() says, or a luigi.WrapperTask there: what it reads. For other tasks luigi waits."""
+        found, left = [], list(flatten(self.requires()))  # type: ignore[no-untyped-call]
+        for task in left:
+            if isinstance(task, Stage):
+                found.append(task)
+            elif isinstance(task, luigi.WrapperTask):
+                left += flatten(task.requires())
+        return found
+
+    def built_on(self) -> list[luigi.Task]:
+        """The tasks whose identities are part of this one's: all that it requires.
+
+        It is asked for complete partitions too, so that it must not ask a server, or refuse.
+        """
         return list(flatten(self.requires()))  # type: ignore[no-untyped-call]
+
+    def decided_by(self) -> Sequence[str]:
+        """The keys of its section that its result depends on by itself."""
+        return self.settings
 
     def datasets(self) -> list[Dataset]:
         """The outputs; the first one's manifest decides."""
