@@ -65,7 +65,7 @@ def run(family: str, **parameters: object) -> str:
         arguments += [f"--{name.replace('_', '-')}", str(value)]
     for section in Settings.__subclasses__():
         prefixed = section.__dict__.get("use_cmdline_section", True)
-        for key, _ in section.get_params():  # type: ignore[no-untyped-call]
+        for key, _ in section.get_params():
             value = getattr(known.known_args, f"{section.__name__}_{key}", None) if known else None
             if value is not None:
                 flag = f"--{section.__name__}-{key}" if prefixed else f"--{key}"
