@@ -1,5 +1,6 @@
 """What a table of the warehouse looks like: plain data, which tasks and pipelines share without importing Arrow."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,6 +19,26 @@ _ARROW = {
     "DATE": ("date32",),
     "TIMESTAMP": ("timestamp", "us", "UTC"),
 }
+
+
+#: Arrow's types, as they call themselves: BigQuery's.
+_TYPES = {"bool": "BOOL", "double": "FLOAT64", "float": "FLOAT64", "halffloat": "FLOAT64", "date32[day]": "DATE"}
+
+
+def type_of(arrow: str) -> str:
+    """Returns what BigQuery calls a type that Arrow calls so: int64 → INT64, list<item: string> → ARRAY<STRING>."""
+    if found := re.fullmatch(r"(?:large_)?list<\w+: (.*?)(?: not null)?>", arrow):
+        return f"ARRAY<{type_of(found[1])}>"
+    if found := re.match(r"dictionary<values=(.*), indices=", arrow):
+        return type_of(found[1])
+    if arrow.startswith("timestamp["):
+        return "TIMESTAMP" if "tz=" in arrow else "DATETIME"
+    if re.fullmatch(r"u?int\d+", arrow):
+        return "INT64"
+    for ours, (maker, *_) in _ARROW.items():
+        if arrow.removeprefix("large_").removesuffix("_view") == maker:
+            return ours
+    return _TYPES.get(arrow, arrow.partition("<")[0].partition("(")[0].upper())
 
 
 @dataclass(frozen=True)

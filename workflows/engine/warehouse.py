@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pipelines.errors import QueryError
-from pipelines.tables import Table
+from pipelines.tables import Table, type_of
 from workflows.engine import manifests
 from workflows.engine.manifests import FileEntry, Manifest
 from workflows.engine.storage import Storage, read_all
@@ -70,6 +70,9 @@ class Warehouse(Protocol):
 
     def delete(self, name: str, date: datetime.date) -> None:
         """Empties the table's partition of a day; no table is fine."""
+
+    def columns(self) -> Mapping[str, Mapping[str, str]]:
+        """What the tables are like: table → column → BigQuery's type."""
 
 
 class LocalWarehouse:
@@ -139,6 +142,14 @@ class LocalWarehouse:
 
     def delete(self, name: str, date: datetime.date) -> None:
         pass
+
+    def columns(self) -> Mapping[str, Mapping[str, str]]:
+        found: dict[str, dict[str, str]] = {}
+        for manifest in self._manifests(""):
+            for label in {file.table for file in _own_files(manifest)} if "/date=" in manifest.partition else ():
+                table = found.setdefault(_table_name(manifest.partition.split("/")[0], label), {})
+                table |= {name: type_of(kind) for name, kind in manifest.schemas.get(label, {}).items()}
+        return {table: {**columns, "date": "DATE"} for table, columns in found.items()}
 
     def _make_view(self, connection: "DuckDBPyConnection", name: str, copies: str) -> list[str]:
         """Makes a table known; its files. copies: a folder for those of another machine."""

@@ -280,6 +280,17 @@ class BigQueryWarehouse:
         with told(f"empty {self._name(name)} for {date}"):
             self._client().delete_table(self._partition(name, date), retry=retry(), timeout=TIMEOUT, not_found_ok=True)
 
+    def columns(self) -> Mapping[str, Mapping[str, str]]:
+        found = {}
+        for name in self.tables():
+            with told(f"look at table {self._name(name)}"):
+                table = self._client().get_table(self._reference().table(name), retry=retry(), timeout=TIMEOUT)
+            kinds = {field.name: _TYPES.get(field.field_type, field.field_type) for field in table.schema}
+            found[name] = {
+                f.name: f"ARRAY<{kinds[f.name]}>" if f.mode == "REPEATED" else kinds[f.name] for f in table.schema
+            }
+        return found
+
     # --- tables and partitions
 
     def _make(self, name: str, table: Table) -> "api.Table":

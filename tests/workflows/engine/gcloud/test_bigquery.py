@@ -233,6 +233,7 @@ def test_no_rows_make_an_empty_partition_of_a_table_that_is_there(place: Place, 
         place.warehouse.publish(name, WORDS, DAY, "b", uris, 0)
         assert place.words(name) == []
     assert place.warehouse.tables() == ["fresh", "word_counts"]
+    assert place.warehouse.columns() == dict.fromkeys(("fresh", "word_counts"), WORDS.columns)
     assert place.warehouse.rows(["word_counts"]).get("word_counts", {}).get(DAY, 0) == 0
 
 
