@@ -14,7 +14,7 @@ from luigi.configuration import get_config
 from luigi.parameter import UnconsumedParameterWarning
 
 from pipelines import errors
-from workflows.engine import stopping
+from workflows.engine import scheduler, stopping
 from workflows.engine.settings import in_luigi_command
 
 _OURS_IN_TRACEBACK = re.compile(r"^pipelines\.errors\.\w+: (.*)$", re.MULTILINE)
@@ -29,10 +29,12 @@ _SCHEDULER_KEYS = (
 )
 
 
-#: What holds where luigi.cfg says nothing else. luigi's own defaults let a failed run exit 0, and stop a second run of
-#: the same command anywhere on the machine, where the ledger would let it wait for the first one's results.
+#: What holds where luigi.cfg says nothing else. luigi's own defaults let a failed run exit 0, stop a second run of the
+#: same command anywhere on the machine, where the ledger would let it wait for the first one's results, try again in a
+#: long run what failed in it, and wait for a minute before a luigid that does not answer is given up.
 _DEFAULTS = {
-    "core": {"no_lock": "true"},
+    "core": {"no_lock": "true", "rpc_retry_wait": "2"},
+    "scheduler": {"retry_delay": "-1"},
     "worker": {"check_complete_on_run": "true"},
     "retcode": {
         "already_running": "10",
@@ -72,6 +74,7 @@ def install() -> None:
     # Settings says it with an error, or knows that it is somebody else's key.
     warnings.filterwarnings("ignore", category=UnconsumedParameterWarning)
     _choose_scheduler()
+    scheduler.install()
     stopping.install()
 
 
