@@ -96,7 +96,8 @@ class Days(Setting):
     """A window's length as a task's parameter; the setting's unless given."""
 
     def __init__(self) -> None:
-        super().__init__(settings.whole_number(1, 366), "a whole number from 1 to 366", default=None)
+        described = "days of the window; [posts] days unless given"
+        super().__init__(settings.whole_number(1, 366), "a whole number from 1 to 366", described, default=None)
 
     def normalize(self, x: Any) -> Any:
         return posts().days if x is None else super().normalize(x)
@@ -107,7 +108,11 @@ class WindowEnd(Setting):
 
     def __init__(self) -> None:
         super().__init__(
-            lambda value: settings.day(value) if value else None, "a day as YYYY-MM-DD", default=None, significant=False
+            lambda value: settings.day(value) if value else None,
+            "a day as YYYY-MM-DD",
+            "the last day of the window that the day is wanted for; the day itself unless given",
+            default=None,
+            significant=False,
         )
 
 
@@ -144,8 +149,8 @@ class SplitArchive(PostsTask):
     """The raw records of an archive of many days, by day; read once for each version of the archive."""
 
     writes = ("archives",)
-    source: str = luigi.Parameter()
-    version: str = luigi.Parameter()
+    source: str = luigi.Parameter(description="an archive, as in [posts] source")
+    version: str = luigi.Parameter(description="what the archive's files are like: a digest of sizes and times")
     pipeline = "pipelines.posts.fetch"
     passes = ("max_source_bytes",)
 
@@ -178,7 +183,7 @@ class Fetch(PostsTask):
 
     writes = ("raw",)
     priority = 2  # all days' fetches, then all days' etls: so that workers end together
-    source: str = luigi.Parameter()
+    source: str = luigi.Parameter(description="one of [posts] source")
     date: datetime.date = Day()
     window_end: datetime.date | None = WindowEnd()
     pipeline = "pipelines.posts.fetch"

@@ -226,14 +226,35 @@ def yesterday() -> datetime.date:
     return datetime.datetime.now(datetime.UTC).date() - datetime.timedelta(days=1)
 
 
+#: The first and the last year of days: four digits, and windows on both sides are days too.
+_YEARS = (1000, 9998)
+
+
 class Day(Setting):
     """A day as a task's parameter; the last whole UTC day unless given."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(day, "a day as YYYY-MM-DD", **{"default": None, **kwargs})
+        described = "a day as YYYY-MM-DD; the last whole UTC day unless given"
+        super().__init__(day, "a day as YYYY-MM-DD", **{"default": None, "description": described, **kwargs})
 
     def normalize(self, x: Any) -> Any:
-        return yesterday() if x is None else super().normalize(x)
+        """A day; midnight in UTC is one. Raises SettingError for other times, and for days at the calendar's ends."""
+        if x is None:
+            return yesterday()
+        value = super().normalize(x)
+        if isinstance(value, datetime.datetime) and value.time() == datetime.time() and not value.utcoffset():
+            value = value.date()
+        if not isinstance(value, datetime.date) or isinstance(value, datetime.datetime):
+            raise SettingError(
+                f"{self._owner}.{self._key} = {value}: allowed is a day; {self._owner} is made by the day, so that of "
+                "luigi's ranges RangeDaily fits"
+            )
+        if not _YEARS[0] <= value.year <= _YEARS[1]:
+            raise SettingError(
+                f"{self._owner}.{self._key} = {value}, {origin(self._owner, self._key)}: allowed is a day in the years "
+                f"{_YEARS[0]} to {_YEARS[1]}"
+            )
+        return value
 
     def next_in_enumeration(self, value: datetime.date) -> datetime.date:
         return value + datetime.timedelta(days=1)

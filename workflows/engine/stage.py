@@ -70,7 +70,7 @@ class Stage(luigi.Task):
     #: The tables of the warehouse that it publishes, each from the dataset of the same name.
     tables: ClassVar[Mapping[str, Table]] = {}
     #: The luigi.cfg section of this workflow, and which of its keys this stage itself goes by; its inputs say theirs.
-    section: ClassVar[type[Settings]]
+    section: ClassVar[type[Settings]] = Settings
     settings: ClassVar[Sequence[str]] = ()
     _inputs: list[tuple[Dataset, tuple[Manifest, str]]] | None = None
 

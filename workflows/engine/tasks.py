@@ -1,11 +1,19 @@
-"""Which tasks there are by name, for commands that take one."""
+"""Which tasks there are by name, and what is said of a name that none has."""
 
 import difflib
+import functools
+import logging
+import re
+import sys
+from collections.abc import Callable
+from types import TracebackType
 
 import luigi
+from luigi.configuration import get_config
 from luigi.task_register import Register, TaskClassException
 
-from pipelines.errors import SettingError
+from pipelines.errors import MillraceError, SettingError
+from workflows.engine.settings import in_luigi_command
 from workflows.engine.stage import Stage
 
 
@@ -26,6 +34,45 @@ def known_tasks() -> dict[str, type[luigi.Task]]:
 def no_task(name: str) -> SettingError:
     """Returns what is said of a name that no task has."""
     there = list(known_tasks())
-    near = difflib.get_close_matches(name, there, 1) or [each for each in there if each.lower() == name.lower()]
+    ranges = [each for each in Register.task_names() if each.startswith("Range")]
+    near = difflib.get_close_matches(name, [*there, *ranges], 1) or [
+        each for each in there if each.lower() == name.lower()
+    ]
     meant = f"did you mean {near[0]}? There" if near else "there"
     return SettingError(f"there is no task {name}; {meant} are {', '.join(there)}")
+
+
+def install() -> None:
+    """Has a luigi command say in a sentence which task there is none of, with the exit code of other errors."""
+    if in_luigi_command():
+        logging.getLogger("luigi-interface").filters.insert(0, _in_a_sentence)
+        sys.excepthook = functools.partial(_tell, sys.excepthook)
+
+
+def _in_a_sentence(record: logging.LogRecord) -> bool:
+    """Puts an error that is meant for people in the place of luigi's, for the filters that come after this one."""
+    if record.exc_info and isinstance(record.exc_info[1], TaskClassException):
+        error = _no_class(record.exc_info[1])
+        record.exc_info = (type(error), error, None)
+    return True
+
+
+def _tell(
+    others: Callable[[type[BaseException], BaseException, TracebackType | None], object],
+    kind: type[BaseException],
+    error: BaseException,
+    trace: TracebackType | None,
+) -> None:
+    """Says what ended the process; what luigi finds on its command line never comes to its own handlers."""
+    if isinstance(error, TaskClassException):
+        error = _no_class(error)
+    if not isinstance(error, MillraceError):
+        others(kind, error, trace)
+        return
+    print(f"error: {error}", file=sys.stderr)
+    raise SystemExit(get_config().getint("retcode", "unhandled_exception", 40))
+
+
+def _no_class(error: TaskClassException) -> SettingError:
+    missing = re.match(r"No task (\S*?)\.(?:\s|$)", str(error))
+    return no_task(missing[1]) if missing else SettingError(f"{error}: give one of them another name, or a namespace")
