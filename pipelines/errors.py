@@ -103,6 +103,9 @@ class NotThereYetError(TransientError):
 class SourceBusyError(TransientError):
     """A source did not answer, or broke off, as often as it was asked."""
 
+    #: Seconds for which the source asks to be left alone.
+    wait = 0.0
+
 
 class ServiceError(TransientError):
     """A service of Google Cloud did not answer, or broke off, as often as it was asked."""

@@ -3,6 +3,7 @@
 import datetime
 import functools
 import json
+import re
 import shlex
 import tempfile
 from collections import Counter
@@ -28,12 +29,19 @@ if TYPE_CHECKING:
 
 
 def _sources(value: str) -> tuple[str, ...]:
-    names = tuple(name.strip(",") for name in shlex.split(value))
+    names = tuple(name.strip(",") for name in shlex.split(sources.named(value)))
     for name in names:
         sources.check(name)
     if not names or len(set(names)) < len(names):
         raise ValueError
     return names
+
+
+def _hosts(value: str) -> str:
+    hosts = [host.lower() for host in re.split(r"[\s,]+", value) if host]
+    if not all(re.fullmatch(r"[a-z0-9*.:_-]+", host) for host in hosts):
+        raise ValueError
+    return ",".join(hosts)
 
 
 def _languages(value: str) -> str:
@@ -52,6 +60,7 @@ class posts(Settings):
         "each once, by spaces or line ends",
         default="sample://",
         description="where posts come from; a {date:%Y-%m-%d} in it selects the day, none makes it an archive",
+        keeps_variables=True,
     )
     days: int = Setting(
         convert=settings.whole_number(1, 366),
@@ -83,6 +92,20 @@ class posts(Settings):
         default=10 << 30,
         significant=False,  # a file that is larger is refused, one that is not is read alike
         description="files of a source larger than this, as stored or decompressed, are refused",
+    )
+    max_transfer_seconds: int = Setting(
+        convert=settings.whole_number(1, 10**6),
+        allowed="a whole number of seconds",
+        default=3600,
+        significant=False,  # as are these two: what comes is read alike
+        description="seconds in which a file of a source has to arrive by HTTP, pauses and repeats included",
+    )
+    redirect_hosts: str = Setting(
+        convert=_hosts,
+        allowed="names of hosts, by commas (cdn.example.org, *.example.org)",
+        default="",
+        significant=False,
+        description="other hosts to which a source's server may redirect",
     )
     shards: int = Setting(
         convert=settings.whole_number(1, 1000),
@@ -116,6 +139,13 @@ class WindowEnd(Setting):
         )
 
 
+class Source(Setting):
+    """A source as a task's parameter."""
+
+    def __init__(self, description: str) -> None:
+        super().__init__(lambda value: _sources(shlex.quote(value))[0], "a source", description)
+
+
 def too_many_rejected(manifest: Manifest, dataset: str, mend: Callable[[], str]) -> None:
     """Raises DeadLetterError if more than max_dead_letter_share of the records were rejected; mend: what helps."""
     counts = accounting(manifest)
@@ -140,19 +170,23 @@ class PostsTask(BeamTask):
 def archive_version(source: str) -> str | MillraceError:
     """What an archive is like, or why that can't be told: asked once a run, so that all days see the same."""
     try:
-        return sources.version(source)
+        return sources.version(source, _redirect_hosts())
     except MillraceError as error:
         return error
+
+
+def _redirect_hosts() -> list[str]:
+    return [host for host in posts().redirect_hosts.split(",") if host]
 
 
 class SplitArchive(PostsTask):
     """The raw records of an archive of many days, by day; read once for each version of the archive."""
 
     writes = ("archives",)
-    source: str = luigi.Parameter(description="an archive, as in [posts] source")
+    source: str = Source(description="an archive, as in [posts] source")
     version: str = luigi.Parameter(description="what the archive's files are like: a digest of sizes and times")
     pipeline = "pipelines.posts.fetch"
-    passes = ("max_source_bytes",)
+    passes = ("max_source_bytes", "max_transfer_seconds", "redirect_hosts")
 
     def output(self) -> Dataset:
         return Dataset("archives", key=f"source={sources.key(self.source)}/version={self.version}")
@@ -183,11 +217,11 @@ class Fetch(PostsTask):
 
     writes = ("raw",)
     priority = 2  # all days' fetches, then all days' etls: so that workers end together
-    source: str = luigi.Parameter(description="one of [posts] source")
+    source: str = Source(description="one of [posts] source")
     date: datetime.date = Day()
     window_end: datetime.date | None = WindowEnd()
     pipeline = "pipelines.posts.fetch"
-    passes = ("max_source_bytes",)
+    passes = ("max_source_bytes", "max_transfer_seconds", "redirect_hosts")
     empty_from_empty = False
 
     #: The last days of windows in this process. Luigi takes tasks that differ only in their window_end for one.
@@ -230,16 +264,19 @@ class Fetch(PostsTask):
             )
         if sources.is_archive(self.source):
             return self._from_archive(claim.attempt)
-        if sources.resolve(self.source, self.date):
+        if self._files(self.date):
             return super().execute(claim)
         # Only a source that has the window's last day can be said to have nothing for an earlier one.
         last = self.date if self.task_id in self._last_days else self.window_end
-        if last == self.date or not sources.resolve(self.source, last):
+        if last == self.date or not self._files(last):
             raise NotThereYetError(
                 f"source {self.source} has nothing for {last} yet, the last day of the window "
                 f"({settings.origin('posts', 'source')}); run again when it is there"
             )
         return Outcome([], {"read": 0, "missing_files": 1}, {}, self.pipeline, {"source": self.source})
+
+    def _files(self, date: datetime.date | None) -> list[str]:
+        return sources.resolve(self.source, date, _redirect_hosts())
 
     def _from_archive(self, attempt: Entry) -> Outcome:
         """The day's part of the split archive; none is an empty day."""

@@ -7,9 +7,12 @@ Run alone:
 
 import argparse
 import datetime
+import functools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from typing import IO, TypeAlias
 
 import apache_beam as beam
 import numpy as np
@@ -25,6 +28,9 @@ from pipelines.posts import parse, records, sources
 #: Bytes of one archive's records held in memory before the fullest days are written.
 _HELD = 256 << 20
 
+#: How a URI is opened, with what the settings allow its server.
+Opens: TypeAlias = Callable[[str], AbstractContextManager[IO[bytes]]]
+
 REJECTED = "rejected"
 _REJECTED_SCHEMA = pa.schema(
     [("file", pa.string()), ("line", pa.int64()), ("reason", pa.string()), ("record", pa.large_binary())]
@@ -39,14 +45,16 @@ class FetchOptions(StageOptions):
         parser.add_argument("--source", required=True, help="where the records come from")
         parser.add_argument("--date", default="", help="the day, YYYY-MM-DD; none: split an archive by day")
         parser.add_argument("--max_source_bytes", type=int, default=10 << 30, help="larger files are refused")
+        parser.add_argument("--max_transfer_seconds", type=int, default=3600, help="a file by HTTP may take so long")
+        parser.add_argument("--redirect_hosts", default="", help="other hosts that HTTP may redirect to, by commas")
         parser.add_argument("--dataset", default="raw", help="what the output is called")
 
 
 class FetchFile(beam.DoFn):
     """(number, URI) → the file's records in one Parquet file, a row group a block."""
 
-    def __init__(self, output: str, dataset: str, max_bytes: int) -> None:
-        self._output, self._dataset, self._max_bytes = output, dataset, max_bytes
+    def __init__(self, output: str, dataset: str, opens: Opens) -> None:
+        self._output, self._dataset, self._opens = output, dataset, opens
 
     def process(self, element: tuple[int, str]) -> Iterator[tuple[str, results.Written]]:
         number, uri = element
@@ -54,7 +62,7 @@ class FetchFile(beam.DoFn):
         name = f"raw-{number:05d}"
         with (
             files.ParquetFile(self._output, self._dataset, name, records.SCHEMA, table="raw") as file,
-            sources.open_uri(uri, self._max_bytes) as stream,
+            self._opens(uri) as stream,
         ):
             for block in records.read(stream):
                 file.write(_table(uri, block.line, block.record))
@@ -67,8 +75,8 @@ class FetchFile(beam.DoFn):
 class SplitFile(beam.DoFn):
     """(number, URI) → the file's records in Parquet files by day, labelled `YYYY-MM-DD`, and those that show no day."""
 
-    def __init__(self, output: str, dataset: str, max_bytes: int) -> None:
-        self._output, self._dataset, self._max_bytes = output, dataset, max_bytes
+    def __init__(self, output: str, dataset: str, opens: Opens) -> None:
+        self._output, self._dataset, self._opens = output, dataset, opens
 
     def process(self, element: tuple[int, str]) -> Iterator[tuple[str, results.Written]]:
         number, uri = element
@@ -95,7 +103,7 @@ class SplitFile(beam.DoFn):
             held.setdefault(label, []).append(table)
             size += table.nbytes
 
-        with sources.open_uri(uri, self._max_bytes) as stream:
+        with self._opens(uri) as stream:
             for block in records.read(stream):
                 days = np.empty(len(block.line), np.int64)
                 reasons: list[str] = []
@@ -136,13 +144,21 @@ def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
     mine = options.view_as(FetchOptions)
     date = datetime.date.fromisoformat(mine.date) if mine.date else None
     work = FetchFile if date else SplitFile
-    uris = sources.resolve(mine.source, date)
+    sources.check(mine.source)
+    hosts = [host for host in mine.redirect_hosts.split(",") if host]
+    opens = functools.partial(
+        sources.open_uri,
+        max_bytes=mine.max_source_bytes,
+        max_seconds=mine.max_transfer_seconds,
+        redirect_hosts=hosts,
+    )
+    uris = sources.resolve(mine.source, date, hosts)
     if not uris:
         raise NotThereYetError(f"source {mine.source} has no file{f' for {date}' if date else ''}")
     _ = (
         pipeline
         | "Files" >> beam.Create(list(enumerate(uris)))
-        | work.__name__ >> beam.ParDo(work(mine.output, mine.dataset, mine.max_source_bytes))
+        | work.__name__ >> beam.ParDo(work(mine.output, mine.dataset, opens))
         | "Result" >> files.WriteResult(mine.output, mine.dataset)
     )
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeGuard
 import luigi
 from luigi.task import flatten
 
+from pipelines import secrets
 from pipelines.errors import SettingsDifferError
 from workflows.engine import advice, clients
 from workflows.engine.manifests import Manifest
@@ -58,7 +59,7 @@ def check(stage: "Stage", manifest: Manifest) -> None:
             days = [task.date for task in chain(stage) if type(task) is type(source) and hasattr(task, "date")]
             forget = advice.clear(source.task_family, min(days, default=None), max(days, default=None))
             raise SettingsDifferError(
-                f"{clients.storage().uri(manifest.partition)} was made with {key} = {there}, "
+                f"{clients.storage().uri(manifest.partition)} was made with {key} = {secrets.redacted(there)}, "
                 f"but this run says {here} ({_origin(source, key)}); give this run another storage "
                 f"(--millrace-storage FOLDER), or forget the old results ({forget}) and run again"
             )

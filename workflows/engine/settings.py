@@ -1,6 +1,7 @@
 """Settings: luigi.cfg sections and flags, checked, with errors that say which, what, whence, and what is allowed."""
 
 import configparser
+import contextlib
 import datetime
 import difflib
 import functools
@@ -13,6 +14,7 @@ import luigi
 from luigi.cmdline_parser import CmdlineParser
 from luigi.configuration import get_config
 
+from pipelines import secrets
 from pipelines.errors import MillraceError, SettingError
 
 
@@ -20,13 +22,21 @@ class Setting(luigi.Parameter):
     """A setting or flag.
 
     convert: its text → its value; raises ValueError (or a MillraceError) for what is not allowed.
-    allowed: what is, in words.
+    allowed: what is, in words. keeps_variables: whether ${NAME} in luigi.cfg is for convert, not for luigi, to fill in.
     """
 
-    def __init__(self, convert: Callable[[str], Any], allowed: str, description: str = "", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        convert: Callable[[str], Any],
+        allowed: str,
+        description: str = "",
+        *,
+        keeps_variables: bool = False,
+        **kwargs: Any,
+    ) -> None:
         # luigi hands the description to argparse, which takes a single % for a field.
         super().__init__(description=description.replace("%", "%%"), **kwargs)
-        self._convert, self._allowed = convert, allowed
+        self._convert, self._allowed, self._keeps_variables = convert, allowed, keeps_variables
         self._owner = self._key = ""
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -41,8 +51,19 @@ class Setting(luigi.Parameter):
             reason = f" ({error})" if isinstance(error, MillraceError) else ""
             where = origin(self._owner, self._key)
             raise SettingError(
-                f"{self._owner}.{self._key} = {x!r}, {where}: allowed is {self._allowed}{reason}"
+                f"{self._owner}.{self._key} = {secrets.redacted(x)!r}, {where}: allowed is {self._allowed}{reason}"
             ) from None
+
+    def _get_value_from_config(self, section: str, name: str) -> Any:
+        """As luigi's, but for its variables."""
+        config = get_config()
+        if self._keeps_variables and isinstance(config, configparser.ConfigParser) and config.has_option(section, name):
+            text = config.get(section, name, raw=True)
+            with contextlib.suppress(configparser.InterpolationError):
+                others = dict(config.items(section, raw=True))
+                text = configparser.BasicInterpolation().before_get(config, section, name, text, others)
+            return self.parse(text)
+        return super()._get_value_from_config(section, name)  # type: ignore[no-untyped-call]
 
     def normalize(self, x: Any) -> Any:
         """A value given in Python is held to the same as one given in text."""

@@ -1,6 +1,7 @@
 """A source's name leads to its files and their bytes, or to an error that says what is wrong."""
 
 import bz2
+import dataclasses
 import datetime
 import gzip
 import os
@@ -16,7 +17,7 @@ from http_source import Reply, Server, serving
 
 from pipelines import gcs
 from pipelines.errors import SourceBusyError, SourceError
-from pipelines.posts import sources
+from pipelines.posts import downloads, sources
 
 DATE = datetime.date(2017, 8, 27)
 TEXT = b"one\ntwo\n" * 1000
@@ -41,12 +42,12 @@ NOISE = random.Random(1).randbytes(300_000)
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A server, asked at most three times, without pauses."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    before = sources.set_patience(sources.Patience(attempts=3, pause=0))
+    before = downloads.set_patience(downloads.Patience(attempts=3, pause=0))
     try:
         with serving() as running:
             yield running
     finally:
-        sources.set_patience(before)
+        downloads.set_patience(before)
 
 
 def read(uri: str, max_bytes: int = MAX) -> bytes:
@@ -324,21 +325,22 @@ CUT = [Reply(body=TEXT, claimed=2 * len(TEXT)), Reply(body=b"5\r\none\nt\r\n", h
 
 @pytest.mark.parametrize("cut", CUT, ids=["length", "chunks"])
 def test_a_download_that_breaks_off_starts_again(cut: Reply, server: Server) -> None:
-    url = server.reply("/cut", cut, cut, Reply(body=TEXT))
+    sooner = dataclasses.replace(cut, body=cut.body[:-1], claimed=cut.claimed)
+    url = server.reply("/cut", cut, sooner, Reply(body=TEXT))
     assert read(url) == TEXT
     assert server.count("GET /cut") == 3
 
 
 @pytest.mark.parametrize("cut", CUT, ids=["length", "chunks"])
 def test_a_download_that_always_breaks_off_is_given_up(cut: Reply, server: Server) -> None:
-    url = server.reply("/cut", cut)
+    url = server.reply("/cut", *(dataclasses.replace(cut, body=cut.body[n:]) for n in range(3)))
     with pytest.raises(SourceBusyError, match=f"source {url} "):
         read(url)
     assert server.count("GET /cut") == 3
 
 
 def test_a_server_that_does_not_answer_is_given_up(server: Server) -> None:
-    sources.set_patience(sources.Patience(attempts=2, pause=0, read_timeout=0.05))
+    downloads.set_patience(downloads.Patience(attempts=2, pause=0, read_timeout=0.05))
     url = server.reply("/slow", Reply(hang=True))
     with pytest.raises(SourceBusyError, match=f"source {url} does not answer"):
         read(url)
@@ -384,11 +386,11 @@ def put(uri: str, data: bytes) -> str:
 @pytest.fixture
 def impatient(cloud_storage: Storage) -> Iterator[Storage]:
     """Cloud Storage, asked once."""
-    before = sources.set_patience(sources.Patience(attempts=1))
+    before = downloads.set_patience(downloads.Patience(attempts=1))
     try:
         yield cloud_storage
     finally:
-        sources.set_patience(before)
+        downloads.set_patience(before)
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
