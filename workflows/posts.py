@@ -15,7 +15,7 @@ import luigi
 from pipelines.errors import DeadLetterError, MillraceError, NotThereYetError
 from pipelines.posts import sources
 from pipelines.posts.tables import TABLES
-from workflows.engine import BeamTask, Dataset, Stage, advice, clients, damage, manifests, settings
+from workflows.engine import BeamTask, Dataset, Stage, advice, clients, code, manifests, settings
 from workflows.engine.ledger import Claim, Entry
 from workflows.engine.manifests import FileEntry, Manifest
 from workflows.engine.settings import Day, Setting, Settings
@@ -282,7 +282,6 @@ class Fetch(PostsTask):
         """The day's part of the split archive; none is an empty day."""
         split = self.inputs()[0][1][0]
         files = []
-        damage.check(clients.storage(), split.partition, split.files_of(str(self.date)))
         for file in split.files_of(str(self.date)):
             path = f"{self.output().partition}/{attempt.attempt}/{file.path.rpartition('/')[2]}"
             clients.storage().copy(file.path, path)
@@ -377,6 +376,7 @@ class Report(Stage):
 
     writes = ("reports",)
     section = posts
+    made_by = "workflows.report"
     date: datetime.date = Day()
     days: int = Days()
 
@@ -387,11 +387,6 @@ class Report(Stage):
     def page(self) -> str:
         """Where the page is: a path or URI."""
         return clients.storage().uri(f"{self.datasets()[0].partition}/index.html")
-
-    @property
-    def list_of_pages(self) -> str:
-        """Where the page that lists all days is: a path or URI."""
-        return clients.storage().uri(_LIST)
 
     def execute(self, claim: Claim) -> Outcome:
         from workflows.report.page import render
@@ -464,6 +459,7 @@ def stage_run(stage: Stage, date: datetime.date) -> "StageRun":
 
     manifest = stage.finished()
     started, ended = (datetime.datetime.fromisoformat(t) for t in (manifest.started, manifest.ended))
+    made = next(iter(manifest.code.get(stage.task_family, ())), "")
     return StageRun(
         stage=stage.task_family,
         date=date,
@@ -472,6 +468,8 @@ def stage_run(stage: Stage, date: datetime.date) -> "StageRun":
         runner=manifest.runner,
         code_version=manifest.code_version,
         job=manifest.job_id,
+        code=code.short(made),
+        other_code=made != "" and not code.is_of(made, stage),
     )
 
 

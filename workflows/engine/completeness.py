@@ -107,6 +107,15 @@ def told(stage: "Stage") -> bool:
     return done
 
 
+def code_of(stage: "Stage") -> dict[str, list[str]]:
+    """What a stage's partition says of the code that made it (staleness.py), as far as this run has listed it."""
+    if (notes := _listing().notes) is not None:
+        found: dict[str, list[str]] = json.loads(notes.get(stage.datasets()[0].manifest_path, {}).get("code", "{}"))
+        return found
+    manifest = stage.manifest()
+    return {family: [*said] for family, said in manifest.code.items()} if manifest else {}
+
+
 def changed(stage: "Stage") -> None:
     """A stage has just run here: what the listing does not show of it is nothing to go by any more."""
     if _last is not None:

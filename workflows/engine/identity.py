@@ -20,7 +20,7 @@ from luigi.task import flatten
 from pipelines import secrets
 from pipelines.errors import SettingsDifferError
 from workflows.engine import advice, clients
-from workflows.engine.manifests import Manifest
+from workflows.engine.manifests import NAME, Manifest
 from workflows.engine.settings import origin
 
 if TYPE_CHECKING:
@@ -53,8 +53,12 @@ def check(stage: "Stage", manifest: Manifest) -> None:
     """Raises SettingsDifferError if a partition was made with other settings than this run's."""
     mine = of(stage)
     for key in sorted({*mine, *manifest.settings}):
-        here, there = mine.get(key, "not set"), manifest.settings.get(key, "not set")
-        if here != there:
+        here = mine.get(key, "not set")
+        there = _told(manifest, key)
+        if there is None:
+            there = "not set" if manifest.code else here
+        # Before there was a record of the code, a text with spaces in it stood there without quotes.
+        if here != there and (manifest.code or here != _quoted(there)):
             source = _first_with(stage, key)
             days = [task.date for task in chain(stage) if type(task) is type(source) and hasattr(task, "date")]
             forget = advice.clear(source.task_family, min(days, default=None), max(days, default=None))
@@ -110,6 +114,22 @@ def _told_apart(task: luigi.Task) -> dict[str, object]:
 @functools.cache
 def _names(kind: type[luigi.Task]) -> list[str]:
     return [name for name, parameter in kind.get_params() if parameter.significant and name != "date"]
+
+
+def _told(manifest: Manifest, key: str) -> str | None:
+    """What a manifest says of a setting; None for nothing.
+
+    One without a record of the code is of a time when stages named their inputs' settings by hand. What such a stage
+    left out, its options may say, or its inputs' manifests.
+    """
+    found = manifest.settings.get(key)
+    if found is None and not manifest.code:
+        found = manifest.options.get(_name(key))
+        for entry in manifest.inputs:
+            path = f"{entry.partition}/{NAME}"
+            if found is None and (read := clients.storage().read(path)):
+                found = _told(Manifest.from_json(read.data, path), key)
+    return found
 
 
 def _origin(stage: "Stage", key: str) -> str:

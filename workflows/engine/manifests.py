@@ -34,6 +34,7 @@ class Manifest:
     attempt: the execution whose files count. files: all of them, those of further datasets of the same task too.
     schemas: table → column → Arrow type. settings: what the partition was made with; a run that says otherwise must not
     take it for its own. options: what the pipeline was given. started, ended: UTC, ISO 8601. counters: name → records.
+    code: stage → the code that made this and all that it is built on, one or, of several, two (code.py, staleness.py).
     usage: what a Dataflow job used, in hours and GB, and an estimate of what that cost in US dollars.
     """
 
@@ -52,6 +53,7 @@ class Manifest:
     ended: str
     counters: Mapping[str, int] = field(default_factory=dict)
     usage: Mapping[str, float] = field(default_factory=dict)
+    code: Mapping[str, Sequence[str]] = field(default_factory=dict)
     format: int = FORMAT
 
     def rows(self, table: str) -> int:

@@ -36,7 +36,7 @@ from pipelines.errors import (
     TransientError,
 )
 from pipelines.tables import Table
-from workflows.engine import clients, completeness, damage, identity, manifests, preflight
+from workflows.engine import clients, code, completeness, identity, manifests, preflight, staleness
 from workflows.engine.datasets import Dataset
 from workflows.engine.ledger import Claim, Entry, Ledger, now
 from workflows.engine.manifests import FileEntry, InputEntry, Manifest
@@ -72,6 +72,10 @@ class Stage(luigi.Task):
     #: The luigi.cfg section of this workflow, and which of its keys this stage itself goes by; its inputs say theirs.
     section: ClassVar[type[Settings]] = Settings
     settings: ClassVar[Sequence[str]] = ()
+    #: The module, or whole package, whose code makes the result; the task's own module unless given.
+    made_by: ClassVar[str] = ""
+    #: What is said of that code instead of a digest of it, so that only another text means other results.
+    version: Any = ""
     _inputs: list[tuple[Dataset, tuple[Manifest, str]]] | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -118,6 +122,11 @@ class Stage(luigi.Task):
         """
         return list(flatten(self.requires()))  # type: ignore[no-untyped-call]
 
+    @classmethod
+    def maker(cls) -> tuple[str, bool]:
+        """The module whose code makes the result, and whether it may be a package that counts as a whole."""
+        return cls.made_by or cls.__module__, bool(cls.made_by)
+
     def decided_by(self) -> Sequence[str]:
         """The keys of its section that its result depends on by itself."""
         return self.settings
@@ -150,10 +159,12 @@ class Stage(luigi.Task):
 
     def made(self) -> bool:
         """As complete(), whatever can be told of a run that would make it."""
+        staleness.asked(self)
         return completeness.told(self) if completeness.kept() else self._complete_by_reading()
 
     def preflight(self) -> None:
         """Raises a MillraceError for what would stop every stage of this kind; it is asked once a process."""
+        code.of(self)  # before processes are forked, so that each need not parse it by itself
         if self.tables:
             preflight.for_tables(self.tables)
 
@@ -163,7 +174,10 @@ class Stage(luigi.Task):
         # RangeDaily binds the task's other parameters to the class before it calls.
         make: Callable[..., Stage] = cls
         done: Callable[[Stage], bool] = completeness.shown if completeness.kept() else Stage.made
-        return (date for date in parameter_tuples if done(make(date=date)))
+        dates = list(parameter_tuples)
+        for date in dates:
+            staleness.asked(make(date=date))
+        return (date for date in dates if done(make(date=date)))
 
     @classmethod
     def cleared(cls) -> None:
@@ -173,9 +187,10 @@ class Stage(luigi.Task):
         """Whether more than the manifest itself has to be made visible: further datasets, or tables."""
         return len(self.datasets()) > 1 or bool(self.tables)
 
-    def note(self) -> dict[str, str]:
+    def note(self, manifest: Manifest | None = None) -> dict[str, str]:
         """What a storage that keeps notes tells of this stage's manifest: of settings as of this run's, a digest."""
-        return {"settings": identity.digest(self)}
+        made = {"code": json.dumps(manifest.code, sort_keys=True)} if manifest and manifest.code else {}
+        return {"settings": identity.digest(self), **made}
 
     def run(self) -> None:
         """Does what is left to do; a second run at the same time, or after a crash, gives the same result."""
@@ -187,8 +202,6 @@ class Stage(luigi.Task):
                 preflight.check(self)  # nobody may have asked: luigid gives tasks to workers that did not schedule them
             manifest, digest = there or self._attempt(claim)
             identity.check(self, manifest)
-            if there:
-                damage.check(clients.storage(), manifest.partition, manifest.files)
             self._publish(manifest, digest)
             # One that was there may have lost its note: it was copied, or whoever wrote it died before the last word.
             if there or self.follows():
@@ -236,7 +249,7 @@ class Stage(luigi.Task):
             if claim.attempt.state == "running" and not later:
                 claim.close(str(error) or type(error).__name__, counts=job)
             raise
-        if there := self._show(data):
+        if there := self._show(manifest, data):
             return there
         log.info("%-34s %s", self, _summary(manifest, time.monotonic() - started))
         return manifest, manifests.digest(data)
@@ -250,11 +263,11 @@ class Stage(luigi.Task):
             claim.close(str(error), "refused")
             raise
 
-    def _show(self, data: bytes) -> tuple[Manifest, str] | None:
+    def _show(self, manifest: Manifest, data: bytes) -> tuple[Manifest, str] | None:
         """Writes the manifest; if another run's is there, that one."""
         storage, path = clients.storage(), self.datasets()[0].manifest_path
         try:
-            storage.create(path, data, self.note())
+            storage.create(path, data, self.note(manifest))
         except ConflictError:
             there = self.datasets()[0].read()
             if there is None:
@@ -264,7 +277,7 @@ class Stage(luigi.Task):
             except ManifestError:
                 # Of a run that was given up for dead while it wrote this; since then its files were cleared.
                 storage.delete(path)
-                storage.create(path, data, self.note())
+                storage.create(path, data, self.note(manifest))
                 return None
             return there
         return None
@@ -296,6 +309,9 @@ class Stage(luigi.Task):
                 raise ManifestError(f"{storage.uri(file.path)} {found}, but {file.bytes:,} were written; run it again")
 
     def _manifest_of(self, entry: Entry, outcome: Outcome) -> Manifest:
+        counts = {task.task_id for task in self.built_on()}
+        read = zip(self.required(), self.inputs(), strict=True)
+        built_on = [manifest for task, (_, (manifest, _)) in read if task.task_id in counts]
         return Manifest(
             partition=self.datasets()[0].partition,
             attempt=entry.attempt,
@@ -312,6 +328,7 @@ class Stage(luigi.Task):
             ended=now(),
             counters=outcome.counters,
             usage=outcome.usage,
+            code=staleness.of(self, built_on),
         )
 
     def inputs(self) -> list[tuple[Dataset, tuple[Manifest, str]]]:
@@ -345,7 +362,7 @@ class Stage(luigi.Task):
 
     def _note(self, manifest: Manifest) -> None:
         """Notes on the manifest that the stage is done, for those who only look at notes."""
-        note = self.note()
+        note = self.note(manifest)
         if self.follows():
             rows = {name: manifest.rows(name) for name in self.tables}
             note |= {"published": clients.warehouse().uri, "rows": json.dumps(rows, sort_keys=True)}

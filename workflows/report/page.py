@@ -21,7 +21,9 @@
                  "nothing before" (no posts in the window before, so nothing can rise)
     quality     {days: [{date, read, kept, other_days, duplicates, rejected: {reason: records}}],
                  total: the same without date, split_rejected: lines of archives that showed no day}
-    stages      [{stage, date, rows, seconds, runner, code_version, job: string or null}]
+    stages      [{stage, date, rows, seconds, runner, code_version, job: string or null, code: "" where it is not
+                 known, other_code: whether it is another code than the page's run had for the stage}]
+    mixed_code  whether there is such a stage
 
 Equal facts and rows give an equal page and equal JSON. The PNG has its letters drawn in, so it also depends on the
 fonts that are installed: a letter that none of them has comes out as a box, and which of several is taken may vary.
@@ -57,8 +59,9 @@ _NETWORK_NARROW = 22
 class StageRun:
     """One finished stage of one day.
 
-    rows: what it wrote. seconds: from start to end. runner: Beam's name of it. code_version: of the pipeline's code.
-    job: the id of the job at the runner's service, None for a run in process.
+    rows: what it wrote. seconds: from start to end. runner: Beam's name of it. code_version: of Millrace and its
+    checkout. job: the id of the job at the runner's service, None for a run in process. code: a short digest of what
+    made it, "" where that is not known. other_code: whether this run would have made it by another.
     """
 
     stage: str
@@ -68,6 +71,8 @@ class StageRun:
     runner: str
     code_version: str
     job: str | None
+    code: str = ""
+    other_code: bool = False
 
 
 @dataclass(frozen=True)
@@ -265,6 +270,7 @@ def _report(facts: Facts, data: Data) -> dict[str, Any]:
             "split_rejected": facts.split_rejected,
         },
         "stages": [asdict(run) for run in facts.stages],
+        "mixed_code": any(run.other_code for run in facts.stages),
     }
 
 
@@ -334,6 +340,8 @@ def _grouped(runs: Sequence[StageRun]) -> list[dict[str, Any]]:
             "seconds": sum(run.seconds for run in same),
             "runners": sorted({run.runner for run in same}),
             "versions": sorted({run.code_version for run in same}),
+            "codes": sorted({run.code for run in same if run.code}),
+            "other": sum(run.other_code for run in same),
         }
         for stage, same in stages.items()
     ]

@@ -1,0 +1,257 @@
+"""Which code makes a stage's result: a digest of the module that makes it, and of all modules of ours that it imports.
+
+They are read, not imported, and count as they are parsed: comments, docstrings and layout don't. Ours is what lies in
+the module's own top-level package, in `pipelines`, or wherever else no libraries are installed; but neither the engine
+nor workflows/ where another package's module imports its tasks, which are stages of their own. A package counts as a
+whole where it is named, with its files that are no Python.
+
+Parsing takes a tenth of a second. So what stands in a manifest is two digests, DIGEST/BYTES: where the files have the
+bytes that they had, they need not be parsed.
+"""
+
+import ast
+import functools
+import hashlib
+import importlib.util
+import os
+import re
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator, Sequence
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from workflows.engine.stage import Stage
+
+_ENGINE = __package__
+_TASKS = _ENGINE.partition(".")[0]
+_SHIPPED = "pipelines"
+_VERSION = "version "
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+#: Whatever may be an import.
+_IMPORT = re.compile(
+    r"(?:^|[;:])[ \t\f]*(?:from\b[ \t]*([.\w]+?)[ \t]*)?\bimport\b[ \t]*(\((?:[^)#]|#[^\n]*\n)*\)|[^\n;]*)",
+    re.MULTILINE,
+)
+
+
+class _Found(NamedTuple):
+    """A module's file, "" for a package without one, and a package's folders."""
+
+    path: str
+    folders: Sequence[str]
+
+
+#: A module's package, its bytes → the names of what it imports: modules, or what is in them.
+_Imports = Callable[[str, bytes], Sequence[str]]
+
+
+def of(stage: "Stage | type[Stage]") -> str:
+    """What made a stage's result, as its manifest says it: "DIGEST/BYTES", or "version TEXT" where it declares one."""
+    if declared := _declared(stage):
+        return declared
+    digest = _parsed(*stage.maker())
+    return f"{digest}/{_bytes(*stage.maker())}" if digest else ""
+
+
+def is_of(said: str, stage: "Stage | type[Stage]") -> bool:
+    """Whether what a manifest says is the code that would make a stage's result now, as far as that is known."""
+    if (declared := _declared(stage)) or said.startswith(_VERSION):
+        return said == declared
+    files = _bytes(*stage.maker())
+    return not files or said.endswith(f"/{files}") or said.partition("/")[0] == _parsed(*stage.maker())
+
+
+def same(said: str, other: str) -> bool:
+    """Whether two manifests name the same code."""
+    return said.partition("/")[0] == other.partition("/")[0] if not said.startswith(_VERSION) else said == other
+
+
+def short(said: str) -> str:
+    """What people are told of it."""
+    return said if said.startswith(_VERSION) else said[:4]
+
+
+def _declared(stage: "Stage | type[Stage]") -> str:
+    version = (stage if isinstance(stage, type) else type(stage)).version
+    return f"{_VERSION}{version}" if version and isinstance(version, str) else ""  # it may be a task's parameter
+
+
+@functools.cache
+def _parsed(module: str, whole: bool) -> str:
+    """A digest of what the files mean; "" where there are none."""
+    return _digest({name: _meaning(data) for name, data in _files(module, whole, _imports).items()})
+
+
+@functools.cache
+def _bytes(module: str, whole: bool) -> str:
+    """A digest of the files as they are."""
+    return _digest(_files(module, whole, _likely_imports))
+
+
+def _digest(files: dict[str, bytes]) -> str:
+    hashed = hashlib.sha256()
+    for name, data in sorted(files.items()):
+        hashed.update(b"%s %d\n%s" % (name.encode(), len(data), data))
+    return hashed.hexdigest()[:12] if files else ""
+
+
+def _files(root: str, whole: bool, imports: _Imports) -> dict[str, bytes]:
+    """The files of a module and of all of ours that it imports, by module or, of those that are no Python, by path."""
+    found: dict[str, bytes] = {}
+    left = [root]
+    top = _found(root) if whole else None
+    for folder in map(Path, top.folders if top else ()):
+        for path in folder.rglob("*"):
+            inside = path.relative_to(folder)
+            if path.is_dir() or any(part.startswith((".", "__pycache__")) for part in inside.parts):
+                continue
+            if path.suffix == ".py":
+                left.append(".".join([root, *inside.with_suffix("").parts]).removesuffix(".__init__"))
+            else:
+                found[inside.as_posix()] = _read(str(path))
+    seen = set(left)
+    for name in left:
+        module = _found(name)
+        if module is None or not module.path.endswith(".py"):
+            continue
+        found[name] = _read(module.path)
+        for imported in imports(name if module.folders else name.rpartition(".")[0], found[name]):
+            each = _module_in(imported, root)
+            if each and each not in seen:
+                seen.add(each)
+                left.append(each)
+    return found
+
+
+def _module_in(name: str, root: str) -> str | None:
+    """The module that a name is, or is in, if it is one of ours."""
+    if f"{name}.".startswith(f"{_ENGINE}.") or not _ours(name.partition(".")[0], root.partition(".")[0]):
+        return None
+    while name and not _found(name):
+        name = name.rpartition(".")[0]
+    return name
+
+
+@functools.cache
+def _ours(top: str, own: str) -> bool:
+    """Whether a top-level module is ours to a module in another."""
+    if top in (own, _SHIPPED):
+        return True
+    return top != _TASKS and top not in sys.stdlib_module_names and PathFinder.find_spec(top, _own_paths()) is not None
+
+
+@functools.cache
+def _own_paths() -> list[str]:
+    """Where modules are found that are neither Python's nor installed."""
+    stdlib = Path(sysconfig.get_path("stdlib"))
+    installed = {"site-packages", "dist-packages"}
+    paths = [Path(entry or ".").resolve() for entry in sys.path]
+    return [str(path) for path in paths if not installed & {*path.parts} and stdlib not in (path, *path.parents)]
+
+
+@functools.cache
+def _found(name: str) -> _Found | None:
+    """Where a module lies; None if nowhere. Nothing is imported."""
+    parent, _, own = name.rpartition(".")
+    if not parent:
+        try:
+            spec = importlib.util.find_spec(name)
+        except (ImportError, ValueError):  # a script that runs
+            return None
+        return None if spec is None else _Found(spec.origin or "", [*(spec.submodule_search_locations or ())])
+    above = _found(parent)
+    for folder in above.folders if above else ():
+        inside = os.path.join(folder, own)
+        if own in (names := _names(folder)) and "__init__.py" in _names(inside):
+            return _Found(os.path.join(inside, "__init__.py"), [inside])
+        if f"{own}.py" in names:
+            return _Found(f"{inside}.py", [])
+        if own in names and os.path.isdir(inside):
+            return _Found("", [inside])
+    return None
+
+
+@functools.cache
+def _names(folder: str) -> set[str]:
+    try:
+        return set(os.listdir(folder))
+    except OSError:
+        return set()
+
+
+@functools.cache
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError:  # what can't be read can't have made anything
+        return b""
+
+
+@functools.cache
+def _meaning(data: bytes) -> bytes:
+    """What a file means; of one that is no Python, its bytes."""
+    try:
+        return _told(ast.parse(data)).encode("utf-8", "surrogatepass")
+    except (SyntaxError, ValueError):
+        return data
+
+
+def _told(node: object) -> str:
+    """A piece of a syntax tree as text that every Python gives alike, without docstrings."""
+    if isinstance(node, ast.AST):
+        parts = []
+        for name, value in ast.iter_fields(node):
+            if isinstance(node, _DOCUMENTED) and name == "body" and ast.get_docstring(node, clean=False) is not None:
+                value = value[1:]
+            if isinstance(node, ast.JoinedStr):  # Python 3.12 has empty texts in it
+                value = [each for each in value if getattr(each, "value", None) != ""]
+            if value is not None and value != [] and name not in ("ctx", "kind", "type_comment"):
+                parts.append(f"{name}={_told(value)}")
+        return f"{type(node).__name__}({', '.join(parts)})"
+    if isinstance(node, list):
+        return f"[{', '.join(map(_told, node))}]"
+    return repr(node)
+
+
+@functools.cache
+def _imports(package: str, data: bytes) -> Sequence[str]:
+    """What a file imports when it runs: modules, or names in modules; package: what it is in."""
+    try:
+        return list(_imported(ast.parse(data), package))
+    except (SyntaxError, ValueError):
+        return _likely_imports(package, data)
+
+
+def _imported(node: ast.AST, package: str) -> Iterator[str]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            yield from _from(package, "." * child.level + (child.module or ""), [alias.name for alias in child.names])
+        elif isinstance(child, ast.If) and ast.unparse(child.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            yield from _imported(ast.Module(child.orelse, []), package)
+        else:
+            yield from _imported(child, package)
+
+
+@functools.cache
+def _likely_imports(package: str, data: bytes) -> Sequence[str]:
+    """As _imports(), in a hundredth of the time: more may be found than there is, never less."""
+    text = data.decode("utf-8", "replace").replace("\r\n", "\n").replace("\\\n", " ")
+    found: list[str] = []
+    for module, names in _IMPORT.findall(text):
+        each = re.findall(r"[\w.]+|\*", names)
+        found += _from(package, module, each) if module else each
+    return found
+
+
+def _from(package: str, module: str, names: Sequence[str]) -> list[str]:
+    """What `from module import names` may be modules of."""
+    try:
+        base = importlib.util.resolve_name(module, package)
+    except ImportError:  # from above the top
+        return []
+    return [f"{base}.{name}" for name in names]
