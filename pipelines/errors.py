@@ -8,6 +8,7 @@
     │   ├── SourceError        a source of records can't be read: no permission, broken file, too large
     │   ├── DeadLetterError    too many records were rejected
     │   ├── ManifestError      a manifest, or what it describes, is not what it should be
+    │   │   └── DamagedError   a file is not there any more as it was written
     │   ├── SchemaError        a table of the warehouse has other columns than what is to be loaded
     │   ├── QueryError         a query the warehouse can't run
     │   ├── CostError          a query that would read more than the settings allow
@@ -26,6 +27,7 @@ __all__ = [
     "AccessError",
     "ConflictError",
     "CostError",
+    "DamagedError",
     "DeadLetterError",
     "JobCancelledError",
     "JobFailedError",
@@ -78,6 +80,10 @@ class DeadLetterError(TerminalError):
 
 class ManifestError(TerminalError):
     """A manifest, or what it describes, is not what it should be."""
+
+
+class DamagedError(ManifestError):
+    """A file is not there any more as it was written."""
 
 
 class SchemaError(TerminalError):

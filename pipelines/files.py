@@ -5,12 +5,13 @@ file travels as a `Written` element, and `WriteResult` gathers the elements of t
 `_result.json`, which is what the launcher reads.
 """
 
+import contextlib
 import functools
 import glob
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from types import TracebackType
@@ -25,7 +26,8 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics.metric import Metrics
 
 from pipelines import gcs
-from pipelines.errors import SourceError
+from pipelines.checksums import Input
+from pipelines.errors import DamagedError, SourceError
 from pipelines.results import RESULT, File, Written, merge_written
 
 #: Dictionaries of a whole vocabulary are written as such, however large: readers get the indices without a look-up.
@@ -38,12 +40,15 @@ _AT_ONCE = 8
 _rows_read = Metrics.counter("millrace", "rows_read")
 
 
-def expand(spec: str) -> list[str]:
-    """Paths named by an `--input`: a JSON list, `@FILE` that holds one, or a pattern. Raises SourceError for none."""
+def expand(spec: str) -> list[Input]:
+    """Files named by an `--input`: a JSON list, `@FILE` that holds one, or a pattern. Raises SourceError for none.
+
+    In a list a file is a path, or [path, CRC-32C, bytes]: then it is checked when it is read.
+    """
     if spec.startswith("@"):
         spec = read_input(spec[1:]).decode()
     if spec.lstrip().startswith("["):
-        return [str(path) for path in json.loads(spec)]
+        return [Input(*each) if isinstance(each, list) else Input(str(each)) for each in json.loads(spec)]
     if spec.startswith("gs://"):
         paths = [found.uri for found in gcs.match(spec)]
     elif "://" in spec:
@@ -52,7 +57,7 @@ def expand(spec: str) -> list[str]:
         paths = glob.glob(spec)
     if not paths:
         raise SourceError(f"--input {spec} matches no file")
-    return sorted(paths)
+    return [Input(path) for path in sorted(paths)]
 
 
 def partition_date(path: str) -> str:
@@ -80,6 +85,32 @@ def open_input(path: str) -> BinaryIO:
     from apache_beam.io.filesystem import CompressionTypes
 
     return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+
+
+def open_checked(file: Input) -> BinaryIO:
+    """Opens a file for reading. Raises DamagedError if it is not as it was written.
+
+    Cloud Storage tells what an object's bytes are; those of a file of this machine are read, once a process.
+    """
+    if "://" not in file.path:
+        file.check_here()
+        return open_input(file.path)
+    with _missing_is_damaged(file):
+        stream = open_input(file.path)
+    if isinstance(stream, gcs.Reader):
+        file.check(stream.size, stream.crc32c)
+    return stream
+
+
+@contextlib.contextmanager
+def _missing_is_damaged(file: Input) -> Iterator[None]:
+    """Says of an object that was written, and is not there, that it was."""
+    try:
+        yield
+    except SourceError as error:
+        if not file.crc32c:
+            raise
+        raise DamagedError(f"{file.path} was written, but {error}") from None
 
 
 def read_input(path: str) -> bytes:
@@ -201,19 +232,19 @@ def write_parquet(output: str, dataset: str, name: str, table: pa.Table, *, labe
         return file.close()
 
 
-def read_parquet(path: str, columns: Sequence[str] | None = None, dictionaries: Sequence[str] = ()) -> pa.Table:
+def read_parquet(file: Input | str, columns: Sequence[str] | None = None, dictionaries: Sequence[str] = ()) -> pa.Table:
     """Reads a file; the columns in `dictionaries` come as dictionary arrays, one dictionary each."""
-    with _whole(path) as stream:
+    with _whole(Input(file) if isinstance(file, str) else file) as stream:
         table = pq.ParquetFile(stream, read_dictionary=list(dictionaries)).read(list(columns) if columns else None)
     if any(column.num_chunks > 1 for column in table.columns):
         table = table.unify_dictionaries().combine_chunks()
     return table
 
 
-def read_tables(paths: Sequence[str], dictionaries: Sequence[str] = ()) -> list[pa.Table]:
+def read_tables(files: Sequence[Input], dictionaries: Sequence[str] = ()) -> list[pa.Table]:
     """Reads several files side by side; see read_parquet."""
-    with ThreadPoolExecutor(threads(paths)) as pool:  # Arrow and connections let threads run
-        return list(pool.map(lambda path: read_parquet(path, dictionaries=dictionaries), paths))
+    with ThreadPoolExecutor(threads([file.path for file in files])) as pool:  # Arrow and connections let threads run
+        return list(pool.map(lambda file: read_parquet(file, dictionaries=dictionaries), files))
 
 
 def threads(paths: Sequence[str]) -> int:
@@ -221,9 +252,14 @@ def threads(paths: Sequence[str]) -> int:
     return max(worker_threads(), _AT_ONCE if any("://" in path for path in paths) else 1)
 
 
-def _whole(path: str) -> IO[bytes] | pa.BufferReader:
+def _whole(file: Input) -> IO[bytes] | pa.BufferReader:
     """A file of which most will be read."""
-    return pa.BufferReader(read_input(path)) if path.startswith("gs://") else open_input(path)
+    if not file.path.startswith("gs://"):
+        return open_checked(file)
+    with _missing_is_damaged(file):
+        data = read_input(file.path)
+    file.check_bytes(data)
+    return pa.BufferReader(data)
 
 
 class TableCoder(beam.coders.Coder):
@@ -263,28 +299,31 @@ class ByKey(beam.PTransform):
         return pcoll | beam.GroupByKey() if self._blocks > 1 else pcoll | beam.Map(lambda keyed: (keyed[0], [keyed[1]]))
 
 
-def blocks(paths: Sequence[str]) -> list[tuple[int, str, int]]:
-    """(order, path, row group) of Parquet files: the units of work; `order` is the path's place in the list.
+def blocks(files: Sequence[Input]) -> list[tuple[int, Input, int]]:
+    """(order, file, row group) of Parquet files: the units of work; `order` is the file's place in the list.
 
     Read where the pipeline is built, from the files' footers: no worker has to find out what there is to do.
     """
-    with ThreadPoolExecutor(threads(paths)) as pool:
-        groups = list(pool.map(_row_groups, paths))
-    return [(order, path, group) for order, path in enumerate(paths) for group in range(groups[order])]
+    with ThreadPoolExecutor(threads([file.path for file in files])) as pool:
+        groups = list(pool.map(_row_groups, files))
+    return [(order, file, group) for order, file in enumerate(files) for group in range(groups[order])]
 
 
-def _row_groups(path: str) -> int:
-    with open_input(path) as stream:
+def _row_groups(file: Input) -> int:
+    with open_checked(file) as stream:
         return int(pq.ParquetFile(stream).num_row_groups)
 
 
-def read_block(path: str, group: int, columns: Sequence[str]) -> pa.Table:
+def read_block(file: Input, group: int, columns: Sequence[str]) -> pa.Table:
     """One row group of a Parquet file, its rows counted as read."""
-    with open_input(path) as stream:
-        small = isinstance(stream, gcs.Reader) and stream.size <= _WHOLE
-        source = pa.BufferReader(stream.read()) if small else stream
+    with open_checked(file) as stream:
+        source: Any = stream
+        if isinstance(stream, gcs.Reader) and stream.size <= _WHOLE:
+            data = stream.read()
+            file.check_bytes(data)
+            source = pa.BufferReader(data)
         # Beyond this machine, few large reads are better than one a column.
-        table = pq.ParquetFile(source, pre_buffer="://" in path).read_row_group(group, columns=list(columns))
+        table = pq.ParquetFile(source, pre_buffer="://" in file.path).read_row_group(group, columns=list(columns))
     rows_read(table.num_rows)
     return table
 

@@ -4,6 +4,7 @@ This is the one place in pipelines that builds a client. Beam's own file system 
 client, its metadata, its bytes), tells no generations, and gives its errors as text; here one client serves a process.
 """
 
+import base64
 import fnmatch
 import functools
 import io
@@ -141,14 +142,16 @@ def open_object(uri: str, seconds: float = PATIENCE) -> "Reader":
 
 
 class Reader(io.RawIOBase):
-    """An object of Cloud Storage as it was when opened, each read a request for just these bytes; `size` is its size.
+    """An object of Cloud Storage as it was when opened, each read a request for just these bytes.
 
-    A read raises AccessError, or ServiceError: also where the object has been replaced since.
+    size, crc32c: what Cloud Storage says of it, the checksum in hex, None where there is none. A read
+    raises AccessError, or ServiceError: also where the object has been replaced since.
     """
 
     def __init__(self, blob: Any, seconds: float) -> None:
         self._blob, self._seconds, self._at = blob, seconds, 0
         self.size: int = blob.size
+        self.crc32c = base64.b64decode(blob.crc32c).hex() if blob.crc32c else None
 
     def readable(self) -> bool:
         return True

@@ -70,6 +70,9 @@ class _Crashing:
     def sizes(self, prefix: str) -> Mapping[str, int]:
         return self._storage.sizes(prefix)
 
+    def checksums(self, prefix: str) -> Iterator[tuple[str, int, str]]:
+        return self._storage.checksums(prefix)
+
     def notes(self, name: str, folders: Sequence[str]) -> Mapping[str, Mapping[str, str]] | None:
         return self._storage.notes(name, folders)
 

@@ -15,7 +15,7 @@ import luigi
 from pipelines.errors import DeadLetterError, MillraceError, NotThereYetError
 from pipelines.posts import sources
 from pipelines.posts.tables import TABLES
-from workflows.engine import BeamTask, Dataset, Stage, advice, clients, code, manifests, settings
+from workflows.engine import BeamTask, Dataset, Stage, advice, clients, code, damage, manifests, settings
 from workflows.engine.ledger import Claim, Entry
 from workflows.engine.manifests import FileEntry, Manifest
 from workflows.engine.settings import Day, Setting, Settings
@@ -282,6 +282,7 @@ class Fetch(PostsTask):
         """The day's part of the split archive; none is an empty day."""
         split = self.inputs()[0][1][0]
         files = []
+        damage.check(clients.storage(), split.partition, split.files_of(str(self.date)))
         for file in split.files_of(str(self.date)):
             path = f"{self.output().partition}/{attempt.attempt}/{file.path.rpartition('/')[2]}"
             clients.storage().copy(file.path, path)

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines import files, results
+from pipelines.checksums import Input
 from pipelines.errors import SettingsDifferError
 from pipelines.options import StageOptions, main
 from pipelines.posts import count
@@ -53,30 +54,30 @@ class AggregateOptions(StageOptions):
 class Inputs:
     """The files of counts by table and shard, each with whether it belongs to the window or to the one before."""
 
-    def __init__(self, paths: Sequence[str], date: str, days: int) -> None:
+    def __init__(self, given: Sequence[Input], date: str, days: int) -> None:
         last = datetime.date.fromisoformat(date)
         first = str(last - datetime.timedelta(days=days - 1))
         before = str(last - datetime.timedelta(days=2 * days - 1))
-        self._files: dict[tuple[str, int], list[tuple[bool, str]]] = {}
+        self._files: dict[tuple[str, int], list[tuple[bool, Input]]] = {}
         shards: dict[str, set[int]] = {}
-        for path in paths:
-            day = files.partition_date(path) or date
-            found = re.fullmatch(r"(\w+)-(\d+)-of-(\d+)\.parquet", os.path.basename(path))
+        for file in given:
+            day = files.partition_date(file.path) or date
+            found = re.fullmatch(r"(\w+)-(\d+)-of-(\d+)\.parquet", os.path.basename(file.path))
             if found and before <= day <= date:
-                self._files.setdefault((found[1], int(found[2])), []).append((day >= first, path))
+                self._files.setdefault((found[1], int(found[2])), []).append((day >= first, file))
                 shards.setdefault(found[1], set()).add(int(found[3]))
         if any(len(numbers) > 1 for numbers in shards.values()):
             raise SettingsDifferError("--input: days counted with different --shards don't add up; count them again")
         self.shards = max((number for numbers in shards.values() for number in numbers), default=0)
 
-    def of(self, table: str, shard: int = 0) -> list[tuple[bool, str]]:
-        """(in the window, path) of a table's shard."""
+    def of(self, table: str, shard: int = 0) -> list[tuple[bool, Input]]:
+        """(in the window, file) of a table's shard."""
         return self._files.get((table, shard), [])
 
 
 def read_counts(inputs: Inputs, table: str, *, now: bool, shard: int = 0) -> pa.Table:
     """The sum over days, of the window or of the one before, of a table's shard. Not for pairs."""
-    parts = files.read_tables([path for of_window, path in inputs.of(table, shard) if of_window == now])
+    parts = files.read_tables([file for of_window, file in inputs.of(table, shard) if of_window == now])
     return count.merge(table, [count.SCHEMAS[table].empty_table(), *parts])
 
 
@@ -109,7 +110,7 @@ class Shard(beam.DoFn):
         urls = read_counts(self._inputs, "urls", now=True, shard=shard)
         yield "urls", top("urls", urls.rename_columns(["url", "count"]))
         inputs = self._inputs.of("pairs", shard)
-        pairs = files.read_tables([path for _, path in inputs], dictionaries=["w1", "w2"])
+        pairs = files.read_tables([file for _, file in inputs], dictionaries=["w1", "w2"])
         parts = [(now, table) for (now, _), table in zip(inputs, pairs, strict=True) if table.num_rows]
         weighted, emerging = rank_pairs(parts, words)
         yield "word_cooccur", weighted

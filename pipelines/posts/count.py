@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines import files, results
+from pipelines.checksums import Input
 from pipelines.options import StageOptions, main
 from pipelines.posts import rules
 from pipelines.posts.tokens import Tokens, tokenize
@@ -48,7 +49,7 @@ class CountOptions(StageOptions):
 
 
 class CountBlock(beam.DoFn):
-    """(order, path, row group) → ("table/shard", partial counts)."""
+    """(order, file, row group) → ("table/shard", partial counts)."""
 
     def __init__(self, rule_set: str, languages: Sequence[str], shards: int) -> None:
         self._rule_set, self._languages, self._shards = rule_set, list(languages), shards
@@ -56,9 +57,9 @@ class CountBlock(beam.DoFn):
     def setup(self) -> None:
         self._rules = rules.get(self._rule_set, self._languages)
 
-    def process(self, element: tuple[int, str, int]) -> Iterator[tuple[str, pa.Table]]:
-        _, path, group = element
-        posts = files.read_block(path, group, ["created_at", "text", "urls", "lang"])
+    def process(self, element: tuple[int, Input, int]) -> Iterator[tuple[str, pa.Table]]:
+        _, file, group = element
+        posts = files.read_block(file, group, ["created_at", "text", "urls", "lang"])
         tokens = tokenize(posts["text"], posts["lang"], self._rules)
         yield "hours/0", count_hours(posts["created_at"])
         yield "words/0", count_words(tokens)

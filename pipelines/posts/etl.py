@@ -22,6 +22,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from numpy.typing import NDArray
 
 from pipelines import files, results
+from pipelines.checksums import Input
 from pipelines.options import StageOptions, main
 from pipelines.posts import columns, parse
 from pipelines.shards import shard_of
@@ -64,16 +65,16 @@ class EtlOptions(StageOptions):
 
 
 class ParseBlock(beam.DoFn):
-    """(order, path, row group) → ("shard", posts) for each shard, tagged `written`: rejects and counts."""
+    """(order, file, row group) → ("shard", posts) for each shard, tagged `written`: rejects and counts."""
 
     def __init__(self, output: str, date: str, sources: list[str], shards: int) -> None:
         self._output, self._sources, self._shards = output, sources, shards
         self._start = (datetime.date.fromisoformat(date) - datetime.date(1970, 1, 1)).days * parse.DAY
 
-    def process(self, element: tuple[int, str, int]) -> Iterator[Any]:
-        order, path, group = element
-        block = files.read_block(path, group, ["file", "line", "record"])
-        source = self._sources[order] if self._sources else path
+    def process(self, element: tuple[int, Input, int]) -> Iterator[Any]:
+        order, file, group = element
+        block = files.read_block(file, group, ["file", "line", "record"])
+        source = self._sources[order] if self._sources else file.path
         parsed = columns.parse_block(block["record"])
         since = parsed.posts["created_at"].to_numpy() - self._start
         day = (since >= 0) & (since < parse.DAY)

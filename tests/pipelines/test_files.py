@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines import files, gcs, results
+from pipelines.checksums import Input
 from pipelines.errors import SourceError
 
 ENCODED = pa.dictionary(pa.int32(), pa.string())
@@ -74,9 +75,12 @@ def test_each_table_written_is_a_row_group_and_there_is_one_at_least(tmp_path: P
         written = file.close()
         assert [f.rows for f in written.files] == [sum(sizes)]
         paths.append(written.files[0].path)
-    blocks = files.blocks(paths)
-    assert blocks == [(order, paths[order], group) for order, groups in enumerate([3, 1, 1]) for group in range(groups)]
-    found = [files.read_block(path, group, ["n", "w"]) for _, path, group in blocks]
+    inputs = [Input(path) for path in paths]
+    blocks = files.blocks(inputs)
+    assert blocks == [
+        (order, inputs[order], group) for order, groups in enumerate([3, 1, 1]) for group in range(groups)
+    ]
+    found = [files.read_block(file, group, ["n", "w"]) for _, file, group in blocks]
     assert [block.num_rows for block in found] == [3, 1, 2, 0, 2]
     assert files.read_parquet(paths[1]).schema.equals(SCHEMA)
 
@@ -140,15 +144,16 @@ def test_a_result_gathers_what_all_bundles_wrote(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------------------------------- inputs
 
 
-def test_an_input_is_a_pattern_a_list_or_a_file_with_a_list(tmp_path: Path) -> None:
+def test_an_input_is_a_pattern_a_list_or_a_givenwith_a_list(tmp_path: Path) -> None:
     """Patterns give their files in order; lists are taken as they are, in their order, empty too."""
     for name in ("b.x", "a.x", "c.y"):
         (tmp_path / name).touch()
-    assert files.expand(f"{tmp_path}/*.x") == [f"{tmp_path}/a.x", f"{tmp_path}/b.x"]
-    assert files.expand('["b", "a", "b"]') == ["b", "a", "b"]
+    assert [file.path for file in files.expand(f"{tmp_path}/*.x")] == [f"{tmp_path}/a.x", f"{tmp_path}/b.x"]
+    assert [file.path for file in files.expand('["b", "a", "b"]')] == ["b", "a", "b"]
     assert files.expand("[]") == []
+    assert files.expand('["a", ["b", "0123abcd", 5]]') == [Input("a"), Input("b", "0123abcd", 5)]
     (tmp_path / "list.json").write_text('["z", "y"]')
-    assert files.expand(f"@{tmp_path}/list.json") == ["z", "y"]
+    assert [file.path for file in files.expand(f"@{tmp_path}/list.json")] == ["z", "y"]
     with pytest.raises(SourceError, match=r"--input .*/\*\.z matches no file"):
         files.expand(f"{tmp_path}/*.z")
 
@@ -202,7 +207,7 @@ def test_a_table_on_cloud_storage_is_what_it_would_be_on_a_disk(cloud_storage: S
     requests(cloud_storage)
     assert files.read_parquet(there.path, dictionaries=["w"]).equals(rows)
     assert requests(cloud_storage) == {"objects.get": 1}
-    assert [t.num_rows for t in files.read_tables([there.path] * 20)] == [4] * 20
+    assert [t.num_rows for t in files.read_tables([Input(there.path, there.crc32c, there.bytes)] * 20)] == [4] * 20
 
 
 @pytest.mark.parametrize("rows", [10, 1_500_000], ids=["small", "large"])
@@ -214,14 +219,15 @@ def test_blocks_on_cloud_storage_cost_few_requests(cloud_storage: Storage, rows:
             file.write(pa.table({"n": numbers * sign, "m": numbers}))
         (described,) = file.close().files
     requests(cloud_storage)
-    blocks = files.blocks([described.path] * 3)
+    known = Input(described.path, described.crc32c, described.bytes)
+    blocks = files.blocks([known] * 3)
     assert [group for _, _, group in blocks] == [0, 1, 2] * 3
     assert requests(cloud_storage)["objects.get"] <= 3 * 2
-    assert files.read_block(described.path, 1, ["n"])["n"].to_numpy().tolist() == (-numbers).tolist()
+    assert files.read_block(known, 1, ["n"])["n"].to_numpy().tolist() == (-numbers).tolist()
     assert requests(cloud_storage)["objects.get"] <= 4
 
 
-def test_a_file_that_breaks_off_never_comes_to_be_on_cloud_storage(cloud_storage: Storage) -> None:
+def test_a_giventhat_breaks_off_never_comes_to_be_on_cloud_storage(cloud_storage: Storage) -> None:
     def broken() -> None:
         with files.ParquetFile("gs://bucket", "things", "part", SCHEMA) as file:
             file.write(table(["a"]))
@@ -232,16 +238,16 @@ def test_a_file_that_breaks_off_never_comes_to_be_on_cloud_storage(cloud_storage
     assert gcs.match("gs://bucket/**") == []
 
 
-def test_an_input_on_cloud_storage_is_a_pattern_or_a_file_with_a_list(cloud_storage: Storage) -> None:
+def test_an_input_on_cloud_storage_is_a_pattern_or_a_givenwith_a_list(cloud_storage: Storage) -> None:
     """A list may be longer than what a command line takes."""
     for name in ("b.x", "a.x", "c.y", "deep/d.x"):
         with files.open_output(f"gs://bucket/{name}") as stream:
             stream.write(b"x")
-    assert files.expand("gs://bucket/*.x") == ["gs://bucket/a.x", "gs://bucket/b.x"]
+    assert [file.path for file in files.expand("gs://bucket/*.x")] == ["gs://bucket/a.x", "gs://bucket/b.x"]
     paths = [f"gs://bucket/posts/date=2026-11-19/attempt-1/posts-{n:05d}.parquet" for n in range(100_000)]
     with files.open_output("gs://bucket/list.json") as stream:
         stream.write(json.dumps(paths).encode())
-    assert files.expand("@gs://bucket/list.json") == paths
+    assert [file.path for file in files.expand("@gs://bucket/list.json")] == paths
     with pytest.raises(SourceError, match=r"--input gs://bucket/\*\.z matches no file"):
         files.expand("gs://bucket/*.z")
     with pytest.raises(SourceError, match="could not read gs://bucket/none: it does not exist"):

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from luigi.rpc import RPCError
 
 from pipelines.errors import (
+    DamagedError,
     JobCancelledError,
     JobFailedError,
     ManifestError,
@@ -31,7 +32,7 @@ from pipelines.errors import (
     TerminalError,
 )
 from pipelines.results import RESULT, read_result
-from workflows.engine import advice, clients, preflight, runners, sections, settings
+from workflows.engine import advice, clients, damage, preflight, runners, sections, settings
 from workflows.engine.gcloud import beam_options
 from workflows.engine.ledger import Claim, Entry, failures
 from workflows.engine.manifests import FileEntry
@@ -177,16 +178,19 @@ class BeamTask(Stage):
             return Outcome([], {}, {}, self.pipeline, options, "in process")
         storage = clients.storage()
         folder = self._folder(self.datasets()[0].name, claim.attempt)
-        given = json.dumps([storage.uri(file.path) for file in files])
+        given = json.dumps([(storage.uri(file.path), file.crc32c, file.bytes) for file in files])
         if len(given) > _LONGEST_OPTION:
             storage.replace(f"{folder}/_input.json", given.encode())
             given = f"@{storage.uri(folder)}/_input.json"
         output = storage.uri(self._folder("{dataset}", claim.attempt))
         arguments = {"input": given, "output": output, **clients.access().options(), **options}
-        if runner == "DataflowRunner":
-            run = self._on_dataflow(claim, arguments, sum(file.rows for file in files))
-        else:
-            run = runners.run(self.pipeline, arguments, runner, beam_options.arguments(self.task_family, runner))
+        try:
+            if runner == "DataflowRunner":
+                run = self._on_dataflow(claim, arguments, sum(file.rows for file in files))
+            else:
+                run = runners.run(self.pipeline, arguments, runner, beam_options.arguments(self.task_family, runner))
+        except DamagedError as error:
+            raise self._of_input(error) from None
         written = storage.read(self._result(claim.attempt))
         if written is None:
             raise ManifestError(f"{self.pipeline} ended without its result in {storage.uri(folder)}")
@@ -194,6 +198,13 @@ class BeamTask(Stage):
         made = [replace(file, path=file.path.removeprefix(root)) for file in result.files]
         counters = {**run.counters, **result.counters}
         return Outcome(made, counters, result.schemas, self.pipeline, options, runner, run.job_id, run.usage)
+
+    def _of_input(self, error: DamagedError) -> DamagedError:
+        """What a pipeline says of a damaged file, with the command that makes the file's partition anew."""
+        for dataset, (manifest, _) in self.inputs():
+            if any(f"{clients.storage().uri(file.path)} " in str(error) for file in manifest.files):
+                return damage.told(dataset.partition, error)
+        return error
 
     def input_files(self) -> list[FileEntry]:
         """The files to read: those of the inputs' own partitions, in the order of requires()."""

@@ -36,7 +36,7 @@ from pipelines.errors import (
     TransientError,
 )
 from pipelines.tables import Table
-from workflows.engine import clients, code, completeness, identity, manifests, preflight, staleness
+from workflows.engine import clients, code, completeness, damage, identity, manifests, preflight, staleness
 from workflows.engine.datasets import Dataset
 from workflows.engine.ledger import Claim, Entry, Ledger, now
 from workflows.engine.manifests import FileEntry, InputEntry, Manifest
@@ -202,6 +202,8 @@ class Stage(luigi.Task):
                 preflight.check(self)  # nobody may have asked: luigid gives tasks to workers that did not schedule them
             manifest, digest = there or self._attempt(claim)
             identity.check(self, manifest)
+            if there:
+                damage.check(clients.storage(), manifest.partition, manifest.files)
             self._publish(manifest, digest)
             # One that was there may have lost its note: it was copied, or whoever wrote it died before the last word.
             if there or self.follows():

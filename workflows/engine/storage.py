@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from pipelines import checksums
 from pipelines.errors import AccessError, ConflictError, ManifestError, SettingError
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ class Storage(Protocol):
 
     def sizes(self, prefix: str) -> Mapping[str, int]:
         """The bytes of every file below a folder, by path."""
+
+    def checksums(self, prefix: str) -> Iterator[tuple[str, int, str]]:
+        """Path, bytes and CRC-32C (hex) of every file below a folder, in order of path, as they are found."""
 
     def create(self, path: str, data: bytes, note: Mapping[str, str] | None = None) -> None:
         """Writes a file that is not there yet, whole or not at all. Raises ConflictError if it is there.
@@ -115,6 +119,11 @@ class LocalStorage:
     def sizes(self, prefix: str) -> Mapping[str, int]:
         with readable(self.uri(prefix)):
             return {path: os.stat(self.uri(path)).st_size for path in self.list(prefix)}
+
+    def checksums(self, prefix: str) -> Iterator[tuple[str, int, str]]:
+        for path in self.list(prefix):
+            with readable(self.uri(path)):
+                yield path, os.stat(self.uri(path)).st_size, checksums.of_file(self.uri(path))
 
     def create(self, path: str, data: bytes, note: Mapping[str, str] | None = None) -> None:
         with self._alone(path) as target:

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from posts_cases import DAY
 
+from pipelines.checksums import Input
 from pipelines.errors import SourceError
 from pipelines.posts import count, etl, rules
 from pipelines.posts.tokens import tokenize
@@ -69,7 +70,7 @@ def partial(posts: list[oracle.Post], rules: str, shards: int) -> dict[str, pa.T
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/posts.parquet"
         pq.write_table(pa.Table.from_pylist(rows, etl.POSTS), path)
-        return dict(block.process((0, path, 0)))
+        return dict(block.process((0, Input(path), 0)))
 
 
 def merged(parts: list[dict[str, pa.Table]]) -> Counts:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pipelines.errors import JobCancelledError, JobFailedError, MillraceError, TransientError
+from pipelines.errors import DamagedError, JobCancelledError, JobFailedError, MillraceError, TransientError
 from workflows.engine import clients, runners, sections
 from workflows.engine.gcloud.dataflow import TIMEOUT, Job, request_of
 from workflows.engine.gcloud.google_calls import retry, told
@@ -64,7 +64,7 @@ def result(job: Job) -> Run:
 def failure(job: Job, command: str) -> MillraceError:
     """The error that tells of a job that ended without its result; command: what tries again.
 
-    A worker's error of ours that passes stays what it is, such as NotThereYetError.
+    A worker's error of ours that passes stays what it is, such as NotThereYetError, and so does DamagedError.
     """
     try:
         said = _errors(job, sections.gcp().patience)
@@ -77,7 +77,7 @@ def failure(job: Job, command: str) -> MillraceError:
         "UPDATED": (JobCancelledError, "was replaced by another"),
     }.get(job.state, (JobFailedError, f"ended as {job.state}"))
     ours = _ours(said)
-    if kind is JobFailedError and isinstance(ours, TransientError):
+    if kind is JobFailedError and isinstance(ours, TransientError | DamagedError):
         kind = type(ours)
     reason = str(ours) if ours else consequence(said)
     reason = f": {reason.rstrip('.')}" if reason else ""

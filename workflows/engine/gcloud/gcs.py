@@ -14,6 +14,7 @@ others. One that was merely silent is fenced off, by the conditions on the manif
 leases before every change that it makes here.
 """
 
+import base64
 import contextlib
 import os
 import re
@@ -77,6 +78,10 @@ class GcsStorage:
 
     def sizes(self, prefix: str) -> Mapping[str, int]:
         return {path: blob.size for path, blob in self._blobs(prefix, "size")}
+
+    def checksums(self, prefix: str) -> Iterator[tuple[str, int, str]]:
+        for path, blob in self._blobs(prefix, "size,crc32c"):
+            yield path, blob.size, base64.b64decode(blob.crc32c).hex()
 
     def create(self, path: str, data: bytes, note: Mapping[str, str] | None = None) -> None:
         self._confirm()
