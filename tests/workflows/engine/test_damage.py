@@ -1,0 +1,70 @@
+"""Files that are not as they were written are never counted: which they are, and the command that makes them anew."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import running
+
+from workflows.engine import manifests
+
+
+def flip(folder: Path, name: str, byte: float = 0.5) -> Path:
+    """Flips one bit of the first file of a name below a folder; which it is."""
+    path = min(folder.rglob(name))
+    data = bytearray(path.read_bytes())
+    data[int(len(data) * byte)] ^= 1
+    path.write_bytes(data)
+    return path
+
+
+def forget(storage: Path, *partitions: str) -> None:
+    """Takes partitions away."""
+    for partition in partitions:
+        shutil.rmtree(storage / partition)
+
+
+def mend(error: str, project: Path) -> None:
+    """Runs the command that an error prints, as it stands there."""
+    found = re.search(r"anew: (.*), then run again", error)
+    assert found, error
+    ran = running.run(["bash", "-c", f"{found[1]} --yes"], project)
+    assert ran.code == 0, ran
+
+
+@pytest.fixture
+def filled(project: Path, undisturbed: Path) -> Path:
+    """A project whose storage is like the undisturbed run's."""
+    shutil.copytree(undisturbed, project / "data")
+    return project
+
+
+AGGREGATED = [f"{name}/date=2026-11-01" for name in (*running.KEYS, "reports")]
+
+
+def test_a_flipped_bit_is_never_counted(filled: Path, undisturbed: Path) -> None:
+    """Each stage refuses a damaged input: file, partition and command; the command as printed, and a run, heal it."""
+    storage = filled / "data"
+
+    def fails(*damaged: tuple[Path, str]) -> None:
+        ran = running.luigi("Aggregate", "--date", running.DAY, "--days", 1, storage=storage)
+        assert ran.code == 30, ran
+        assert "Traceback" not in str(ran)
+        errors = [line for line in ran.errors if "is damaged" in line]
+        for path, partition in damaged:
+            (error,) = {line for line in errors if f"{path} is damaged: it has " in line}
+            assert f"make partition {partition} anew: " in error
+            mend(error, filled)
+            assert not (storage / partition / manifests.NAME).exists()
+
+    forget(storage, *AGGREGATED)
+    fails((flip(storage / "counts/date=2026-11-01", "words-*.parquet"), "counts/date=2026-11-01"))
+    forget(storage, *(f"{name}/date=2026-10-31" for name in ("counts", "posts", "posts_rejected")))
+    raw = next(storage.glob("raw/*/date=2026-10-31"))
+    fails(
+        (flip(storage / "posts/date=2026-11-01", "posts-*.parquet"), "posts/date=2026-11-01"),
+        (flip(raw, "raw-*.parquet"), str(raw.relative_to(storage))),
+    )
+    running.succeed("Aggregate", "--date", running.DAY, "--days", 1, storage=storage)
+    assert running.tables(storage) == running.tables(undisturbed)
