@@ -232,7 +232,7 @@ CASES: Mapping[str, tuple[Change, Sequence[str]]] = {
         ["lies in US, but location = EU in [bigquery], read in", "set it to US"],
     ),
     **{
-        f"no {each}": (deny(each), ["permission is missing", each, "bin/doctor names the role"])
+        f"no {each}": (deny(each), ["permission is missing", each, "bin/doctor", "names the role"])
         for each in (
             *(f"storage.objects.{each}" for each in ("get", "create", "list", "delete")),
             *("bigquery.datasets.get", "bigquery.jobs.create", "bigquery.tables.get", "bigquery.tables.updateData"),

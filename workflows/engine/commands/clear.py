@@ -275,12 +275,13 @@ def _notes(meant: Sequence[str], gone: Sequence[str], there: Mapping[str, Manife
     """What a person should know before all that is gone."""
     if further := [partition for partition in gone if partition not in meant]:
         yield f"with that goes what was made from it: {_described(further)}"
-    made = {partition: there[partition] for partition in gone}
-    own = [partition for partition, manifest in made.items() if manifest and manifest.pipeline == WRITER]
+    own = {partition for partition in gone if (made := there[partition]) and made.pipeline == WRITER}
     if own:
-        yield f"only the tasks of your own that wrote it can make this again: {_described(own)}"
-    read = [p for p, manifest in made.items() if p not in own and not (manifest and manifest.inputs)]
-    if read:
+        yield f"only the tasks of your own that wrote it can make this again: {_described(sorted(own))}"
+    read = [p for p in gone if p not in own and not ((made := there[p]) and made.inputs)]
+    # Of a manifest that can't be read its dataset's others tell.
+    inner = {p.split("/")[0] for p, made in there.items() if made and made.inputs}
+    if read := [p for p in read if there[p] or p.split("/")[0] not in inner]:
         yield f"this can't be had again where the source that it was read from has it no more: {_described(read)}"
 
 

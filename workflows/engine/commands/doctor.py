@@ -4,13 +4,16 @@ import argparse
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from luigi.parameter import UnconsumedParameterWarning
 
+from pipelines.errors import SettingError
 from workflows.engine.checks import cloud, machine
 from workflows.engine.checks.findings import NOT_ASKED, OK, WARNING, WRONG, Check, Finding, examine
+from workflows.engine.commands import arguments
+from workflows.engine.console import print_error
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,15 +23,25 @@ _STYLES = {OK: "green", WARNING: "yellow", WRONG: "bold red", NOT_ASKED: "dim"}
 _STATE, _NAME = 9, 20
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Asks for everything that the settings need; the exit code is 0 if a run can work."""
-    from rich.console import Console
-
+    argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(
         prog="bin/doctor",
         description="Checks what a run needs, with the settings of luigi.cfg, and says how to mend what is wrong.",
+        allow_abbrev=False,
     )
-    parser.parse_args()
+    try:
+        arguments.load(argv)
+        with arguments.parsed(parser, argv):
+            return _examine()
+    except SettingError as error:
+        return print_error(error)
+
+
+def _examine() -> int:
+    from rich.console import Console
+
     warnings.filterwarnings("ignore", category=UnconsumedParameterWarning)  # [dataflow] is open
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     found = _print(console, "This machine", examine(machine.CHECKS))

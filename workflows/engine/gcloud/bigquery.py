@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pipelines.errors import AccessError, CostError, ManifestError, MillraceError, QueryError, SchemaError, SettingError
 from pipelines.tables import Table
-from workflows.engine import sections
+from workflows.engine import advice, sections
 from workflows.engine.gcloud import bigquery_jobs
 from workflows.engine.gcloud.bigquery_jobs import TIMEOUT, Refusal
 from workflows.engine.gcloud.google_calls import reason, retry, said, told
@@ -123,7 +123,7 @@ class BigQueryWarehouse:
                 if missing := [each for each in _FILLING if each not in found.get("permissions", ())]:
                     raise AccessError(
                         f"table {self._name(name)} can't be loaded: permission is missing ({', '.join(missing)}); "
-                        "bin/doctor names the role"
+                        f"{advice.command('doctor')} names the role"
                     )
         if wrong:
             raise _unfit(wrong)
@@ -167,9 +167,8 @@ class BigQueryWarehouse:
         def refused(why: Refusal) -> MillraceError:
             where = f"{self._project}.{self._dataset}.{partition.table_id}"
             if "different locations" in why.message:  # invalid too
-                return SettingError(
-                    f"{where} can't be loaded from {files[0]}: {why.message}; bin/doctor says what to do"
-                )
+                doctor = advice.command("doctor")
+                return SettingError(f"{where} can't be loaded from {files[0]}: {why.message}; {doctor} says what to do")
             # Of a table that was changed meanwhile; what is wrong with a file is said of the file.
             if (
                 why.reason == "invalid"

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from pipelines.errors import AccessError, MillraceError, ServiceError
+from workflows.engine import advice
 from workflows.engine.gcloud.google_calls import location, passes, reason, redacted, retry, said, told
 from workflows.engine.sections import gcp
 
@@ -138,5 +139,6 @@ def _failure(doing: str, why: Refusal, job_id: str, refused: _Refused) -> Millra
             f"could not {doing}: job {job_id} failed in passing ({why.reason}: {why.message}); run again"
         )
     if why.reason == "accessDenied":
-        return AccessError(f"could not {doing}: permission is missing ({why.message}); bin/doctor names the role")
+        doctor = advice.command("doctor")
+        return AccessError(f"could not {doing}: permission is missing ({why.message}); {doctor} names the role")
     return refused(why)

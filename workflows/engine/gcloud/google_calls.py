@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from pipelines import google_errors
 from pipelines.errors import AccessError, MillraceError, SettingError
 from pipelines.google_errors import impersonating, location, passes, reason, redacted, said
+from workflows.engine import advice
 from workflows.engine.sections import gcp
 from workflows.engine.settings import origin
 
@@ -45,12 +46,12 @@ def _translated(error: BaseException, doing: str, seconds: float | None) -> Mill
     if isinstance(error, RefreshError) and impersonating(error) and not passes(error):
         return AccessError(
             f"could not {doing}: nobody here may act as {gcp().impersonate}, {origin('gcp', 'impersonate')} "
-            f"({said(error)}); bin/doctor names the role"
+            f"({said(error)}); {advice.command('doctor')} names the role"
         )
     return google_errors.translated(
         error,
         doing,
         missing=SettingError,
         tried=f"tried for {gcp().patience:g} s ([gcp] patience)" if seconds is None else f"tried for {seconds:g} s",
-        granting="; bin/doctor names the role",
+        granting=f"; {advice.command('doctor')} names the role",
     )
