@@ -1,5 +1,6 @@
 """luigid's API, as its own page asks it."""
 
+import http.client
 import json
 import socket
 import urllib.parse
@@ -24,3 +25,13 @@ def listed(port: int, status: str) -> dict[str, Any]:
     """The tasks of a status, by id."""
     tasks: dict[str, Any] = ask(port, "task_list", status=status, upstream_status="", search="")
     return tasks
+
+
+def status(port: int, path: str, method: str = "GET", **headers: str) -> int:
+    """The status of a server's answer to a request with such headers: Sec_Fetch_Site is Sec-Fetch-Site."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+        return connection.getresponse().status
+    finally:
+        connection.close()

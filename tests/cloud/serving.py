@@ -44,6 +44,8 @@ _CODES = {
     503: ("UNAVAILABLE", "backendError"),
     504: ("DEADLINE_EXCEEDED", "gatewayTimeout"),
 }
+#: What a service's host is called.
+_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass
@@ -248,7 +250,11 @@ class _Connection(BaseHTTPRequestHandler):
             body=self._body(),
             target=self.path,
         )
-        response = server.service.dispatch(request, for_workers=server.for_workers)
+        response: Response | None
+        if self._meant_for_us():
+            response = server.service.dispatch(request, for_workers=server.for_workers)
+        else:
+            response = error_response(403, "this service answers to localhost only, and to no page of elsewhere")
         if response is None:
             self.close_connection = True
             return
@@ -262,6 +268,15 @@ class _Connection(BaseHTTPRequestHandler):
             self.wfile.write(response.body)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815
+
+    def _meant_for_us(self) -> bool:
+        """Whether it was asked by a name of its own, and not by a page of the web under a name that leads here."""
+        host, origin = self.headers.get("Host", ""), self.headers.get("Origin")
+        try:
+            named = urlsplit(f"//{host}").hostname
+        except ValueError:
+            return False
+        return named in _NAMES and (origin is None or urlsplit(origin).netloc == host)
 
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":

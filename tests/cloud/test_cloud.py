@@ -3,11 +3,13 @@
 import configparser
 import os
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import google.auth
 import pytest
 from google.api_core import exceptions
 from google.cloud import bigquery, dataflow_v1beta3, storage
+from luigid_asking import status
 
 from cloud import BUCKET, DATASET, LOCATION, PROJECT, REGION, Cloud
 from cloud.faults import Fault
@@ -53,6 +55,22 @@ def test_the_settings_name_the_bucket_and_the_dataset(cloud: Cloud) -> None:
     assert found["millrace"]["storage"] == f"gs://{BUCKET}/data"
     assert found["millrace"]["warehouse"] == f"bigquery://{PROJECT}/{DATASET}"
     assert (found["gcp"]["project"], found["gcp"]["region"]) == (PROJECT, REGION)
+
+
+@pytest.mark.parametrize("worker", [False, True])
+def test_services_answer_to_their_own_names_only(cloud: Cloud, worker: bool) -> None:
+    """A page of the web reaches none of them: not under a name that leads here, nor by what it sends itself."""
+    for service in (cloud.storage, cloud.bigquery, cloud.dataflow, cloud.projects):
+        port = urlsplit(service.worker_url if worker else service.url).port
+        assert port is not None
+        before = len(service.requests)
+        for host in ("evil.example", f"evil.example:{port}", "localhost.evil.example", "", "[::1", "10.0.0.1"):
+            assert status(port, "/storage/v1/b", Host=host) == 403, host
+        assert status(port, "/storage/v1/b", "POST", Host=f"localhost:{port}", Origin="http://evil.example") == 403
+        assert status(port, "/storage/v1/b", "POST", Host=f"localhost:{port}", Origin="null") == 403
+        assert len(service.requests) == before
+        for host in (f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}"):
+            assert status(port, "/storage/v1/b", Host=host) != 403, host
 
 
 def test_one_fault_plan_is_for_all_services(cloud: Cloud) -> None:

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 import running
-from luigid_asking import listed
+from luigid_asking import ask, listed, status
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
+
+from workflows.engine.commands import luigid
 
 FLAGS = ("--date", running.DAY, "--days", 1)
 
@@ -32,6 +34,50 @@ def test_run_is_seen_in_the_servers_page(server: int, chromium: webdriver.Chrome
     shown = rows(chromium)
     for stage in ("Fetch", "Etl", "Count", "Aggregate", "Report"):
         assert [row for row in shown if stage in row and "DONE" in row], shown
+
+
+def test_server_answers_to_its_own_names_only(server: int) -> None:
+    """A page of the web reaches it neither under a name that leads here, nor by requests that it sends itself."""
+    here, call = f"localhost:{server}", "/api/task_list"
+    for name in (here, f"127.0.0.1:{server}", f"[::1]:{server}", f"LOCALHOST:{server}", f"localhost.:{server}"):
+        assert status(server, call, Host=name) == 200, name
+    for name in ("evil.example", f"evil.example:{server}", "localhost.evil.example", "10.0.0.1", "[::1", "", "0.0.0.0"):
+        for path in (call, "/", "/static/visualiser/index.html"):
+            assert status(server, path, Host=name) == 403, (name, path)
+    for origin in ("http://evil.example", "null", f"http://localhost:{server + 1}", f"http://evil.example:{server}"):
+        assert status(server, call, "POST", Host=here, Origin=origin) == 403, origin
+    assert status(server, call, "POST", Host=here, Origin=f"http://{here}") == 200
+    # An image of another page, or a form, has no Origin, but browsers say where it stands.
+    assert status(server, "/api/pause", Host=here, Sec_Fetch_Site="cross-site") == 403
+    assert status(server, call, Host=here, Sec_Fetch_Site="same-origin") == 200
+    assert status(server, "/static/visualiser/index.html", Host=here, Sec_Fetch_Site="cross-site") == 200  # a link
+    assert ask(server, "is_paused") == {"paused": False}
+
+
+@pytest.mark.parametrize(
+    ("address", "more", "known", "unknown"),
+    [
+        ("127.0.0.1", [], ["localhost", "::1"], ["10.0.0.1", "luigid.example.org", socket.gethostname() + ".evil"]),
+        ("127.0.0.1", ["luigid.example.org"], ["luigid.example.org", "LUIGID.example.org."], ["example.org"]),
+        ("10.0.0.1", [], ["10.0.0.1", "localhost", socket.gethostname()], ["10.0.0.2", "evil.example"]),
+        ("0.0.0.0", [], ["10.0.0.1", "fe80::1", socket.gethostname()], ["evil.example", "10.0.0.1.evil.example", ""]),
+    ],
+)
+def test_names_of_a_server(address: str, more: list[str], known: list[str], unknown: list[str]) -> None:
+    """Its address, this machine's name where it listens for others, and those that --name gives; no other's."""
+    ours = luigid.names(address, more)
+    assert [name for name in known if not ours(name)] == []
+    assert [name for name in unknown if ours(name)] == []
+
+
+def test_port_that_is_taken_is_one_sentence(project: Path) -> None:
+    """bin/luigid where another server is."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ran = running.run([project / "bin/luigid", "--port", listener.getsockname()[1]], project)
+    assert ran.code == 1
+    assert ran.out == ""
+    [line] = ran.err.splitlines()
+    assert "Address already in use" in line
 
 
 def test_server_that_the_settings_name_is_asked(server: int, tmp_path: Path) -> None:
