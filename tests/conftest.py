@@ -22,7 +22,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
-    odd = "date=2020-01-01/hour=5/source=x/{dataset}/50% #?[x]*/it's ü $HOME ${x}"
+    odd = "date=2020-01-01/hour=5/source=x/{dataset}/50% #?[x]*/it's ü $HOME"
     storage, done = folder / "undisturbed" / odd / "data", folder / "undisturbed.done"
     with (folder / "undisturbed.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

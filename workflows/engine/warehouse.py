@@ -7,14 +7,16 @@ column `date`.
 """
 
 import datetime
+import json
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from pipelines.errors import QueryError
+from pipelines.checksums import Input
+from pipelines.errors import DamagedError, QueryError
 from pipelines.tables import Table, type_of
-from workflows.engine import manifests
+from workflows.engine import damage, manifests
 from workflows.engine.manifests import FileEntry, Manifest
 from workflows.engine.storage import Storage, read_all
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 #: The column that names each row's file, within a view.
 _FILE = "__file"
+#: Files that are checked without a look at which of them a query reads: they cost less than that look.
+_CHECKED_ANYWAY = 64 << 20
 
 
 class Warehouse(Protocol):
@@ -100,10 +104,11 @@ class LocalWarehouse:
             with tempfile.TemporaryDirectory(dir=_plain_folder()) as copies, duckdb.connect(":memory:") as connection:
                 # A TIMESTAMP is cut, shown and cast in UTC, as in BigQuery, whatever the machine's zone.
                 connection.execute("SET TimeZone = 'UTC'")
-                files = [file for name in sorted(names) for file in self._make_view(connection, name, copies)]
+                places = [place for name in sorted(names) for place in self._make_view(connection, name, copies)]
                 # From here on a query reaches the tables' files and nothing else of this machine.
-                connection.execute(f"SET allowed_paths = {_listed(files)}")
+                connection.execute(f"SET allowed_paths = {_listed([place.at for place in places])}")
                 connection.execute("SET enable_external_access = false")
+                self._check_files(_read_by(connection, translated, given, places, len(names)))
                 found = _with_int64(connection.sql(translated, params=given or None).to_arrow_table())
         except duckdb.Error as error:
             raise QueryError(f"the query can't be run: {_first_line(error)}") from None
@@ -138,7 +143,9 @@ class LocalWarehouse:
         return None
 
     def export(self, name: str, date: datetime.date, folder: str) -> list[str]:
-        return [self._storage.uri(file.path) for file in self._files(name) if f"/date={date}/" in file.path]
+        places = [place for place in self._files(name) if f"/date={date}/" in place.file.path]
+        self._check_files(places)
+        return [place.at for place in places]
 
     def delete(self, name: str, date: datetime.date) -> None:
         pass
@@ -151,18 +158,33 @@ class LocalWarehouse:
                 table |= {name: type_of(kind) for name, kind in manifest.schemas.get(label, {}).items()}
         return {table: {**columns, "date": "DATE"} for table, columns in found.items()}
 
-    def _make_view(self, connection: "DuckDBPyConnection", name: str, copies: str) -> list[str]:
-        """Makes a table known; its files. copies: a folder for those of another machine."""
-        files = [self._storage.fetch(file.path, copies) for file in self._files(name)]
-        _view(connection, name, files)
-        return files
+    def _make_view(self, connection: "DuckDBPyConnection", name: str, copies: str) -> list["_Place"]:
+        """Makes a table known; its files. copies: a folder for them, where their paths are plain."""
+        import duckdb
 
-    def _files(self, name: str) -> list[FileEntry]:
+        places = [place._replace(at=self._storage.fetch(place.file.path, copies)) for place in self._files(name)]
+        try:
+            _view(connection, name, [place.at for place in places])
+        except duckdb.Error:
+            self._check_files(places)
+            raise
+        return places
+
+    def _check_files(self, places: Sequence["_Place"]) -> None:
+        """Raises DamagedError for a file that is not as it was written."""
+        for place in places:
+            known = Input(self._storage.uri(place.file.path), place.file.crc32c, place.file.bytes)
+            try:
+                known.check_here(place.at if "://" in known.path else "")
+            except DamagedError as error:
+                raise damage.told(place.partition, error) from None
+
+    def _files(self, name: str) -> list["_Place"]:
         """The files of a table. Raises QueryError if it has none."""
         datasets = [name, *(name[:at] for at in range(len(name)) if name[at] == "_")]
         for dataset in datasets:
             files = [
-                file
+                _Place(manifest.partition, file, self._storage.uri(file.path))
                 for manifest in self._manifests(dataset)
                 for file in _own_files(manifest)
                 if _table_name(dataset, file.table) == name
@@ -170,6 +192,47 @@ class LocalWarehouse:
             if files:
                 return files
         raise no_table(name, self.tables())
+
+
+class _Place(NamedTuple):
+    """A file of a table: the partition that it belongs to, what the manifest says of it, and where it is read."""
+
+    partition: str
+    file: FileEntry
+    at: str
+
+
+def _read_by(
+    connection: "DuckDBPyConnection", sql: str, given: Mapping[str, object], places: Sequence[_Place], tables: int
+) -> Sequence[_Place]:
+    """The files that a query of so many tables reads, by DuckDB's plan: those of other days stay closed.
+
+    Where the plan does not tell, or there is little to check, it is all of them.
+    """
+    import duckdb
+
+    if sum(place.file.bytes for place in places) <= _CHECKED_ANYWAY:
+        return places
+    (_, plan), *_ = connection.execute(f"EXPLAIN (FORMAT JSON) {sql}", given or None).fetchall()
+    scans = [step.get("extra_info", {}) for step in _steps(json.loads(plan)) if "PARQUET" in step.get("name", "")]
+    filters = [scan.get("File Filters") for scan in scans]
+    # A table whose rows are counted by its files' metadata has no scan.
+    if len(scans) < tables or not all(isinstance(each, str) for each in filters):
+        return places
+    wanted = " OR ".join(f"({each})" for each in filters)
+    try:
+        asked = f"SELECT {_FILE} FROM (SELECT unnest($paths) AS {_FILE}) WHERE {wanted}"
+        read = {path for (path,) in connection.execute(asked, {"paths": [place.at for place in places]}).fetchall()}
+    except duckdb.Error:
+        return places
+    return [place for place in places if place.at in read]
+
+
+def _steps(plan: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """All steps of a plan."""
+    for step in plan:
+        yield step
+        yield from _steps(step.get("children", []))
 
 
 def parse(sql: str) -> "exp.Query":

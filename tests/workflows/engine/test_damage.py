@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 import running
 
-from workflows.engine import manifests
+from pipelines.errors import DamagedError
+from workflows.engine import manifests, warehouse
+from workflows.engine.storage import LocalStorage
+from workflows.engine.warehouse import LocalWarehouse
 
 
 def flip(folder: Path, name: str, byte: float = 0.5) -> Path:
@@ -68,3 +71,33 @@ def test_a_flipped_bit_is_never_counted(filled: Path, undisturbed: Path) -> None
     )
     running.succeed("Aggregate", "--date", running.DAY, "--days", 1, storage=storage)
     assert running.tables(storage) == running.tables(undisturbed)
+
+
+def test_a_query_counts_no_damaged_row(undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does the warehouse: a query or an export over a damaged file fails; one that reads others' days does not."""
+    storage = tmp_path / "data"
+    shutil.copytree(undisturbed, storage)
+    path = flip(storage / "counts/date=2026-11-01", "words-*.parquet")
+    said = f"^{re.escape(str(path))} is damaged: it has .*; make partition counts/date=2026-11-01 anew: .*bin/clear"
+    store = LocalWarehouse(LocalStorage(str(storage)))
+    for sql in (
+        "SELECT SUM(posts) AS posts FROM counts_words",
+        "SELECT COUNT(*) AS n FROM counts_words",
+        "SELECT word FROM counts_words WHERE date >= '2026-11-01' LIMIT 1",
+        "SELECT a.word FROM word_counts AS a JOIN counts_words AS b ON a.word = b.word AND a.date = b.date",
+    ):
+        for checked_anyway in (0, 64 << 20):
+            monkeypatch.setattr(warehouse, "_CHECKED_ANYWAY", checked_anyway)
+            with pytest.raises(DamagedError, match=said):
+                store.query(sql)
+    with pytest.raises(DamagedError, match=said):
+        store.export("counts_words", running.DAY, "")
+    other = "SELECT SUM(posts) AS posts FROM counts_words WHERE date = '2026-10-31'"
+    monkeypatch.setattr(warehouse, "_CHECKED_ANYWAY", 0)
+    assert store.query(other).to_pylist() == running.select(undisturbed, other)
+    path.unlink()
+    with pytest.raises(DamagedError, match="was written, but is not there any more"):
+        store.query(other)
+    path.write_bytes(b"PAR1")
+    with pytest.raises(DamagedError, match="is damaged: it has 4 bytes, but"):
+        store.query(other)
