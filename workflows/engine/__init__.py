@@ -10,7 +10,8 @@ except configparser.Error as error:
 
 from workflows.engine.beam_task import BeamTask
 from workflows.engine.datasets import Dataset
+from workflows.engine.ranges import RangeDaily
 from workflows.engine.stage import Stage
 from workflows.engine.targets import BigQueryTarget, GCSTarget
 
-__all__ = ["BeamTask", "BigQueryTarget", "Dataset", "GCSTarget", "Stage"]
+__all__ = ["BeamTask", "BigQueryTarget", "Dataset", "GCSTarget", "RangeDaily", "Stage"]
