@@ -9,7 +9,6 @@ ARGS ?=
 # The report of yesterday (UTC), or of another day: make report ARGS='--date 2026-11-19'
 report: .venv/workflows
 	@$(BIN)/luigi --module workflows Report $(ARGS)
-	@$(BIN)/python -m workflows.engine.commands.where Report $(ARGS)
 
 # Two files of tests at a time: they wait for processes more than they compute.
 test: .venv/test

@@ -20,6 +20,7 @@ WORKFLOWS = [
     "vl-convert-python>=1.9",
 ]
 TEST = [
+    "aiosmtpd>=1.4.6",
     "gcp-storage-emulator>=2026.7.19",
     "hypothesis>=6.100",
     "pytest>=8",

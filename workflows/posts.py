@@ -389,6 +389,11 @@ class Report(Stage):
         """Where the page is: a path or URI."""
         return clients.storage().uri(f"{self.datasets()[0].partition}/index.html")
 
+    @property
+    def list_of_pages(self) -> str:
+        """Where the page that lists all days is: a path or URI."""
+        return clients.storage().uri(_LIST)
+
     def execute(self, claim: Claim) -> Outcome:
         from workflows.report.page import render
 

@@ -1,25 +1,39 @@
-"""What a person sees of a luigi run: a line a stage, one sentence an error, and the scheduler that was meant."""
+"""What a person sees of a luigi run: a line a stage, one sentence an error, where the page is, and the scheduler meant.
 
+What is logged, and what this module prints, is safe to show: texts of servers and posts can't act on a terminal.
+"""
+
+import atexit
 import fcntl
-import hashlib
 import logging
 import os
 import re
 import sys
 import tempfile
+import time
 import traceback
 import warnings
+from typing import Any
 
+import luigi
+from luigi.cmdline_parser import CmdlineParser
 from luigi.configuration import get_config
 from luigi.parameter import UnconsumedParameterWarning
+from luigi.task import flatten
 
 from pipelines import errors
-from workflows.engine import scheduler, staleness, stopping
+from pipelines.text import one_line, plain
+from workflows.engine import mail, progress, scheduler, staleness, stopping
 from workflows.engine.settings import in_luigi_command
 
 _OURS_IN_TRACEBACK = re.compile(r"^pipelines\.errors\.\w+: (.*)$", re.MULTILINE)
-#: A nameless file with the digests of the sentences that this run, in whichever of its processes, has said.
+#: A nameless file with the sentences that this run, in whichever of its processes, has said, a line each.
 _said: int | None = None
+#: What the run is to make, once that is known; and whether it ended well, once its summary has told.
+_task: luigi.Task | None = None
+_well: bool | None = None
+#: Of the handler that luigi makes where luigi.cfg does not say how to log.
+_LUIGIS_FORMAT = "%(levelname)s: %(message)s"
 _SCHEDULER_KEYS = (
     "scheduler_host",
     "default-scheduler-host",
@@ -35,7 +49,8 @@ _SCHEDULER_KEYS = (
 _DEFAULTS = {
     "core": {"no_lock": "true", "rpc_retry_wait": "2"},
     "scheduler": {"retry_delay": "-1"},
-    "worker": {"check_complete_on_run": "true"},
+    # A mail a failed run, by mail.py, is enough: luigi's own would be one a task, with the stack of each.
+    "worker": {"check_complete_on_run": "true", "send_failure_email": "false"},
     "retcode": {
         "already_running": "10",
         "missing_data": "20",
@@ -54,15 +69,16 @@ def install() -> None:
     global _said
     with tempfile.TemporaryFile() as nameless:
         _said = os.dup(nameless.fileno())
+    progress.install()
+    atexit.register(_end, os.getpid())
     interface = logging.getLogger("luigi-interface")
-    interface.addFilter(_one_sentence)
-    interface.addFilter(_summary_and_trouble)
+    interface.addFilter(_of_luigi)
     interface.propagate = False
     logging.getLogger("apache_beam.runners.common").addFilter(_not_ours)
     ours = logging.getLogger("millrace")
     if not ours.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
+        handler = Lines()
+        handler.setFormatter(Safe("%(asctime)s  %(message)s", "%H:%M:%SZ"))
         ours.addHandler(handler)
         ours.setLevel(logging.INFO)
         ours.propagate = False
@@ -71,6 +87,8 @@ def install() -> None:
         for key, value in values.items():
             if not (config.has_option(section, key) or config.has_option(section, key.replace("_", "-"))):
                 config.set(section, key, value)
+    if logging.lastResort:
+        logging.lastResort.setFormatter(Safe(keep="\n\t"))
     # Settings says it with an error, or knows that it is somebody else's key.
     warnings.filterwarnings("ignore", category=UnconsumedParameterWarning)
     _choose_scheduler()
@@ -88,22 +106,95 @@ def _choose_scheduler() -> None:
         config.set("core", "local_scheduler", str(not (named or flagged)).lower())
 
 
+class Safe(logging.Formatter):
+    """A log's lines with nothing in them that acts on a terminal or forges a line, their times in UTC.
+
+    keep: control characters that are the log's own, and not only of the traceback of a bug.
+    """
+
+    def __init__(self, fmt: str | None = None, datefmt: str | None = None, *, keep: str = "") -> None:
+        super().__init__(fmt, datefmt)
+        self.converter = time.gmtime
+        self._keep = keep
+
+    def format(self, record: logging.LogRecord) -> str:
+        return plain(super().format(record), keep="\n\t" if record.exc_info else self._keep)
+
+
+class _OfLuigi(Safe):
+    """What luigi says, with its level only where something is wrong."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return text.strip() if record.levelno < logging.WARNING else f"{record.levelname}: {text}"
+
+
+class Lines(logging.StreamHandler[Any]):
+    """Writes to standard error, above the line that shows how far the run is where that is shown."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self.stream.write(progress.above(self.format(record) + "\n"))
+            self.flush()
+        except Exception:
+            self.handleError(record)
+
+
+def _of_luigi(record: logging.LogRecord) -> bool:
+    """Whether what luigi says is shown; to the summary of a run that ended well is added where the page is."""
+    global _task, _well
+    progress.follow(record)
+    _take_over()
+    shown = _one_sentence(record)
+    _task = _task or _asked_for()
+    if "Luigi Execution Summary" in record.getMessage():
+        progress.end()
+        _well = "This progress looks :)" in record.msg
+        if _well:
+            record.msg = f"{record.msg.strip()}\n{_where()}"
+        return True
+    return shown and record.levelno >= logging.WARNING
+
+
+def _take_over() -> None:
+    """Puts our handler in place of the one that luigi makes, some time after install(), where luigi.cfg names none."""
+    interface = logging.getLogger("luigi-interface")
+    for handler in interface.handlers:
+        if type(handler) is logging.StreamHandler and handler.formatter and handler.formatter._fmt == _LUIGIS_FORMAT:
+            lines = Lines()
+            lines.setLevel(handler.level)
+            lines.setFormatter(_OfLuigi(keep="\n\t"))
+            interface.handlers = [lines if other is handler else other for other in interface.handlers]
+
+
 def _one_sentence(record: logging.LogRecord) -> bool:
     """An error that is meant for people is shown as it is, without the stack that led to it."""
     error = record.exc_info[1] if record.exc_info else None
-    shown = ""
+    task = record.args[-1] if isinstance(record.args, tuple) and record.args else None
+    shown, about = "", f"{task}: " if task is not None else ""
     while error is not None and not isinstance(error, errors.MillraceError | stopping.Stopped):
         error = error.__cause__
     if error is not None:
-        task = record.args[-1] if isinstance(record.args, tuple) and record.args else None
-        shown = str(error)
-        record.msg, record.args = f"{task}: {shown}" if task is not None else shown, ()
+        shown = one_line(str(error))
+        record.msg, record.args = about + shown, ()
         record.exc_info = record.exc_text = None
     elif found := _OURS_IN_TRACEBACK.findall(record.getMessage()):
-        shown = found[-1]
+        shown = one_line(found[-1])
         record.msg, record.args = shown, ()
         record.levelno, record.levelname = logging.ERROR, "ERROR"
+    elif record.levelno >= logging.WARNING and (bug := _bug(record)):
+        _first_time(f"{one_line(about + bug)} (a bug, or an input that nobody thought of: the log has its traceback)")
+        if record.exc_info and task is not None:
+            record.msg, record.args = f"{about}{bug}", ()
+    elif record.levelno >= logging.ERROR:
+        _first_time(one_line(record.getMessage()))
     return not shown or _first_time(shown)  # what stops many tasks is said once; the summary names them
+
+
+def _bug(record: logging.LogRecord) -> str:
+    """The last line of the traceback that a record shows, if it shows one."""
+    text = "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else record.getMessage()
+    return one_line(text.rstrip().rpartition("\n")[2], 500) if "Traceback (most recent call last)" in text else ""
 
 
 def _not_ours(record: logging.LogRecord) -> bool:
@@ -115,27 +206,56 @@ def _first_time(sentence: str) -> bool:
     """Whether no process of this run has said this yet."""
     if _said is None:
         return True
-    mark = hashlib.sha256(sentence.encode()).digest()
     fcntl.lockf(_said, fcntl.LOCK_EX)
     try:
-        size = os.fstat(_said).st_size
-        marks = os.pread(_said, size, 0)
-        if mark in (marks[at : at + len(mark)] for at in range(0, size, len(mark))):
+        if sentence in _sentences():
             return False
-        os.pwrite(_said, mark, size)
+        os.pwrite(_said, f"{sentence}\n".encode(), os.fstat(_said).st_size)
         return True
     finally:
         fcntl.lockf(_said, fcntl.LOCK_UN)
 
 
-def _summary_and_trouble(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.WARNING or "Luigi Execution Summary" in record.getMessage()
+def _sentences() -> list[str]:
+    """What went wrong so far in this run, in whichever of its processes."""
+    return os.pread(_said, os.fstat(_said).st_size, 0).decode().split("\n")[:-1] if _said is not None else []
+
+
+def _asked_for() -> luigi.Task | None:
+    """The task of the command line; None where it names none that can be made."""
+    parser = CmdlineParser.get_instance()
+    try:
+        return parser.get_task_obj() if parser else None
+    except Exception:  # its parameters may be what the run failed of
+        return None
+
+
+def _where() -> str:
+    """Says where the page is that the run was to make, or those of the tasks that it was to run (RangeDaily)."""
+    tasks = [] if _task is None else [_task] if hasattr(_task, "page") else flatten(_task.requires())
+    pages: list[Any] = [task for task in tasks if hasattr(task, "page")]
+    if len(pages) > 1:
+        listed: str = pages[0].list_of_pages
+        return f"{len(pages)} pages are listed in {_opened(listed)}"
+    return f"The page is {_opened(pages[0].page)}" if pages else ""
+
+
+def _opened(uri: str) -> str:
+    """What a browser opens."""
+    return uri.replace("gs://", "https://storage.cloud.google.com/", 1)
+
+
+def _end(process: int) -> None:
+    """Sends the mail of a run that failed, be it before its summary; not of one that somebody stopped."""
+    failed = _well is False or (_well is None and _sentences())
+    if process == os.getpid() and failed and not stopping.asked():
+        mail.send(one_line(str(_task or "luigi"), 200), _sentences())
 
 
 def print_error(error: BaseException) -> int:
     """For commands of our own: shows an error as one sentence, or as it is if it is a bug; the exit code, 1."""
     if isinstance(error, errors.MillraceError):
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
     else:
-        traceback.print_exception(error)
+        print(plain("".join(traceback.format_exception(error)), keep="\n\t"), file=sys.stderr, end="")
     return 1

@@ -33,6 +33,11 @@ def install() -> None:
     sys.excepthook = _last_words
 
 
+def asked() -> bool:
+    """Whether somebody told this process to stop."""
+    return _stopping
+
+
 def _stop(number: int, frame: FrameType | None) -> None:
     global _stopping
     if _stopping:

@@ -30,7 +30,7 @@ def end(process: "subprocess.Popen[str]") -> Ran:
 
 def made(ran: Ran) -> list[str]:
     """The stages that a run says it made."""
-    lines = (ran.out + ran.err).split("INFO:")[0].splitlines()
+    lines = (ran.out + ran.err).split("===== Luigi")[0].splitlines()
     return [" ".join(line.split()[1:3]) for line in lines if line[2:3] == ":"]
 
 
