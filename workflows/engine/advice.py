@@ -57,10 +57,11 @@ def command(name: str, *arguments: str) -> str:
 def run(family: str, **parameters: object) -> str:
     """Returns the command that runs a task as this run does: by bin/run or luigi, with the flags that were given."""
     known = CmdlineParser.get_instance()
+    module = (known and known.known_args.core_module) or _MODULE
     if os.environ.get(CALLED_FROM):
-        arguments = [*_program("run")[0], family]
+        arguments = [*_program("run")[0], family, *(["--module", module] if module != _MODULE else [])]
     else:
-        arguments = [*_luigi(), "--module", (known and known.known_args.core_module) or _MODULE, family]
+        arguments = [*_luigi(), "--module", module, family]
     for name, value in parameters.items():
         arguments += [f"--{name.replace('_', '-')}", str(value)]
     for section in Settings.__subclasses__():
@@ -87,9 +88,8 @@ def _program(name: str) -> tuple[list[str], Path]:
 def _luigi() -> list[str]:
     """How luigi is called from here."""
     found, own = shutil.which("luigi"), Path(sys.executable).with_name("luigi")
-    if (
-        Path(sys.argv[0]).name == "__main__.py" or not own.exists()
-    ):  # python -m luigi, which finds modules in its folder
+    # `python -m luigi` finds modules in its folder, so that what was called so has to be again.
+    if Path(sys.argv[0]).parts[-2:] == ("luigi", "__main__.py") or not own.exists():
         return [_python(), "-m", "luigi"]
     return ["luigi" if found and _same(Path(found), own) else str(own)]
 

@@ -54,6 +54,17 @@ def test_every_flag_has_help() -> None:
     assert silent == []
 
 
+@pytest.mark.parametrize("name", sorted(path.name for path in (running.ROOT / "bin").iterdir()))
+def test_each_command_has_help(name: str, project: Path) -> None:
+    """bin/… --help says what the command is for, and does nothing."""
+    there = sorted(project.rglob("*"))
+    command = [project / "bin" / name, "--help"] if name != "local-cloud" else [running.python(), "-m", "cloud", "-h"]
+    ran = running.run(command, running.ROOT)
+    assert (ran.code, ran.err) == (0, "")
+    assert len(ran.out.split()) > 10
+    assert sorted(project.rglob("*")) == there
+
+
 def test_hours_of_a_daily_task_are_one_sentence() -> None:
     """RangeHourly over a daily task says which range fits, and makes no partition of an hour."""
     hours = RangeHourly(of=Report, start=datetime.datetime(2026, 11, 1), stop=datetime.datetime(2026, 11, 1, 3))

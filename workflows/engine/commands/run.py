@@ -15,12 +15,11 @@ import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NoReturn
 
 from luigi.cmdline_parser import CmdlineParser
 
-_USAGE = "usage: bin/run TASK [flags of luigi]"
+_USAGE = "usage: bin/run TASK [flags of luigi]; with --help they are listed"
 #: What docker stop and systemd, a terminal, and one that goes away send.
 _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _ANOTHER, _STOPPED = 10, 130
@@ -32,6 +31,8 @@ def main(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_USAGE if not arguments else f"{_USAGE}\n\n{__doc__}", file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else 2
+    if {"--help", "--help-all"} & {*arguments}:
+        _exec_luigi(["--module", "workflows", *arguments])
     said = f"bin/run {shlex.join(arguments)}"
     name = os.path.abspath(f"logs/{datetime.datetime.now(datetime.UTC):%Y-%m-%d}.log")
     task = _task(arguments)
@@ -88,9 +89,14 @@ def _become_luigi(arguments: Sequence[str], log: io.BufferedWriter) -> NoReturn:
         for stream in (1, 2):
             os.dup2(log.fileno(), stream)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
-        os.execv(Path(sys.executable).with_name("luigi"), ["luigi", *arguments])
+        _exec_luigi(arguments)
     finally:
         os._exit(127)
+
+
+def _exec_luigi(arguments: Sequence[str]) -> NoReturn:
+    """Becomes luigi; with -m, so that --module finds tasks that stand in this folder."""
+    os.execv(sys.executable, [sys.executable, "-m", "luigi", *arguments])
 
 
 @contextlib.contextmanager

@@ -249,7 +249,7 @@ def test_run_with_a_wrong_setting_does_not_exit_0(project: Path) -> None:
     assert call(project, "run", "Report", "--posts-rules", "clasic").code not in (0, 10)
     assert call(project, "run", "Raport").code not in (0, 10)
     none = call(project, "run")
-    assert (none.code, none.err) == (2, "usage: bin/run TASK [flags of luigi]\n")
+    assert (none.code, none.err) == (2, "usage: bin/run TASK [flags of luigi]; with --help they are listed\n")
 
 
 def test_run_without_an_environment_says_what_to_do(project: Path) -> None:
