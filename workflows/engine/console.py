@@ -255,7 +255,9 @@ def _end(process: int) -> None:
 def print_error(error: BaseException) -> int:
     """For commands of our own: shows an error as one sentence, or as it is if it is a bug; the exit code, 1."""
     if isinstance(error, errors.MillraceError):
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
+        sentence = one_line(str(error))
+        _first_time(sentence)  # for the mail, where this is what a run ended with
+        print(f"error: {sentence}", file=sys.stderr)
     else:
         print(plain("".join(traceback.format_exception(error)), keep="\n\t"), file=sys.stderr, end="")
     return 1

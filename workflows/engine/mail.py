@@ -2,6 +2,7 @@
 
 import logging
 import socket
+import warnings
 from collections.abc import Sequence
 
 from luigi import notifications
@@ -14,6 +15,12 @@ def send(task: str, sentences: Sequence[str]) -> None:
 
     task: what was to be run. sentences: what went wrong, each said once.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # luigi warns of its own defaults
+        _send(task, sentences)
+
+
+def _send(task: str, sentences: Sequence[str]) -> None:
     if not notifications.email().receiver:
         return
     host = socket.gethostname()

@@ -12,9 +12,12 @@ import os
 import signal
 import sys
 import time
+import traceback
 from types import FrameType, TracebackType
 
 from luigi.worker import TaskProcess
+
+from pipelines.text import plain
 
 log = logging.getLogger("millrace")
 
@@ -71,4 +74,4 @@ def _last_words(kind: type[BaseException], error: BaseException, trace: Tracebac
     if isinstance(error, KeyboardInterrupt):
         log.warning("%s; the same command goes on from here", error or "stopped")
     else:
-        sys.__excepthook__(kind, error, trace)
+        print(plain("".join(traceback.format_exception(kind, error, trace)), keep="\n\t"), file=sys.stderr, end="")

@@ -13,6 +13,7 @@ from luigi.configuration import get_config
 from luigi.task_register import Register, TaskClassException
 
 from pipelines.errors import MillraceError, SettingError
+from workflows.engine.console import print_error
 from workflows.engine.settings import in_luigi_command
 from workflows.engine.stage import Stage
 
@@ -69,7 +70,7 @@ def _tell(
     if not isinstance(error, MillraceError):
         others(kind, error, trace)
         return
-    print(f"error: {error}", file=sys.stderr)
+    print_error(error)
     raise SystemExit(get_config().getint("retcode", "unhandled_exception", 40))
 
 

@@ -133,6 +133,17 @@ def test_a_failed_run_sends_one_mail_and_its_log_is_safe(tmp_path: Path) -> None
     assert str(running.ROOT) not in text
 
 
+def test_a_run_that_never_began_sends_its_mail_too(tmp_path: Path) -> None:
+    """A wrong flag and a wrong setting stop a run before its summary; whoever is on call hears of it all the same."""
+    with mail_server() as (inbox, port):
+        env = settings(tmp_path, port)
+        ran = running.run(running.command("Report", "--date", "2026-13-01"), tmp_path, env)
+    assert ran.code == 40, ran
+    ((_, content),) = inbox.mails
+    (part,) = email.message_from_bytes(content, policy=email.policy.default).iter_parts()
+    assert "Report.date = '2026-13-01', from the flag --date: allowed is a day as YYYY-MM-DD" in part.get_content()
+
+
 def test_a_mail_that_can_not_be_sent_changes_nothing(tmp_path: Path) -> None:
     """A mail server that is not there costs a line, and the exit code stays that of the run."""
     with mail_server() as (_, port):
@@ -141,6 +152,7 @@ def test_a_mail_that_can_not_be_sent_changes_nothing(tmp_path: Path) -> None:
     assert ran.code == 30, ran
     assert "smtp" in ran.err
     assert "Traceback" not in str(ran)
+    assert "Warning" not in str(ran)
 
 
 def test_a_run_ends_with_the_page_and_knows_no_zone(undisturbed: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import luigi
 from luigi.task import flatten
 
 from pipelines.errors import ManifestError, MillraceError, SettingError
+from pipelines.text import plain
 from workflows.engine import clients, console, manifests, settings
 from workflows.engine.commands import arguments
 from workflows.engine.datasets import Dataset
@@ -117,11 +118,11 @@ def _clear(named: _Named, dry_run: bool, yes: bool) -> int:
     gone = _with_what_was_made_of(meant, there, named.tasks)
     failed = [job for job in Ledger(storage).failed() if _of(job, named) and named.within(job)]
     for partition in reversed(gone):  # what was made of something goes before it: a death in between leaves no orphan
-        print(storage.uri(partition))
+        print(plain(storage.uri(partition)))
     for job in failed:
-        print(f"failures of {job}")
+        print(plain(f"failures of {job}"))
     for note in _notes(meant, gone, there):
-        print(f"note: {note}", file=sys.stderr)
+        print(plain(f"note: {note}"), file=sys.stderr)
     if not dry_run:
         days = {_date(partition) for partition in gone}
         if not yes and (len(days) > 1 or None in days):  # what has no day holds many

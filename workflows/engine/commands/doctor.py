@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from luigi.parameter import UnconsumedParameterWarning
 
 from pipelines.errors import SettingError
+from pipelines.text import plain
 from workflows.engine.checks import cloud, machine
 from workflows.engine.checks.findings import NOT_ASKED, OK, WARNING, WRONG, Check, Finding, examine
 from workflows.engine.commands import arguments
@@ -78,8 +79,8 @@ def _print_finding(console: "Console", name: str, finding: Finding) -> None:
     from rich.text import Text
 
     begin = f"  {finding.state:{_STATE}}  {name:{_NAME}}  "
-    text = Text.assemble("  ", (f"{finding.state:{_STATE}}", _STYLES[finding.state]), f"  {name:{_NAME}}  ")
-    for line in Text(finding.said).wrap(console, max(console.width - len(begin), 30)):
+    text = Text.assemble("  ", (f"{finding.state:{_STATE}}", _STYLES[finding.state]), f"  {plain(name):{_NAME}}  ")
+    for line in Text(plain(finding.said, keep="\n")).wrap(console, max(console.width - len(begin), 30)):
         line.rstrip()
         console.print(text + line, soft_wrap=True)
         text = Text(" " * len(begin))
