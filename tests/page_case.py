@@ -3,6 +3,7 @@
 import datetime
 import functools
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import duckdb
@@ -100,9 +101,9 @@ def full(**instead: Rows) -> dict[str, Rows]:
 def facts() -> page.Facts:
     """Give the facts of a window in which something happened to the records of every day."""
     days = [DATE - datetime.timedelta(days=back) for back in reversed(range(DAYS))]
-    stages = [
-        page.StageRun(stage, day, 100, 1.5, "FnApiRunner", "abc123", None) for stage in ("Fetch", "Etl") for day in days
-    ]
+    usual = ("FnApiRunner", "abc123", None, "9a11")
+    stages = [page.StageRun(stage, day, 100, 1.5, *usual) for stage in ("Fetch", "Etl") for day in days]
+    stages[-2:] = [replace(run, code="3f2c", other_code=True) for run in stages[-2:]]
     stages.append(page.StageRun("Aggregate", DATE, 1200, 75.0, "DataflowRunner", "def456", "job-7"))
     quality = [page.Quality(day, 100, 80, 3, 5, {"bad_json": 10, "no_\u200bid": 2}) for day in days]
     stages.append(page.StageRun("Co\x1b[31munt", DATE, 1, 1.0, "Runner\u202e", "<b>1</b>", "job\x9b2J"))

@@ -288,7 +288,8 @@ class Fetch(PostsTask):
             clients.storage().copy(file.path, path)
             files.append(FileEntry(path, "raw", file.rows, file.bytes, file.crc32c))
         counters = {"read": sum(f.rows for f in files), "archive_rejected": sum(accounting(split)["rejected"].values())}
-        return Outcome(files, counters, {}, self.pipeline, {"source": self.source})
+        made = next(iter(split.code.get(self.required()[0].task_family, ())), "")
+        return Outcome(files, counters, {}, self.pipeline, {"source": self.source}, code=made)
 
 
 class Etl(PostsTask):

@@ -39,7 +39,6 @@ from workflows.engine.manifests import FileEntry
 from workflows.engine.runners import Run
 from workflows.engine.stage import Outcome, Stage
 from workflows.engine.stopping import Stopped
-from workflows.engine.version import code_version
 
 if TYPE_CHECKING:
     from luigi.worker import SchedulerMessage
@@ -128,7 +127,7 @@ class BeamTask(Stage):
 
     def begin(self, claim: Claim) -> None:
         """Enters a new attempt. Raises JobFailedError where the same job has failed too often."""
-        runner, work, code = self.runner(), self._work(), code_version()
+        runner, work, code = self.runner(), self._work(), self._code()
         failed, limit = failures(claim.entry, work, code), sections.dataflow().attempts
         if runner == "DataflowRunner" and failed >= limit:
             assert claim.entry is not None
@@ -146,7 +145,7 @@ class BeamTask(Stage):
         entry = claim.attempt
         if entry.runner != "DataflowRunner":
             return False
-        job, same, again = _job_of(entry), entry.work == self._work(), entry.code == code_version()
+        job, same, again = _job_of(entry), entry.work == self._work(), entry.code == self._code()
         self._job = job
         if job is None:
             return entry.state == "running" and same and again

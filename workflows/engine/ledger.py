@@ -26,7 +26,7 @@ class Entry:
 
     state: running; done; refused (the job did what it was asked, but what came out must not be published); failed;
     stopped (by us). runner: where the attempt runs; where: the project and region of its job, as in "p/r". work: a
-    digest of what is to be done, and code: the version of the code that was to do it; failures: how many jobs for this
+    digest of what is to be done, and code: which code was to do it; failures: how many jobs for this
     work with this code have failed, up to and with this one. started, ended: UTC, ISO 8601; "" until then.
     """
 

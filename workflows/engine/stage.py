@@ -50,7 +50,10 @@ log = logging.getLogger("millrace")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an execution wrote (paths relative to the storage) and counted, and how."""
+    """What an execution wrote (paths relative to the storage) and counted, and how.
+
+    code: what made it, where that is not the code of the stage itself, as code.py says it.
+    """
 
     files: Sequence[FileEntry]
     counters: Mapping[str, int]
@@ -60,6 +63,7 @@ class Outcome:
     runner: str = "in process"
     job_id: str | None = None
     usage: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    code: str = ""
 
 
 class Stage(luigi.Task):
@@ -126,6 +130,10 @@ class Stage(luigi.Task):
     def maker(cls) -> tuple[str, bool]:
         """The module whose code makes the result, and whether it may be a package that counts as a whole."""
         return cls.made_by or cls.__module__, bool(cls.made_by)
+
+    def _code(self) -> str:
+        """The code that an attempt is made with: Millrace's version, and after a space what code.py says of its own."""
+        return f"{code_version()} {code.of(self)}"
 
     def decided_by(self) -> Sequence[str]:
         """The keys of its section that its result depends on by itself."""
@@ -229,7 +237,7 @@ class Stage(luigi.Task):
 
     def begin(self, claim: Claim) -> None:
         """Enters a new attempt."""
-        claim.begin(self._job_prefix(), code=code_version())
+        claim.begin(self._job_prefix(), code=self._code())
 
     def _attempt(self, claim: Claim) -> tuple[Manifest, str]:
         if not (claim.entry is not None and claim.entry.state in ("running", "refused") and self.resumes(claim)):
@@ -311,6 +319,7 @@ class Stage(luigi.Task):
                 raise ManifestError(f"{storage.uri(file.path)} {found}, but {file.bytes:,} were written; run it again")
 
     def _manifest_of(self, entry: Entry, outcome: Outcome) -> Manifest:
+        version, _, made = entry.code.partition(" ")  # a job may have been submitted with other code than this run's
         counts = {task.task_id for task in self.built_on()}
         read = zip(self.required(), self.inputs(), strict=True)
         built_on = [manifest for task, (_, (manifest, _)) in read if task.task_id in counts]
@@ -321,7 +330,7 @@ class Stage(luigi.Task):
             schemas=outcome.schemas,
             inputs=[InputEntry(dataset.partition, digest) for dataset, (_, digest) in self.inputs()],
             pipeline=outcome.pipeline,
-            code_version=entry.code,
+            code_version=version,
             settings=identity.of(self),
             options=outcome.options,
             runner=outcome.runner,
@@ -330,7 +339,7 @@ class Stage(luigi.Task):
             ended=now(),
             counters=outcome.counters,
             usage=outcome.usage,
-            code=staleness.of(self, built_on),
+            code=staleness.of(self.task_family, outcome.code or made, built_on),
         )
 
     def inputs(self) -> list[tuple[Dataset, tuple[Manifest, str]]]:

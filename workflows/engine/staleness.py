@@ -30,18 +30,17 @@ _asked: "dict[str, Stage]" = {}
 _DAY = datetime.timedelta(days=1)
 
 
-def of(stage: "Stage", inputs: Iterable[Manifest]) -> dict[str, list[str]]:
+def of(family: str, own: str, inputs: Iterable[Manifest]) -> dict[str, list[str]]:
     """What a manifest says of the code that made a stage's result, and those that the result is built on.
 
     Of more than two of one stage the first two are named: one of them, at least, is not the code of any later run.
     """
-    own = code.of(stage)
-    found = defaultdict(list, {stage.task_family: [own]} if own else {})
+    found = defaultdict(list, {family: [own]} if own else {})
     for manifest in inputs:
-        for family, said in manifest.code.items():
+        for name, said in manifest.code.items():
             for each in said:
-                if len(found[family]) < 2 and not any(code.same(each, other) for other in found[family]):
-                    found[family].append(each)
+                if len(found[name]) < 2 and not any(code.same(each, other) for other in found[name]):
+                    found[name].append(each)
     return dict(found)
 
 

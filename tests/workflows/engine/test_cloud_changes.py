@@ -1,5 +1,6 @@
 """What changes while a job runs, or before anybody has seen its end: settings, inputs, files, wrong answers."""
 
+import json
 import os
 import signal
 
@@ -8,7 +9,9 @@ import running
 from cloud.faults import Fault
 from cloud_running import Place, state_of
 
-from workflows.engine import manifests
+from workflows import Fetch
+from workflows.engine import code, manifests
+from workflows.engine.version import code_version
 
 DATE = ("--date", running.DAY)
 FETCH = ("Fetch", "--source", "sample://", *DATE)
@@ -137,10 +140,14 @@ def test_a_refused_result_is_not_made_again(place: Place) -> None:
 
 
 def test_an_entry_of_a_later_version_is_understood(place: Place) -> None:
-    """What a later version of Millrace adds to the ledger does not make this one forget the job."""
+    """What a later version of Millrace adds to the ledger does not make this one forget the job, nor its code."""
     abandon(place, *FETCH)
     [blob] = cloud_running.bucket(place.cloud).list_blobs(match_glob=f"{place.name}/_jobs/Fetch_*.json")
-    blob.upload_from_string(blob.download_as_text().replace("{", '{\n "mood": "good",', 1))
+    entry = json.loads(blob.download_as_text())
+    assert entry["code"] == f"{code_version()} {code.of(Fetch)}"
+    blob.upload_from_string(json.dumps({"mood": "good", **entry, "code": "0.9 3f2c3f2c3f2c/9a119a119a11"}))
     place.cloud.dataflow.release()
     place.succeed(*FETCH)
     assert states(place) == ["DONE"]
+    [manifest] = place.manifests().values()
+    assert (manifest.code_version, manifest.code) == ("0.9", {"Fetch": ["3f2c3f2c3f2c/9a119a119a11"]})

@@ -1,5 +1,6 @@
 """What a result depends on is derived: leaving an input's setting out can't pass off what was made with another."""
 
+import dataclasses
 import datetime
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from pipelines.errors import SettingsDifferError
 from workflows import Count, Etl, Fetch, Report
 from workflows.engine import BeamTask, Stage, identity
 from workflows.engine.ledger import Claim
+from workflows.engine.manifests import Manifest
 from workflows.engine.settings import Setting, Settings, one_of, whole_number
 from workflows.engine.stage import Outcome
 
@@ -224,3 +226,36 @@ def test_a_stage_may_be_built_on_itself(put: Put) -> None:
     """Ten years of days, each of which goes on from the one before, are no loop without end and no deep recursion."""
     put("letters", alphabet="greek")
     assert identity.of(Running(date=DAY)) == {"letters.alphabet": "greek"}
+
+
+def test_manifests_of_before_are_asked_for_what_they_say(put: Put, tmp_path: Path) -> None:
+    """A manifest of when settings were named by hand is refused by what its options or its inputs' manifests say.
+
+    Where they say the same, or nothing, it stays valid; a text with a space in it had no quotes then.
+    """
+
+    def as_before(task: Stage, **changes: Any) -> None:
+        manifest = task.manifest()
+        assert manifest
+        before = dataclasses.replace(manifest, code={}, **{"settings": {}, **changes})
+        (tmp_path / task.datasets()[0].manifest_path).write_bytes(before.to_json())
+
+    task = OnAlphabet(date=DAY)
+    make(task)
+    as_before(task)
+    assert task.complete()
+    for each in task.required():
+        as_before(each, settings={"letters.alphabet": "greek"})
+    with pytest.raises(SettingsDifferError, match=r"made with letters.alphabet = greek, but this run says latin"):
+        task.complete()
+    for each in task.required():
+        as_before(each)
+    as_before(task, options={"alphabet": "greek"})
+    with pytest.raises(SettingsDifferError, match=r"made with letters.alphabet = greek, but this run says latin"):
+        task.complete()
+    put("posts", source="'a b'")
+    etl, settings = Etl(date=DAY), {"posts.source": "a b"}
+    manifest = Manifest("posts/x", "a", [], {}, [], "", "", settings, {}, "", None, "", "")
+    identity.check(etl, manifest)
+    with pytest.raises(SettingsDifferError):
+        identity.check(etl, dataclasses.replace(manifest, code={"Etl": ["3f2c/9a11"]}))

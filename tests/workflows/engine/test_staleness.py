@@ -1,13 +1,17 @@
 """What was made by other code stays complete; the end of each run names it, with the command that makes it anew."""
 
 import re
+import shutil
 from pathlib import Path
 
+import luigi
 import running
 import small_project
+from cloud_running import Place
 from small_project import COUNT, DAY, Small, said
 
-from workflows.engine import manifests
+from workflows import Aggregate, Count, Etl, Fetch, Report, posts
+from workflows.engine import code, manifests
 from workflows.engine.manifests import Manifest
 
 PAGE = ("Page", "--date", DAY)
@@ -106,3 +110,39 @@ def test_a_declared_version_and_old_manifests(tmp_path: Path) -> None:
         path.write_text(text)
     small.write("counting/helping.py", OTHER)
     assert said(small.luigi(*flags)) == []
+
+
+def test_in_the_cloud_the_listing_s_notes_tell(place: Place) -> None:
+    """With storage in a bucket the same is said, without a request more than where there is nothing to say."""
+    small = Small(place.folder, place.environment)
+    small.luigi(*PAGE)
+    asked = []
+    for text in (f"# A comment.\n{small_project.HELPING}", OTHER):
+        small.write("counting/helping.py", text)
+        before = len(place.cloud.requests)
+        told = said(small.luigi(*PAGE))
+        asked.append(sorted(f"{each.service} {each.call}" for each in place.cloud.requests[before:]))
+    [line] = told
+    assert line.startswith("Daily: 3 partitions of window 2026-11-19 were made by other code ("), line
+    assert asked[0] == asked[1]
+
+
+def test_the_page_knows_what_made_each_day(undisturbed: Path, tmp_path: Path) -> None:
+    """Manifests name the code of all that they are built on; the page is told of a day that other code made."""
+    report = running.partition(undisturbed, f"reports/date={running.DAY}")
+    assert report
+    stages = (Fetch, Etl, Count, Aggregate, Report)
+    assert report.code == {stage.__name__: [code.of(stage)] for stage in stages}
+    task, config = Count(date=running.DAY), luigi.configuration.get_config()
+    shutil.copytree(undisturbed / f"counts/date={running.DAY}", tmp_path / f"counts/date={running.DAY}")
+    before = config.get("millrace", "storage")
+    config.set("millrace", "storage", str(tmp_path))
+    try:
+        run = posts.stage_run(task, running.DAY)
+        assert (run.code, run.other_code) == (code.of(Count)[:4], False)
+        path = tmp_path / task.datasets()[0].manifest_path
+        path.write_text(path.read_text().replace(code.of(Count), "3f2c3f2c3f2c/9a119a119a11"))
+        run = posts.stage_run(task, running.DAY)
+        assert (run.code, run.other_code) == ("3f2c", True)
+    finally:
+        config.set("millrace", "storage", before)

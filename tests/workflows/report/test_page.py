@@ -166,6 +166,8 @@ def test_the_json_has_the_numbers_of_the_tables() -> None:
     }
     assert report["quality"]["split_rejected"] == 17
     assert len(report["stages"]) == 16
+    assert [run["code"] for run in report["stages"] if run["other_code"]] == ["3f2c"] * 2
+    assert report["mixed_code"]
 
 
 def test_the_page_has_the_numbers_of_the_json(show: Show) -> None:
@@ -175,7 +177,9 @@ def test_the_page_has_the_numbers_of_the_json(show: Show) -> None:
     assert "Total 700 560 21 35 84" in body
     assert "bad json 10 10 10 10 10 10 10 70" in body
     assert "17 lines of the archives showed no day" in body
-    assert "Fetch 7, Fri 13 Nov to Thu 19 Nov 700 10.5 s FnApiRunner abc123" in body
+    assert "Fetch 7, Fri 13 Nov to Thu 19 Nov 700 10.5 s FnApiRunner abc123 9a11\n" in body
+    assert "Etl 7, Fri 13 Nov to Thu 19 Nov 700 10.5 s FnApiRunner abc123 3f2c, 9a11\n" in body
+    assert "This page is of mixed code: Etl was made by other code than now on 2 of 7 days." in body
     assert "Aggregate Thu 19 Nov 1,200 75.0 s DataflowRunner def456" in body
     assert "These posts are generated" in body
     rises = shown.find_elements(By.CSS_SELECTOR, "[aria-labelledby=emerging] tbody tr")
@@ -184,9 +188,11 @@ def test_the_page_has_the_numbers_of_the_json(show: Show) -> None:
 
 
 def test_only_generated_posts_carry_the_banner() -> None:
-    """Posts of a real source are not called generated."""
-    html = page.render(replace(facts(), generated=False), warehouse())["index.html"].decode()
+    """Posts of a real source are not called generated, nor a page of one code one of mixed code."""
+    stages = [run for run in facts().stages if not run.other_code]
+    html = page.render(replace(facts(), generated=False, stages=stages), warehouse())["index.html"].decode()
     assert "These posts are generated" not in html
+    assert "mixed code" not in html
 
 
 def test_pairs_that_did_not_rise_are_left_out_and_a_silent_past_is_told() -> None:
