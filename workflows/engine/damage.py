@@ -1,7 +1,8 @@
 """Files that are not as their manifests say: looked for, and told of with the command that makes them anew."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 from pipelines.checksums import Input
 from pipelines.errors import DamagedError
@@ -9,22 +10,32 @@ from workflows.engine import advice
 from workflows.engine.manifests import FileEntry
 from workflows.engine.storage import Storage
 
+Stored: TypeAlias = Mapping[str, tuple[int, str]]
+
 
 def check(storage: Storage, partition: str, files: Sequence[FileEntry]) -> None:
     """Raises DamagedError unless files that a partition's manifest names are there as they were written."""
-    there = {
-        path: (size, crc32c)
-        for folder in sorted({os.path.dirname(file.path) for file in files})
-        for path, size, crc32c in storage.checksums(folder)
-    }
+    for error in differing(storage, files, stored(storage, files)):
+        raise told(partition, error)
+
+
+def stored(storage: Storage, files: Sequence[FileEntry]) -> Stored:
+    """What lies in the folders of some files: their bytes and checksums, by path."""
+    folders = sorted({os.path.dirname(file.path) for file in files})
+    return {path: (size, crc32c) for folder in folders for path, size, crc32c in storage.checksums(folder)}
+
+
+def differing(storage: Storage, files: Sequence[FileEntry], there: Stored) -> Iterator[DamagedError]:
+    """What is wrong with files that are not there as they were written."""
     for file in files:
+        uri = storage.uri(file.path)
+        if file.path not in there:
+            yield DamagedError(f"{uri} was written, but is not there any more")
+            continue
         try:
-            entry = Input(storage.uri(file.path), file.crc32c, file.bytes)
-            if file.path not in there:
-                raise DamagedError(f"{entry.path} was written, but is not there any more")
-            entry.check(*there[file.path])
+            Input(uri, file.crc32c, file.bytes).check(*there[file.path])
         except DamagedError as error:
-            raise told(partition, error) from None
+            yield error
 
 
 def told(partition: str, error: DamagedError) -> DamagedError:

@@ -1,15 +1,18 @@
 """The manifest: what makes an attempt's files a partition. It is the completeness contract and the lineage."""
 
 import dataclasses
+import datetime
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines.errors import ManifestError
+from pipelines.errors import DamagedError, ManifestError
 from pipelines.results import File
 from workflows.engine import advice
+from workflows.engine.storage import crc32c
 
 NAME = "_MANIFEST.json"
 FORMAT = 1
@@ -65,23 +68,49 @@ class Manifest:
         return [file for file in self.files if file.table == table]
 
     def to_json(self) -> bytes:
-        """The manifest as it is written."""
-        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True).encode() + b"\n"
+        """The manifest as it is written, with the checksum of all that it says."""
+        value = dataclasses.asdict(self)
+        return json.dumps({**value, "checksum": _checksum(value)}, indent=1, sort_keys=True).encode() + b"\n"
 
     @classmethod
     def from_json(cls, data: bytes, path: str) -> "Manifest":
-        """Reads what `to_json` wrote. Raises ManifestError, naming the path."""
+        """Reads what `to_json` wrote. Raises ManifestError, naming the path; DamagedError for what says something else.
+
+        Manifests of earlier versions have no checksum.
+        """
         try:
             value: dict[str, Any] = json.loads(data)
             written = value.get("format", FORMAT) if isinstance(value, dict) else FORMAT
             if written != FORMAT:
                 raise ManifestError(f"{path} has format {written}; this Millrace reads {FORMAT}")
+            if (noted := value.pop("checksum", None)) and noted != (found := _checksum(value)):
+                mend = advice.clear(path.removesuffix(f"/{NAME}"))
+                raise DamagedError(
+                    f"{path} is damaged: its checksum is {found}, but it was written with {noted}; make its partition "
+                    f"anew: {mend}, then run again"
+                )
+            if path.endswith(f"/{NAME}") and not f"/{path}".endswith(f"/{value['partition']}/{NAME}"):
+                raise ManifestError(
+                    f"{path} is the manifest of {value['partition']}, so that its folder is a copy of that one, or a "
+                    "link to it: take it away, then run again"
+                )
             value["files"] = [FileEntry(**entry) for entry in value["files"]]
             value["inputs"] = [InputEntry(**entry) for entry in value["inputs"]]
             return cls(**value)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             forget = advice.clear(path.removesuffix(f"/{NAME}"))
             raise ManifestError(f"{path} is no manifest ({error}); delete its partition with {forget}") from None
+
+
+def _checksum(value: Mapping[str, Any]) -> str:
+    """The CRC-32C of a manifest's values, however they are laid out."""
+    return crc32c(json.dumps(value, sort_keys=True).encode())
+
+
+def date_of(partition: str) -> datetime.date | None:
+    """The day of a partition, or of a job of the ledger; None for one without."""
+    found = re.search(r"[/.]date=(\d{4}-\d\d-\d\d)", partition)
+    return datetime.date.fromisoformat(found[1]) if found else None
 
 
 def digest(data: bytes) -> str:

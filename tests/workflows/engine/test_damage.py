@@ -1,5 +1,6 @@
 """Files that are not as they were written are never counted: which they are, and the command that makes them anew."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -7,8 +8,10 @@ from pathlib import Path
 import pytest
 import running
 
-from pipelines.errors import DamagedError
+from pipelines.errors import DamagedError, ManifestError
 from workflows.engine import manifests, warehouse
+from workflows.engine.commands import doctor
+from workflows.engine.manifests import Manifest
 from workflows.engine.storage import LocalStorage
 from workflows.engine.warehouse import LocalWarehouse
 
@@ -101,3 +104,68 @@ def test_a_query_counts_no_damaged_row(undisturbed: Path, tmp_path: Path, monkey
     path.write_bytes(b"PAR1")
     with pytest.raises(DamagedError, match="is damaged: it has 4 bytes, but"):
         store.query(other)
+
+
+def test_no_flipped_bit_of_a_manifest_says_something_else(undisturbed: Path) -> None:
+    """A manifest with a flipped bit is refused, or says what it said; one of before there were checksums is read."""
+    path = undisturbed / "counts/date=2026-11-01" / manifests.NAME
+    data = path.read_bytes()
+    whole = Manifest.from_json(data, str(path))
+    refused = 0
+    for at in range(len(data)):
+        flipped = data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :]
+        try:
+            assert Manifest.from_json(flipped, str(path)) == whole
+        except ManifestError:
+            refused += 1
+    assert refused > len(data) / 2
+    old = json.loads(data)
+    assert old.pop("checksum")
+    assert Manifest.from_json(json.dumps(old).encode(), str(path)) == whole
+
+
+def test_a_partition_that_is_another_is_not_counted_twice(undisturbed: Path, tmp_path: Path) -> None:
+    """A copy of a partition's folder under another day, or a link to it, is no partition of that day."""
+    storage = tmp_path / "data"
+    shutil.copytree(undisturbed / "counts", storage / "counts")
+    (storage / "counts/date=2026-11-02").symlink_to("date=2026-11-01")
+    with pytest.raises(ManifestError, match="is the manifest of counts/date=2026-11-01, so that its folder is a copy"):
+        running.select(storage, "SELECT SUM(posts) AS posts FROM counts_hours")
+
+
+def test_doctor_looks_at_all_that_is_stored(
+    undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every damaged or missing file, manifest and further dataset is named, each with the command; --from and --to."""
+    storage = tmp_path / "data"
+    shutil.copytree(undisturbed, storage)
+
+    def looked(*flags: str) -> tuple[int, str]:
+        code = doctor.main(["--data", "--millrace-storage", str(storage), *flags])
+        return code, re.sub(r"\s+", " ", capsys.readouterr().out)
+
+    code, said = looked()
+    assert code == 0, said
+    assert re.search(r"14 partitions, \d+ files of [0-9,]+ bytes were looked at, byte by byte: nothing wrong", said)
+    flip(storage / "counts/date=2026-11-01", "words-*.parquet")
+    min((storage / "counts/date=2026-11-01").rglob("hours-*.parquet")).unlink()
+    flip(storage / "reports/date=2026-11-01", "index.html")
+    (storage / "urls/date=2026-11-01" / manifests.NAME).unlink()
+    manifest = storage / "posts/date=2026-10-31" / manifests.NAME
+    manifest.write_text(re.sub(r'"rows": (\d)', r'"rows": 1\1', manifest.read_text()))
+    code, said = looked()
+    assert code == 1
+    assert said.endswith(": 5 wrong ")
+    for wrong in (
+        r"counts/date=2026-11-01 \S+words-\S+parquet is damaged: it has",
+        r"counts/date=2026-11-01 \S+hours-\S+parquet was written, but is not there any more",
+        r"reports/date=2026-11-01 \S+index.html is damaged",
+        r"word_counts/date=2026-11-01 urls/date=2026-11-01, which was made with word_counts/\S+, is not there",
+        r"posts/date=2026-10-31 \S+posts/date=2026-10-31/_MANIFEST.json is damaged: its checksum is",
+    ):
+        assert re.search(wrong, said), said
+    for partition in ("counts/date=2026-11-01", "reports/date=2026-11-01", "word_counts/date=2026-11-01"):
+        assert f"bin/clear {partition} --millrace-storage {storage}" in said
+    for day, count in (("2026-10-31", 1), ("2026-11-01", 4), ("2026-11-02", "nothing")):
+        assert looked("--from", day, "--to", day)[1].endswith(f": {count} wrong ")
+    assert looked("--to", "today")[0] != 0

@@ -242,6 +242,15 @@ def test_sizes_are_those_of_all_files_below(storage: Storage) -> None:
     assert storage.sizes("f") == {}
 
 
+def test_checksums_are_those_of_all_files_below(storage: Storage) -> None:
+    """checksums tells path, bytes and CRC-32C of every file below a folder: those of RFC 3720 for 32 zero bytes."""
+    storage.create("a/c/d", bytes(32))
+    storage.create("a/b", b"")
+    storage.create("e", b"1")
+    assert list(storage.checksums("a")) == [("a/b", 0, "00000000"), ("a/c/d", 32, "8a9136aa")]
+    assert list(storage.checksums("f")) == []
+
+
 def test_delete_takes_a_folder_by_its_whole_name(storage: Storage) -> None:
     """Deleting a folder leaves those alone whose names only begin like its."""
     for path in ("a/attempt-1/x", "a/attempt-1/y/z", "a/attempt-10/x", "a/attempt-1x"):

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import datetime
 import importlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -36,6 +37,16 @@ def load(argv: Sequence[str]) -> None:
                     f"there is no module {name} (--module) where Python looks: in the project's folder, in PYTHONPATH, "
                     "and among what is installed"
                 ) from None
+
+
+def day(value: str | None, flag: str, default: datetime.date) -> datetime.date:
+    """Returns the day that a flag names, the default without one. Raises SettingError."""
+    if value is None:
+        return default
+    try:
+        return settings.day(value)
+    except ValueError:
+        raise SettingError(f"{flag} = {value!r}: allowed is a day as YYYY-MM-DD") from None
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ The command behind bin/clear.
 import argparse
 import contextlib
 import datetime
-import re
 import shlex
 import sys
 from collections import defaultdict
@@ -43,8 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         tasks = known_tasks()
         parser, parameters = _parser(tasks, argv)
         with arguments.parsed(parser, argv) as given:
-            first = _day(given.first, "--from", datetime.date.min)
-            last = _day(given.last, "--to", datetime.date.max)
+            first = arguments.day(given.first, "--from", datetime.date.min)
+            last = arguments.day(given.last, "--to", datetime.date.max)
             if first > last:
                 raise SettingError(f"--from = {first} is after --to = {last}, so there is no day between them")
             wanted = {name: value for name in parameters if (value := getattr(given, name)) is not None}
@@ -78,15 +77,6 @@ def _parser(tasks: Mapping[str, type[luigi.Task]], argv: Sequence[str]) -> tuple
     return parser, list(of_tasks)
 
 
-def _day(value: str | None, flag: str, default: datetime.date) -> datetime.date:
-    if value is None:
-        return default
-    try:
-        return settings.day(value)
-    except ValueError:
-        raise SettingError(f"{flag} = {value!r}: allowed is a day as YYYY-MM-DD") from None
-
-
 @dataclass(frozen=True)
 class _Named:
     """What the command line names.
@@ -107,7 +97,7 @@ class _Named:
 
     def within(self, name: str) -> bool:
         """Whether a partition, or a job of the ledger, is of the days that are meant."""
-        date = _date(name)
+        date = manifests.date_of(name)
         return self.days is None or (date is not None and self.days[0] <= date <= self.days[1])
 
 
@@ -124,7 +114,7 @@ def _clear(named: _Named, dry_run: bool, yes: bool) -> int:
     for note in _notes(meant, gone, there):
         print(plain(f"note: {note}"), file=sys.stderr)
     if not dry_run:
-        days = {_date(partition) for partition in gone}
+        days = {manifests.date_of(partition) for partition in gone}
         if not yes and (len(days) > 1 or None in days):  # what has no day holds many
             _ask(gone, storage)
         for partition in reversed(gone):
@@ -262,7 +252,7 @@ def _by_own_tasks(there: Mapping[str, Manifest | None], tasks: Mapping[str, type
         except SettingError:  # with a parameter without a value nobody can tell
             continue
         for partition in there:
-            if partition.split("/")[0] in names and (day := _date(partition)):
+            if partition.split("/")[0] in names and (day := manifests.date_of(partition)):
                 needed = flatten(_instance(task, day, {}).requires())
                 for stage in needed:
                     for target in flatten(stage.output()):
@@ -293,7 +283,7 @@ def _described(partitions: Sequence[str]) -> str:
 
 
 def _days(partitions: Iterable[str]) -> str:
-    days = sorted({day for partition in partitions if (day := _date(partition))})
+    days = sorted({day for partition in partitions if (day := manifests.date_of(partition))})
     if not days:
         return "no day"
     return str(days[0]) if len(days) == 1 else f"{len(days)} days, {days[0]} to {days[-1]}"
@@ -314,27 +304,24 @@ def _ask(gone: Sequence[str], storage: Storage) -> None:
 
 def _delete(partition: str, manifest: Manifest | None, tasks: Mapping[str, type[luigi.Task]]) -> None:
     """Deletes a partition, its table's rows, and what the ledger knows of it: the next attempt is a first one."""
-    storage, name, date = clients.storage(), partition.split("/")[0], _date(partition)
+    storage, name, date = clients.storage(), partition.split("/")[0], manifests.date_of(partition)
     ledger, stages = Ledger(storage), {family: task for family, task in tasks.items() if issubclass(task, Stage)}
     jobs = [job_of(family, partition) for family, task in stages.items() if name == task.writes[0]]
     own = manifest is not None and manifest.pipeline == WRITER
     with contextlib.ExitStack() as claims:
         for job in [*jobs, *([job_of(WRITER, partition)] if own else [])]:  # what is at work for it ends first
             claims.enter_context(ledger.claim(job))
-        storage.delete(f"{partition}/{manifests.NAME}")  # from here on nothing of it counts
+        if manifest:
+            storage.delete(f"{partition}/{manifests.NAME}")  # from here on nothing of it counts
         if date and (own or any(name in task.tables for task in stages.values())):
             clients.warehouse().delete(name, date)
         for job in jobs:
             ledger.forget(job)
-        # Where the partition is a link to another disk, what lies there goes, not the link alone.
-        for each in sorted(storage.names(partition)):
+        # Where the partition is a link to another disk, what lies there goes, not the link alone. One whose manifest
+        # is another partition's is a link to that one.
+        for each in sorted(storage.names(partition)) if manifest else ():
             storage.delete(f"{partition}/{each}")
         storage.delete(partition)
-
-
-def _date(partition: str) -> datetime.date | None:
-    found = re.search(r"[/.]date=(\d{4}-\d\d-\d\d)", partition)
-    return datetime.date.fromisoformat(found[1]) if found else None
 
 
 if __name__ == "__main__":
