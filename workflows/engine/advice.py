@@ -75,12 +75,21 @@ def run(family: str, **parameters: object) -> str:
     return shlex.join(arguments)
 
 
+def program(name: str) -> str:
+    """Returns how a command of bin/ that goes by luigi.cfg alone is called from where the person is."""
+    return shlex.join(_program(name)[0])
+
+
+def in_project(shell: str) -> str:
+    """Returns a command that has to be run in the project's folder, for where the person is."""
+    return shell if _person_in(_ROOT) else f"cd {shlex.quote(str(_ROOT))} && {shell}"
+
+
 def _program(name: str) -> tuple[list[str], Path]:
     """How a command of bin/ is called from where the person is, and the folder whose luigi.cfg it reads by itself."""
     path = _ROOT / "bin" / name
     if path.is_file() and (_ROOT / ".venv/bin/python").exists():
-        near = _same(_ROOT, Path(os.environ.get(CALLED_FROM) or Path.cwd()))
-        return [f"bin/{name}" if near else str(path)], _ROOT
+        return [f"bin/{name}" if _person_in(_ROOT) else str(path)], _ROOT
     # An installed library has no bin/.
     return [_python(), "-m", f"workflows.engine.commands.{name}"], Path.cwd()
 
@@ -97,6 +106,10 @@ def _luigi() -> list[str]:
 def _python() -> str:
     found = shutil.which("python")
     return "python" if found and _same(Path(found), Path(sys.executable)) else sys.executable
+
+
+def _person_in(folder: Path) -> bool:
+    return _same(folder, Path(os.environ.get(CALLED_FROM) or Path.cwd()))
 
 
 def _same(one: Path, other: Path) -> bool:

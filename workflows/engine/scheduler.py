@@ -29,6 +29,7 @@ from luigi.task_status import DONE, FAILED, PENDING, RUNNING
 from luigi.worker import GetWorkResponse
 
 from pipelines.text import plain
+from workflows.engine import advice
 
 log = logging.getLogger("millrace")
 errors = logging.getLogger("luigi-interface")
@@ -62,7 +63,7 @@ class _Factory(_luigi._WorkerSchedulerFactory):  # type: ignore[misc]
         try:
             luigid.prune()  # those that died since luigid last looked hold nothing from here on
         except RPCError as error:
-            errors.error("%s; bin/luigid starts one, and --local-scheduler runs without", error)
+            errors.error("%s; %s starts one, and --local-scheduler runs without", error, advice.program("luigid"))
             raise SystemExit(LUIGID_GONE) from None
         return luigid
 

@@ -295,6 +295,7 @@ def test_no_luigid(tmp_path: Path) -> None:
             proxy.accept()
     assert (ran.code, ran.out) == (
         45,
-        f"ERROR: luigid at http://localhost:{port} does not answer (Connection refused); bin/luigid starts one, "
+        f"ERROR: luigid at http://localhost:{port} does not answer (Connection refused); "
+        f"{running.ROOT}/bin/luigid starts one, "
         "and --local-scheduler runs without\n",
     )

@@ -5,6 +5,7 @@ role on a dataset allows can only be asked of a table in it.
 """
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -122,7 +123,7 @@ def _prefixes(rule: Mapping[str, Any], staging: str) -> list[str]:
 def _set_rules(rules: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     """The commands that give the bucket these rules, and no others."""
     return (
-        f"echo '{json.dumps({'rule': rules})}' >lifecycle.json",
+        f"echo {shlex.quote(json.dumps({'rule': rules}))} >lifecycle.json",
         f"gcloud storage buckets update gs://{names.bucket_name()} --lifecycle-file=lifecycle.json",
     )
 

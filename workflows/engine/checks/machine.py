@@ -6,6 +6,7 @@ import http.client
 import importlib
 import os
 import platform
+import shlex
 import sys
 import tempfile
 import urllib.error
@@ -15,7 +16,7 @@ from importlib import metadata
 import luigi.interface
 from luigi.configuration import get_config
 
-from workflows.engine import sections
+from workflows.engine import advice, sections
 from workflows.engine.checks.findings import Check, Finding, beam_tasks, in_bucket, ok, uses_dataflow, wrong
 from workflows.engine.gcloud import beam_options
 from workflows.engine.settings import Settings, origin
@@ -40,7 +41,7 @@ def versions() -> Finding:
     from packaging.requirements import Requirement
     from packaging.specifiers import SpecifierSet
 
-    install = f"{sys.executable} -m pip install -c constraints.txt -e '.[workflows]'"
+    install = advice.in_project(f"{shlex.quote(sys.executable)} -m pip install -c constraints.txt -e '.[workflows]'")
     try:
         about = metadata.metadata("millrace")
     except metadata.PackageNotFoundError:
@@ -48,7 +49,8 @@ def versions() -> Finding:
     python, wanted = platform.python_version(), about["Requires-Python"]
     if not SpecifierSet(wanted).contains(python, prereleases=True):
         return wrong(
-            f"this is Python {python}, {wanted} is needed", "make clean && make .venv/workflows PYTHON=python3.12"
+            f"this is Python {python}, {wanted} is needed",
+            advice.in_project("make clean && make .venv/workflows PYTHON=python3.12"),
         )
     unfit = []
     for requirement in map(Requirement, metadata.requires("millrace") or ()):
@@ -74,7 +76,8 @@ def pipelines() -> Finding:
             importlib.import_module(name)
         except Exception as error:  # whatever it is, it would stop a run
             return wrong(
-                f"{name} can't be imported: {type(error).__name__}: {error}", f"{sys.executable} -c 'import {name}'"
+                f"{name} can't be imported: {type(error).__name__}: {error}",
+                advice.in_project(f"{shlex.quote(sys.executable)} -c 'import {name}'"),
             )
     return ok(", ".join(names))
 
@@ -111,7 +114,7 @@ def folder() -> Finding:
     except OSError as error:
         return wrong(
             f"nothing can be written in {there} ({error.strerror}), {origin('millrace', 'storage')}",
-            f'sudo mkdir -p {wanted} && sudo chown "$(id -un)" {wanted}',
+            f'sudo mkdir -p {shlex.quote(wanted)} && sudo chown "$(id -un)" {shlex.quote(wanted)}',
         )
     return ok(wanted if there == wanted else f"{wanted} will be made in {there}")
 
@@ -126,7 +129,8 @@ def luigid() -> Finding:
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         return wrong(
-            f"{url} does not answer ({reason}), so that no run can start", "nohup bin/luigid >/dev/null 2>&1 &"
+            f"{url} does not answer ({reason}), so that no run can start",
+            f"nohup {advice.program('luigid')} >/dev/null 2>&1 &",
         )
 
 

@@ -577,7 +577,7 @@ def older_python(world: World) -> None:
             configure("core", scheduler_host="localhost", scheduler_port="9"),
             "luigid",
             "http://localhost:9/ does not answer",
-            "nohup bin/luigid >/dev/null 2>&1 &",
+            "/project/bin/luigid >/dev/null 2>&1 &",
         ),
     ],
 )
