@@ -18,7 +18,7 @@ def files(pattern: str) -> list[str]:
 
     Raises SourceError where a folder can't be read.
     """
-    found = [pattern] if os.path.isfile(pattern) else [path for path in _matching(pattern) if os.path.isfile(path)]
+    found = {pattern} if os.path.isfile(pattern) else {path for path in _matching(pattern) if os.path.isfile(path)}
     return sorted(map(_as_text, found))
 
 
@@ -34,33 +34,35 @@ def _matching(pattern: str) -> Iterator[str]:
     parts = re.split("(/+)", pattern)
     magic = next((at for at in range(0, len(parts), 2) if glob.has_magic(parts[at])), None)
     if magic is not None:
-        yield from _below("".join(parts[:magic]), parts[magic::2], set())
+        yield from _below("".join(parts[:magic]), parts[magic::2])
 
 
-def _below(folder: str, parts: list[str], seen: set[tuple[int, int]]) -> Iterator[str]:
+def _below(folder: str, parts: list[str]) -> Iterator[str]:
     """What a pattern's parts mean in a folder, which is text that the name of a file may follow."""
     part, rest = parts[0], parts[1:]
     if part == "**":
-        for each in _folders(folder, seen):
-            yield from _below(each, rest or ["*"], set())
+        while rest[:1] == ["**"]:
+            rest = rest[1:]
+        for each in _folders(folder):
+            yield from _below(each, rest or ["*"])
     elif not glob.has_magic(part):
         path = folder + part
         if not rest:
             yield path
         elif os.path.isdir(path):
-            yield from _below(f"{path}/", rest, seen)
+            yield from _below(f"{path}/", rest)
     else:
         for name in fnmatch.filter(_names(folder), part):
             if part.startswith(".") or not name.startswith("."):
                 if not rest:
                     yield folder + name
                 elif os.path.isdir(folder + name):
-                    yield from _below(f"{folder}{name}/", rest, seen)
+                    yield from _below(f"{folder}{name}/", rest)
 
 
-def _folders(folder: str, seen: set[tuple[int, int]]) -> Iterator[str]:
+def _folders(folder: str) -> Iterator[str]:
     """A folder and all below it, each once: links are followed, but a folder's own place counts before a link to it."""
-    waiting, links = [folder], list[str]()
+    waiting, links, seen = [folder], list[str](), set[tuple[int, int]]()
     while waiting or links:
         here = waiting.pop() if waiting else links.pop(0)
         try:
@@ -71,10 +73,11 @@ def _folders(folder: str, seen: set[tuple[int, int]]) -> Iterator[str]:
             continue
         seen.add((place.st_dev, place.st_ino))
         yield here
-        for name in sorted(_names(here), reverse=True):
-            path = here + name
-            if not name.startswith(".") and os.path.isdir(path):
-                (links if os.path.islink(path) else waiting).append(f"{path}/")
+        inner = [
+            here + name for name in sorted(_names(here)) if not name.startswith(".") and os.path.isdir(here + name)
+        ]
+        links += [f"{path}/" for path in inner if os.path.islink(path)]
+        waiting += [f"{path}/" for path in reversed(inner) if not os.path.islink(path)]
 
 
 def _names(folder: str) -> list[str]:

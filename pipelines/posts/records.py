@@ -1,15 +1,20 @@
-"""A stream of bytes → raw records, as they came, each with its place: JSON lines or a Twitter API v1.1 response."""
+"""A stream of bytes → raw records, as they came, each with its place: JSON lines or a Twitter API v1.1 response.
 
-import json
-import re
+Text in UTF-16, as a byte order mark says, becomes UTF-8. Whatever the bytes, memory is bounded, and time goes by them.
+"""
+
+import codecs
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+
+from pipelines.posts import responses
 
 #: Bytes read at a time; a block of records is about as large.
 BLOCK = 32 << 20
@@ -21,13 +26,15 @@ SCHEMA = pa.schema(
     [("file", pa.dictionary(pa.int32(), pa.string())), ("line", pa.int64()), ("record", pa.large_binary())]
 )
 
+#: Records of a block at most: of lines that are all but empty there would be millions.
+MAX_LINES = 1 << 19
+
 _WHITE = b" \t\r\n\x0b\x0c"
+_IS_WHITE = np.isin(np.arange(256), list(_WHITE))
 _BOM = b"\xef\xbb\xbf"
-#: How an API response begins; a line of JSON lines is an object of other fields.
-_RESPONSE = re.compile(r"\s*(?:\[\s*(?:[{\]]|$)|\{\s*\"(?:statuses|search_metadata)\"\s*:)", re.ASCII)
+_UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _PEEK = 4096
-#: Reads a JSON value only to find its end. What the value is, is for `parse` to judge.
-_scan = json.JSONDecoder(strict=False, parse_int=str, parse_float=str).raw_decode
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -40,27 +47,66 @@ class Block:
 
 def read(stream: IO[bytes], *, block: int = BLOCK, max_kept: int = MAX_KEPT) -> Iterator[Block]:
     """The records of a stream, in order; blank lines are none."""
+    first = _peek(stream)
+    if encoding := _UTF16.get(first[:2]):
+        stream = cast("IO[bytes]", io.BufferedReader(_AsUtf8(stream, first[2:], encoding), _PEEK))
+        first = _peek(stream)
+    if responses.begins(first.removeprefix(_BOM).decode("latin-1")):
+        yield from _response(first, stream, block, max_kept)
+    else:
+        yield from _lines(first, stream, block, max_kept)
+
+
+def _peek(stream: IO[bytes]) -> bytes:
     first = b""
     while len(first) < _PEEK and (more := stream.read(_PEEK - len(first))):
         first += more
-    if _RESPONSE.match(first.removeprefix(_BOM).decode("latin-1")):
-        yield _response(b"".join([first, *iter(lambda: stream.read(block), b"")]))
-    else:
-        yield from _lines(first, stream, block, max_kept)
+    return first
+
+
+class _AsUtf8(io.RawIOBase):
+    """A stream of UTF-16 as one of UTF-8; what is no text, a lone surrogate, say, is none in UTF-8 either."""
+
+    def __init__(self, stream: IO[bytes], first: bytes, encoding: str) -> None:
+        self._stream, self._ready, self._ended = stream, b"", False
+        self._decoder = codecs.getincrementaldecoder(encoding)("surrogatepass")
+        self._ready = self._encoded(first)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        while not self._ready and not self._ended:
+            data = self._stream.read(_CHUNK)
+            self._ended = not data
+            self._ready = self._encoded(data)
+        length = min(len(buffer), len(self._ready))
+        buffer[:length], self._ready = self._ready[:length], self._ready[length:]
+        return length
+
+    def _encoded(self, data: bytes) -> bytes:
+        try:
+            text = self._decoder.decode(data, final=self._ended)
+        except UnicodeDecodeError:  # it ends within a character
+            return b"\xff"
+        return text.encode("utf-8", "surrogatepass")
 
 
 def _lines(first: bytes, stream: IO[bytes], block: int, max_kept: int) -> Iterator[Block]:
     number = 1
     carry, ended = first, False
+    if carry.startswith(_BOM) and not carry.removeprefix(_BOM).partition(b"\n")[0].strip(_WHITE):
+        carry = carry.removeprefix(_BOM)  # its line is blank
     while not ended:
         data = stream.read(block)
         ended = not data
         carry += data
         cut = len(carry) if ended else carry.rfind(b"\n") + 1
         if cut:
-            lines = _shortened(_split(carry[:cut]), max_kept)
-            yield _nonblank(np.arange(number, number + len(lines)), lines)
-            number += len(lines)
+            for piece in _pieces(carry[:cut]):
+                lines = _shortened(_split(piece), max_kept)
+                yield _nonblank(np.arange(number, number + len(lines)), lines)
+                number += len(lines)
             carry = carry[cut:]
         elif len(carry) > max_kept:
             carry = carry[: max_kept + 1] + _skip_line(stream, block)
@@ -72,6 +118,17 @@ def _skip_line(stream: IO[bytes], block: int) -> bytes:
         if (end := data.find(b"\n")) >= 0:
             return data[end:]
     return b""
+
+
+def _pieces(lines: bytes) -> Iterator[bytes]:
+    """Lines, in pieces of no more than MAX_LINES."""
+    if lines.count(b"\n") <= MAX_LINES:
+        yield lines
+        return
+    half = len(lines) // 2
+    cut = (lines.find(b"\n", half, -1) if b"\n" in lines[half:-1] else lines.rfind(b"\n", 0, half)) + 1
+    yield from _pieces(lines[:cut])
+    yield from _pieces(lines[cut:])
 
 
 def _split(block: bytes) -> pa.Array:
@@ -95,77 +152,25 @@ def _shortened(lines: pa.Array, max_kept: int) -> pa.Array:
 def _nonblank(numbers: NDArray[np.int64], lines: pa.Array) -> Block:
     data = np.frombuffer(lines.buffers()[2], np.uint8)
     starts = np.frombuffer(lines.buffers()[1], np.int64)[: len(lines)]
-    keep = np.ones(len(lines), np.bool_)
-    for i in np.flatnonzero(np.isin(data[starts], np.frombuffer(_WHITE, np.uint8))):
-        keep[i] = bool(lines[int(i)].as_py().strip(_WHITE))
     line = pa.array(numbers, pa.int64())
-    return Block(line, lines) if keep.all() else Block(pc.filter(line, keep), pc.filter(lines, keep))
+    if not _IS_WHITE[data[starts]].any():
+        return Block(line, lines)
+    keep = pa.array(np.logical_or.reduceat(~_IS_WHITE[data], starts))
+    return Block(pc.filter(line, keep), pc.filter(lines, keep))
 
 
-def _response(data: bytes) -> Block:
-    """The statuses of an API response, each as its own text; what can't be read on from is one last record."""
-    text = data.removeprefix(_BOM).decode("utf-8", "surrogateescape")
-    records = [part.encode("utf-8", "surrogateescape") for part in _Responses(text).records()]
-    return Block(pa.array(range(1, len(records) + 1), pa.int64()), pa.array(records, pa.large_binary()))
+def _response(first: bytes, stream: IO[bytes], block: int, max_kept: int) -> Iterator[Block]:
+    """The statuses of API responses, each as its own text; what can't be read on from is one last record."""
+    number, size = 1, 0
+    held: list[bytes] = []
+    for record in responses.Responses(first.removeprefix(_BOM), stream, max_kept).records():
+        held.append(record.encode("utf-8", "surrogateescape"))
+        size += len(held[-1])
+        if size >= block or len(held) >= MAX_LINES:
+            yield _block(number, held)
+            number, size, held = number + len(held), 0, []
+    yield _block(number, held)
 
 
-class _Responses:
-    """API responses in a text, one or several in a row, and how far they have been read."""
-
-    def __init__(self, text: str) -> None:
-        self._text, self._at = text, 0
-
-    def records(self) -> Iterator[str]:
-        """Each status as it stands there; then the rest, where the text breaks off or is something else."""
-        try:
-            while _RESPONSE.match(self._text, self._at):
-                yield from self._array() if self._next() == "[" else self._object()
-        except (ValueError, IndexError, RecursionError):
-            pass
-        if rest := self._text[self._at :].strip():
-            yield rest
-
-    def _array(self) -> Iterator[str]:
-        self._take("[")
-        if self._next() != "]":
-            while True:
-                self._next()
-                start = self._at
-                self._value()
-                yield self._text[start : self._at]
-                if self._next() == "]":
-                    break
-                self._take(",")
-        self._take("]")
-
-    def _object(self) -> Iterator[str]:
-        """The statuses, at whatever place of the object they are."""
-        self._take("{")
-        if self._next() != "}":
-            while True:
-                name = self._value()
-                self._take(":")
-                if self._next() == "[" and name == "statuses":
-                    yield from self._array()
-                else:
-                    self._value()
-                if self._next() == "}":
-                    break
-                self._take(",")
-        self._take("}")
-
-    def _next(self) -> str:
-        """The next character that is no white space."""
-        while self._text[self._at] in " \t\r\n":
-            self._at += 1
-        return self._text[self._at]
-
-    def _take(self, expected: str) -> None:
-        if self._next() != expected:
-            raise ValueError(expected)
-        self._at += 1
-
-    def _value(self) -> object:
-        self._next()
-        value, self._at = _scan(self._text, self._at)
-        return value
+def _block(number: int, records: list[bytes]) -> Block:
+    return Block(pa.array(range(number, number + len(records)), pa.int64()), pa.array(records, pa.large_binary()))
