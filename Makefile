@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: report test test-all test-cloud lint bench clean
+.PHONY: report test test-all test-cloud test-versions lint bench clean
 
 # The report of yesterday (UTC), or of another day: make report ARGS='--date 2026-11-19'
 report: .venv/workflows
@@ -23,6 +23,10 @@ test-all: .venv/test
 # Those of the cloud: killed after every effect, every answer lost, calls that fail at random, a hundred jobs at once.
 test-cloud: .venv/test
 	MILLRACE_TEST_ALL=1 $(BIN)/pytest tests/workflows/engine/test_cloud_crashes.py tests/workflows/engine/test_cloud_memory.py $(ARGS)
+
+# Every Python, and the lowest versions, that setup.py promises.
+test-versions: .venv/test
+	tests/versions.sh
 
 lint: .venv/test
 	$(BIN)/ruff check .

@@ -27,6 +27,7 @@ TEST = [
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
     "selenium>=4.20",
+    "uv>=0.5",  # the lowest versions that are promised
     "wheel>=0.45",  # the local Dataflow installs what a job stages, be it an sdist
 ]
 LINT = ["mypy>=2", "ruff>=0.17", "types-requests"]

@@ -4,6 +4,7 @@ import fcntl
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,11 @@ import pytest
 import running
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+
+# UTC+14, here and in every process that a test starts, so that no test, and nothing that it tests, can lean on the
+# machine's own zone: there the day is another one than in UTC for most of the hours.
+os.environ["TZ"] = "Pacific/Kiritimati"
+time.tzset()
 
 
 @pytest.fixture(scope="session")

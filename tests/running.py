@@ -33,6 +33,8 @@ KEYS = {
 DAY = datetime.date(2026, 11, 1)
 #: Whether the long matrices are tried whole and not in samples, and how many seconds a test of one may take then.
 WHOLE = os.environ.get("MILLRACE_TEST_ALL") == "1"
+#: Of a matrix that is tried whole, each so-manieth case alone: CI has not the time for all of them.
+EVERY = int(os.environ.get("MILLRACE_TEST_EVERY", "1"))
 LONGEST = 2 * 3600
 
 Row = dict[str, Any]

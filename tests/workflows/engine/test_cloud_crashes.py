@@ -17,7 +17,7 @@ import running
 from cloud import Cloud
 from cloud.faults import Fault, Kind
 from cloud_running import FLAGS, JOBS, Place
-from running import LONGEST, WHOLE, Row
+from running import EVERY, LONGEST, WHOLE, Row
 
 #: How many effects are tried in each way, unless all are; and how many seeds of random faults.
 SAMPLE, SEEDS, ALL_SEEDS = 5, 1, 20
@@ -49,7 +49,7 @@ def effects(tmp_path_factory: pytest.TempPathFactory, expected: dict[str, list[R
 def spread(count: int) -> list[int]:
     """The numbers, from 1, of some of `count` effects; of all where they are asked for."""
     if WHOLE:
-        return list(range(1, count + 1))
+        return list(range(1, count + 1, EVERY))
     return [(2 * i + 1) * count // (2 * SAMPLE) + 1 for i in range(SAMPLE)]
 
 
@@ -133,4 +133,4 @@ def test_a_fifth_of_all_calls_failing(expected: dict[str, list[Row]], tmp_path: 
         return place.wrong(expected, JOBS) + ([] if struck > 30 else [f"only {struck} calls were struck"])
 
     # A run has 250 calls and more that are no looks at its jobs; of those there are as many as it takes time.
-    try_all([str(seed) for seed in range(1, (ALL_SEEDS if WHOLE else SEEDS) + 1)], tmp_path, {}, trouble)
+    try_all([str(seed) for seed in range(1, (ALL_SEEDS if WHOLE else SEEDS) + 1, EVERY)], tmp_path, {}, trouble)
