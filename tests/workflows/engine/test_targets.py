@@ -26,6 +26,7 @@ from luigi.configuration import get_config
 from pipelines.errors import ManifestError, QueryError, SchemaError, SourceError
 from pipelines.tables import Table
 from workflows.engine import BigQueryTarget, GCSTarget, clients
+from workflows.engine.commands import clear
 
 DAY = datetime.date(2026, 11, 19)
 NEXT = datetime.date(2026, 11, 20)
@@ -287,6 +288,37 @@ def test_what_is_written_is_the_partition(anywhere: None) -> None:
     assert held(target) == ["x", "y"]
     assert BigQueryTarget("mine", DAY, rows=2).exists()
     assert not BigQueryTarget("mine", DAY, rows=3).exists()
+
+
+class OwnClearedWords(luigi.Task):
+    """A task of somebody's own, by which its table is cleared."""
+
+    date = luigi.DateParameter()
+
+    def output(self) -> BigQueryTarget:
+        return BigQueryTarget("mine", self.date)
+
+
+def test_clear_takes_a_day_s_record_and_rows(anywhere: None, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the task's name; the other day's stay, and what was written for another warehouse leaves this one's rows."""
+    target, other = BigQueryTarget("mine", DAY), BigQueryTarget("mine", NEXT)
+    target.write(rows("x", "y"), TABLE)
+    other.write(rows("z", date=NEXT), TABLE)
+    assert clear.main(["OwnClearedWords", "--from", str(DAY), "--to", str(DAY)]) == 0
+    assert f"only the tasks of your own that wrote it can make this again: mine of {DAY}" in capsys.readouterr().err
+    assert not target.exists()
+    assert target.rows() == 0
+    assert stored(f"mine/date={DAY}") == []
+    assert held(other) == ["z"]
+    target.write(rows("v"), TABLE)
+    assert held(target) == ["v"]
+    if clients.warehouse().uri.startswith("bigquery://"):
+        path = f"mine/date={DAY}/_MANIFEST.json"
+        found = clients.storage().read(path)
+        assert found is not None
+        clients.storage().replace(path, found.data.replace(f"{PROJECT}/{DATASET}".encode(), b"some-other/one"))
+        assert clear.main([f"mine/date={DAY}"]) == 0
+        assert held(target) == ["v"]
 
 
 def test_a_partition_of_no_rows_exists_once_it_is_written(anywhere: None) -> None:

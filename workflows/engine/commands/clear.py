@@ -313,7 +313,9 @@ def _delete(partition: str, manifest: Manifest | None, tasks: Mapping[str, type[
             claims.enter_context(ledger.claim(job))
         if manifest:
             storage.delete(f"{partition}/{manifests.NAME}")  # from here on nothing of it counts
-        if date and (own or any(name in task.tables for task in stages.values())):
+        # What was written for another warehouse says nothing of the rows in this one.
+        mine = own and manifest is not None and manifest.settings.get("warehouse") == clients.warehouse().uri
+        if date and (mine or any(name in task.tables for task in stages.values())):
             clients.warehouse().delete(name, date)
         for job in jobs:
             ledger.forget(job)
