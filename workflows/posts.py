@@ -15,12 +15,13 @@ import luigi
 from pipelines.errors import DeadLetterError, MillraceError, NotThereYetError
 from pipelines.posts import sources
 from pipelines.posts.tables import TABLES
+from workflows import pages
 from workflows.engine import BeamTask, Dataset, Stage, advice, clients, code, damage, manifests, settings
 from workflows.engine.ledger import Claim, Entry
 from workflows.engine.manifests import FileEntry, Manifest
 from workflows.engine.settings import Day, Setting, Settings
 from workflows.engine.stage import Outcome
-from workflows.engine.storage import conflict_retries, crc32c
+from workflows.engine.storage import crc32c
 
 if TYPE_CHECKING:
     from workflows.report.page import Facts, StageRun
@@ -369,10 +370,6 @@ def window(last: datetime.date, days: int) -> Iterator[datetime.date]:
     return (last - datetime.timedelta(days=n) for n in range(days))
 
 
-#: The page that lists all days.
-_LIST = "reports/index.html"
-
-
 class Report(Stage):
     """The page of a window, its data as JSON and its picture, and the page that lists all days."""
 
@@ -393,7 +390,7 @@ class Report(Stage):
     @property
     def list_of_pages(self) -> str:
         """Where the page that lists all days is: a path or URI."""
-        return clients.storage().uri(_LIST)
+        return clients.storage().uri(pages.LIST)
 
     def execute(self, claim: Claim) -> Outcome:
         from workflows.report.page import render
@@ -405,13 +402,13 @@ class Report(Stage):
             path = f"{self.datasets()[0].partition}/{name}"
             storage.replace(path, data)
             files.append(FileEntry(path, "reports", 0, len(data), crc32c(data)))
-        _list_pages()
+        pages.make_list()
         return Outcome(files, {}, {}, "workflows.report")
 
     @classmethod
     def cleared(cls) -> None:
-        if clients.storage().read(_LIST):
-            _list_pages()
+        if clients.storage().read(pages.LIST):
+            pages.make_list()
 
     def _facts(self) -> "Facts":
         from workflows.report.page import Facts, Quality, StageRun
@@ -444,20 +441,6 @@ class Report(Stage):
             posts_before=posts_before,
             made_at=datetime.datetime.now(datetime.UTC),
         )
-
-
-def _list_pages() -> None:
-    """Makes the page that lists all days."""
-    from workflows.report.page import index_row, render_index
-
-    storage = clients.storage()
-    # Whoever writes last must have seen all others' pages: read the list's version, then the pages, then write.
-    for again in conflict_retries():
-        with again:
-            there = storage.read(_LIST)
-            reports = [r.data for p in storage.list("reports", "report.json") if (r := storage.read(p))]
-            rows = [index_row(data) for data in reports]
-            storage.replace(_LIST, render_index(rows), there.version if there else "")
 
 
 def stage_run(stage: Stage, date: datetime.date) -> "StageRun":

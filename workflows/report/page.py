@@ -179,7 +179,7 @@ def index_row(report_json: bytes) -> IndexRow:
             emerging=(str(risen[0]["w1"]), str(risen[0]["w2"])) if risen else None,
             generated=bool(report["generated"]),
         )
-    except (KeyError, TypeError, IndexError) as error:
+    except (KeyError, TypeError, IndexError, ValueError) as error:
         raise ValueError(f"report.json lacks what schema {SCHEMA} has: {error!r}") from error
 
 

@@ -160,6 +160,9 @@ def test_a_run_ends_with_the_page_and_knows_no_zone(undisturbed: Path, tmp_path:
     storage = tmp_path / "data"
     shutil.copytree(undisturbed, storage)
     shutil.rmtree(storage / "reports")
+    broken = storage / "reports" / "date=2026-10-01" / "report.json"
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"{")
     there = undisturbed / "reports" / f"date={running.DAY}"
     flags = ["--date", running.DAY, "--days", 1]
     env = running.environment(TZ="Asia/Kolkata")
@@ -168,6 +171,9 @@ def test_a_run_ends_with_the_page_and_knows_no_zone(undisturbed: Path, tmp_path:
     page = storage / "reports" / f"date={running.DAY}" / "index.html"
     assert ran.err.splitlines()[-1] == f"The page is {page}"
     assert "INFO" not in str(ran)
+    (warned,) = [line for line in ran.err.splitlines() if str(broken) in line]  # another day's, and damaged
+    assert "clear reports/date=2026-10-01" in warned
+    assert b"2026-10-01" not in (storage / "reports" / "index.html").read_bytes()
     (line,) = [line for line in ran.err.splitlines() if " Report " in line and "files" in line]
     told = re.match(r"(\d\d):(\d\d):\d\dZ  ", line)
     assert told

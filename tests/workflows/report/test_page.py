@@ -336,7 +336,9 @@ def test_the_list_of_days_links_each_page_newest_first(show: Show) -> None:
     assert b"No report yet" in page.render_index([])
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"schema": 1, "date": "2026-11-19"}', b"\xff"])
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"{}", b'{"schema": 1, "date": "2026-11-19"}', b'{"schema": 1, "date": "x"}', b"\xff"]
+)
 def test_what_is_no_report_is_refused_by_name(content: bytes) -> None:
     """Bytes that are no report.json of this schema raise ValueError."""
     with pytest.raises(ValueError, match=r"report\.json"):
