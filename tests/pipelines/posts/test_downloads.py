@@ -121,7 +121,7 @@ def soon(seconds: float) -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=seconds)
 
 
-@pytest.mark.parametrize("after", ["86400", "9" * 400, format_datetime(soon(86400), usegmt=True)])
+@pytest.mark.parametrize("after", ["86400", "9" * 400, format_datetime(soon(86400), usegmt=True)], ids=range(3))
 def test_a_server_that_asks_for_long_is_an_error_at_once_that_says_until_when(after: str, server: Server) -> None:
     url = server.reply("/busy", Reply(503, headers={"Retry-After": after}))
     error = failure(url)
