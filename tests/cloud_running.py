@@ -4,6 +4,7 @@ import configparser
 import datetime
 import json
 import os
+import re
 import signal
 import subprocess
 from collections import Counter
@@ -49,7 +50,7 @@ class Place:
     def __post_init__(self) -> None:
         self._processes: list[subprocess.Popen[str]] = []
         self._before, self._asked_before = len(self.cloud.dataflow.jobs), len(self.cloud.dataflow.requests)
-        self.dataset = f"millrace_{self.name.replace('-', '_')}"
+        self.dataset = "millrace_" + re.sub(r"\W", "_", self.name)
         self.cloud.bigquery.create_dataset(self.dataset, LOCATION)
         config = configparser.RawConfigParser()
         config.read(running.ROOT / "luigi.cfg", encoding="utf-8")

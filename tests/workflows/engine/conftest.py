@@ -31,8 +31,8 @@ def cloud() -> Iterator[Cloud]:
 
 @pytest.fixture
 def place(cloud: Cloud, tmp_path: Path) -> Iterator[Place]:
-    """A place of the test's own, in which nothing is held or fails afterwards."""
-    made = Place(cloud, tmp_path, tmp_path.name)
+    """A place of the test's own, in which nothing is held or fails afterwards; its folder looks like a partition's."""
+    made = Place(cloud, tmp_path, f"date=2020-01-01/hour=5/{tmp_path.name}")
     yield made
     made.close()
 

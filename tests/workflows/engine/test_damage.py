@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import running
+from luigi.configuration import get_config
 
 from pipelines.errors import DamagedError, ManifestError
+from workflows import Aggregate
 from workflows.engine import manifests, warehouse
 from workflows.engine.commands import doctor
 from workflows.engine.manifests import Manifest
@@ -74,6 +76,28 @@ def test_a_flipped_bit_is_never_counted(filled: Path, undisturbed: Path) -> None
     )
     running.succeed("Aggregate", "--date", running.DAY, "--days", 1, storage=storage)
     assert running.tables(storage) == running.tables(undisturbed)
+
+
+def test_nothing_damaged_is_published(undisturbed: Path, tmp_path: Path) -> None:
+    """A run that finds the manifest of an earlier one, and has to make its tables visible, checks their files first."""
+    storage = tmp_path / "data"
+    shutil.copytree(undisturbed, storage)
+    get_config().set("millrace", "storage", str(storage))
+    try:
+        task = Aggregate(date=running.DAY, days=1)
+        derived = storage / "urls/date=2026-11-01" / manifests.NAME
+        derived.unlink()
+        task.run()
+        assert derived.exists()
+        derived.unlink()
+        path = flip(storage / "urls/date=2026-11-01", "urls.parquet")
+        with pytest.raises(
+            DamagedError, match=f"^{path} is damaged: .*make partition word_counts/date=2026-11-01 anew"
+        ):
+            task.run()
+        assert not derived.exists()
+    finally:
+        get_config().remove_option("millrace", "storage")
 
 
 def test_a_query_counts_no_damaged_row(undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.errors import ConflictError, ManifestError, SettingError
-from workflows.engine import clients
+from pipelines.errors import ConflictError, DamagedError, ManifestError, SettingError
+from workflows.engine import clients, damage
 from workflows.engine.gcloud.gcs import GcsStorage
+from workflows.engine.manifests import FileEntry
 from workflows.engine.storage import LocalStorage, Storage, conflict_retries, crc32c
 
 PROCESSES = 6
@@ -249,6 +250,21 @@ def test_checksums_are_those_of_all_files_below(storage: Storage) -> None:
     storage.create("e", b"1")
     assert list(storage.checksums("a")) == [("a/b", 0, "00000000"), ("a/c/d", 32, "8a9136aa")]
     assert list(storage.checksums("f")) == []
+
+
+def test_files_are_as_a_manifest_says_or_are_told_of(storage: Storage) -> None:
+    """What was replaced or has gone since it was written is told of, wherever it lies, with what makes it anew."""
+    files = [FileEntry(f"d/date=2026-11-01/{name}", "d", 0, 32, "8a9136aa") for name in ("same", "other", "gone")]
+    for file in files:
+        storage.create(file.path, bytes(32))
+    damage.check(storage, "d/date=2026-11-01", files)
+    storage.replace(files[1].path, bytes(31) + b"\1")
+    storage.delete(files[2].path)
+    damage.check(storage, "d/date=2026-11-01", files[:1])
+    mend = r"; make partition d/date=2026-11-01 anew: bin/clear d/date=2026-11-01.*, then run again"
+    for file, what in zip(files[1:], ("is damaged: it has 32 bytes", "was written, but is not there"), strict=True):
+        with pytest.raises(DamagedError, match=f"^{storage.uri(file.path)} {what}.*{mend}"):
+            damage.check(storage, "d/date=2026-11-01", [file])
 
 
 def test_delete_takes_a_folder_by_its_whole_name(storage: Storage) -> None:

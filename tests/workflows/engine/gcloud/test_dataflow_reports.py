@@ -12,7 +12,7 @@ from cloud.serving import Answered
 from cloud.storage import Storage
 from dataflow_running import ROOT, WHERE, Set, new_name, submit, wait
 
-from pipelines.errors import JobCancelledError, JobFailedError, NotThereYetError
+from pipelines.errors import DamagedError, JobCancelledError, JobFailedError, NotThereYetError
 from workflows.engine import clients
 from workflows.engine.gcloud import dataflow, dataflow_reports, submission
 from workflows.engine.gcloud.dataflow_reports import Progress
@@ -96,12 +96,14 @@ def test_the_error_of_consequence(said: list[str], told: str) -> None:
     assert "while running" not in found
 
 
-def test_an_error_that_passes_stays_one(local: Dataflow) -> None:
+@pytest.mark.parametrize("kind", [NotThereYetError, DamagedError])
+def test_an_error_that_passes_stays_one(local: Dataflow, kind: type[Exception]) -> None:
+    """So does one of a damaged file, to which the launcher adds what makes it anew."""
     name = new_name()
-    local.fail(name, "Traceback …\npipelines.errors.NotThereYetError: the file of 2026-11-19 is not there yet")
+    local.fail(name, f"Traceback …\npipelines.errors.{kind.__name__}: the file of 2026-11-19 is not there yet")
     done, _ = wait(submit("sleep", 0, name))
     error = dataflow_reports.failure(done, "again")
-    assert isinstance(error, NotThereYetError)
+    assert isinstance(error, kind)
     assert "the file of 2026-11-19 is not there yet; see https://" in str(error)
 
 
