@@ -20,6 +20,9 @@ class One(luigi.Task):
     fails = luigi.IntParameter(default=-1, significant=False)
     breaks = luigi.IntParameter(default=-1, significant=False)
 
+    #: As a task with a page has them.
+    page, list_of_pages = "one.html", "gs://bucket/reports/index.html"
+
     def output(self) -> luigi.LocalTarget:
         return luigi.LocalTarget(str(Path(self.folder) / str(self.number)))
 

@@ -1,9 +1,8 @@
-"""What a person sees of a luigi run: a line a stage, one sentence an error, where the page is, and the scheduler meant.
+"""What a person sees of a luigi run: a line a stage, one sentence an error, and the scheduler that was meant.
 
 What is logged, and what this module prints, is safe to show: texts of servers and posts can't act on a terminal.
 """
 
-import atexit
 import fcntl
 import logging
 import os
@@ -15,23 +14,17 @@ import traceback
 import warnings
 from typing import Any
 
-import luigi
-from luigi.cmdline_parser import CmdlineParser
 from luigi.configuration import get_config
 from luigi.parameter import UnconsumedParameterWarning
-from luigi.task import flatten
 
 from pipelines import errors
 from pipelines.text import one_line, plain
-from workflows.engine import mail, progress, scheduler, staleness, stopping
+from workflows.engine import ending, progress, scheduler, staleness, stopping
 from workflows.engine.settings import in_luigi_command
 
 _OURS_IN_TRACEBACK = re.compile(r"^pipelines\.errors\.\w+: (.*)$", re.MULTILINE)
 #: A nameless file with the sentences that this run, in whichever of its processes, has said, a line each.
 _said: int | None = None
-#: What the run is to make, once that is known; and whether it ended well, once its summary has told.
-_task: luigi.Task | None = None
-_well: bool | None = None
 #: Of the handler that luigi makes where luigi.cfg does not say how to log.
 _LUIGIS_FORMAT = "%(levelname)s: %(message)s"
 _SCHEDULER_KEYS = (
@@ -70,7 +63,6 @@ def install() -> None:
     with tempfile.TemporaryFile() as nameless:
         _said = os.dup(nameless.fileno())
     progress.install()
-    atexit.register(_end, os.getpid())
     interface = logging.getLogger("luigi-interface")
     interface.addFilter(_of_luigi)
     interface.propagate = False
@@ -95,6 +87,7 @@ def install() -> None:
     scheduler.install()
     stopping.install()
     staleness.install()
+    ending.install(_sentences)
 
 
 def _choose_scheduler() -> None:
@@ -141,17 +134,12 @@ class Lines(logging.StreamHandler[Any]):
 
 
 def _of_luigi(record: logging.LogRecord) -> bool:
-    """Whether what luigi says is shown; to the summary of a run that ended well is added where the page is."""
-    global _task, _well
+    """Whether what luigi says is shown: its summary, and what is wrong."""
     progress.follow(record)
     _take_over()
     shown = _one_sentence(record)
-    _task = _task or _asked_for()
     if "Luigi Execution Summary" in record.getMessage():
         progress.end()
-        _well = "This progress looks :)" in record.msg
-        if _well:
-            record.msg = f"{record.msg.strip()}\n{_where()}"
         return True
     return shown and record.levelno >= logging.WARNING
 
@@ -219,37 +207,6 @@ def _first_time(sentence: str) -> bool:
 def _sentences() -> list[str]:
     """What went wrong so far in this run, in whichever of its processes."""
     return os.pread(_said, os.fstat(_said).st_size, 0).decode().split("\n")[:-1] if _said is not None else []
-
-
-def _asked_for() -> luigi.Task | None:
-    """The task of the command line; None where it names none that can be made."""
-    parser = CmdlineParser.get_instance()
-    try:
-        return parser.get_task_obj() if parser else None
-    except Exception:  # its parameters may be what the run failed of
-        return None
-
-
-def _where() -> str:
-    """Says where the page is that the run was to make, or those of the tasks that it was to run (RangeDaily)."""
-    tasks = [] if _task is None else [_task] if hasattr(_task, "page") else flatten(_task.requires())
-    pages: list[Any] = [task for task in tasks if hasattr(task, "page")]
-    if len(pages) > 1:
-        listed: str = pages[0].list_of_pages
-        return f"{len(pages)} pages are listed in {_opened(listed)}"
-    return f"The page is {_opened(pages[0].page)}" if pages else ""
-
-
-def _opened(uri: str) -> str:
-    """What a browser opens."""
-    return uri.replace("gs://", "https://storage.cloud.google.com/", 1)
-
-
-def _end(process: int) -> None:
-    """Sends the mail of a run that failed, be it before its summary; not of one that somebody stopped."""
-    failed = _well is False or (_well is None and _sentences())
-    if process == os.getpid() and failed and not stopping.asked():
-        mail.send(one_line(str(_task or "luigi"), 200), _sentences())
 
 
 def print_error(error: BaseException) -> int:

@@ -184,6 +184,14 @@ def test_a_run_ends_with_the_page_and_knows_no_zone(undisturbed: Path, tmp_path:
     assert again.err.splitlines()[-1] == f"The page is {page}"
 
 
+def test_a_run_for_several_pages_ends_with_their_list(tmp_path: Path) -> None:
+    """Where a task stands for others (as RangeDaily), the run ends with the list of their pages, for a browser."""
+    ran = running.run(plain_tasks(tmp_path), tmp_path)
+    assert ran.code == 0, ran
+    listed = "https://storage.cloud.google.com/bucket/reports/index.html"
+    assert ran.err.splitlines()[-1] == f"8 pages are listed in {listed}"
+
+
 def without_its_time(content: bytes) -> bytes:
     """A page, or its JSON, without when it was made."""
     return re.sub(rb"Made \d+ \w+ \d+, \d\d:\d\d UTC|\"made_at\": \"[^\"]*\"", b"", content)
