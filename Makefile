@@ -8,6 +8,7 @@ ARGS ?=
 
 # The report of yesterday (UTC), or of another day: make report ARGS='--date 2026-11-19'
 report: .venv/workflows
+	@$(BIN)/python -P workflows/engine/surroundings.py
 	@$(BIN)/luigi --module workflows Report $(ARGS)
 
 # Two files of tests at a time: they wait for processes more than they compute.

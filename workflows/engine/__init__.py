@@ -1,12 +1,8 @@
 """The machinery, which knows no workflow: settings, clients, storage, manifests, ledger, stages, warehouse."""
 
-import configparser
-import sys
+from workflows.engine import surroundings
 
-try:
-    import luigi  # noqa: F401  luigi.cfg is read when it is imported, before anything of ours could
-except configparser.Error as error:
-    sys.exit(f"error: luigi.cfg can't be read: {' '.join(str(error).split())}")
+surroundings.settle()  # before luigi is imported, which reads its settings then
 
 from workflows.engine.beam_task import BeamTask
 from workflows.engine.datasets import Dataset

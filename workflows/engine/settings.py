@@ -6,6 +6,7 @@ import datetime
 import difflib
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -13,9 +14,13 @@ from typing import Any, ClassVar
 import luigi
 from luigi.cmdline_parser import CmdlineParser
 from luigi.configuration import get_config
+from luigi.task_register import Register
 
 from pipelines import secrets
 from pipelines.errors import MillraceError, SettingError
+
+#: Sections of luigi's own that luigi.cfg has.
+_LUIGIS = {"core", "worker", "scheduler", "retcode", "email", "smtp"}
 
 
 class Setting(luigi.Parameter):
@@ -154,6 +159,8 @@ class Settings(luigi.Config):
         except ValueError as error:
             if isinstance(error.__cause__, MillraceError):
                 raise error.__cause__ from None
+            if isinstance(error.__cause__, configparser.InterpolationError):
+                raise not_filled_in(error.__cause__) from None
             raise
 
     @classmethod
@@ -163,6 +170,7 @@ class Settings(luigi.Config):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+        _check_sections()
         section = type(self).__name__
         known = set(type(self).get_param_names(include_significant=True))  # type: ignore[no-untyped-call]
         for path in () if self.open_keys else _config_files():
@@ -176,6 +184,31 @@ class Settings(luigi.Config):
                         f"{section}.{key}, read in {path}, is no setting; "
                         + (f"did you mean {near[0]}?" if near else f"allowed are {', '.join(sorted(known))}")
                     )
+
+
+def not_filled_in(error: configparser.InterpolationError) -> SettingError:
+    """Returns what is said of a value whose variables can't be filled in."""
+    where = f"{error.section}.{error.option}, {origin(error.section, error.option)}"
+    missing = re.search(r"nonexisting environment variable (.*?)\. Section", str(error))
+    if missing:
+        return SettingError(f"{where}: the environment has no variable {missing[1]}; set it, or write the value itself")
+    return SettingError(f"{where}: what begins with % can't be filled in; write %% for %")
+
+
+def _check_sections() -> None:
+    """Raises SettingError for a section of luigi.cfg that is nearly one of ours, because nobody would read it."""
+    ours = {section.__name__ for section in Settings.__subclasses__()} | _LUIGIS
+    others = set(Register.task_names())
+    for path in _config_files():
+        own = configparser.RawConfigParser()
+        own.read(path)
+        for name in own.sections():
+            section, dot, task = name.partition(".")
+            if name in others or section in ours:
+                continue
+            lower = {each.lower(): each for each in ours}
+            for near in difflib.get_close_matches(section.lower(), lower, 1, 0.86):
+                raise SettingError(f"[{name}], read in {path}, is no section; did you mean [{lower[near]}{dot}{task}]?")
 
 
 def _sections() -> set[str]:

@@ -1,5 +1,6 @@
 """Which tasks there are by name, and what is said of a name that none has."""
 
+import configparser
 import difflib
 import functools
 import logging
@@ -14,8 +15,10 @@ from luigi.task_register import Register, TaskClassException
 
 from pipelines.errors import MillraceError, SettingError
 from workflows.engine.console import print_error
-from workflows.engine.settings import in_luigi_command
+from workflows.engine.settings import in_luigi_command, not_filled_in, origin
 from workflows.engine.stage import Stage
+
+_WRONG = re.compile(r"(\w+)\[args=.*\]: Error when parsing the default value of '(\w+)'")
 
 
 def known_tasks() -> dict[str, type[luigi.Task]]:
@@ -52,9 +55,10 @@ def install() -> None:
 
 def _in_a_sentence(record: logging.LogRecord) -> bool:
     """Puts an error that is meant for people in the place of luigi's, for the filters that come after this one."""
-    if record.exc_info and isinstance(record.exc_info[1], TaskClassException):
-        error = _no_class(record.exc_info[1])
-        record.exc_info = (type(error), error, None)
+    if record.exc_info and record.exc_info[1]:
+        error = for_people(record.exc_info[1])
+        if error is not record.exc_info[1]:
+            record.exc_info = (type(error), error, None)
     return True
 
 
@@ -65,13 +69,26 @@ def _tell(
     trace: TracebackType | None,
 ) -> None:
     """Says what ended the process; what luigi finds on its command line never comes to its own handlers."""
-    if isinstance(error, TaskClassException):
-        error = _no_class(error)
+    error = for_people(error)
     if not isinstance(error, MillraceError):
         others(kind, error, trace)
         return
     print_error(error)
     raise SystemExit(get_config().getint("retcode", "unhandled_exception", 40))
+
+
+def for_people(error: BaseException) -> BaseException:
+    """Returns what is said of luigi's errors that are somebody's mistake; any other as it is."""
+    if isinstance(error, TaskClassException):
+        return _no_class(error)
+    for each in (error, error.__cause__):
+        if isinstance(each, configparser.InterpolationError):
+            return not_filled_in(each)
+    # A value of luigi's own sections that is none.
+    wrong = _WRONG.match(str(error)) if isinstance(error, ValueError) else None
+    if wrong is None:
+        return error
+    return SettingError(f"{wrong[1]}.{wrong[2]}, {origin(wrong[1], wrong[2])}: {error.__cause__ or error}")
 
 
 def _no_class(error: TaskClassException) -> SettingError:

@@ -19,6 +19,8 @@ import luigi.server
 from tornado.httputil import HTTPHeaders, HTTPServerRequest, ResponseStartLine
 from tornado.routing import AnyMatches, Matcher, Rule, RuleRouter
 
+from workflows.engine import console, tasks
+
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _REFUSED = b"error: luigid answers to its own names only; bin/luigid --name adds one\n"
 
@@ -50,6 +52,8 @@ def main(arguments: Sequence[str]) -> int:
     except (OSError, OverflowError) as error:
         print(f"error: luigid can't run at {own.address}:{own.port}, {own.logdir}: {error}", file=sys.stderr)
         return 1
+    except ValueError as error:  # what a section of luigi.cfg says
+        return console.print_error(tasks.for_people(error))
     return 0
 
 
