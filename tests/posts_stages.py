@@ -10,9 +10,11 @@ from typing import Any
 import oracle
 import posts_cases as cases
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines import files, options, results
+from pipelines.posts import fetch, records
 
 TABLES = ("word_counts", "urls", "word_cooccur", "emerging_pairs", "posts_by_hour")
 
@@ -35,8 +37,24 @@ def raw(folder: Path, *contents: bytes) -> list[str]:
 def split(folder: Path, source: str, name: str) -> dict[str, list[str]]:
     """Splits an archive → the raw files of each day."""
     written = run("fetch", folder, name, source=source, dataset=name)
-    labels = {file.table for file in written.files} - {"rejected"}
-    return {label: paths(written, label) for label in sorted(labels)}
+    return days_of(folder / "days", written)
+
+
+def days_of(folder: Path, written: results.Written) -> dict[str, list[str]]:
+    """The raw files of each day of a split; where days share a file, each day's part is written to the folder."""
+    found: dict[str, list[str]] = {}
+    for file in written.files:
+        if "_" not in file.table:
+            found.setdefault(file.table, []).append(file.path)
+            continue
+        shared = files.read_parquet(file.path, dictionaries=["file"])
+        for day in shared["day"].unique().to_pylist():
+            assert fetch.shared_with(file.table, day)
+            mine = shared.filter(pc.equal(shared["day"], pa.scalar(day))).drop_columns(["day"])
+            name = f"{day}-{len(found.get(str(day), []))}"
+            made = files.write_parquet(str(folder), "", name, mine.cast(records.SCHEMA))
+            found.setdefault(str(day), []).append(made.files[0].path)
+    return {day: found[day] for day in sorted(found) if day != "rejected"}
 
 
 def etl(

@@ -8,6 +8,7 @@ import shlex
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import luigi
@@ -279,10 +280,24 @@ class Fetch(PostsTask):
     def _files(self, date: datetime.date | None) -> list[str]:
         return sources.resolve(self.source, date, _redirect_hosts())
 
+    def _from_shared(self, split: Manifest, attempt: Entry) -> Iterator[FileEntry]:
+        """The day's part of those files of a split that several days share."""
+        several = [file for file in split.files if "_" in file.table]
+        if not several:
+            return
+        from pipelines.posts import fetch  # here, because it loads Beam
+
+        storage, shared = clients.storage(), [file for file in several if fetch.shared_with(file.table, self.date)]
+        damage.check(storage, split.partition, shared)
+        output = storage.uri(self._folder("{dataset}", attempt))
+        for file in shared:
+            for made in fetch.take_day(storage.uri(file.path), self.date, output, self.output().name).files:
+                yield replace(made, path=made.path.removeprefix(storage.uri("")))
+
     def _from_archive(self, attempt: Entry) -> Outcome:
         """The day's part of the split archive; none is an empty day."""
         split = self.inputs()[0][1][0]
-        files = []
+        files = list(self._from_shared(split, attempt))
         damage.check(clients.storage(), split.partition, split.files_of(str(self.date)))
         for file in split.files_of(str(self.date)):
             path = f"{self.output().partition}/{attempt.attempt}/{file.path.rpartition('/')[2]}"

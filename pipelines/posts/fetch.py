@@ -9,7 +9,7 @@ import argparse
 import datetime
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import IO, TypeAlias
@@ -26,7 +26,9 @@ from pipelines.options import StageOptions, main
 from pipelines.posts import parse, records, sources
 
 #: Bytes of one archive's records held in memory before the fullest days are written.
-_HELD = 256 << 20
+_HELD = 128 << 20
+#: Files of so many days are written at once; where there are more days, neighbours share files.
+_MOST_FILES = 400
 
 #: How a URI is opened, with what the settings allow its server.
 Opens: TypeAlias = Callable[[str], AbstractContextManager[IO[bytes]]]
@@ -73,35 +75,37 @@ class FetchFile(beam.DoFn):
 
 
 class SplitFile(beam.DoFn):
-    """(number, URI) → the file's records in Parquet files by day, labelled `YYYY-MM-DD`, and those that show no day."""
+    """(number, URI) → the file's records in Parquet files by day, labelled `YYYY-MM-DD`, and those that show no day.
+
+    Of very many days, some share a file, labelled by the first and the last of them: its column `day` tells them apart.
+    """
 
     def __init__(self, output: str, dataset: str, opens: Opens) -> None:
         self._output, self._dataset, self._opens = output, dataset, opens
 
     def process(self, element: tuple[int, str]) -> Iterator[tuple[str, results.Written]]:
         number, uri = element
-        held: dict[str, list[pa.Table]] = {}  # by label
+        held: dict[int, list[pa.Table]] = {}  # by day, since 1970
         size = part = 0
         written: list[results.Written] = []
         counters = Counter(read=0, kept=0)
 
-        def write(label: str) -> results.Written:
+        def write(days: list[int]) -> results.Written:
+            label = _label(days)
             name = f"{REJECTED}-" if label == REJECTED else f"{label}/raw-"
-            table = pa.concat_tables(held[label]).combine_chunks()
+            tables = [pa.concat_tables(held[day]) for day in days]
+            if len(days) > 1:
+                tables = [_with_day(table, day) for table, day in zip(tables, days, strict=True)]
+            table = pa.concat_tables(tables).combine_chunks()
             file = f"{name}{number:05d}-{part:05d}"
             return files.write_parquet(self._output, self._dataset, file, table, label=label)
 
         def flush() -> None:
             nonlocal size, part
             with ThreadPoolExecutor(files.threads([self._output])) as pool:
-                written.extend(pool.map(write, sorted(held)))
+                written.extend(pool.map(write, _in_files(held)))
             held.clear()
             size, part = 0, part + 1
-
-        def hold(label: str, table: pa.Table) -> None:
-            nonlocal size
-            held.setdefault(label, []).append(table)
-            size += table.nbytes
 
         with self._opens(uri) as stream:
             for block in records.read(stream):
@@ -113,14 +117,18 @@ class SplitFile(beam.DoFn):
                     except parse.Rejected as reason:
                         days[i] = _NO_DAY
                         reasons.append(str(reason))
-                for day in np.unique(days).tolist():
-                    mine = pa.array(days == day)
-                    line, record = pc.filter(block.line, mine), pc.filter(block.record, mine)
+                order = np.argsort(days, kind="stable")
+                lines, kept = block.line.take(pa.array(order)), block.record.take(pa.array(order))
+                found, starts = np.unique(days[order], return_index=True)
+                for day, start, end in zip(found.tolist(), starts, [*starts[1:], len(days)], strict=True):
+                    line, record = lines.slice(start, end - start), kept.slice(start, end - start)
                     if day == _NO_DAY:
                         columns = [pa.repeat(uri, len(line)), line, pa.array(reasons, pa.string()), record]
-                        hold(REJECTED, pa.Table.from_arrays(columns, schema=_REJECTED_SCHEMA))
+                        table = pa.Table.from_arrays(columns, schema=_REJECTED_SCHEMA)
                     else:
-                        hold(str(_EPOCH + datetime.timedelta(days=day)), _table(uri, line, record))
+                        table = _table(uri, line, record)
+                    held.setdefault(day, []).append(table)
+                    size += table.nbytes
                 counters.update({"read": len(days), "kept": len(days) - len(reasons)})
                 counters.update(f"rejected: {reason}" for reason in reasons)
                 files.rows_read(len(days))
@@ -128,6 +136,50 @@ class SplitFile(beam.DoFn):
                     flush()
         flush()
         yield files.keyed(results.merge_written([*written, results.Written(counters=counters)]))
+
+
+def _in_files(held: Mapping[int, Sequence[pa.Table]]) -> Iterator[list[int]]:
+    """The days that are held, by the file that they go to: each its own, or of more than _MOST_FILES neighbours one."""
+    sizes = {day: sum(table.nbytes for table in held[day]) for day in sorted(held)}
+    if _NO_DAY in sizes:
+        del sizes[_NO_DAY]
+        yield [_NO_DAY]
+    share = sum(sizes.values()) / _MOST_FILES if len(sizes) > _MOST_FILES else 0
+    together, weight = list[int](), 0
+    for day, size in sizes.items():
+        together.append(day)
+        weight += size
+        if weight > share:
+            yield together
+            together, weight = [], 0
+    if together:
+        yield together
+
+
+def _label(days: Sequence[int]) -> str:
+    if days[0] == _NO_DAY:
+        return REJECTED
+    return "_".join(str(_EPOCH + datetime.timedelta(days=day)) for day in sorted({days[0], days[-1]}))
+
+
+def shared_with(label: str, date: datetime.date) -> bool:
+    """Whether a split's file that several days share may hold records of a day."""
+    first, shared, last = label.partition("_")
+    return bool(shared) and first <= str(date) <= last
+
+
+def take_day(path: str, date: datetime.date, output: str, dataset: str) -> results.Written:
+    """Writes a day's records of a file that it shares with others, if any, to a file of its own, called alike."""
+    table = files.read_parquet(path, dictionaries=["file"])
+    mine = table.filter(pc.equal(table["day"], pa.scalar(date))).select(records.SCHEMA.names)
+    if not mine.num_rows:
+        return results.Written()
+    name = path.rpartition("/")[2].removesuffix(".parquet")
+    return files.write_parquet(output, dataset, name, mine.cast(records.SCHEMA), label="raw")
+
+
+def _with_day(table: pa.Table, day: int) -> pa.Table:
+    return table.append_column("day", pa.repeat(pa.scalar(day, pa.int32()), len(table)).cast(pa.date32()))
 
 
 _EPOCH = datetime.date(1970, 1, 1)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from posts_cases import DAY, status
 
 from pipelines.errors import NotThereYetError, SourceError
-from pipelines.posts import parse, records, sample
+from pipelines.posts import fetch, parse, records, sample
 
 Line = tuple[str, int, bytes]
 
@@ -111,10 +111,11 @@ def check_split(folder: Path, contents: dict[str, bytes]) -> None:
     for line in expected:
         by_day.setdefault(day_of(line[2]), []).append(line)
     bad = by_day.pop("", [])
-    labels = {file.table for file in written.files}
-    assert labels == {*by_day, *(["rejected"] if bad else [])}
+    found = stages.days_of(folder / "days", written)
+    assert found.keys() == by_day.keys()
+    assert any(file.table == "rejected" for file in written.files) == bool(bad)
     for day, of_day in by_day.items():
-        assert read(stages.paths(written, day)) == of_day
+        assert read(found[day]) == of_day
     rejects = stages.rows(written, "rejected")
     assert [(row["file"], row["line"], row["record"]) for row in rejects] == bad
     counters = {"read": len(expected), "kept": len(expected) - len(bad)}
@@ -154,6 +155,24 @@ def test_every_record_of_an_archive_is_in_its_days_file_or_a_reject(contents: li
 def test_a_real_archive_is_split_by_day(name: str, tmp_path: Path) -> None:
     (path,) = cases.real(name)
     check_split(tmp_path, {"source": path.read_bytes()})
+
+
+def test_an_archive_of_very_many_days_makes_few_files(tmp_path: Path) -> None:
+    """20,000 days of a record or two, in no order; a day is taken from the file that it shares, and only that day."""
+    first = datetime.date(1970, 1, 1)
+    days = [first + datetime.timedelta(days=n * 7919 % 20_000) for n in range(20_000)]
+    data = [status(tid=n, created_at=f"{day}T12:00:00Z") for n, day in enumerate([*days, *days[:50]])]
+    (tmp_path / "source").write_bytes(b"\n".join(data))
+    written = stages.run("fetch", tmp_path, "raw", source=f"{tmp_path}/source")
+    assert len(written.files) <= 402
+    assert sum(file.rows for file in written.files) == written.counters["kept"] == 20_050
+    for day, places in [(days[3], [3, 20_003]), (days[77], [77])]:
+        shared = [file.path for file in written.files if fetch.shared_with(file.table, day)]
+        taken = [fetch.take_day(path, day, f"{tmp_path}/{{dataset}}", "day") for path in shared]
+        assert [line[1:] for line in read([file.path for one in taken for file in one.files])] == [
+            (place + 1, data[place] + b"\n" * (place + 1 < len(data))) for place in places
+        ]
+    assert not any(fetch.shared_with(file.table, first - datetime.timedelta(days=1)) for file in written.files)
 
 
 def test_rejects_of_a_split_name_reason_and_line(tmp_path: Path) -> None:
