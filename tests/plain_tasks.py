@@ -32,7 +32,7 @@ class One(luigi.Task):
         if self.number == self.fails:
             raise SourceError(HOSTILE)
         if self.number == self.breaks:
-            raise KeyError("nobody thought of this")
+            raise KeyError("nobody thought of https://ann:hush@h.example/?token=hush")
         Path(self.output().path).touch()
 
 

@@ -18,6 +18,7 @@ from luigi.configuration import get_config
 from luigi.parameter import UnconsumedParameterWarning
 
 from pipelines import errors
+from pipelines.secrets import redacted
 from pipelines.text import one_line, plain
 from workflows.engine import ending, progress, scheduler, staleness, stopping
 from workflows.engine.settings import in_luigi_command
@@ -180,9 +181,10 @@ def _one_sentence(record: logging.LogRecord) -> bool:
 
 
 def _bug(record: logging.LogRecord) -> str:
-    """The last line of the traceback that a record shows, if it shows one."""
+    """The last line of the traceback that a record shows, if it shows one, without the secrets of a URL in it."""
     text = "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else record.getMessage()
-    return one_line(text.rstrip().rpartition("\n")[2], 500) if "Traceback (most recent call last)" in text else ""
+    last = text.rstrip().rpartition("\n")[2]
+    return one_line(redacted(last), 500) if "Traceback (most recent call last)" in text else ""
 
 
 def _not_ours(record: logging.LogRecord) -> bool:

@@ -128,7 +128,8 @@ def test_a_failed_run_sends_one_mail_and_its_log_is_safe(tmp_path: Path) -> None
     (part,) = message.iter_parts()
     text = part.get_content()
     assert said in text
-    assert re.search(r"One.*number=6.*: KeyError: 'nobody thought of this'", text)
+    assert re.search(r"One.*number=6.*: KeyError: 'nobody thought of https://…@h\.example/\?token=…", text)
+    assert "hush" not in text
     assert "Traceback" not in text
     assert str(running.ROOT) not in text
 
