@@ -30,11 +30,9 @@ _TASKS = _ENGINE.partition(".")[0]
 _SHIPPED = "pipelines"
 _VERSION = "version "
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-#: Whatever may be an import.
-_IMPORT = re.compile(
-    r"(?:^|[;:])[ \t\f]*(?:from\b[ \t]*([.\w]+?)[ \t]*)?\bimport\b[ \t]*(\((?:[^)#]|#[^\n]*\n)*\)|[^\n;]*)",
-    re.MULTILINE,
-)
+#: Whatever may be an import, from its word "import" on, and what may stand before that.
+_IMPORT = re.compile(r"import\b[ \t]*(\((?:[^)#]|#[^\n]*\n)*\)|[^\n;]*)")
+_FROM = re.compile(r"from[ \t]*([.\w]+)[ \t]*$")
 
 
 class _Found(NamedTuple):
@@ -115,20 +113,26 @@ def _files(root: str, whole: bool, imports: _Imports) -> dict[str, bytes]:
     seen = set(left)
     for name in left:
         module = _found(name)
-        if module is None or not module.path.endswith(".py"):
-            continue
-        found[name] = _read(module.path)
-        for imported in imports(name if module.folders else name.rpartition(".")[0], found[name]):
-            each = _module_in(imported, root)
-            if each and each not in seen:
-                seen.add(each)
-                left.append(each)
+        if module is not None and module.path.endswith(".py"):
+            found[name] = _read(module.path)
+            needed = set(_needed(name, root.partition(".")[0], imports)) - seen
+            left += needed
+            seen |= needed
     return found
 
 
-def _module_in(name: str, root: str) -> str | None:
+@functools.cache
+def _needed(name: str, own: str, imports: _Imports) -> Sequence[str]:
+    """The modules of ours that a module imports; own: the top-level package of the one that makes the result."""
+    module = _found(name)
+    assert module is not None
+    names = imports(name if module.folders else name.rpartition(".")[0], _read(module.path))
+    return [each for imported in names if (each := _module_in(imported, own))]
+
+
+def _module_in(name: str, own: str) -> str | None:
     """The module that a name is, or is in, if it is one of ours."""
-    if f"{name}.".startswith(f"{_ENGINE}.") or not _ours(name.partition(".")[0], root.partition(".")[0]):
+    if f"{name}.".startswith(f"{_ENGINE}.") or not _ours(name.partition(".")[0], own):
         return None
     while name and not _found(name):
         name = name.rpartition(".")[0]
@@ -242,9 +246,10 @@ def _likely_imports(package: str, data: bytes) -> Sequence[str]:
     """As _imports(), in a hundredth of the time: more may be found than there is, never less."""
     text = data.decode("utf-8", "replace").replace("\r\n", "\n").replace("\\\n", " ")
     found: list[str] = []
-    for module, names in _IMPORT.findall(text):
-        each = re.findall(r"[\w.]+|\*", names)
-        found += _from(package, module, each) if module else each
+    for each in _IMPORT.finditer(text):
+        names = re.findall(r"[\w.]+|\*", each[1])
+        before = _FROM.search(text[text.rfind("\n", 0, each.start()) + 1 : each.start()])
+        found += _from(package, before[1], names) if before else names
     return found
 
 

@@ -153,9 +153,16 @@ class Settings(luigi.Config):
 
     @classmethod
     def get_param_values(cls, *args: Any) -> Any:
-        """As luigi's, but raises our own error instead of one that wraps it."""
+        """As luigi's, but raises our own error instead of one that wraps it.
+
+        A section's values are looked up once a command, because its flags and files stay: luigi would for each task.
+        """
+        command = CmdlineParser.get_instance()
+        known = vars(command).setdefault("_sections", {}) if command and not any(args[1:]) else {}
         try:
-            return super().get_param_values(*args)  # type: ignore[no-untyped-call]
+            if cls not in known:
+                known[cls] = super().get_param_values(*args)  # type: ignore[no-untyped-call]
+            return known[cls]
         except ValueError as error:
             if isinstance(error.__cause__, MillraceError):
                 raise error.__cause__ from None

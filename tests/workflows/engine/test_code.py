@@ -78,7 +78,7 @@ def said(project: Made, changed: str = "", text: str = "", **how: str) -> tuple[
     before = code.of(stage)
     if changed:
         project.write(changed, text)
-    for each in (code._parsed, code._bytes, code._read, code._found, code._names, code._own_paths):
+    for each in (code._parsed, code._bytes, code._read, code._found, code._names, code._needed, code._own_paths):
         each.cache_clear()
     return code.of(stage), code.is_of(before, stage)
 
