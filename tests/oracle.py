@@ -6,26 +6,20 @@ pipelines. Where the two differ, one of them is wrong.
 
 import bz2
 import gzip
-import html
-import importlib
 import json
 import math
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from fractions import Fraction
-from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any, NoReturn, TypedDict
-from urllib.parse import urlsplit
 
-import stopwordsiso
-
-regex: Any = importlib.import_module("regex")  # it has no types of its own
+from oracle_texts import is_stump, shown, urls_in
+from oracle_words import classic_url, classic_words, standard_url, standard_words
 
 # ------------------------------------------------------------------------------------------------------ a record
 
@@ -33,14 +27,22 @@ LONGEST = 1_048_576
 BOM = b"\xef\xbb\xbf"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+NOTICE = "notice"  # neither a post nor a reject
 REASONS = ("line too long", "bad UTF-8", "bad JSON", "no id", "bad created_at", "no text")
 
-URL = re.compile(r"https?://\S+", re.IGNORECASE)
-URL_TAIL = ".,;:!?)]}'\"`" + "\u00bb\u201d\u2019\u2026"  # the last four: » ” right single quote …
+MOST_LINKS = 1_000
+NOTICES = {
+    **dict.fromkeys(
+        ("delete", "limit", "scrub_geo", "status_withheld", "user_withheld", "disconnect", "warning"), dict
+    ),
+    "event": str,
+    "friends": list,
+    "friends_str": list,
+}
 
 ISO = re.compile(
-    r"(?:[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}|[0-9]{4}-W[0-9]{2}(?:-[0-9])?|[0-9]{4}W[0-9]{2}[0-9]?)"
-    r"(?:[Tt ][0-9:.,]+(?:[Zz]|[+-][0-9:.,]+)?)?"
+    r"((?:[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}|[0-9]{4}-W[0-9]{2}(?:-[0-9])?|[0-9]{4}W[0-9]{2}[0-9]?)"
+    r"(?:[Tt ][0-9:.,]+)?)(?: ?(UTC|utc|[+-][0-9:.,]+)|([Zz]))?"
 )
 TWITTER = re.compile(
     r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) (Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) "
@@ -74,16 +76,27 @@ def parse(record: bytes) -> Post | str:
         return "bad JSON"
     if not isinstance(status, dict):
         return "bad JSON"
+    if _first(status, "tid", "id", "id_str", "text", "full_text") is None and any(
+        isinstance(status.get(name), kind) for name, kind in NOTICES.items()
+    ):
+        return NOTICE
 
-    post_id = _id(_first(status, "tid", "id", "id_str"))
+    post_id = _id(_first(status, "tid", "id_str", "id"))
     if post_id is None:
         return "no id"
     created_at = _moment(status.get("created_at"))
     if created_at is None:
         return "bad created_at"
-    body = _first(status, "text", "full_text")
-    if not isinstance(body, str) or not body.strip():
+    body, found = _content(status)
+    if not isinstance(body, str):
         return "no text"
+    page = shown(body)
+    if page is not None:
+        body = page[0]
+        found = page[1] if found is None else found
+    if found is None:
+        found = urls_in(body)
+    links = [url for url in found if isinstance(url, str) and not is_stump(url)]
 
     user = status.get("user")
     if isinstance(user, dict):
@@ -94,7 +107,7 @@ def parse(record: bytes) -> Post | str:
         created_at=created_at,
         user=user if isinstance(user, str) else None,
         text=body,
-        urls=_urls(status, body),
+        urls=links[:MOST_LINKS],
         lang=lang if isinstance(lang, str) else None,
     )
 
@@ -138,8 +151,12 @@ def _moment(value: object) -> datetime | None:
         if isinstance(value, str):
             if re.fullmatch("[0-9]{9,}", value):
                 return _epoch(int(value))
-            if ISO.fullmatch(value):
-                return _utc(datetime.fromisoformat(value.upper()))
+            if found := ISO.fullmatch(value):
+                clock, zone, zulu = found.groups()
+                if zone and len(re.split("[Tt ]", clock)) == 1:
+                    return None  # a zone without a time of day
+                utc = zulu or (zone or "").upper() == "UTC"
+                return _utc(datetime.fromisoformat(clock.upper() + ("Z" if utc else zone or "")))
             if found := TWITTER.fullmatch(value):
                 month, day_, hour, minute, second, sign, off_hours, off_minutes, year = found.groups()
                 offset = timedelta(hours=int(off_hours), minutes=int(off_minutes))
@@ -156,20 +173,51 @@ def _utc(moment: datetime) -> datetime:
 
 
 def _epoch(number: float) -> datetime:
+    if isinstance(number, int) and len(str(number)) == 14 and number > 0:
+        try:
+            return datetime.strptime(str(number), "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+        except ValueError:
+            pass
     exact = Fraction(number)
-    seconds = exact if abs(exact) < 10**11 else exact / 1000
-    return EPOCH + timedelta(microseconds=round(seconds * 1_000_000))
+    size = abs(exact)
+    unit = 1 if size < 10**11 else 10**3 if size < 10**15 else 10**6 if size < 10**18 else 10**9  # of a second
+    micros = exact * 1_000_000 / unit
+    return EPOCH + timedelta(microseconds=math.floor(micros) if isinstance(number, int) else round(micros))
 
 
-def _urls(status: dict[str, object], text: str) -> list[str]:
+def _content(status: dict[str, Any]) -> tuple[object, list[Any] | None]:
+    """Text and links of what the status says, whole; no links: those in the text."""
+    body = _first(status, "text", "full_text")
+    extended = status.get("extended_tweet")
+    extended = extended if isinstance(extended, dict) and isinstance(extended.get("full_text"), str) else None
+    body = extended["full_text"] if extended else body
+    retweeted = status.get("retweeted_status")
+    if isinstance(retweeted, dict):
+        is_cut = (
+            not isinstance(body, str) or re.search(r"(?:\u2026|\.\.\.)\s*\Z", body) or status.get("truncated") is True
+        )
+        if is_cut:
+            inner = _content({name: value for name, value in retweeted.items() if name != "retweeted_status"})
+            if isinstance(inner[0], str):
+                return inner
+    links = _urls(extended or status)
+    if links and not extended and status.get("truncated") is True:
+        itself = re.compile(r"https?://(www\.)?twitter\.com/i/web/status/[0-9]+")
+        links = [url for url in links if not (isinstance(url, str) and itself.fullmatch(url))]
+    quote = status.get("quoted_status_permalink")
+    if links is not None and isinstance(quote, dict) and isinstance(quote.get("expanded"), str):
+        links = links if quote["expanded"] in links else [*links, quote["expanded"]]
+    return body, links
+
+
+def _urls(status: dict[str, Any]) -> list[Any] | None:
     entities = status.get("entities")
     if isinstance(entities, dict) and isinstance(entities.get("urls"), list):
-        found = [_expanded(item) for item in entities["urls"]]
-    elif isinstance(items := status.get("urls"), list):
+        return [url for item in entities["urls"] if isinstance(url := _expanded(item), str)]
+    if isinstance(items := status.get("urls"), list):
         found = [item if isinstance(item, str) else _expanded(item) for item in items]
-    else:
-        found = [url.rstrip(URL_TAIL) for url in URL.findall(text)]
-    return [url for url in found if isinstance(url, str)]
+        return [url for url in found if isinstance(url, str)]
+    return None
 
 
 def _expanded(item: object) -> object:
@@ -188,6 +236,7 @@ class DayResult:
     other_days: int
     duplicates: int
     rejected: Counter[str]
+    notices: int = 0
 
 
 def day(records: Iterable[bytes], date: date) -> DayResult:
@@ -208,9 +257,12 @@ def _parsed(records: Iterable[bytes]) -> list[Post | str]:
 def _day(parsed: list[Post | str], date: date) -> DayResult:
     kept: dict[str, Post] = {}
     other_days = duplicates = 0
+    notices = 0
     rejected: Counter[str] = Counter()
     for post in parsed:
-        if isinstance(post, str):
+        if post == NOTICE:
+            notices += 1
+        elif isinstance(post, str):
             rejected[post] += 1
         elif post.created_at.date() != date:
             other_days += 1
@@ -218,94 +270,10 @@ def _day(parsed: list[Post | str], date: date) -> DayResult:
             if post.id in kept:
                 duplicates += 1
             kept[post.id] = post
-    return DayResult(date, list(kept.values()), len(parsed), len(kept), other_days, duplicates, rejected)
+    return DayResult(date, list(kept.values()), len(parsed), len(kept), other_days, duplicates, rejected, notices)
 
 
 # ------------------------------------------------------------------------------------------------- words and URLs
-
-STOP_LIST = (
-    "a amp an and are as at be been but by co do for has have he her him his https if in is it me my no not of on or "
-    "rt s she so t than that the they this to us was we what with you your who when via"
-)
-CLASSIC_STOP = set(STOP_LIST.split()) | set("abcdefghijklmnopqrstuvwxyz")
-
-
-def classic_words(text: str) -> set[str]:
-    return {word.lower() for word in re.findall("[A-Za-z']+", text)} - CLASSIC_STOP
-
-
-def classic_url(url: str) -> str:
-    return url.lower()
-
-
-CURLY = "\u2019"
-MENTION = re.compile(r"@\w+")
-WORD = regex.compile(r"[\p{L}\p{N}][\p{L}\p{M}\p{N}]*(?:['\u2019][\p{L}\p{M}\p{N}]+)*")
-LETTER = regex.compile(r"\p{L}")
-NOISE = {"rt", "via", "amp"}
-OLD_CODES = {"in": "id", "iw": "he"}
-
-
-def standard_words(text: str, lang: str | None, fallback: Sequence[str] = ("en",)) -> set[str]:
-    words = set()
-    for chunk in text.split():
-        if "&" in chunk:
-            chunk = html.unescape(chunk)
-        chunk = MENTION.sub(" ", URL.sub(" ", chunk))
-        for word in WORD.findall(_folded(chunk)):
-            word = word.replace(CURLY, "'")
-            if LETTER.search(word) and not (len(word) == 1 and word.isascii()):
-                words.add(word)
-    return words - NOISE - _stop_words(_language(lang), tuple(fallback))
-
-
-def _folded(text: str) -> str:
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
-
-
-def _language(lang: str | None) -> str | None:
-    if lang is None:
-        return None
-    code = re.split("[-_]", lang)[0].lower()
-    return OLD_CODES.get(code, code)
-
-
-@cache
-def _stop_words(language: str | None, fallback: tuple[str, ...]) -> frozenset[str]:
-    """A language's list, written as words are (case folding may undo NFC: without the second NFC, 28 of the Greek
-    entries could never meet a word)."""
-    known = language is not None and language != "und" and stopwordsiso.has_lang(language)
-    languages = [language] if language is not None and known else list(fallback)
-    return frozenset(_folded(entry).replace(CURLY, "'") for entry in stopwordsiso.stopwords(languages))
-
-
-TRACKING = "fbclid gclid dclid gbraid wbraid msclkid mc_cid mc_eid igshid yclid twclid ttclid _ga ref_src"
-DEFAULT_PORT = {"http": 80, "https": 443}
-
-
-def standard_url(url: str) -> str:
-    plain = url.strip()
-    try:
-        parts = urlsplit(plain)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        return plain
-    if parts.scheme not in DEFAULT_PORT or not host:
-        return plain
-
-    user, at, place = parts.netloc.rpartition("@")
-    if port is None:
-        place = place.removesuffix(":")
-    elif port == DEFAULT_PORT[parts.scheme]:
-        place = re.sub(":[0-9]*$", "", place)
-    parameters = [parameter for parameter in parts.query.split("&") if not _tracks(parameter)]
-    query = "&".join(parameters)
-    return parts.scheme + "://" + user + at + place.lower() + parts.path + ("?" + query if query else "")
-
-
-def _tracks(parameter: str) -> bool:
-    name = parameter.partition("=")[0].lower()
-    return name.startswith("utm_") or name in TRACKING.split()
 
 
 @dataclass(frozen=True)
@@ -419,7 +387,7 @@ def read_source(path: str | Path) -> Iterator[bytes]:
         yield from data.removesuffix(b"\n").split(b"\n")
 
 
-def _response(data: bytes) -> list[object] | None:
+def _response(data: bytes) -> list[Any] | None:
     """The statuses, where the whole file is one JSON array, or one object with a list `statuses`."""
     try:
         whole = json.loads(data.removeprefix(BOM).decode("utf-8"))

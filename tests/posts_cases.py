@@ -74,8 +74,25 @@ _words = st.sampled_from(
 )
 _urls = st.sampled_from(
     ["http://a.example/X", "https://b.example/?q=1#f", "HTTP://C.example", "https://", "http://d.example/a).", "x"]
+    + [
+        "https://t.co/ab…",
+        "htt",
+        "[t](http://e.example/a_(b))",
+        "<http://f.example>",
+        "“http://g.example”x",
+        "http://…",
+    ]
 )
 texts = st.lists(_words | _urls | st.text(max_size=8), max_size=5).map(" ".join)
+_html = st.lists(
+    texts
+    | st.sampled_from(["</p><p>", "<br>", "&amp;", "<!-- x -->", "<![x", "<script>a", "</script>", "&#" + "1" * 5000])
+    | st.sampled_from(
+        [f'<a {attribute}href="http://h.example/x">' for attribute in ("", 'class="mention" ', "rel=tag ")]
+    )
+    | st.sampled_from(["</a>", "<a href=''>", '<span class="invisible">', "</span>"]),
+    max_size=6,
+).map(lambda parts: "<p>" + "".join(parts) + "</p>")
 anything: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | texts | st.sampled_from(["\ud800", "\udfff\ud800"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
@@ -111,7 +128,28 @@ moments: st.SearchStrategy[Any] = (
     | _twitter
     | st.integers(0, 10**20).map(str)
     | st.text(_digits, max_size=24)
-    | st.sampled_from(["2017-08-27", "20170827", "20170827T040534Z", "2017-W34-7", "2017W347", "2017-08-27T04:05:34Z"])
+    | st.sampled_from(
+        [
+            "2017-08-27",
+            "20170827",
+            "20170827T040534Z",
+            "2017-W34-7",
+            "20170827040534",
+            20170827040534,
+            20171327040534,
+            "2017-08-27 04:05:34 UTC",
+            "2017-08-27T04:05:34.5utc",
+            "2017-08-27 04:05:34 +0130",
+            "2017-08-27 UTC",
+            10**15,
+            10**18 - 1,
+            10**18 + 1,
+            -(10**18) - 1,
+            1503806734123456789,
+            "2017W347",
+            "2017-08-27T04:05:34Z",
+        ]
+    )
 )
 _listed = st.lists(_urls | texts | anything | st.fixed_dictionaries({}, optional={"expanded_url": _urls, "url": _urls}))
 _fields: dict[str, st.SearchStrategy[Any]] = {
@@ -119,14 +157,20 @@ _fields: dict[str, st.SearchStrategy[Any]] = {
     "id": st.integers() | anything,
     "id_str": st.integers(1, 9).map(str) | anything,
     "created_at": moments | moments | moments | anything,
-    "text": texts | texts | anything,
-    "full_text": texts | anything,
+    "text": texts | texts | _html | anything,
+    "full_text": texts | _html | anything,
     "user": texts | st.fixed_dictionaries({"screen_name": texts | anything}) | anything,
     "lang": st.sampled_from(["en", "de", "und"]) | anything,
     "urls": st.none() | _listed | anything,
     "entities": st.fixed_dictionaries({}, optional={"urls": _listed | anything}) | anything,
     "other": anything,
+    "truncated": st.booleans() | anything,
+    "delete": st.just({}) | anything,
+    "event": st.just("follow"),
+    "quoted_status_permalink": st.fixed_dictionaries({"expanded": _urls}) | anything,
 }
+_inner = st.fixed_dictionaries({}, optional=_fields)
+_fields |= {"extended_tweet": _inner | anything, "retweeted_status": _inner | anything}
 _good = {"tid": 1, "created_at": "2017-08-27T04:05:34Z", "text": "hello"}
 objects = st.builds(
     lambda usual, fields: (_good if usual else {}) | fields, st.booleans(), st.fixed_dictionaries({}, optional=_fields)

@@ -151,7 +151,8 @@ class Source(Setting):
 def too_many_rejected(manifest: Manifest, dataset: str, mend: Callable[[], str]) -> None:
     """Raises DeadLetterError if more than max_dead_letter_share of the records were rejected; mend: what helps."""
     counts = accounting(manifest)
-    reasons, read, limit = counts["rejected"], counts["read"], posts().max_dead_letter_share
+    reasons, limit = counts["rejected"], posts().max_dead_letter_share
+    read = counts["read"] - counts["notices"]  # a stream of notices must not hide the rejects
     rejected = sum(reasons.values())
     if rejected > limit * read:
         worst = ", ".join(f"{n:,} {reason}" for reason, n in sorted(reasons.items(), key=lambda r: -r[1]))
@@ -482,6 +483,6 @@ def accounting(manifest: Manifest) -> dict[str, Any]:
     """A manifest's counters of records; rejected: reason → records."""
     counters = manifest.counters
     rejected = {k.removeprefix("rejected: "): n for k, n in counters.items() if k.startswith("rejected: ")}
-    return {name: counters.get(name, 0) for name in ("read", "kept", "other_days", "duplicates")} | {
+    return {name: counters.get(name, 0) for name in ("read", "kept", "other_days", "duplicates", "notices")} | {
         "rejected": rejected
     }

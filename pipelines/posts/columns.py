@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipelines.posts import parse
+from pipelines.posts import links, parse
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,13 @@ class Parsed:
     """What a block of records holds.
 
     posts: COLUMNS, created_at in µs since 1970. rows: the record each came from, ascending. rejects: (row, reason).
+    notices: records that are notices of the streaming API.
     """
 
     posts: pa.Table
     rows: NDArray[np.int64]
     rejects: list[tuple[int, str]]
+    notices: int = 0
 
 
 #: The columns of posts, as parse.Post has them.
@@ -48,6 +50,9 @@ _PLAIN_TIME = (
 )
 
 
+#: A URL of more bytes than these is more than a scheme.
+_LONGEST_STUMP = 16
+
 #: Records in hand at a time: few enough for their Python objects to stay in the processor's cache.
 _STEP = 8192
 
@@ -60,6 +65,7 @@ def parse_block(record: pa.ChunkedArray) -> Parsed:
         pa.concat_tables([part.posts for _, part in parts] or [COLUMNS.empty_table()]).combine_chunks(),
         np.concatenate([part.rows + at for at, part in parts] or [np.empty(0, np.int64)]),
         [(row + at, reason) for at, part in parts for row, reason in part.rejects],
+        sum(part.notices for _, part in parts),
     )
 
 
@@ -81,23 +87,23 @@ def _parse(record: pa.ChunkedArray) -> Parsed:
     ids = [post.id if post.tid is None else post.tid for post in ordinary]
     text = pa.array([post.text for post in ordinary], pa.string())
     time = pa.array(_only(str, [post.created_at for post in ordinary]), pa.string())
-    has_text = pc.and_not(pc.greater(pc.utf8_length(text), 0), pc.utf8_is_space(text))
-    plain = pc.and_(pc.match_substring_regex(time, _PLAIN_TIME), has_text).fill_null(False)
+    urls = pa.array([post.urls for post in ordinary], pa.list_(pa.string()))
+    plain = pc.and_not(pc.match_substring_regex(time, _PLAIN_TIME), pc.starts_with(text, "<")).fill_null(False)
     mask = plain.to_numpy(zero_copy_only=False).copy()
     mask &= _each(lambda value: type(value) is int, ids)
-    mask &= _each(lambda value: value is None, [post.entities for post in ordinary])
-    mask &= _each(lambda value: value is not None, [post.urls for post in ordinary])
+    mask &= np.fromiter(map(_has_plain_fields, ordinary), np.bool_, len(ordinary))
+    mask &= _plain_links(urls)
 
     rows = np.flatnonzero(mask)
     if len(rows) < len(records):
         ordinary, ids = [ordinary[row] for row in rows], [ids[row] for row in rows]
-        text, time = text.filter(pa.array(mask)), time.filter(pa.array(mask))
+        text, time, urls = (column.filter(pa.array(mask)) for column in (text, time, urls))
     columns = [
         pa.array(list(map(str, ids)), pa.string()),
         time.cast(pa.timestamp("us", "UTC")).cast(pa.int64()),
         pa.array([post.user for post in ordinary], pa.string()),
         text,
-        pa.array([post.urls for post in ordinary], pa.list_(pa.string())),
+        urls,
         pa.array([post.lang for post in ordinary], pa.string()),
     ]
     table = pa.Table.from_arrays(columns, schema=COLUMNS)
@@ -107,18 +113,38 @@ def _parse(record: pa.ChunkedArray) -> Parsed:
     posts: list[parse.Post] = []
     more: list[int] = []
     rejects: list[tuple[int, str]] = []
+    notices = 0
     for row in np.flatnonzero(~mask).tolist():
         try:
             posts.append(parse.parse(records[row]))
             more.append(row)
         except parse.Rejected as rejected:
-            rejects.append((row, str(rejected)))
+            if str(rejected) == parse.NOTICE:
+                notices += 1
+            else:
+                rejects.append((row, str(rejected)))
     fields = zip(*posts, strict=True) if posts else [()] * len(COLUMNS)
     rest = [pa.array(values, field.type) for values, field in zip(fields, COLUMNS, strict=True)]
     table = pa.concat_tables([table, pa.Table.from_arrays(rest, schema=COLUMNS)])
     rows = np.concatenate([rows, np.array(more, np.int64)])
     order = np.argsort(rows)
-    return Parsed(table.take(pa.array(order)), rows[order], rejects)
+    return Parsed(table.take(pa.array(order)), rows[order], rejects, notices)
+
+
+def _has_plain_fields(post: parse.Ordinary) -> bool:
+    return parse.is_ordinary(post) and post.id_str is None
+
+
+def _plain_links(urls: pa.Array) -> NDArray[np.bool_]:
+    """Which lists are there and hold nothing that may be no link, nor too much."""
+    lengths = pc.list_value_length(urls)
+    plain = pc.less_equal(lengths, links.MAX_LINKS).fill_null(False).to_numpy(zero_copy_only=False).copy()
+    flat = pc.list_flatten(urls)
+    short = pc.less_equal(pc.binary_length(flat), _LONGEST_STUMP)
+    doubtful = pc.or_(short, pc.match_substring(flat, "…"))
+    if pc.any(doubtful).as_py():
+        plain[pc.list_parent_indices(urls).filter(doubtful).to_numpy()] = False
+    return np.asarray(plain)
 
 
 def _decoded(records: list[bytes]) -> list[parse.Ordinary]:

@@ -31,7 +31,7 @@ _ENCODED = pa.dictionary(pa.int32(), pa.string())
 #: w1 < w2. Both columns share one vocabulary in ascending order: where words are compared, numbers will do.
 PAIRS = pa.schema([("w1", _ENCODED), ("w2", _ENCODED), ("posts", pa.int64())])
 #: A post of more different words than this counts for its words, not for its pairs: their number grows with the square.
-MAX_PAIRED_WORDS = 4096
+MAX_PAIRED_WORDS = 1024
 #: Pairs, with repetition, held at a time: up to 8 bytes each.
 MAX_PAIRS_AT_ONCE = 1 << 25
 

@@ -1,6 +1,6 @@
 """Raw records of a day → its posts, each once, and the records that can't be used with the reason.
 
-Always: read = kept + other days + duplicates + rejected.
+Always: read = kept + other days + duplicates + notices + rejected.
 
 Run alone:
 
@@ -85,6 +85,8 @@ class ParseBlock(beam.DoFn):
             yield f"{shard:05d}", part
 
         counters = Counter({"read": block.num_rows, "other_days": other_days})
+        if parsed.notices:
+            counters["notices"] = parsed.notices
         counters.update(f"rejected: {reason}" for _, reason in rejects)
         parts = [results.Written(counters=counters)]
         rejected = _rejected_table(block, rejects, source)

@@ -115,12 +115,17 @@ class SplitFile(beam.DoFn):
                     try:
                         days[i] = parse.created_at(record) // parse.DAY
                     except parse.Rejected as reason:
-                        days[i] = _NO_DAY
-                        reasons.append(str(reason))
+                        days[i] = _NOTICE if str(reason) == parse.NOTICE else _NO_DAY
+                        if days[i] == _NO_DAY:
+                            reasons.append(str(reason))
+                if notices := int((days == _NOTICE).sum()):
+                    counters["notices"] += notices
                 order = np.argsort(days, kind="stable")
                 lines, kept = block.line.take(pa.array(order)), block.record.take(pa.array(order))
                 found, starts = np.unique(days[order], return_index=True)
                 for day, start, end in zip(found.tolist(), starts, [*starts[1:], len(days)], strict=True):
+                    if day == _NOTICE:
+                        continue
                     line, record = lines.slice(start, end - start), kept.slice(start, end - start)
                     if day == _NO_DAY:
                         columns = [pa.repeat(uri, len(line)), line, pa.array(reasons, pa.string()), record]
@@ -129,7 +134,7 @@ class SplitFile(beam.DoFn):
                         table = _table(uri, line, record)
                     held.setdefault(day, []).append(table)
                     size += table.nbytes
-                counters.update({"read": len(days), "kept": len(days) - len(reasons)})
+                counters.update({"read": len(days), "kept": len(days) - len(reasons) - notices})
                 counters.update(f"rejected: {reason}" for reason in reasons)
                 files.rows_read(len(days))
                 if size > _HELD:
@@ -184,6 +189,7 @@ def _with_day(table: pa.Table, day: int) -> pa.Table:
 
 _EPOCH = datetime.date(1970, 1, 1)
 _NO_DAY = np.iinfo(np.int64).min
+_NOTICE = _NO_DAY + 1
 
 
 def _table(uri: str, line: pa.Array, record: pa.Array) -> pa.Table:

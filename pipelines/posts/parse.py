@@ -1,5 +1,6 @@
 """A raw record → a post, or the reason why it can't be one. The one home of what a post is."""
 
+import contextlib
 import datetime
 import json
 import math
@@ -9,6 +10,8 @@ from fractions import Fraction
 from typing import Any, NamedTuple, NoReturn
 
 import msgspec
+
+from pipelines.posts import links, markup
 
 #: A record longer than this (bytes) is rejected unread.
 MAX_RECORD = 1 << 20
@@ -20,6 +23,8 @@ BAD_JSON = "bad JSON"
 NO_ID = "no id"
 BAD_CREATED_AT = "bad created_at"
 NO_TEXT = "no text"
+#: A notice of the streaming API is no post and no reject; what reads records counts it apart.
+NOTICE = "notice"
 
 DAY = 86_400_000_000  # microseconds
 
@@ -28,21 +33,30 @@ _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MICROSECOND = datetime.timedelta(microseconds=1)
 _FIRST = (datetime.datetime(1, 1, 1, tzinfo=datetime.UTC) - _EPOCH) // _MICROSECOND
 _LAST = (datetime.datetime.max.replace(tzinfo=datetime.UTC) - _EPOCH) // _MICROSECOND
-#: Numbers of at least this size are milliseconds: as seconds they would lie beyond the year 5138.
-_MILLISECONDS_FROM = 100_000_000_000
+#: Numbers below these are seconds, milliseconds, microseconds: in the unit before they would lie beyond the year 5138.
+_SECONDS, _MILLISECONDS, _MICROSECONDS = 10**11, 10**15, 10**18
 #: Digits from which on Python may refuse to read an integer.
 _HUGE = re.compile(r"\d{640}", re.ASCII)
 _DIGITS = re.compile(r"\d{9,}", re.ASCII)
 _ISO = re.compile(
-    r"(?:\d{4}-\d\d-\d\d|\d{8}|\d{4}-W\d\d(?:-\d)?|\d{4}W\d\d\d?)(?:[Tt ][\d:.,]+(?:[Zz]|[-+][\d:.,]+)?)?", re.ASCII
+    r"(?:\d{4}-\d\d-\d\d|\d{8}|\d{4}-W\d\d(?:-\d)?|\d{4}W\d\d\d?)"
+    r"(?:[Tt ][\d:.,]+(?:[Zz]|(?P<space> )?(?:(?P<utc>[Uu][Tt][Cc])|[-+][\d:.,]+))?)?",
+    re.ASCII,
 )
+#: A time without separators, as a number: 20260302090000.
+_COMPACT = range(10**13, 10**14)
 _TWITTER = re.compile(
     r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) (\w{3}) (\d\d?) (\d\d):(\d\d):(\d\d) ([+-])([01]\d|2[0-3])([0-5]\d) (\d{4})",
     re.ASCII,
 )
 _MONTHS = {m: i for i, m in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
-_URL = re.compile(r"https?://\S+", re.IGNORECASE)
-_URL_TAIL = ".,;:!?)]}'\"»”’…`"
+#: What the streaming API sends beside statuses, and the type that each has.
+_NOTICES: Mapping[str, type] = {"event": str, "friends": list, "friends_str": list} | dict.fromkeys(
+    "delete limit scrub_geo status_withheld user_withheld disconnect warning".split(), dict
+)
+#: Where a status that Twitter truncated leads: to itself.
+_SELF = re.compile(r"https?://(?:www\.)?twitter\.com/i/web/status/\d+", re.ASCII)
+_CUT = ("…", "...")
 
 
 class Post(NamedTuple):
@@ -61,7 +75,7 @@ class Rejected(Exception):  # noqa: N818 (an outcome like any other)
 
 
 class Ordinary(msgspec.Struct, gc=False):
-    """The shape most records have; anything else goes through `_fields`, which is exact and slower."""
+    """The shape most records have; anything else goes through `_object`, which is exact and slower."""
 
     tid: int | str | None = None
     id: int | str | None = None
@@ -71,11 +85,28 @@ class Ordinary(msgspec.Struct, gc=False):
     created_at: str | int | float | None = None
     user: str | None = None
     urls: list[str] | None = None
-    entities: msgspec.Raw | None = None
     lang: str | None = None
+    # Where one of these is there, the record is not of this shape.
+    entities: msgspec.Raw | None = None
+    extended_tweet: msgspec.Raw | None = None
+    quoted_status_permalink: msgspec.Raw | None = None
+    retweeted_status: msgspec.Raw | None = None
+    truncated: msgspec.Raw | None = None
 
 
 decode_ordinary = msgspec.json.Decoder(Ordinary).decode
+
+
+def is_ordinary(post: Ordinary) -> bool:
+    """Whether nothing but the first of its fields is there."""
+    return (
+        post.entities
+        is post.extended_tweet
+        is post.quoted_status_permalink
+        is post.retweeted_status
+        is post.truncated
+        is None
+    )
 
 
 def parse(record: bytes) -> Post:
@@ -86,31 +117,33 @@ def parse(record: bytes) -> Post:
 def parse_text(record: str) -> Post:
     """Like `parse`, for a record known to be UTF-8 and not too long."""
     try:
-        ordinary = decode_ordinary(record)
-        if ordinary.entities is None:
-            id_ = ordinary.tid if ordinary.tid is not None else ordinary.id
-            return _post(
-                id_ if id_ is not None else ordinary.id_str,
-                ordinary.created_at,
-                ordinary.text if ordinary.text is not None else ordinary.full_text,
-                ordinary.user,
-                ordinary.lang,
-                ordinary.urls,
-            )
+        post = decode_ordinary(record)
+        id_ = _first(post.tid, post.id_str, post.id)
+        if is_ordinary(post) and id_ is not None:
+            text = _first(post.text, post.full_text)
+            return _post(id_, post.created_at, text, post.user, post.lang, post.urls)
     except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
         pass
-    fields = _object(record)
-    user = fields.get("user")
+    status = _object(record)
+    if _is_notice(status):
+        raise Rejected(NOTICE)
+    user = status.get("user")
     name = user.get("screen_name") if isinstance(user, dict) else user
-    lang = fields.get("lang")
+    lang = status.get("lang")
+    text, urls = _said(status)
     return _post(
-        next((v for k in ("tid", "id", "id_str") if (v := fields.get(k)) is not None), None),
-        fields.get("created_at"),
-        next((v for k in ("text", "full_text") if (v := fields.get(k)) is not None), None),
+        _first(*map(status.get, ("tid", "id_str", "id"))),
+        status.get("created_at"),
+        text,
         name if isinstance(name, str) else None,
         lang if isinstance(lang, str) else None,
-        _urls(fields),
+        urls,
     )
+
+
+def _first(*values: Any) -> Any:
+    """The first of several values that is there."""
+    return next((value for value in values if value is not None), None)
 
 
 def created_at(record: bytes) -> int:
@@ -119,7 +152,12 @@ def created_at(record: bytes) -> int:
     try:
         value = _decode_created_at(text).created_at
     except (ValueError, RecursionError):
-        value = _object(text).get("created_at")
+        value = None
+    if value is None:
+        status = _object(text)
+        if _is_notice(status):
+            raise Rejected(NOTICE)
+        value = status.get("created_at")
     return microseconds(value)
 
 
@@ -143,22 +181,23 @@ _decode_created_at = msgspec.json.Decoder(_CreatedAt).decode
 def microseconds(value: object) -> int:
     """A created_at of any accepted form → microseconds since 1970 (UTC). Raises Rejected.
 
-    ISO 8601 with any offset (none means UTC), Twitter's "Wed Aug 27 13:08:45 +0000 2008", or epoch seconds or
-    milliseconds, as a number or as digits. What is finer than a microsecond is cut off.
+    ISO 8601 with any offset (none means UTC), BigQuery's "2026-03-02 09:00:00 UTC", Twitter's "Wed Aug 27 13:08:45
+    +0000 2008", 14 digits (20260302090000), or epoch seconds, milliseconds, microseconds or nanoseconds, which their
+    size tells apart, as a number or as digits. What is finer than a microsecond is cut off.
     """
     try:
         if isinstance(value, str):
             if _DIGITS.fullmatch(value):
-                micros = _epoch(int(value))
-            elif _ISO.fullmatch(value):
-                moment = datetime.datetime.fromisoformat(value.upper())
-                micros = ((moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)) - _EPOCH) // _MICROSECOND
+                micros = _number(int(value))
+            elif iso := _ISO.fullmatch(value):
+                plain = value[: iso.start("space")] + value[iso.end("space") :] if iso["space"] else value
+                micros = _moment(plain[:-3] + "Z" if iso["utc"] else plain)
             elif twitter := _TWITTER.fullmatch(value):
                 micros = _twitter(*twitter.groups())
             else:
                 raise Rejected(BAD_CREATED_AT)
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            micros = _epoch(value)
+            micros = _number(value)
         else:
             raise Rejected(BAD_CREATED_AT)
     except (ValueError, OverflowError):
@@ -168,8 +207,19 @@ def microseconds(value: object) -> int:
     return micros
 
 
-def _epoch(value: int | float) -> int:
-    scale = 1_000_000 if abs(value) < _MILLISECONDS_FROM else 1_000
+def _moment(iso: str) -> int:
+    moment = datetime.datetime.fromisoformat(iso.upper())
+    return ((moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)) - _EPOCH) // _MICROSECOND
+
+
+def _number(value: int | float) -> int:
+    if isinstance(value, int) and value in _COMPACT:
+        with contextlib.suppress(ValueError):  # as milliseconds it is of another century, and good
+            return _moment(f"{str(value)[:8]}T{str(value)[8:]}")
+    size = abs(value)
+    if size >= _MICROSECONDS:
+        return value // 1000 if isinstance(value, int) else round(Fraction(value) / 1000)
+    scale = 1_000_000 if size < _SECONDS else 1_000 if size < _MILLISECONDS else 1
     return value * scale if isinstance(value, int) else round(Fraction(value) * scale)
 
 
@@ -187,14 +237,48 @@ def _post(id_: object, created: object, text: object, user: str | None, lang: st
     elif not isinstance(id_, str) or not (name := id_.strip()):
         raise Rejected(NO_ID)
     micros = microseconds(created)
-    if not isinstance(text, str) or not text or text.isspace():
+    if not isinstance(text, str):
         raise Rejected(NO_TEXT)
-    return Post(name, micros, user, text, urls_in(text) if urls is None else urls, lang)
+    if text.startswith("<") and markup.is_html(text) and (read := markup.read(text)):
+        text, linked = read
+        urls = linked if urls is None else urls
+    urls = links.urls(text) if urls is None else [url for url in urls if links.is_link(url)]
+    return Post(name, micros, user, text, urls[: links.MAX_LINKS], lang)
 
 
-def urls_in(text: str) -> list[str]:
-    """The URLs that stand in a text, without the punctuation that follows them."""
-    return [url.rstrip(_URL_TAIL) for url in _URL.findall(text)] if "://" in text else []
+def _is_notice(status: Mapping[str, Any]) -> bool:
+    """Whether an object is a notice of the streaming API, and no status."""
+    return any(isinstance(status.get(name), kind) for name, kind in _NOTICES.items()) and not any(
+        status.get(name) is not None for name in ("tid", "id_str", "id", "text", "full_text")
+    )
+
+
+def _said(status: Mapping[str, Any]) -> tuple[Any, list[str] | None]:
+    """A status's text and links (None: those that stand in the text): of a cut retweet, what was retweeted."""
+    text, urls = _whole(status)
+    retweeted = status.get("retweeted_status")
+    cut = status.get("truncated") is True or not isinstance(text, str) or text.rstrip().endswith(_CUT)
+    if cut and isinstance(retweeted, dict):
+        original = _whole(retweeted)
+        if isinstance(original[0], str):
+            return original
+    return text, urls
+
+
+def _whole(status: Mapping[str, Any]) -> tuple[Any, list[str] | None]:
+    """A status's own text and links, those of its `extended_tweet` where it is truncated; a quote links to its post."""
+    extended = status.get("extended_tweet")
+    if isinstance(extended, dict) and isinstance(extended.get("full_text"), str):
+        text, urls = extended["full_text"], _urls(extended)
+    else:
+        text, urls = _first(status.get("text"), status.get("full_text")), _urls(status)
+        if urls and status.get("truncated") is True:
+            urls = [url for url in urls if not _SELF.fullmatch(url)]
+    permalink = status.get("quoted_status_permalink")
+    quoted = permalink.get("expanded") if isinstance(permalink, dict) else None
+    if isinstance(quoted, str) and urls is not None and quoted not in urls:
+        urls = [*urls, quoted]
+    return text, urls
 
 
 def _urls(fields: Mapping[str, Any]) -> list[str] | None:

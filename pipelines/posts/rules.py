@@ -1,14 +1,14 @@
-"""What counts as a word and what as the same URL: the two sets of rules, `classic` and `standard`."""
+"""What counts as a word: the two sets of rules, `classic` and `standard`, with what each takes for the same URL."""
 
 import functools
-import html
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit, urlunsplit
 
 import regex
+
+from pipelines.posts import links, markup, urls
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,14 @@ class Rules:
 
     words: a chunk of text without white space → its words, in order, stop words included.
     stop_words: a language (as `language` gives it) → the words that don't count in its posts.
+    elided: a language and a word → the word without an elided article; "" if nothing is left that is a word.
     language: a post's lang → the language whose stop words apply, "" for the fallback.
     url: a URL → the form under which it is counted.
     """
 
     words: Callable[[str], Sequence[str]]
     stop_words: Callable[[str], frozenset[str]]
+    elided: Callable[[str, str], str]
     language: Callable[[str | None], str]
     url: Callable[[str], str]
 
@@ -39,49 +41,107 @@ def _classic_words(chunk: str) -> list[str]:
     return [word.lower() for word in _CLASSIC_WORD.findall(chunk)]
 
 
-_WORD = regex.compile(r"[\p{L}\p{N}][\p{L}\p{M}\p{N}]*(?:['’][\p{L}\p{M}\p{N}]+)*")
+# A word of folded text: UAX #29's rules WB4 to WB13b, but two letters, digits or marks side by side are never parted,
+# so that scripts without spaces stay whole. Loops are possessive, so that no text costs more than its length.
+_SOLID = r"\p{L}\p{N}\p{WB=ALetter}\p{WB=Numeric}\p{WB=Katakana}"
+_RUN = rf"[{_SOLID}][{_SOLID}\p{{M}}\u200c\u200d]*+"
+_A, _H = r"[\p{WB=ALetter}\p{WB=Hebrew_Letter}]", r"\p{WB=Hebrew_Letter}"
+_BETWEEN = (
+    rf"(?<={_A}[\p{{M}}\u200c\u200d]*)[\p{{WB=MidLetter}}\p{{WB=MidNumLet}}'](?={_A})"
+    rf"|(?<=\p{{WB=Numeric}}[\p{{M}}\u200c\u200d]*)[\p{{WB=MidNum}}\p{{WB=MidNumLet}}'](?=\p{{WB=Numeric}})"
+    rf"|(?<={_H}[\p{{M}}\u200c\u200d]*)\"(?={_H})"
+    rf"|[\p{{Pc}}\p{{M}}\u200c\u200d]++(?=[{_SOLID}])"
+)
+_WORD = regex.compile(rf"{_RUN}(?:(?:{_BETWEEN}){_RUN})*+(?:(?<={_H}[\p{{M}}\u200c\u200d]*)')?", regex.V1)
 _LETTER = regex.compile(r"\p{L}")
-_URL = re.compile(r"https?://\S+", re.IGNORECASE)
-_MENTION = re.compile(r"@\w+")
-#: Twitter's own words; they say nothing about what a post is about.
-_ALWAYS_STOP = frozenset({"rt", "via", "amp"})
+#: The same for ASCII in lower case, where it is all that there is to know.
+_ASCII_WORD = re.compile(
+    r"[a-z0-9]+(?:(?:(?<=[a-z])[.:'](?=[a-z])|(?<=[0-9])[.,;'](?=[0-9])|_+(?=[a-z0-9]))[a-z0-9]+)*+"
+)
+_ASCII_LETTER = re.compile("[a-z]")
+_PUNCTUATION = "#.,:;!?()[]\"'-*/"
+#: One letter, with the marks that any script may have; an ideograph or a Korean syllable is more than a letter.
+_ONE_LETTER = regex.compile(r"[\p{L}--[\p{Ideographic}\uac00-\ud7a3]]\p{Script=Inherited}*", regex.V1)
+#: What nobody sees and what doesn't part words, such as soft hyphens and marks of direction.
+_INVISIBLE = regex.compile(r"[\p{Default_Ignorable_Code_Point}--[\u200b\u200c\u200d]]+", regex.V1)
+_APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "＇": "'", "׳": "'", "״": '"'})
+#: Marks in a row: Unicode's stream-safe text has no more, and normal forms cost the square of their number.
+_MAX_MARKS = 30
+_TOO_MANY_MARKS = regex.compile(rf"(\p{{M}}{{{_MAX_MARKS}}})\p{{M}}+")
+#: Mentions, with the server of those who are elsewhere, and mail addresses.
+_MENTION = re.compile(r"(?<!\w)[@＠]\w++(?:(?:-\w++)*\.\w++)*+(?:[@＠]\w++(?:[.-]+\w++)*+)?")
+_ADDRESS = re.compile(r"(?<![\w.+-])[\w.+-]++@\w++(?:-+\w++)*+(?:\.\w++(?:-+\w++)*+)++")
+#: Twitter's own words, and what is left of cut URLs; they say nothing about what a post is about.
+_ALWAYS_STOP = frozenset({"rt", "via", "amp", "htt", "http", "https"})
 #: Twitter still uses two codes that ISO 639 gave up.
 _OLD_CODES = {"in": "id", "iw": "he"}
-_TRACKING = frozenset(
-    "fbclid gclid dclid gbraid wbraid msclkid mc_cid mc_eid igshid yclid twclid ttclid _ga ref_src".split()
-)
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+#: Articles, pronouns and conjunctions that are elided before a vowel: Lucene's lists for these languages.
+_ELISIONS = {
+    "ca": "d l m n s t",
+    "fr": "l m t qu n s j d c jusqu quoiqu lorsqu puisqu",
+    "ga": "d m b",
+    "it": "c l all dall dell nell sull coll pell gl agl dagl degl negl sugl un m t s v d",
+}
+#: Chunks up to this length are remembered; longer ones hardly come twice.
+_REMEMBERED = 64
 
 
-@functools.lru_cache(maxsize=1 << 17)
-def _standard_words(chunk: str) -> tuple[str, ...]:
+def _standard_words(chunk: str) -> Sequence[str]:
+    return _remembered(chunk) if len(chunk) <= _REMEMBERED else _read(chunk)
+
+
+def _read(chunk: str) -> tuple[str, ...]:
     if "&" in chunk:
-        chunk = html.unescape(chunk)
+        chunk = markup.unescape(chunk)
     if "://" in chunk:
-        chunk = _URL.sub(" ", chunk)
-    if "@" in chunk:
-        chunk = _MENTION.sub(" ", chunk)
+        chunk = links.without(chunk)
+    if "@" in chunk or "＠" in chunk:
+        chunk = _MENTION.sub(" ", _ADDRESS.sub(" ", chunk))
     if chunk.isascii():
-        if chunk.isalpha():  # most chunks, and the only test they need
-            return (chunk.lower(),) if len(chunk) > 1 else ()
         chunk = chunk.lower()
-    else:
-        chunk = _folded(chunk)
+        bare = chunk.strip(_PUNCTUATION)
+        if bare.isalpha():  # most chunks, and the only test they need
+            return (bare,) if len(bare) > 1 else ()
+        return tuple(word for word in _ASCII_WORD.findall(chunk) if len(word) > 1 and _ASCII_LETTER.search(word))
     return tuple(
-        word for word in _WORD.findall(chunk) if _LETTER.search(word) and not (len(word) == 1 and word.isascii())
+        word
+        for found in _WORD.findall(_folded(chunk))
+        if _LETTER.search(found) and not _ONE_LETTER.fullmatch(word := found.rstrip("\u200c\u200d"))
     )
+
+
+_remembered = functools.lru_cache(maxsize=1 << 17)(_read)
+
+
+def _folded(text: str) -> str:
+    """NFC, without case, with one kind of apostrophe, and without what is invisible."""
+    if text.isascii():
+        return text.lower()
+    text = _INVISIBLE.sub("", text)
+    if len(text) > _MAX_MARKS:
+        text = _TOO_MANY_MARKS.sub(r"\1", text)
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold()).translate(_APOSTROPHES)
 
 
 @functools.cache
 def _stop_lists(languages: tuple[str, ...]) -> frozenset[str]:
+    """The stop words of some languages, in the form that words have; what is several words is none."""
     import stopwordsiso
 
-    return frozenset(_folded(w) for language in languages for w in stopwordsiso.stopwords(language)) | _ALWAYS_STOP
+    entries = [_read(entry) for language in languages for entry in stopwordsiso.stopwords(language) if " " not in entry]
+    return frozenset(_elided(languages, words[0]) for words in entries if len(words) == 1) | _ALWAYS_STOP
 
 
-def _folded(text: str) -> str:
-    """NFC, without case, and with one kind of apostrophe."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold()).replace("’", "'")
+def _elided(languages: tuple[str, ...], word: str) -> str:
+    article, apostrophe, rest = word.partition("'")
+    if apostrophe and any(article in _articles(language) for language in languages):
+        return rest if _LETTER.search(rest) and not _ONE_LETTER.fullmatch(rest) else ""
+    return word
+
+
+@functools.cache
+def _articles(language: str) -> frozenset[str]:
+    return frozenset(_ELISIONS.get(language, "").split())
 
 
 @functools.cache
@@ -98,39 +158,26 @@ def _language(lang: str | None) -> str:
     return code if code in languages() else ""
 
 
-def _standard_url(url: str) -> str:
-    url = url.strip()
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return url
-    scheme = parts.scheme.lower()
-    if scheme not in _DEFAULT_PORTS or not parts.hostname:
-        return url
-    user, at, host = parts.netloc.rpartition("@")
-    if port is not None and port == _DEFAULT_PORTS[scheme] or host.endswith(":"):
-        host = host.rpartition(":")[0]
-    query = "&".join(p for p in parts.query.split("&") if not _is_tracking(p.split("=", 1)[0].lower()))
-    return urlunsplit((scheme, user + at + host.lower(), parts.path, query, ""))
-
-
-def _is_tracking(name: str) -> bool:
-    return name.startswith("utm_") or name in _TRACKING
-
-
 RULES = ("standard", "classic")
 
 
 def get(name: str, fallback: Sequence[str] = ("en",)) -> Rules:
     """The rules of that name; `fallback` are the languages of posts that don't say theirs. Raises KeyError."""
     if name == "classic":
-        return Rules(_classic_words, lambda language: _CLASSIC_STOP, lambda lang: "", str.lower)
+        return Rules(
+            _classic_words, lambda language: _CLASSIC_STOP, lambda language, word: word, lambda lang: "", str.lower
+        )
     if name == "standard":
         fallback_languages = tuple(fallback)
 
-        def stop_words(language: str) -> frozenset[str]:
-            return _stop_lists((language,) if language else fallback_languages)
+        def of(language: str) -> tuple[str, ...]:
+            return (language,) if language else fallback_languages
 
-        return Rules(_standard_words, stop_words, _language, _standard_url)
+        return Rules(
+            _standard_words,
+            lambda language: _stop_lists(of(language)),
+            lambda language, word: _elided(of(language), word),
+            _language,
+            urls.standard,
+        )
     raise KeyError(name)

@@ -39,41 +39,67 @@ def tokenize(text: pa.ChunkedArray, lang: pa.ChunkedArray, rules: Rules) -> Toke
 
     words_of_chunk = [rules.words(chunk) for chunk in encoded.dictionary.to_pylist()]
     flat = [word for words in words_of_chunk for word in words]
-    vocabulary = sorted(set(flat))
+    language_of = _languages(lang, rules)
+    elisions = _elisions([word for word in set(flat) if "'" in word], language_of.names, rules)
+    vocabulary = sorted({*flat, *(rest for of in elisions.values() for rest in of.values())})
     number = {word: i for i, word in enumerate(vocabulary)}
     flat_numbers = np.fromiter((number[word] for word in flat), np.int32, len(flat))
     lengths = np.fromiter(map(len, words_of_chunk), np.int32, len(words_of_chunk))
     first = np.cumsum(lengths) - lengths
 
-    # First every token's first word, then the second words of those that have one, and so on: most have one.
-    posts, words = [], []
-    left = np.flatnonzero(lengths[code] > 0)
-    for nth in range(int(lengths.max(initial=0))):
-        left = left[lengths[code[left]] > nth] if nth else left
-        posts.append(post_of_token[left])
-        words.append(flat_numbers[first[code[left]] + nth])
-    post, word = (np.concatenate(parts) if parts else np.empty(0, np.int32) for parts in (posts, words))
+    # The tokens of one word, which most are, then those of several, each repeated for each of its words.
+    one, more = np.flatnonzero(lengths[code] == 1), np.flatnonzero(lengths[code] > 1)
+    repeats = lengths[code[more]]
+    nth = np.arange(repeats.sum()) - np.repeat(np.cumsum(repeats) - repeats, repeats)
+    post = np.concatenate([post_of_token[one], np.repeat(post_of_token[more], repeats)])
+    word = flat_numbers[np.concatenate([first[code[one]], np.repeat(first[code[more]], repeats) + nth])]
 
-    counts = ~_stopped(lang, vocabulary, rules, post, word)
+    for language, elided in elisions.items():
+        becomes = np.arange(len(vocabulary), dtype=np.int32)
+        becomes[[number[whole] for whole in elided]] = [number[rest] for rest in elided.values()]
+        mine = language_of.row[post] == language
+        word[mine] = becomes[word[mine]]
+    counts = ~_stopped(language_of, vocabulary, rules, post, word)
     key = (post[counts].astype(np.int64) << 32) | word[counts]
     key.sort()
     key = key[np.append(True, key[1:] != key[:-1])] if len(key) else key
     return Tokens(pa.array(vocabulary, pa.string()), (key >> 32).astype(np.int32), (key & 0xFFFFFFFF).astype(np.int32))
 
 
-def _stopped(
-    lang: Any, vocabulary: list[str], rules: Rules, post: NDArray[Any], word: NDArray[Any]
-) -> NDArray[np.bool_]:
-    """Which (post, word) are stop words in the post's language."""
+@dataclass(frozen=True)
+class _Languages:
+    """The languages of posts: their names, and for each post the row of its own in them."""
+
+    names: list[str]
+    row: NDArray[np.int32]
+
+
+def _languages(lang: pa.ChunkedArray, rules: Rules) -> _Languages:
     encoded = pa.concat_arrays(lang.chunks).dictionary_encode()
     names = [rules.language(name) for name in [*encoded.dictionary.to_pylist(), None]]
     languages = sorted(set(names))
-    table = np.zeros((len(languages), len(vocabulary)), np.bool_)
-    for row, language in enumerate(languages):
-        stop = rules.stop_words(language)
-        table[row] = np.fromiter((w in stop for w in vocabulary), np.bool_, len(vocabulary))
-    if len(languages) == 1:
-        return np.asarray(table[0][word], np.bool_)
     row_of_lang = np.array([languages.index(name) for name in names], np.int32)
     code = encoded.indices.fill_null(len(names) - 1).to_numpy(zero_copy_only=False)
-    return np.asarray(table[row_of_lang[code][post], word], np.bool_)
+    return _Languages(languages, row_of_lang[code])
+
+
+def _elisions(words: list[str], languages: list[str], rules: Rules) -> dict[int, dict[str, str]]:
+    """For each language's row the words that are others in its posts, and what they are; "" is none."""
+    found = {
+        row: {word: rest for word in words if (rest := rules.elided(language, word)) != word}
+        for row, language in enumerate(languages)
+    }
+    return {row: elided for row, elided in found.items() if elided}
+
+
+def _stopped(
+    language_of: _Languages, vocabulary: list[str], rules: Rules, post: NDArray[Any], word: NDArray[Any]
+) -> NDArray[np.bool_]:
+    """Which (post, word) don't count: stop words in the post's language, and what an elision leaves nothing of."""
+    table = np.zeros((len(language_of.names), len(vocabulary)), np.bool_)
+    for row, language in enumerate(language_of.names):
+        stop = rules.stop_words(language) | {""}
+        table[row] = np.fromiter((w in stop for w in vocabulary), np.bool_, len(vocabulary))
+    if len(language_of.names) == 1:
+        return np.asarray(table[0][word], np.bool_)
+    return np.asarray(table[language_of.row[post], word], np.bool_)

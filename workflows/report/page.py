@@ -19,7 +19,7 @@
     emerging    [{w1, w2, count, previous_count, z}], the 20 that rose most (z > 0); none where posts_before is 0
     emerging_state  "risen", "all new" (none of the ranked pairs occurs in the window before), "none" (nothing rose) or
                  "nothing before" (no posts in the window before, so nothing can rise)
-    quality     {days: [{date, read, kept, other_days, duplicates, rejected: {reason: records}}],
+    quality     {days: [{date, read, kept, other_days, duplicates, notices (if any), rejected: {reason: records}}],
                  total: the same without date, split_rejected: lines of archives that showed no day}
     stages      [{stage, date, rows, seconds, runner, code_version, job: string or null, code: "" where it is not
                  known, other_code: whether it is another code than the page's run had for the stage}]
@@ -77,7 +77,7 @@ class StageRun:
 
 @dataclass(frozen=True)
 class Quality:
-    """What became of one day's records: read = kept + other_days + duplicates + the sum of rejected.
+    """What became of one day's records: read = kept + other_days + duplicates + notices + the sum of rejected.
 
     rejected: records by reason, a short name such as `bad_json`.
     """
@@ -88,6 +88,7 @@ class Quality:
     other_days: int
     duplicates: int
     rejected: Mapping[str, int]
+    notices: int = 0
 
 
 @dataclass(frozen=True)
@@ -235,13 +236,16 @@ def _draw(facts: Facts, data: Data) -> tuple[dict[str, str], bytes]:
         return {name: future.result() for name, future in drawn.items()}, picture.result()
 
 
+_COUNTS = ("read", "kept", "other_days", "duplicates", "notices")
+
+
 def _report(facts: Facts, data: Data) -> dict[str, Any]:
     """Give a page's data as `report.json` has it."""
     quality = [_quality(day) for day in facts.quality]
     total: Counter[str] = Counter()
     rejected: Counter[str] = Counter()
     for day in facts.quality:
-        total.update(read=day.read, kept=day.kept, other_days=day.other_days, duplicates=day.duplicates)
+        total.update({name: getattr(day, name) for name in _COUNTS})
         rejected.update(day.rejected)
     end = datetime.datetime.combine(facts.date + datetime.timedelta(days=1), datetime.time(), datetime.UTC)
     return {
@@ -264,7 +268,7 @@ def _report(facts: Facts, data: Data) -> dict[str, Any]:
         "quality": {
             "days": quality,
             "total": {
-                **{name: total[name] for name in ("read", "kept", "other_days", "duplicates")},
+                **_counts(Quality(facts.date, rejected=rejected, **{name: total[name] for name in _COUNTS})),
                 "rejected": dict(rejected),
             },
             "split_rejected": facts.split_rejected,
@@ -283,14 +287,12 @@ def _emerging_state(facts: Facts, data: Data) -> str:
 
 
 def _quality(day: Quality) -> dict[str, Any]:
-    return {
-        "date": day.date,
-        "read": day.read,
-        "kept": day.kept,
-        "other_days": day.other_days,
-        "duplicates": day.duplicates,
-        "rejected": dict(day.rejected),
-    }
+    return {"date": day.date, **_counts(day), "rejected": dict(day.rejected)}
+
+
+def _counts(day: Quality) -> dict[str, int]:
+    """Give what became of a day's records; notices, which few sources have, only where there are any."""
+    return {name: getattr(day, name) for name in _COUNTS if name != "notices" or day.notices}
 
 
 def _json(report: dict[str, Any]) -> bytes:

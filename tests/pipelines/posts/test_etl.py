@@ -71,7 +71,7 @@ def expected_rejects(data: bytes, source: str, file: str) -> list[dict[str, Any]
     return [
         {"reason": reason, "source": source, "file": file, "line": number, "record": line}
         for number, line, reason in parsed
-        if isinstance(reason, str)
+        if isinstance(reason, str) and reason != oracle.NOTICE
     ]
 
 
@@ -87,6 +87,7 @@ def check_counters(written: results.Written, day: oracle.DayResult) -> None:
     counters = {name: count for name, count in written.counters.items() if count}
     rejected = {f"rejected: {reason}": count for reason, count in day.rejected.items()}
     numbers = {"read": day.read, "kept": day.kept, "other_days": day.other_days, "duplicates": day.duplicates}
+    numbers["notices"] = day.notices
     assert counters == {name: count for name, count in (numbers | rejected).items() if count}
     assert counters.get("read", 0) == sum(count for name, count in counters.items() if name != "read")
 
@@ -115,7 +116,7 @@ def check(contents: list[bytes], shards: int) -> None:
 @settings(max_examples=25, deadline=None)
 @given(st.lists(hostile_files(long=True), min_size=1, max_size=3), st.integers(1, 3))
 def test_every_record_of_hostile_files_is_kept_or_accounted_for(contents: list[bytes], shards: int) -> None:
-    """read = kept + other days + duplicates + rejected; posts and rejects are the oracle's, in whole."""
+    """read = kept + other days + duplicates + notices + rejected; posts and rejects are the oracle's, in whole."""
     assume(all(map(cases.is_lines, contents)))
     check(contents, shards)
 
@@ -141,7 +142,10 @@ def test_a_block_of_hostile_bytes_is_read_as_the_oracle_reads_each_line(data: by
     assert list(zip(parsed.rows.tolist(), posts, strict=True)) == [
         (row, post) for row, post in expected if isinstance(post, parse.Post)
     ]
-    assert sorted(parsed.rejects) == [(row, reason) for row, reason in expected if isinstance(reason, str)]
+    assert sorted(parsed.rejects) == [
+        (row, reason) for row, reason in expected if isinstance(reason, str) and reason != oracle.NOTICE
+    ]
+    assert parsed.notices == sum(reason == oracle.NOTICE for _, reason in expected)
 
 
 def numbered(text: str, *ids: int) -> bytes:
@@ -196,7 +200,7 @@ def test_a_real_day_is_the_oracles(pattern: str, tmp_path: Path) -> None:
 
 
 def test_rejects_keep_reason_source_line_and_the_bytes_as_they_came(tmp_path: Path) -> None:
-    bad = [b'{"tid": \xff}', b"\x00\x01", b"{", b' {"tid": 1} ', status(text=" "), b"x" * (parse.MAX_RECORD + 1)]
+    bad = [b'{"tid": \xff}', b"\x00\x01", b"{", b' {"tid": 1} ', status(text=5), b"x" * (parse.MAX_RECORD + 1)]
     data = b"\r\n\n".join([status(), *bad]) + b"\r\n"
     written = stages.etl(tmp_path, stages.raw(tmp_path, data), DAY, sources=["here"])
     rejects = stages.rows(written, "posts_rejected")

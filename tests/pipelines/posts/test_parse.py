@@ -207,9 +207,9 @@ def test_reasons_are_looked_for_in_one_order() -> None:
         b'\xff{"a": NaN' + b" " * parse.MAX_RECORD,
         b'\xff{"a": NaN',
         b'{"a": NaN',
-        b'{"created_at": 5e300, "text": ""}',
-        b'{"id": 1, "created_at": 5e300, "text": ""}',
-        b'{"id": 1, "created_at": 5, "text": ""}',
+        b'{"created_at": 5e300, "text": 5}',
+        b'{"id": 1, "created_at": 5e300, "text": 5}',
+        b'{"id": 1, "created_at": 5, "text": 5}',
     ]
     reasons = [parse.TOO_LONG, parse.BAD_UTF8, parse.BAD_JSON, parse.NO_ID, parse.BAD_CREATED_AT, parse.NO_TEXT]
     assert [of_product(parse.parse, line) for line in lines] == reasons
