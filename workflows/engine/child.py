@@ -11,6 +11,7 @@ from typing import NoReturn, TypeVar
 
 from pipelines.errors import MillraceError, TransientError
 from pipelines.google_errors import redacted
+from workflows.engine import resources
 
 T = TypeVar("T")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
@@ -40,9 +41,9 @@ def in_child(work: Callable[[], T]) -> T:
     finally:
         status = os.waitpid(child, 0)[1] if child else 0
     if status:
-        raise TransientError(
-            f"a process of this run ended without an answer ({os.waitstatus_to_exitcode(status)}); run again"
-        )
+        code = os.waitstatus_to_exitcode(status)
+        what = resources.killed(code) if code == -signal.SIGKILL else f"ended without an answer ({code})"
+        raise TransientError(f"a process of this run {what}; run again")
     result, error = pickle.loads(data)
     if error is not None:
         raise error

@@ -3,6 +3,7 @@
 What is logged, and what this module prints, is safe to show: texts of servers and posts can't act on a terminal.
 """
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -20,7 +21,7 @@ from luigi.parameter import UnconsumedParameterWarning
 from pipelines import errors
 from pipelines.secrets import redacted
 from pipelines.text import one_line, plain
-from workflows.engine import ending, progress, scheduler, staleness, stopping
+from workflows.engine import ending, progress, resources, scheduler, staleness, stopping
 from workflows.engine.settings import in_luigi_command
 
 _OURS_IN_TRACEBACK = re.compile(r"^pipelines\.errors\.\w+: (.*)$", re.MULTILINE)
@@ -86,6 +87,7 @@ def install() -> None:
     warnings.filterwarnings("ignore", category=UnconsumedParameterWarning)
     _choose_scheduler()
     scheduler.install()
+    resources.install()
     stopping.install()
     staleness.install()
     ending.install(_sentences)
@@ -189,7 +191,8 @@ def _bug(record: logging.LogRecord) -> str:
 
 def _not_ours(record: logging.LogRecord) -> bool:
     """Beam shows the stack of whatever a worker raises, before it raises that again."""
-    return not (record.exc_info and isinstance(record.exc_info[1], errors.MillraceError))
+    error = record.exc_info[1] if record.exc_info else None
+    return error is None or not (isinstance(error, errors.MillraceError) or resources.exhausted(error))
 
 
 def _first_time(sentence: str) -> bool:
@@ -200,7 +203,8 @@ def _first_time(sentence: str) -> bool:
     try:
         if sentence in _sentences():
             return False
-        os.pwrite(_said, f"{sentence}\n".encode(), os.fstat(_said).st_size)
+        with contextlib.suppress(OSError):  # where the disk is full, it is said more than once
+            os.pwrite(_said, f"{sentence}\n".encode(), os.fstat(_said).st_size)
         return True
     finally:
         fcntl.lockf(_said, fcntl.LOCK_UN)

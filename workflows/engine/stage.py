@@ -36,7 +36,7 @@ from pipelines.errors import (
     TransientError,
 )
 from pipelines.tables import Table
-from workflows.engine import clients, code, completeness, damage, identity, manifests, preflight, staleness
+from workflows.engine import clients, code, completeness, damage, identity, manifests, preflight, resources, staleness
 from workflows.engine.datasets import Dataset
 from workflows.engine.ledger import Claim, Entry, Ledger, now
 from workflows.engine.manifests import FileEntry, InputEntry, Manifest
@@ -204,7 +204,8 @@ class Stage(luigi.Task):
         """Does what is left to do; a second run at the same time, or after a crash, gives the same result."""
         self._inputs = None
         # By partition, not by luigi's task id: tasks that differ in a parameter may write the same one.
-        with Ledger(clients.storage()).claim(job_of(self.task_family, self.datasets()[0].partition)) as claim:
+        job = job_of(self.task_family, self.datasets()[0].partition)
+        with resources.told(), Ledger(clients.storage()).claim(job) as claim:
             there = self.datasets()[0].read()
             if there is None:
                 preflight.check(self)  # nobody may have asked: luigid gives tasks to workers that did not schedule them

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pipelines import checksums
 from pipelines.errors import AccessError, ConflictError, ManifestError, SettingError
+from workflows.engine import resources
 
 if TYPE_CHECKING:
     import tenacity
@@ -237,7 +238,7 @@ class LocalStorage:
         try:
             yield
         except OSError as error:
-            raise SettingError(
+            raise resources.exhausted(error) or SettingError(
                 f"storage {self._root!r} can't be written: {error.strerror} ({error.filename or path}); "
                 "set storage in [millrace] or --millrace-storage to a folder that can"
             ) from None
