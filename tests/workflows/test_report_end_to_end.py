@@ -1,5 +1,6 @@
 """The daily Report from end to end: real luigi processes, real and made-up posts, the tables against the oracle's."""
 
+import dataclasses
 import datetime
 import json
 import os
@@ -14,6 +15,10 @@ import pytest
 import running
 from http_source import Reply, serving
 from running import Row
+
+from workflows import SplitArchive
+from workflows.engine import code
+from workflows.engine.manifests import Manifest
 
 DATE = datetime.date(2017, 8, 27)
 LAST = datetime.date(2026, 11, 5)
@@ -224,6 +229,15 @@ def test_archive_that_has_grown_is_split_only_for_days_that_are_missing(tmp_path
     running.succeed("Report", *flags, day, storage=storage)
     done = [name for name in running.complete(storage) if f"date={day}" in name or f"date={before(2)}" in name]
     there = {name: running.files(storage / name) for name in done}
+    # A further day is copied from the split that is there, and so was made by the code that made the split.
+    [split] = storage.glob("archives/*/*/_MANIFEST.json")
+    made = Manifest.from_json(split.read_bytes(), "split")
+    assert made.code == {"SplitArchive": [code.of(SplitArchive)]}
+    split.write_bytes(dataclasses.replace(made, code={"SplitArchive": ["3f2c/9a11"]}).to_json())
+    ran = running.succeed("Fetch", "--source", source, "--date", before(3), storage=storage)
+    assert re.search(r"SplitArchive: 1 partition .*was made by other code \(3f2c → \w+\); .*clear archives/", ran.err)
+    [copied] = storage.glob(f"raw/*/date={before(3)}/_MANIFEST.json")
+    assert Manifest.from_json(copied.read_bytes(), "copied").code == {"Fetch": ["3f2c/9a11"]}
     grown = many(before(2)) + many(day) + many(day, "a late post", 2) + many(LAST, "fog and more fog")
     running.write_posts(source, grown)
     ran = running.succeed("Report", *flags, LAST, storage=storage)
