@@ -65,7 +65,7 @@ def said(place: Place, server: int, word: str) -> str:
 
 
 def test_job_is_shown(place: Place, server: int) -> None:
-    """The link leads to the job's page in the console; state, workers and errors are told.
+    """The link leads to the job's page in the console; state, workers and errors are told, as text and never as markup.
 
     Fetch's total is unknown, so that there is no percentage.
     """
@@ -77,8 +77,9 @@ def test_job_is_shown(place: Place, server: int) -> None:
     assert task["accepts_messages"] is True
     job.workers.append((job.created, 3))
     place.wait_for(lambda: shown(server)[1]["status_message"] == "RUNNING, 3 workers")
-    job.say("JOB_MESSAGE_ERROR", "Traceback (most recent call last):\n  …\nOSError: No space left on device")
-    place.wait_for(lambda: "OSError: No space left" in shown(server)[1]["status_message"])
+    job.say("JOB_MESSAGE_ERROR", "Traceback (most recent call last):\n  …\nOSError: <img onerror=alert(1)>\x1b[2J")
+    place.wait_for(lambda: "OSError: ‹img onerror=alert(1)›" in shown(server)[1]["status_message"])
+    assert not {"<", ">", "\x1b"} & set(shown(server)[1]["status_message"])
     place.cloud.dataflow.release()
     assert cloud_running.end(process).code == 0
     [done] = listed(server, "DONE").values()

@@ -10,6 +10,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+from workflows.engine import scheduler
 from workflows.engine.commands import luigid
 
 FLAGS = ("--date", running.DAY, "--days", 1)
@@ -68,6 +69,20 @@ def test_names_of_a_server(address: str, more: list[str], known: list[str], unkn
     ours = luigid.names(address, more)
     assert [name for name in known if not ours(name)] == []
     assert [name for name in unknown if ours(name)] == []
+
+
+def test_messages_and_answers_are_no_markup(server: int) -> None:
+    """What a run shows luigid, its page takes for HTML: it has none, nor what acts on a terminal or the eye."""
+    told = scheduler.Luigid(f"http://localhost:{server}")
+    task = {"task_id": "T", "worker": "W", "family": "T"}
+    for state in ("PENDING", "RUNNING"):
+        ask(server, "add_task", **task, status=state)
+    told.set_task_status_message("T", "<b onclick=x>&lt;RUNNING</b>\x1b[31m\u202e\n\t1 < 2")
+    message = "‹b onclick=x›&lt;RUNNING‹/b›\ufffd[31m\ufffd\n\t1 ‹ 2"
+    assert ask(server, "get_task_status_message", task_id="T")["statusMessage"] == message
+    told.add_scheduler_message_response("T", "1", "<script>'x' is no command")
+    found = ask(server, "get_scheduler_message_response", task_id="T", message_id="1")
+    assert found["response"] == "‹script›'x' is no command"
 
 
 def test_port_that_is_taken_is_one_sentence(project: Path) -> None:
