@@ -1,6 +1,7 @@
 """What a person sees of a run: how far it is, where the page is, what went wrong; on a terminal, in a log, by mail."""
 
 import contextlib
+import datetime
 import email
 import email.policy
 import os
@@ -178,6 +179,8 @@ def test_a_run_ends_with_the_page_and_knows_no_zone(undisturbed: Path, tmp_path:
     (line,) = [line for line in ran.err.splitlines() if " Report " in line and "files" in line]
     told = re.match(r"(\d\d):(\d\d):\d\dZ  ", line)
     assert told
+    now = datetime.datetime.now(datetime.UTC)
+    assert (60 * now.hour + now.minute - 60 * int(told[1]) - int(told[2])) % (24 * 60) < 10
     for name in ("index.html", "report.json", "report.png"):
         old, new = ((folder / name).read_bytes() for folder in (there, page.parent))
         assert without_its_time(new) == without_its_time(old), name
