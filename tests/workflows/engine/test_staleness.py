@@ -150,7 +150,6 @@ def test_the_page_knows_what_made_each_day(undisturbed: Path, tmp_path: Path) ->
     assert report.code == {stage.__name__: [code.of(stage)] for stage in stages}
     task, config = Count(date=running.DAY), luigi.configuration.get_config()
     shutil.copytree(undisturbed / f"counts/date={running.DAY}", tmp_path / f"counts/date={running.DAY}")
-    before = config.get("millrace", "storage")
     config.set("millrace", "storage", str(tmp_path))
     try:
         run = posts.stage_run(task, running.DAY)
@@ -161,4 +160,4 @@ def test_the_page_knows_what_made_each_day(undisturbed: Path, tmp_path: Path) ->
         run = posts.stage_run(task, running.DAY)
         assert (run.code, run.other_code) == ("3f2c", True)
     finally:
-        config.set("millrace", "storage", before)
+        config.remove_option("millrace", "storage")
