@@ -60,7 +60,8 @@ def check(stage: "Stage", manifest: Manifest) -> None:
         # Before there was a record of the code, a text with spaces in it stood there without quotes.
         if here != there and (manifest.code or here != _quoted(there)):
             source = _first_with(stage, key)
-            days = [task.date for task in chain(stage) if type(task) is type(source) and hasattr(task, "date")]
+            dates = [getattr(task, "date", None) for task in chain(stage) if type(task) is type(source)]
+            days = [date for date in dates if type(date) is datetime.date]
             forget = advice.clear(source.task_family, min(days, default=None), max(days, default=None))
             raise SettingsDifferError(
                 f"{clients.storage().uri(manifest.partition)} was made with {key} = {secrets.redacted(there)}, "

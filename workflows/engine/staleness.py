@@ -106,7 +106,7 @@ def _roots(stages: "list[Stage]") -> "list[Stage]":
 
 def _line(family: str, made: "list[tuple[Stage, str]]", roots: "list[Stage]") -> str:
     stages, count = [stage for stage, _ in made], len(made)
-    days = sorted({date for root in roots if (date := getattr(root, "date", None))})
+    days = sorted({date for root in roots if (date := _day(root))})
     span = " to ".join(map(str, dict.fromkeys([days[0], days[-1]]))) if days else ""
     window = "" if all(root.task_family == family for root in roots) else "window " if len(days) == 1 else "windows "
     olds = ", ".join(sorted({code.short(each) for _, each in made}))
@@ -117,12 +117,18 @@ def _line(family: str, made: "list[tuple[Stage, str]]", roots: "list[Stage]") ->
     )
 
 
+def _day(stage: "Stage") -> datetime.date | None:
+    """A stage's day; None where its date is none, or an hour."""
+    date = getattr(stage, "date", None)
+    return date if type(date) is datetime.date else None
+
+
 def _commands(stages: "list[Stage]") -> Iterator[str]:
     """What clears the partitions of some stages of one kind, and what was made of them, but no days in between."""
     alike: dict[str, list[datetime.date]] = defaultdict(list)
     ways: dict[str, dict[str, object]] = {}
     for stage in stages:
-        partition, date = stage.datasets()[0].partition, getattr(stage, "date", None)
+        partition, date = stage.datasets()[0].partition, _day(stage)
         if date is None:
             yield advice.clear(partition)
         else:

@@ -1,6 +1,7 @@
 """What was made by other code stays complete; the end of each run names it, with the command that makes it anew."""
 
 import dataclasses
+import datetime
 import json
 import re
 import shutil
@@ -13,8 +14,10 @@ from cloud_running import Place
 from small_project import COUNT, DAY, Small, said
 
 from workflows import Aggregate, Count, Etl, Fetch, Report, posts
-from workflows.engine import code, manifests, staleness
+from workflows.engine import Dataset, Stage, code, manifests, staleness
 from workflows.engine.manifests import Manifest
+from workflows.engine.sections import millrace
+from workflows.engine.storage import LocalStorage
 
 PAGE = ("Page", "--date", DAY)
 OTHER = 'WORD = "second"\n'
@@ -140,6 +143,56 @@ def test_a_manifest_names_two_codes_of_many() -> None:
     many = [read(Daily=["bb/1"]), read(Daily=["cc/1", "dd/1"]), read()]
     assert staleness.of("Daily", "aa/1", many) == {"Daily": ["aa/1", "bb/1"]}
     assert staleness.of("Weekly", "", many) == {"Daily": ["bb/1", "cc/1"]}
+
+
+class Hourly(Stage):
+    """A stage of an hour, with another partition for each size."""
+
+    section = millrace
+    writes = ("hourly",)
+    version = "2"
+    date: datetime.datetime = luigi.DateHourParameter()
+    size: int = luigi.IntParameter(default=1)
+
+    def output(self) -> Dataset:
+        return Dataset("hourly", key=f"hour={self.date:%Y-%m-%dT%H}/size={self.size}")
+
+
+class Measured(Hourly):
+    """The same of a day."""
+
+    writes = ("measured",)
+    date: datetime.date = luigi.DateParameter()  # type: ignore[assignment]
+
+    def output(self) -> Dataset:
+        return Dataset(f"measured/size={self.size}", self.date)
+
+
+def test_commands_mean_no_other_hour_or_parameter(tmp_path: Path) -> None:
+    """What has an hour is cleared by its partition, and what lies apart by a parameter with that parameter."""
+    config = luigi.configuration.get_config()
+    before = config.get("millrace", "storage")
+    config.set("millrace", "storage", str(tmp_path))
+    try:
+        hours = [Hourly(date=datetime.datetime(2026, 11, 19, hour)) for hour in (3, 4)]
+        days = ((19, 1), (18, 1), (18, 2), (16, 2))
+        sized = [Measured(date=datetime.date(2026, 11, day), size=size) for day, size in days]
+        for stage in [*hours, *sized]:
+            own = Manifest(stage.datasets()[0].partition, "a", [], {}, [], "", "", {}, {}, "", None, "", "")
+            made = dataclasses.replace(own, code={stage.task_family: ["version 1"]})
+            LocalStorage(str(tmp_path)).create(stage.datasets()[0].manifest_path, made.to_json())
+        [sizes, of_hours] = staleness.lines([*hours, *sized])
+    finally:
+        config.set("millrace", "storage", before)
+    assert of_hours.startswith(
+        "Hourly: 2 partitions of windows 2026-11-16 to 2026-11-19 were made by other code (version "
+    )
+    assert re.findall(r"clear (\S+) ", of_hours) == [f"hourly/hour=2026-11-19T0{hour}/size=1" for hour in (3, 4)]
+    assert re.findall(r"clear (Measured --from \S+ --to \S+ --size \d)", sizes) == [
+        "Measured --from 2026-11-18 --to 2026-11-19 --size 1",
+        "Measured --from 2026-11-16 --to 2026-11-16 --size 2",
+        "Measured --from 2026-11-18 --to 2026-11-18 --size 2",
+    ]
 
 
 def test_the_page_knows_what_made_each_day(undisturbed: Path, tmp_path: Path) -> None:
