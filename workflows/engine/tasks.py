@@ -1,6 +1,7 @@
 """Which tasks there are by name, and what is said of a name that none has."""
 
 import configparser
+import contextlib
 import difflib
 import functools
 import logging
@@ -21,14 +22,19 @@ from workflows.engine.stage import Stage
 _WRONG = re.compile(r"(\w+)\[args=.*\]: Error when parsing the default value of '(\w+)'")
 
 
+def registered() -> dict[str, type[luigi.Task]]:
+    """Returns all that luigi knows by name, sections too; of two that have one name neither can be meant."""
+    found = {}
+    for name in sorted(Register.task_names()):
+        with contextlib.suppress(TaskClassException):
+            found[name] = Register.get_task_cls(name)
+    return found
+
+
 def known_tasks() -> dict[str, type[luigi.Task]]:
     """Returns the tasks of the modules that were imported, by name; luigi's own, sections and bases are none."""
     found = {}
-    for name in sorted(Register.task_names()):
-        try:
-            task = Register.get_task_cls(name)
-        except TaskClassException:  # of two that have one name neither can be meant
-            continue
+    for name, task in registered().items():
         own = not task.__module__.startswith(("luigi.", f"{__package__}."))
         if own and not issubclass(task, luigi.Config) and (not issubclass(task, Stage) or hasattr(task, "writes")):
             found[name] = task

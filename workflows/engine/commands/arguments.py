@@ -9,10 +9,10 @@ from typing import Any
 
 import luigi
 from luigi.cmdline_parser import CmdlineParser
-from luigi.task_register import Register
 
 from pipelines.errors import SettingError
 from workflows.engine import sections, settings
+from workflows.engine.tasks import registered
 
 #: Where tasks are, unless --module says otherwise; its tasks are known beside those of another module.
 MODULE = "workflows"
@@ -24,19 +24,16 @@ def load(argv: Sequence[str]) -> None:
     """Imports the module of tasks that a command line names. Raises SettingError if that can't be."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--module", default=MODULE)
-    # An odd end of the line is for the command's own parser to refuse.
-    with contextlib.suppress(argparse.ArgumentError):
-        module = parser.parse_known_args([*argv, "--"])[0].module
-        for name in dict.fromkeys((MODULE, module)):
-            try:
-                importlib.import_module(name)
-            except ModuleNotFoundError as error:
-                if error.name != name.partition(".")[0] and error.name != name:
-                    raise
-                raise SettingError(
-                    f"there is no module {name} (--module) where Python looks: in the project's folder, in PYTHONPATH, "
-                    "and among what is installed"
-                ) from None
+    for name in dict.fromkeys((MODULE, parser.parse_known_args(argv)[0].module)):
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{name}.".startswith(f"{error.name}."):  # one that the module itself lacks
+                raise
+            raise SettingError(
+                f"there is no module {name} (--module) where Python looks: in the project's folder, in PYTHONPATH, "
+                "and among what is installed"
+            ) from None
 
 
 def day(value: str | None, flag: str, default: datetime.date) -> datetime.date:
@@ -75,9 +72,8 @@ def parsed(parser: argparse.ArgumentParser, argv: Sequence[str]) -> Iterator[arg
 
 def _sections() -> list[type[luigi.Config]]:
     """The sections that are not luigi's own."""
-    known = (Register.get_task_cls(name) for name in Register.task_names())
     return [
         task
-        for task in known
+        for task in registered().values()
         if issubclass(task, luigi.Config) and task is not settings.Settings and not task.__module__.startswith("luigi.")
     ]

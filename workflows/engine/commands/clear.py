@@ -32,6 +32,8 @@ from workflows.engine.targets import WRITER, BigQueryTarget
 from workflows.engine.tasks import known_tasks, no_task
 
 _DAY = datetime.date(2000, 1, 1)
+#: What is no flag for a task's parameter: days have their own, and the rest means something else here.
+_RESERVED = {"date", "from", "to", "first", "last", "names", "dry_run", "yes", "module", "help"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,22 +42,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments.load(argv)
         tasks = known_tasks()
-        parser, parameters = _parser(tasks, argv)
+        parser, parameters = _parser(tasks)
         with arguments.parsed(parser, argv) as given:
             first = arguments.day(given.first, "--from", datetime.date.min)
             last = arguments.day(given.last, "--to", datetime.date.max)
             if first > last:
                 raise SettingError(f"--from = {first} is after --to = {last}, so there is no day between them")
-            wanted = {name: value for name in parameters if (value := getattr(given, name)) is not None}
+            wanted = {name: value for name in parameters if (value := getattr(given, name, None)) is not None}
             days = None if given.first is None and given.last is None else (first, last)
             return _clear(_Named(tasks, given.names, days, wanted), given.dry_run, given.yes)
     except MillraceError as error:
         return console.print_error(error)
 
 
-def _parser(tasks: Mapping[str, type[luigi.Task]], argv: Sequence[str]) -> tuple[argparse.ArgumentParser, list[str]]:
-    """The command line, and the parameters of the named tasks that are among its flags."""
-    parser = argparse.ArgumentParser(prog="bin/clear", description=__doc__.rpartition("\n\n")[0], allow_abbrev=False)
+def _parser(tasks: Mapping[str, type[luigi.Task]]) -> tuple[argparse.ArgumentParser, list[str]]:
+    """The command line, and the parameters of tasks that are among its flags."""
+    # Of a setting and a parameter with the same flag the setting is meant, as luigi has it for other tasks' parameters.
+    parser = argparse.ArgumentParser(
+        prog="bin/clear",
+        description=__doc__.rpartition("\n\n")[0],
+        allow_abbrev=False,
+        conflict_handler="resolve",
+    )
     parser.add_argument(
         "names",
         nargs="+",
@@ -69,7 +77,7 @@ def _parser(tasks: Mapping[str, type[luigi.Task]], argv: Sequence[str]) -> tuple
     of_tasks: dict[str, list[str]] = defaultdict(list)
     for name, task in tasks.items():
         for parameter, what in task.get_params():
-            if what.significant and parameter != "date" and f"--{parameter}" not in ("--from", "--to", "--yes"):
+            if what.significant and parameter not in _RESERVED:
                 of_tasks[parameter].append(name)
     group = parser.add_argument_group("parameters of tasks, for only the results that were made with them")
     for parameter, names in of_tasks.items():

@@ -43,6 +43,16 @@ class OwnFile(luigi.Task):
     def output(self):
         return GCSTarget("exports/words.csv")
 
+class OwnFlags(luigi.Task):
+    # Parameters that have the names of this command's flags, and of a setting.
+    module = luigi.Parameter()
+    yes = luigi.Parameter()
+    detach = luigi.Parameter()
+
+for _ in range(2):
+    class OwnTwin(luigi.Task):
+        task_namespace = "twin"
+
 class OwnTopic(OwnWords):
     topic = luigi.Parameter()
 
