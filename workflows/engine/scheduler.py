@@ -12,7 +12,6 @@ forgotten must not keep the next run from healing. So this module says, on top o
 
 import json
 import logging
-import os
 import re
 import time
 from collections.abc import Mapping
@@ -40,7 +39,6 @@ LUIGID_GONE = 45
 _NEVER = {"retry_count": 999_999_999, "disable_hard_timeout": 999_999_999}
 #: Seconds for a connection; for luigid to come back to a run; for luigid to give work that nothing seems to hold up.
 _CONNECT, _AWAY, _FRUITLESS = 3.05, 5.0, 15.0
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 # luigi's classes have no type hints, and some of their methods only when they run.
 _Remote: Any = RemoteScheduler
 _LuigiWorker: Any = luigi.worker.Worker
@@ -51,8 +49,6 @@ _REASON = re.compile(r"\[Errno -?\d+\] ([^'\")\]]+)")
 def install() -> None:
     """Makes the runs of this process deal with luigid as this module says."""
     _luigi._WorkerSchedulerFactory = _Factory  # the command gives no other way to choose a worker
-    excepted = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    os.environ["no_proxy"] = ",".join([*filter(None, [excepted]), *_LOOPBACK])  # a proxy knows another localhost
 
 
 class _Factory(_luigi._WorkerSchedulerFactory):  # type: ignore[misc]

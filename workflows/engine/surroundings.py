@@ -1,4 +1,4 @@
-"""What is looked at before luigi is imported, because it reads its settings then: settings that can't be read; a home.
+"""What comes before luigi is imported, which reads its settings then: whether they can be read, proxies, a home.
 
 As a program it says what is wrong with the files, for commands that start luigi itself.
 """
@@ -18,6 +18,7 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "UTF-16",
     codecs.BOM_UTF16_BE: "UTF-16",
 }
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def files() -> list[str]:
@@ -49,11 +50,14 @@ def unreadable() -> str:
 
 
 def settle() -> None:
-    """Raises SystemExit if settings can't be read. Gives a process without a home one, because libraries look there."""
+    """Raises SystemExit if settings can't be read; keeps this machine from being asked by a proxy; gives a home."""
     if trouble := unreadable():
         print(f"error: {trouble}", file=sys.stderr)
         run = __package__ and f"{__package__}.commands.run" in sys.orig_argv
         sys.exit(40 if run else 1)
+    excepted = (os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "").split(",")
+    more = [name for name in _LOOPBACK if name not in excepted]
+    os.environ["no_proxy"] = ",".join([*filter(None, excepted), *more])  # a proxy's localhost is another
     try:
         Path.home()
     except RuntimeError:  # neither HOME nor an entry in /etc/passwd, as in a container with a user of its own

@@ -99,7 +99,7 @@ def wait_for(path: Path) -> None:
     assert path.exists()
 
 
-@pytest.mark.parametrize("kind", ["none", "plain", "strict"])
+@pytest.mark.parametrize("kind", ["none", "strict", *(["plain"] if running.WHOLE else [])])
 def test_what_failed_or_was_not_there_is_done_by_the_next_run(
     kind: str, luigids: Mapping[str, int], tmp_path: Path
 ) -> None:
@@ -122,7 +122,7 @@ def test_what_failed_or_was_not_there_is_done_by_the_next_run(
     assert (runs(tmp_path, "First"), runs(tmp_path, "Reader")) == (2, 1)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [2, *([1] if running.WHOLE else [])])
 def test_what_was_stopped_is_done_by_the_next_run(workers: int, luigids: Mapping[str, int], tmp_path: Path) -> None:
     """Ctrl-C, run: luigid hears of the stop, so that the next run need not wait until it misses the first."""
     flags = (*HERE, luigids["strict"], "--workers", workers)

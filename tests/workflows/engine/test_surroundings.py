@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import requests
 import running
 
 from workflows.engine import surroundings
@@ -87,6 +88,22 @@ def test_wrong_settings_are_one_sentence(text: str, said: str, tmp_path: Path) -
     [line] = ran.err.splitlines()
     assert said.format(tmp_path / "luigi.cfg") in line
     assert [path.name for path in tmp_path.iterdir()] == ["luigi.cfg"]
+
+
+@pytest.mark.parametrize("already", ["", "example.org", "localhost,example.org"])
+def test_this_machine_is_asked_without_a_proxy(already: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What the environment excepts from its proxy stays excepted, and this machine is, once."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("NO_PROXY", already)
+    monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
+    for _ in range(2):
+        surroundings.settle()
+    names = os.environ["no_proxy"].split(",")
+    assert sorted(names) == sorted({"localhost", "127.0.0.1", "::1", *filter(None, already.split(","))})
+    assert requests.utils.get_environ_proxies("http://localhost:8082/") == {}
+    assert requests.utils.get_environ_proxies("http://[::1]:8082/") == {}
+    assert requests.utils.get_environ_proxies("http://elsewhere.example/") != {}
 
 
 def test_user_without_a_home() -> None:
