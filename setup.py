@@ -16,7 +16,7 @@ WORKFLOWS = [
     "luigi>=3.8,<4",
     "orjson>=3.10",
     "rich>=13",
-    "sqlglot>=30",
+    "sqlglot>=30.11",
     "vl-convert-python>=1.9",
 ]
 TEST = [
@@ -40,8 +40,9 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
-    packages=find_packages(include=["pipelines*", "workflows*"]),
+    packages=find_packages(include=["bigquery_sql*", "pipelines*", "workflows*"]),
     package_data={
+        "bigquery_sql": ["*.sql"],
         "pipelines": ["requirements.txt"],
         "workflows.report": ["queries/*.sql", "templates/*.j2", "templates/*.css"],
     },

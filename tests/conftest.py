@@ -43,7 +43,7 @@ def project(tmp_path: Path) -> Path:
     """A project's root as make leaves it, its windows one day long: bin, the packages, luigi.cfg, and a .venv."""
     root = tmp_path / "project"
     shutil.copytree(running.ROOT / "bin", root / "bin")
-    for name in ("workflows", "pipelines"):
+    for name in ("bigquery_sql", "workflows", "pipelines"):
         (root / name).symlink_to(running.ROOT / name)
     (root / ".venv").symlink_to(sys.prefix)
     settings = (running.ROOT / "luigi.cfg").read_text(encoding="utf-8")

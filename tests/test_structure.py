@@ -72,6 +72,12 @@ def test_pipelines_know_neither_luigi_nor_workflows() -> None:
     assert offending(modules("pipelines"), ("luigi", "workflows")) == []
 
 
+def test_the_translation_of_sql_knows_nothing_of_ours() -> None:
+    """bigquery_sql/ is of use to anybody with DuckDB: it imports nothing of ours but itself."""
+    assert modules("bigquery_sql")
+    assert offending(modules("bigquery_sql"), ("luigi", "pipelines", "workflows", "tests", "cloud", *GOOGLE)) == []
+
+
 def test_engine_knows_no_workflow() -> None:
     """workflows/engine never imports a workflow's module, the report, or a pipeline."""
     public = [f"workflows.{path.stem}" for path in (running.ROOT / "workflows").glob("*.py") if path.stem != "__init__"]

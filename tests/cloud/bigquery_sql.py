@@ -1,7 +1,4 @@
-"""GoogleSQL on DuckDB: sqlglot translates a statement and tells the types of what it gives, DuckDB runs it.
-
-A TIMESTAMP is a time without a zone in DuckDB, and means UTC.
-"""
+"""Statements of GoogleSQL for the local BigQuery: what they read and write. bigquery_sql runs their queries."""
 
 import datetime
 import re
@@ -13,14 +10,30 @@ import duckdb
 import pyarrow as pa
 import sqlglot
 from sqlglot import exp
-from sqlglot.optimizer.annotate_types import annotate_types
-from sqlglot.optimizer.qualify import qualify
 
-from cloud.bigquery_tables import ApiError, Field, Name, Table, conform, fields_of, normal, table_bytes, unsupported
+import bigquery_sql
+from cloud.bigquery_tables import ApiError, Field, Name, Table, conform, fields_of, table_bytes, unsupported
 
 _MB = 1 << 20
 _INFORMATION = "INFORMATION_SCHEMA."
 _SQL_NAMES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
+_T = exp.DataType.Type
+#: Types of DuckDB's by the names of the API.
+_NAMES = {
+    _T.BIGINT: "INTEGER",
+    _T.DOUBLE: "FLOAT",
+    _T.DECIMAL: "NUMERIC",
+    _T.TEXT: "STRING",
+    _T.VARCHAR: "STRING",
+    _T.BOOLEAN: "BOOLEAN",
+    _T.VARBINARY: "BYTES",
+    _T.BINARY: "BYTES",
+    _T.DATE: "DATE",
+    _T.TIME: "TIME",
+    _T.TIMESTAMP: "DATETIME",
+    _T.TIMESTAMPNTZ: "DATETIME",
+    _T.TIMESTAMPTZ: "TIMESTAMP",
+}
 _SCALARS = "STRING INT64 FLOAT64 NUMERIC BOOL BYTES DATE DATETIME TIME TIMESTAMP INTEGER FLOAT BOOLEAN".split()
 _UTC = datetime.UTC
 
@@ -50,7 +63,9 @@ class Statement:
     def bytes_processed(self, sources: Sequence[Source]) -> list[int]:
         """Bytes that the statement reads, by table: those of the columns that it names; 10 MB for a view."""
         columns = {column.name.lower() for column in self.select.find_all(exp.Column)}
-        whole = any(not isinstance(star.parent, exp.Count) for star in self.select.find_all(exp.Star))
+        whole = any(
+            star.parent is None or star.parent.name.upper() != "COUNT" for star in self.select.find_all(exp.Star)
+        )
         return [
             10 * _MB
             if source.is_view
@@ -60,23 +75,20 @@ class Statement:
 
     def run(self, sources: Sequence[Source], *, only_types: bool = False) -> tuple[pa.Table, list[Field]]:
         """The rows that it gives, with their fields; only_types: no rows. Raises ApiError."""
-        select = _for_duckdb(self.select.copy()).sql(dialect="duckdb")
         settings: dict[str, str | bool | int | float | list[str]] = {"python_enable_replacements": False, "threads": 1}
-        try:
-            with duckdb.connect(":memory:", config=settings) as connection:
-                for at, source in enumerate(sources):
-                    connection.register(f"t{at}", _zoneless(source.rows))
-                connection.execute("SET enable_external_access = false")
-                relation = connection.sql(select)
-                names = [name.lower() for name in relation.columns]
-                found = (relation.limit(0) if only_types else relation).to_arrow_table()
-        except duckdb.Error as error:
-            raise ApiError("invalidQuery", _told(error)) from None
-        for name in names:
-            if names.count(name) > 1:
-                message = f"Duplicate column names in the result are not supported. Found duplicate(s): {name}"
-                raise ApiError("invalidQuery", message)
-        fields = _fields(self.select, sources, found.schema)
+        with duckdb.connect(":memory:", config=settings) as connection:
+            bigquery_sql.prepare(connection)
+            for at, source in enumerate(sources):
+                connection.register(f"t{at}", source.rows)
+            connection.execute("SET enable_external_access = false")
+            try:
+                translated = bigquery_sql.translate(connection, self.select)
+                found, kinds = bigquery_sql.fetch(connection, translated, only_types=only_types)
+            except bigquery_sql.UnsupportedError as error:
+                raise ApiError("notImplemented", str(error)) from None
+            except bigquery_sql.SqlError as error:
+                raise ApiError("invalidQuery", str(error)) from None
+        fields = [_field(name, kind) for name, kind in zip(found.column_names, kinds, strict=True)]
         return conform(found, fields), fields
 
 
@@ -94,9 +106,9 @@ def parse(sql: str, config: Mapping[str, Any], project: str) -> Statement:
         sql = _numbered(sql)
         parameters = [{**each, "name": f"positional_{at}"} for at, each in enumerate(parameters)]
     try:
-        trees = [tree for tree in sqlglot.parse(sql, read="bigquery") if tree is not None]
-    except sqlglot.errors.SqlglotError as error:
-        raise ApiError("invalidQuery", f"Syntax error: {_syntax(error)}") from None
+        trees = bigquery_sql.parse(sql)
+    except bigquery_sql.SqlError as error:
+        raise ApiError("invalidQuery", str(error)) from None
     if len(trees) != 1:
         raise unsupported("a script of several statements") if trees else ApiError("invalidQuery", "Syntax error")
     statement = _understood(trees[0], config.get("defaultDataset"), project)
@@ -116,12 +128,11 @@ def _understood(tree: exp.Expr, default: Mapping[str, str] | None, project: str)
         if where is None:
             raise ApiError("invalidQuery", "DELETE must have a WHERE clause")
         kind, target = "DELETE", _name(tree.this, default, project)
-        stays = exp.not_(exp.Coalesce(this=where.this.copy(), expressions=[exp.false()]))
+        stays = exp.not_(exp.Anonymous(this="COALESCE", expressions=[where.this.copy(), exp.false()]))
         select = exp.select("*").from_(tree.this.copy()).where(stays)
     else:
         raise unsupported(f"the statement {tree.key.upper()}")
     select = select.copy()
-    _name_columns(select)
     defined = {cte.alias_or_name for cte in select.find_all(exp.CTE)}
     names: list[Name] = []
     for table in list(select.find_all(exp.Table)):
@@ -165,15 +176,6 @@ def _name(table: exp.Expr, default: Mapping[str, str] | None, project: str) -> N
     return Name(*parts)
 
 
-def _name_columns(select: exp.Query) -> None:
-    """What has no name is called f0_, f1_ …"""
-    unnamed = 0
-    for column in list(select.selects):
-        if not isinstance(column, exp.Alias | exp.Column | exp.Dot | exp.Star):
-            column.replace(exp.alias_(column.copy(), f"f{unnamed}_"))
-            unnamed += 1
-
-
 def _numbered(sql: str) -> str:
     """Names instead of question marks."""
     pieces, end, count = [], 0, 0
@@ -207,77 +209,24 @@ def _literal(kind: Mapping[str, Any], value: Mapping[str, Any]) -> exp.Expr:
     if text is None:
         return exp.cast(exp.null(), kind["type"], dialect="bigquery")
     if kind["type"] == "BYTES":
-        return exp.FromBase64(this=exp.Literal.string(text))
+        return exp.Anonymous(this="FROM_BASE64", expressions=[exp.Literal.string(text)])
     return exp.cast(exp.Literal.string(str(text)), kind["type"], dialect="bigquery")
 
 
-def _for_duckdb(select: exp.Query) -> exp.Query:
-    for kind in list(select.find_all(exp.DataType)):
-        if kind.this in (exp.DataType.Type.TIMESTAMPTZ, exp.DataType.Type.TIMESTAMPLTZ):
-            kind.replace(exp.DataType.build("TIMESTAMP", dialect="duckdb"))
-        elif kind.this == exp.DataType.Type.DECIMAL and not kind.expressions:
-            kind.replace(exp.DataType.build("DECIMAL(38, 9)", dialect="duckdb"))
-    for division in reversed(list(select.find_all(exp.Div))):
-        # DuckDB gives NULL or infinity, BigQuery an error.
-        by_zero = exp.EQ(this=division.expression.copy(), expression=exp.Literal.number(0))
-        error = exp.func("error", exp.Literal.string("division by zero"))
-        division.replace(exp.Case().when(by_zero, error).else_(division.copy()))
-    # From the inside out: a replaced expression holds the old one.
-    for node in reversed(list(select.find_all(exp.DateAdd, exp.DateSub, exp.CurrentTimestamp, exp.CurrentDate))):
-        if isinstance(node, exp.DateAdd | exp.DateSub):
-            node.replace(exp.cast(node.copy(), "DATE"))
-        else:
-            now = datetime.datetime.now(_UTC).replace(tzinfo=None)
-            stamp = isinstance(node, exp.CurrentTimestamp)
-            text = str(now if stamp else now.date())
-            node.replace(exp.cast(exp.Literal.string(text), "TIMESTAMP" if stamp else "DATE", dialect="duckdb"))
-    return select
+def _field(name: str, kind: str) -> Field:
+    """A field of a type of DuckDB's."""
+    return _field_of(name, exp.DataType.build("TEXT" if kind.startswith("JSON") else kind, dialect="duckdb"), kind)
 
 
-def _zoneless(rows: pa.Table) -> pa.Table:
-    return rows.cast(pa.schema([pa.field(each.name, _without_zone(each.type)) for each in rows.schema]))
-
-
-def _without_zone(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_timestamp(kind):
-        return pa.timestamp("us")
-    if pa.types.is_list(kind):
-        return pa.list_(_without_zone(kind.value_type))
-    if pa.types.is_struct(kind):
-        return pa.struct([pa.field(each.name, _without_zone(each.type)) for each in kind])
-    return kind
-
-
-def _fields(select: exp.Query, sources: Sequence[Source], found: pa.Schema) -> list[Field]:
-    """The fields of a result: BigQuery's types as sqlglot derives them, or DuckDB's where it can't tell."""
-    schema: dict[str, object] = {
-        f"t{at}": {f["name"]: _sql_type(f) for f in source.fields} for at, source in enumerate(sources)
-    }
-    try:
-        typed = annotate_types(qualify(select.copy(), schema=schema, dialect="bigquery"), schema, dialect="bigquery")
-        kinds = [column.type for column in typed.selects]
-    except sqlglot.errors.SqlglotError:
-        kinds = []
-    if len(kinds) != len(found):
-        kinds = [None] * len(found)
-    return [
-        _field(column.name, kind) or fields_of(pa.schema([column]))[0]
-        for column, kind in zip(found, kinds, strict=True)
-    ]
-
-
-def _field(name: str, kind: Any) -> Field | None:
-    """A field of a type of sqlglot's; None for one that says nothing."""
-    if kind is None or kind.this in (exp.DataType.Type.UNKNOWN, exp.DataType.Type.NULL):
-        return None
-    if kind.this == exp.DataType.Type.ARRAY:
-        item = _field(name, kind.expressions[0]) if kind.expressions else None
-        return item and {**item, "mode": "REPEATED"}
+def _field_of(name: str, kind: exp.DataType, spelled: str) -> Field:
+    if spelled in ("JSON", "JSON[]"):
+        return {"name": name, "type": "JSON", "mode": "REPEATED" if spelled.endswith("]") else "NULLABLE"}
+    if kind.this in (exp.DataType.Type.ARRAY, exp.DataType.Type.LIST):
+        return {**_field_of(name, kind.expressions[0], ""), "mode": "REPEATED"}
     if kind.this == exp.DataType.Type.STRUCT:
-        inner = [_field(each.name, each.args.get("kind")) for each in kind.expressions]
-        whole = [each for each in inner if each]
-        return {"name": name, "type": "RECORD", "mode": "NULLABLE", "fields": whole} if whole == inner else None
-    return normal([{"name": name, "type": re.sub(r"\(.*", "", kind.sql("bigquery"))}])[0]
+        inner = [_field_of(each.name, each.args["kind"], "") for each in kind.expressions]
+        return {"name": name, "type": "RECORD", "mode": "NULLABLE", "fields": inner}
+    return {"name": name, "type": _NAMES[kind.this], "mode": "NULLABLE"}
 
 
 def _sql_type(field: Field) -> str:
@@ -286,12 +235,6 @@ def _sql_type(field: Field) -> str:
         inner = ", ".join(f"`{each['name']}` {_sql_type(each)}" for each in field["fields"])
         kind = f"STRUCT<{inner}>"
     return f"ARRAY<{kind}>" if field["mode"] == "REPEATED" else kind
-
-
-def _told(error: duckdb.Error) -> str:
-    first = str(error).strip().splitlines()[0]
-    column = re.search(r'Referenced column "([^"]+)" not found', first)
-    return f"Unrecognized name: {column[1]}" if column else first
 
 
 def _syntax(error: sqlglot.errors.SqlglotError) -> str:

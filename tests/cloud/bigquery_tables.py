@@ -29,6 +29,7 @@ _ARROW = {
     "DATETIME": pa.timestamp("us"),
     "DATE": pa.date32(),
     "TIME": pa.time64("us"),
+    "JSON": pa.string(),
 }
 _OLD_NAMES = {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN", "STRUCT": "RECORD"}
 #: Bytes of a value, where they do not depend on it.
@@ -225,7 +226,7 @@ def normal(fields: Sequence[Mapping[str, Any]]) -> list[Field]:
     for each in fields:
         only(each, "name type mode fields description", f"the field {each['name']}")
         kind = _OLD_NAMES.get(each["type"].upper(), each["type"].upper())
-        if kind not in _ARROW and kind != "RECORD":
+        if (kind not in _ARROW and kind != "RECORD") or kind == "JSON":
             raise unsupported(f"the type {kind} of the field {each['name']}")
         if not re.fullmatch(r"[A-Za-z_]\w{0,299}", each["name"]):
             raise ApiError("invalid", f'Invalid field name "{each["name"]}".')

@@ -92,28 +92,29 @@ class LocalWarehouse:
         Timestamps come without a zone and mean UTC.
         """
         import duckdb
-        from sqlglot import exp
+
+        import bigquery_sql
 
         statement = parse(sql)
-        # BigQuery takes more than a query asks for, DuckDB does not.
-        asked = {each.name.lower() for each in statement.find_all(exp.Parameter)}
-        given = {name: value for name, value in (parameters or {}).items() if name.lower() in asked}
-        names = table_names(statement)
-        translated = statement.transform(_zoneless).sql(dialect="duckdb")
+        given = {name.lower(): _literal(name, value) for name, value in (parameters or {}).items()}
         try:
             with tempfile.TemporaryDirectory(dir=_plain_folder()) as copies, duckdb.connect(":memory:") as connection:
-                # A TIMESTAMP is cut, shown and cast in UTC, as in BigQuery, whatever the machine's zone.
-                connection.execute("SET TimeZone = 'UTC'")
-                places = [place for name in sorted(names) for place in self._make_view(connection, name, copies)]
+                bigquery_sql.prepare(connection)
+                names = sorted(table_names(statement))
+                places = [place for name in names for place in self._make_view(connection, name, copies)]
                 # From here on a query reaches the tables' files and nothing else of this machine.
                 connection.execute(f"SET allowed_paths = {_listed([place.at for place in places])}")
                 connection.execute("SET enable_external_access = false")
-                self._check_files(_read_by(connection, translated, given, places, len(names)))
-                found = _with_int64(connection.sql(translated, params=given or None).to_arrow_table())
+                translated = bigquery_sql.translate(connection, statement, given)
+                self._check_files(_read_by(connection, translated, places, len(names)))
+                found, _ = bigquery_sql.fetch(connection, translated)
+        except bigquery_sql.DuplicateError as error:
+            raise two_columns(error.names) from None
         except duckdb.Error as error:
+            raise QueryError(f"the query can't be run: {bigquery_sql.told(error)}") from None
+        except bigquery_sql.SqlError as error:
             raise QueryError(f"the query can't be run: {_first_line(error)}") from None
-        check_names(found.column_names)
-        return found
+        return zoneless(found)
 
     def tables(self) -> list[str]:
         """Names of the tables that have partitions."""
@@ -164,7 +165,7 @@ class LocalWarehouse:
 
         places = [place._replace(at=self._storage.fetch(place.file.path, copies)) for place in self._files(name)]
         try:
-            _view(connection, name, [place.at for place in places])
+            _view(connection, name, {place.at: self._storage.uri(place.file.path) for place in places})
         except duckdb.Error:
             self._check_files(places)
             raise
@@ -202,9 +203,7 @@ class _Place(NamedTuple):
     at: str
 
 
-def _read_by(
-    connection: "DuckDBPyConnection", sql: str, given: Mapping[str, object], places: Sequence[_Place], tables: int
-) -> Sequence[_Place]:
+def _read_by(connection: "DuckDBPyConnection", sql: str, places: Sequence[_Place], tables: int) -> Sequence[_Place]:
     """The files that a query of so many tables reads, by DuckDB's plan: those of other days stay closed.
 
     Where the plan does not tell, or there is little to check, it is all of them.
@@ -213,7 +212,7 @@ def _read_by(
 
     if sum(place.file.bytes for place in places) <= _CHECKED_ANYWAY:
         return places
-    (_, plan), *_ = connection.execute(f"EXPLAIN (FORMAT JSON) {sql}", given or None).fetchall()
+    (_, plan), *_ = connection.execute(f"EXPLAIN (FORMAT JSON) {sql}").fetchall()
     scans = [step.get("extra_info", {}) for step in _steps(json.loads(plan)) if "PARQUET" in step.get("name", "")]
     filters = [scan.get("File Filters") for scan in scans]
     # A table whose rows are counted by its files' metadata has no scan.
@@ -237,12 +236,13 @@ def _steps(plan: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def parse(sql: str) -> "exp.Query":
     """A query in BigQuery's dialect, as a tree. Raises QueryError for what is not one SELECT."""
-    import sqlglot
     from sqlglot import exp
 
+    import bigquery_sql
+
     try:
-        statements = [s for s in sqlglot.parse(sql, read="bigquery") if s is not None]
-    except sqlglot.errors.SqlglotError as error:
+        statements = bigquery_sql.parse(sql)
+    except bigquery_sql.SqlError as error:
         raise QueryError(f"not a query: {_first_line(error)}") from None
     if len(statements) != 1 or not isinstance(statements[0], exp.Query):
         raise QueryError("a query is one SELECT; the tables are written by the stages alone")
@@ -274,7 +274,12 @@ def _within_own_name(table: "exp.Table") -> bool:
 def check_names(columns: Sequence[str]) -> None:
     """Raises QueryError if two columns of a result have the same name, be it in other case."""
     if len({column.lower() for column in columns}) < len(columns):
-        raise QueryError(f"two columns have one name in {', '.join(columns)}; name them with AS")
+        raise two_columns(columns)
+
+
+def two_columns(columns: Sequence[str]) -> QueryError:
+    """What a query hears whose result has two columns of one name."""
+    return QueryError(f"two columns have one name in {', '.join(columns)}; name them with AS")
 
 
 def no_table(name: str, there: Sequence[str]) -> QueryError:
@@ -282,21 +287,22 @@ def no_table(name: str, there: Sequence[str]) -> QueryError:
     return QueryError(f"there is no table {name}; there are: {', '.join(there) or 'none yet'}")
 
 
-def _view(connection: "DuckDBPyConnection", name: str, files: list[str]) -> None:
+def _view(connection: "DuckDBPyConnection", name: str, files: Mapping[str, str]) -> None:
     """Makes a table known: its files' columns, and `date`, their partition's. Raises QueryError.
 
+    files: where each is read → its name.
     The day comes from the last folder date=… of a file's path, which is its partition's. Folders above the partition
     give no columns, whatever they are called, because where a storage lies says nothing of its rows.
     """
-    scan = f"read_parquet({_listed(files)}, hive_partitioning=false, union_by_name=true, filename='{_FILE}')"
+    scan = f"read_parquet({_listed(list(files))}, hive_partitioning=false, union_by_name=true, filename='{_FILE}')"
     columns = connection.execute(f"DESCRIBE SELECT * FROM {scan}").fetchall()
     _check_case(name, [column for column, *_ in columns], files)
-    shown = [_zoneless_column(column, kind) for column, kind, *_ in columns if column.lower() not in ("date", _FILE)]
+    shown = [_typed(column, kind) for column, kind, *_ in columns if column.lower() not in ("date", _FILE)]
     day = f"CAST(regexp_extract({_FILE}, '.*/date=([0-9-]+)/', 1) AS DATE) AS date"
     connection.execute(f'CREATE VIEW "{name}" AS SELECT {", ".join([*shown, day])} FROM {scan}')
 
 
-def _check_case(name: str, columns: list[str], files: list[str]) -> None:
+def _check_case(name: str, columns: list[str], files: Mapping[str, str]) -> None:
     """Raises QueryError for a file with two columns that differ only in case, which BigQuery does not load either.
 
     DuckDB calls the second one NAME_1, so that only tables with such a column have their files looked at.
@@ -306,17 +312,22 @@ def _check_case(name: str, columns: list[str], files: list[str]) -> None:
         return
     import pyarrow.parquet as pq
 
-    for file in files:
-        found = pq.read_schema(file).names
+    for at, file in files.items():
+        found = pq.read_schema(at).names
         twice = [column for column in found if [each.lower() for each in found].count(column.lower()) > 1]
         if twice:
             told = f"columns of {name} differ only in case, which BigQuery refuses"
             raise QueryError(f"{told}: {', '.join(twice)} in {file}")
 
 
-def _zoneless_column(column: str, kind: str) -> str:
+def _typed(column: str, kind: str) -> str:
+    """A column as one of BigQuery's types; a time without a zone is in UTC, like all our times."""
     quoted = '"' + column.replace('"', '""') + '"'
-    return f"CAST({quoted} AS TIMESTAMP) AS {quoted}" if kind.endswith("WITH TIME ZONE") else quoted
+    if kind.startswith("TIMESTAMP") and not kind.endswith("WITH TIME ZONE"):
+        return f"timezone('UTC', CAST({quoted} AS TIMESTAMP)) AS {quoted}"
+    wider = {"INTEGER": "BIGINT", "SMALLINT": "BIGINT", "TINYINT": "BIGINT", "UINTEGER": "BIGINT", "FLOAT": "DOUBLE"}
+    wide = "DECIMAL(38,9)" if kind.startswith("DECIMAL") else wider.get(kind, kind)
+    return quoted if wide == kind else f"CAST({quoted} AS {wide}) AS {quoted}"
 
 
 def _plain_folder() -> str | None:
@@ -329,15 +340,28 @@ def _listed(files: list[str]) -> str:
     return "[" + ", ".join("'" + file.replace("'", "''") + "'" for file in files) + "]"
 
 
-def _with_int64(table: "pa.Table") -> "pa.Table":
-    """A SUM or COUNTIF of whole numbers is an INT64 in BigQuery; DuckDB's HUGEINT arrives as a decimal."""
+def zoneless(table: "pa.Table") -> "pa.Table":
+    """Timestamps without their zone: all our times are UTC."""
     import pyarrow as pa
 
-    fields = [pa.field(f.name, pa.int64()) if f.type == pa.decimal128(38, 0) else f for f in table.schema]
-    try:
-        return table.cast(pa.schema(fields))
-    except pa.ArrowInvalid:  # a sum beyond INT64
-        return table
+    def plain(kind: "pa.DataType") -> "pa.DataType":
+        if pa.types.is_timestamp(kind):
+            return pa.timestamp("us")
+        if pa.types.is_list(kind):
+            return pa.list_(plain(kind.value_type))
+        return pa.struct([(each.name, plain(each.type)) for each in kind]) if pa.types.is_struct(kind) else kind
+
+    return table.cast(pa.schema([pa.field(each.name, plain(each.type)) for each in table.schema]))
+
+
+def _literal(name: str, value: object) -> "exp.Expr":
+    """A parameter's value as an expression. Raises QueryError for a type that parameters do not have."""
+    import bigquery_sql
+
+    found = bigquery_sql.literal(value)
+    if found is None:
+        raise QueryError(f"parameter @{name} is {value!r}, a {type(value).__name__}, which a query can't take")
+    return found
 
 
 def _own_files(manifest: Manifest) -> list[FileEntry]:
@@ -347,15 +371,6 @@ def _own_files(manifest: Manifest) -> list[FileEntry]:
 
 def _table_name(dataset: str, label: str) -> str:
     return dataset if label == dataset else f"{dataset}_{label}"
-
-
-def _zoneless(node: Any) -> Any:
-    """Types and literals of BigQuery's TIMESTAMP become DuckDB's without a zone: all our times are UTC."""
-    from sqlglot import exp
-
-    if isinstance(node, exp.DataType) and node.this in (exp.DataType.Type.TIMESTAMPTZ, exp.DataType.Type.TIMESTAMPLTZ):
-        return exp.DataType.build("TIMESTAMP", dialect="duckdb")
-    return node
 
 
 def _first_line(error: Exception) -> str:

@@ -19,7 +19,7 @@ from workflows.engine.gcloud import bigquery_jobs
 from workflows.engine.gcloud.bigquery_jobs import TIMEOUT, Refusal
 from workflows.engine.gcloud.google_calls import reason, retry, said, told
 from workflows.engine.settings import origin
-from workflows.engine.warehouse import check_names, no_table, parse, table_names
+from workflows.engine.warehouse import check_names, no_table, parse, table_names, zoneless
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -90,7 +90,7 @@ class BigQueryWarehouse:
             check_names([field.name for field in estimate.schema or ()])
             if (estimate.total_bytes_processed or 0) > limit:
                 raise _too_costly(f"the query would read {_size(estimate.total_bytes_processed or 0)}")
-            return _zoneless(self._run(sql, self._config(typed, maximum_bytes_billed=limit)))
+            return zoneless(self._run(sql, self._config(typed, maximum_bytes_billed=limit)))
 
     def tables(self) -> list[str]:
         """Names of the dataset's tables; views are none."""
@@ -514,11 +514,3 @@ def _parameter(name: str, value: object) -> "api.ScalarQueryParameter":
         if isinstance(value, kind):
             return api.ScalarQueryParameter(name, called, cast("Any", value))
     raise QueryError(f"parameter @{name} is {value!r}, a {type(value).__name__}, which no query takes")
-
-
-def _zoneless(table: "pa.Table") -> "pa.Table":
-    """Timestamps without their zone, as LocalWarehouse gives them: all our times are UTC."""
-    import pyarrow as pa
-
-    fields = [pa.field(f.name, pa.timestamp(f.type.unit)) if pa.types.is_timestamp(f.type) else f for f in table.schema]
-    return table.cast(pa.schema(fields))

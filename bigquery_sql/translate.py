@@ -1,0 +1,234 @@
+"""A query's tree, from GoogleSQL's meaning to DuckDB's. What is not known to be right is refused by name."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sqlglot import exp
+
+from bigquery_sql import casts, functions, layers, relations
+from bigquery_sql.build import call, cast, is_text, is_whole, text, typed, unsupported
+from bigquery_sql.errors import SqlError
+
+#: Nodes that mean the same in both, once their parts are translated.
+_PLAIN = (
+    "Alias And Between Boolean Case Column ColumnDef CTE Dot Except Exists From Having HavingMax Identifier If "
+    "Intersect Join Not Null Or Paren PropertyEQ Qualify Subquery Union Where With Having Tuple NullSafeEQ NullSafeNEQ "
+    "Is TableAlias Var Rollup Cube GroupingSets"
+).split()
+_COMPARED = {exp.EQ: "eq", exp.NEQ: "ne", exp.LT: "lt", exp.LTE: "le", exp.GT: "gt", exp.GTE: "ge"}
+_TURNED = {"gt": "lt", "ge": "le"}
+_BINARY = {
+    exp.Add: "bq_add",
+    exp.Sub: "bq_sub",
+    exp.Mul: "bq_mul",
+    exp.Div: "bq_div_",
+    exp.DPipe: "bq_concat_",
+    exp.BitwiseAnd: "bq_and",
+    exp.BitwiseOr: "bq_or",
+    exp.BitwiseXor: "bq_xor",
+    exp.BitwiseLeftShift: "bq_shl",
+    exp.BitwiseRightShift: "bq_shr",
+}
+
+
+class Translator:
+    """Translates one statement. parameters: name, in lower case, → an expression of DuckDB's."""
+
+    def __init__(self, parameters: Mapping[str, exp.Expr]) -> None:
+        self._parameters = parameters
+        self._unnests = 0
+
+    def query(self, tree: exp.Query) -> exp.Expr:
+        """The tree in DuckDB's words. Raises SqlError."""
+        return self.node(tree)
+
+    def node(self, node: exp.Expr) -> exp.Expr:
+        """A node in DuckDB's words."""
+        kind = type(node)
+        if kind in _HANDLERS:
+            return _HANDLERS[kind](self, node)
+        if kind in _COMPARED:
+            return self._compared(node, _COMPARED[kind])
+        if kind in _BINARY:
+            return call(_BINARY[kind], self.node(node.this), self.node(node.expression))
+        if kind.__name__ not in _PLAIN:
+            raise unsupported(_told(node))
+        return self.parts(node)
+
+    def parts(self, node: exp.Expr) -> exp.Expr:
+        """The same node with its parts translated."""
+        for key, value in list(node.args.items()):
+            if isinstance(value, exp.Expr):
+                node.set(key, self.node(value))
+            elif isinstance(value, list):
+                node.set(key, [self.node(each) if isinstance(each, exp.Expr) else each for each in value])
+        return node
+
+    def all(self, nodes: list[exp.Expr]) -> list[exp.Expr]:
+        """Several nodes."""
+        return [self.node(each) for each in nodes]
+
+    def unnest_name(self) -> str:
+        """Another name for a table of UNNEST."""
+        self._unnests += 1
+        return f"unnest_{self._unnests}"
+
+    def _compared(self, node: exp.Expr, name: str) -> exp.Expr:
+        """A comparison; text that is compared as a date or time stays a literal, which takes the other side's type."""
+        plain = any(is_text(side) or isinstance(side, exp.Null | exp.Tuple) for side in (node.this, node.expression))
+        if plain:
+            return self.parts(node)
+        left, right = self.node(node.this), self.node(node.expression)
+        return call(*(f"bq_{_TURNED[name]}", right, left) if name in _TURNED else (f"bq_{name}", left, right))
+
+    def literal(self, node: exp.Expr) -> exp.Expr:
+        """A literal; a number is INT64 or FLOAT64."""
+        if node.is_string:
+            return node
+        return cast(text(node.name), "BIGINT" if node.name.isdigit() else "DOUBLE")
+
+    def negated(self, node: exp.Expr) -> exp.Expr:
+        """A minus, which belongs to a literal's value, as in the smallest INT64."""
+        if is_whole(node.this):
+            return cast(text(f"-{node.this.name}"), "BIGINT")
+        return call("bq_neg", self.node(node.this))
+
+    def parameter(self, node: exp.Expr) -> exp.Expr:
+        """A parameter's value."""
+        if node.name.lower() not in self._parameters:
+            raise SqlError(f"Query parameter '{node.name}' not found")
+        return self._parameters[node.name.lower()].copy()
+
+    def hexadecimal(self, node: exp.Expr) -> exp.Expr:
+        """0xFF."""
+        return cast(text(str(int(node.name, 16))), "BIGINT")
+
+    def bracket(self, node: exp.Expr) -> exp.Expr:
+        """array[OFFSET(n)] and its like, or json['name']."""
+        if len(node.expressions) != 1:
+            raise unsupported(_told(node))
+        (index,) = node.expressions
+        if is_text(index):
+            return call("bq_json_field", self.node(node.this), self.node(index))
+        base = cast(text(str(node.args.get("offset") or 0)), "BIGINT")
+        name = "bq_safe_offset" if node.args.get("safe") else "bq_offset"
+        return call(name, self.node(node.this), self.node(index), base)
+
+    def like(self, node: exp.Expr) -> exp.Expr:
+        """LIKE, where a backslash escapes."""
+        if isinstance(node.expression, exp.Any | exp.All | exp.Tuple) or node.args.get("negate"):
+            raise unsupported("LIKE ANY or LIKE ALL")
+        return call("bq_like", self.node(node.this), self.node(node.expression))
+
+    def contained(self, node: exp.Expr) -> exp.Expr:
+        """x IN (…), IN (SELECT …) and IN UNNEST(…). NaN is in nothing."""
+        this = self.node(node.this)
+        unnest = node.args.get("unnest")
+        if unnest is not None:
+            of = unnest.expressions[0] if isinstance(unnest, exp.Unnest) else unnest
+            select = exp.Select(expressions=[call("unnest", self.node(of))])
+            return exp.In(this=this, query=exp.Subquery(this=select))
+        if query := node.args.get("query"):
+            return exp.In(this=this, query=self.node(query))
+        if any(
+            not isinstance(each, exp.Column | exp.Literal | exp.Cast) for each in (node.this, *node.expressions)
+        ) or (any(is_text(each) for each in (node.this, *node.expressions))):
+            return exp.In(this=this, expressions=self.all(node.expressions))
+        found = exp.In(this=this, expressions=self.all(node.expressions))
+        return exp.Paren(this=exp.And(this=found, expression=call("bq_number", this.copy())))
+
+    def array(self, node: exp.Expr) -> exp.Expr:
+        """[…] and ARRAY(SELECT …)."""
+        if len(node.expressions) == 1 and isinstance(node.expressions[0], exp.Query):
+            return exp.Anonymous(this="ARRAY", expressions=self.all(node.expressions))
+        items = [typed(each) for each in self.all(node.expressions)]
+        first = items[0] if items else None
+        if isinstance(first, exp.Struct):
+            # All items have the names that the first one has.
+            names = [each.name for each in first.expressions]
+            items = [first, *(self._as_named(each, names) for each in items[1:])]
+        return exp.Array(expressions=items)
+
+    def _as_named(self, item: exp.Expr, names: list[str]) -> exp.Expr:
+        """A struct in an array, with the fields' names of another."""
+        if not isinstance(item, exp.Struct | exp.Tuple) or len(item.expressions) != len(names):
+            raise unsupported("an array of such structs")
+        values = [each.expression if isinstance(each, exp.PropertyEQ) else each for each in item.expressions]
+        return casts.named_struct(dict(zip(names, values, strict=True)))
+
+    def interval(self, node: exp.Expr) -> exp.Expr:
+        """INTERVAL n PART."""
+        part = node.args["unit"].name.upper() if node.args.get("unit") is not None else ""
+        makers = {
+            "YEAR": ("to_months", 12),
+            "QUARTER": ("to_months", 3),
+            "MONTH": ("to_months", 1),
+            "WEEK": ("to_days", 7),
+            "DAY": ("to_days", 1),
+            "HOUR": ("to_microseconds", 3_600_000_000),
+            "MINUTE": ("to_microseconds", 60_000_000),
+            "SECOND": ("to_microseconds", 1_000_000),
+            "MILLISECOND": ("to_microseconds", 1_000),
+            "MICROSECOND": ("to_microseconds", 1),
+        }
+        if part not in makers:
+            raise unsupported(f"INTERVAL with {part or 'no part'}")
+        maker, times = makers[part]
+        value = call("bq_mul", functions.amount(self, node), cast(text(str(times)), "BIGINT"))
+        return call(maker, value if maker == "to_microseconds" else cast(value, "INTEGER"))
+
+    def limit(self, node: exp.Expr) -> exp.Expr:
+        """LIMIT and OFFSET, of a literal or a parameter."""
+        if isinstance(node.expression, exp.Parameter | exp.Placeholder | exp.Cast):
+            node.set("expression", self.node(node.expression))
+        elif not is_whole(node.expression):
+            raise unsupported(_told(node))
+        return node
+
+    def safe(self, node: exp.Expr) -> exp.Expr:
+        """SAFE.function(…)."""
+        if not isinstance(node.this, exp.Anonymous):
+            raise unsupported(_told(node))
+        return call("TRY", self.node(node.this))
+
+
+def _told(node: exp.Expr) -> str:
+    shown = node.sql(dialect="bigquery")
+    return shown if len(shown) <= 60 else f"{type(node).__name__.upper()} in {shown[:60]}…"
+
+
+_HANDLERS: dict[type, Callable[[Any, Any], exp.Expr]] = {
+    exp.Literal: Translator.literal,
+    exp.Neg: Translator.negated,
+    exp.BitwiseNot: lambda t, n: call("bq_not", t.node(n.this)),
+    exp.Parameter: Translator.parameter,
+    exp.Placeholder: Translator.parameter,
+    exp.HexString: Translator.hexadecimal,
+    exp.Bracket: Translator.bracket,
+    exp.Like: Translator.like,
+    exp.In: Translator.contained,
+    exp.Array: Translator.array,
+    exp.Interval: Translator.interval,
+    exp.SafeFunc: Translator.safe,
+    exp.Cast: casts.cast_to,
+    exp.TryCast: casts.try_cast,
+    exp.ParseJSON: lambda t, n: call("bq_parse_json", t.node(n.this)),
+    exp.Extract: functions.extract,
+    exp.Anonymous: functions.function,
+    layers.Done: lambda t, n: n.this,
+    exp.CurrentDate: lambda t, n: call("bq_current_date"),
+    exp.CurrentTimestamp: lambda t, n: call("bq_current_timestamp"),
+    exp.CurrentDatetime: lambda t, n: call("bq_current_datetime"),
+    exp.CurrentTime: lambda t, n: call("bq_current_time"),
+    exp.Select: relations.select,
+    exp.Union: relations.combined,
+    exp.Intersect: relations.combined,
+    exp.Except: relations.combined,
+    exp.Subquery: relations.subquery,
+    exp.Order: relations.order,
+    exp.Limit: Translator.limit,
+    exp.Offset: Translator.limit,
+    exp.Star: relations.star,
+    exp.Table: relations.table,
+    exp.Unnest: relations.unnest,
+}
