@@ -147,6 +147,20 @@ def test_what_was_made_goes_first(call: Clear, storage: Path) -> None:
     assert [name for name in dict.fromkeys(order) if name in chain] == chain
 
 
+def test_what_has_no_day_is_more_than_a_day_s(call: Clear, storage: Path) -> None:
+    """An archive's split holds many days: it is not deleted unasked, and never by days, of which it has none."""
+    (raw,) = [partition for partition in running.complete(storage) if re.match(f"raw/.*{DAY}", partition)]
+    archive = storage / "archives/source=x/version=1"
+    shutil.copytree(storage / raw, archive)
+    assert call("SplitArchive", "--to", DAY).out == "0 partitions gone\n"
+    refused = call("SplitArchive")
+    assert refused.code == 1
+    assert "nothing was deleted" in refused.err
+    assert archive.exists()
+    assert call("SplitArchive", "--yes").out.endswith("\n1 partition gone\n")
+    assert not archive.exists()
+
+
 def test_days_outside_are_left_alone(call: Clear, storage: Path) -> None:
     """--from and --to leave the days outside alone."""
     there = running.files(storage)
