@@ -34,8 +34,11 @@ def raw_server(script: Script, context: ssl.SSLContext | None = None) -> Iterato
     server = RawServer(f"{scheme}://127.0.0.1:{listener.getsockname()[1]}", script)
 
     def answer(connection: socket.socket) -> None:
-        with contextlib.suppress(OSError), connection:
-            secure = context.wrap_socket(connection, server_side=True) if context else connection
+        with (
+            contextlib.suppress(OSError),
+            connection,
+            context.wrap_socket(connection, server_side=True) if context else connection as secure,
+        ):
             head = b""
             while b"\r\n\r\n" not in head and (more := secure.recv(65536)):
                 head += more

@@ -124,7 +124,7 @@ def soon(seconds: float) -> datetime.datetime:
 @pytest.mark.parametrize("after", ["86400", "9" * 400, format_datetime(soon(86400), usegmt=True)], ids=range(3))
 def test_a_server_that_asks_for_long_is_an_error_at_once_that_says_until_when(after: str, server: Server) -> None:
     url = server.reply("/busy", Reply(503, headers={"Retry-After": after}))
-    error = failure(url)
+    error = failure(url, seconds=10**6)
     assert isinstance(error, SourceBusyError)
     assert re.search(r"asks to be left alone until \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC; run again then", str(error))
     assert server.count("GET /busy") == 1
@@ -237,6 +237,18 @@ def test_a_loop_of_redirects_is_left() -> None:
         server.reply("/two", Reply(301, headers={"Location": "/one"}))
         assert "redirects more than 9 times" in str(failure(one))
         assert len(server.asked) == 10
+
+
+def test_proxies_are_those_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And bounded as servers are."""
+    monkeypatch.delenv("NO_PROXY")
+    with raw_server(says(OK + b"Content-Length: 3\r\n\r\none")) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        assert read("http://a.example/x") == b"one"
+        assert proxy.asked[0].startswith("GET http://a.example/x HTTP/1.1\r\n")
+    with raw_server(ENDLESS["drip"]) as slow:
+        monkeypatch.setenv("http_proxy", slow.url)
+        assert "did not arrive within" in str(failure("http://a.example/x", 0.3))
 
 
 # ------------------------------------------------------------------------------------------------------------- TLS

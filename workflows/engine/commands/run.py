@@ -19,6 +19,8 @@ from typing import NoReturn
 
 from luigi.cmdline_parser import CmdlineParser
 
+from pipelines import secrets
+
 _USAGE = "usage: bin/run TASK [flags of luigi]; with --help they are listed"
 #: What docker stop and systemd, a terminal, and one that goes away send.
 _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -33,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0 if arguments else 2
     if {"--help", "--help-all"} & {*arguments}:
         _exec_luigi(["--module", "workflows", *arguments])
-    said = f"bin/run {shlex.join(arguments)}"
+    said = f"bin/run {shlex.join(map(secrets.redacted, arguments))}"
     name = os.path.abspath(f"logs/{datetime.datetime.now(datetime.UTC):%Y-%m-%d}.log")
     task = _task(arguments)
     lock_name = f"logs/.{re.sub('[^A-Za-z0-9_.-]', '_', task)}.lock"
