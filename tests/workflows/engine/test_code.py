@@ -126,6 +126,17 @@ def test_a_package_that_is_named_counts_as_a_whole(made: Made) -> None:
     assert said(made, "beside_it.py", "# one\nONE = 1\n", made_by="made")[1]
 
 
+def test_tasks_that_a_module_builds_on_are_not_its_code(made: Made) -> None:
+    """Where a module of another package imports workflows' tasks, they are stages with code of their own."""
+    made.write(
+        "made/counting.py", "import workflows.report.page\nfrom workflows import Count\nfrom pipelines import shards\n"
+    )
+    assert set(code._files(made.named("made.counting"), False, code._imports)) == {
+        made.named("made.counting"),
+        "pipelines.shards",
+    }
+
+
 def test_a_declared_version_is_all_that_counts(made: Made) -> None:
     """Whoever declares a version says when results change; a task's parameter of that name declares nothing."""
     text, same = said(made, "made/counting.py", MADE.replace("len(rows)", "0"), version="2")

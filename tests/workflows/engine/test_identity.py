@@ -208,6 +208,11 @@ def test_the_posts_stages_say_what_they_always_said() -> None:
     assert identity.of(Fetch(source="sample://", date=DAY)) == {"source": "sample://"}
 
 
+def test_of_a_task_that_is_no_stage_a_day_is_not_known() -> None:
+    """Of somebody else's task the parameters count, but for days: those most likely name what it makes."""
+    assert identity.of(OnPlain(date=DAY)) == {"Plain.alphabet": "latin"}
+
+
 def test_an_archive_is_not_asked_for(put: Put) -> None:
     """What a result depends on is known without a request to the server of an archive, here one that is not there."""
     put("posts", source="http://127.0.0.1:9/posts.jsonl.gz http://127.0.0.1:9/more.jsonl.gz")
