@@ -87,12 +87,12 @@ def _parse(record: pa.ChunkedArray) -> Parsed:
     ids = [post.id if post.tid is None else post.tid for post in ordinary]
     text = pa.array([post.text for post in ordinary], pa.string())
     time = pa.array(_only(str, [post.created_at for post in ordinary]), pa.string())
-    urls = pa.array([post.urls for post in ordinary], pa.list_(pa.string()))
+    urls = _urls(ordinary)
     plain = pc.and_not(pc.match_substring_regex(time, _PLAIN_TIME), pc.starts_with(text, "<")).fill_null(False)
     mask = plain.to_numpy(zero_copy_only=False).copy()
     mask &= _each(lambda value: type(value) is int, ids)
-    mask &= np.fromiter(map(_has_plain_fields, ordinary), np.bool_, len(ordinary))
-    mask &= _plain_links(urls)
+    mask &= np.array([post.id_str is None and parse.is_ordinary(post) for post in ordinary], np.bool_)
+    mask &= urls.is_valid().to_numpy(zero_copy_only=False)
 
     rows = np.flatnonzero(mask)
     if len(rows) < len(records):
@@ -131,20 +131,19 @@ def _parse(record: pa.ChunkedArray) -> Parsed:
     return Parsed(table.take(pa.array(order)), rows[order], rejects, notices)
 
 
-def _has_plain_fields(post: parse.Ordinary) -> bool:
-    return parse.is_ordinary(post) and post.id_str is None
-
-
-def _plain_links(urls: pa.Array) -> NDArray[np.bool_]:
-    """Which lists are there and hold nothing that may be no link, nor too much."""
-    lengths = pc.list_value_length(urls)
-    plain = pc.less_equal(lengths, links.MAX_LINKS).fill_null(False).to_numpy(zero_copy_only=False).copy()
+def _urls(posts: list[parse.Ordinary]) -> pa.Array:
+    """The posts' lists of URLs, without what is no link, and no longer than they may be."""
+    urls = pa.array([post.urls for post in posts], pa.list_(pa.string()))
     flat = pc.list_flatten(urls)
-    short = pc.less_equal(pc.binary_length(flat), _LONGEST_STUMP)
-    doubtful = pc.or_(short, pc.match_substring(flat, "…"))
-    if pc.any(doubtful).as_py():
-        plain[pc.list_parent_indices(urls).filter(doubtful).to_numpy()] = False
-    return np.asarray(plain)
+    doubtful = pc.or_(pc.less_equal(pc.binary_length(flat), _LONGEST_STUMP), pc.match_substring(flat, "…"))
+    rows = pc.list_parent_indices(urls).filter(doubtful).to_numpy()
+    many = np.flatnonzero(pc.greater(pc.list_value_length(urls), links.MAX_LINKS).fill_null(False))
+    if not len(rows) and not len(many):
+        return urls
+    for row in {*rows.tolist(), *many.tolist()}:
+        post = posts[row]
+        post.urls = [url for url in post.urls or () if links.is_link(url)][: links.MAX_LINKS]
+    return pa.array([post.urls for post in posts], pa.list_(pa.string()))
 
 
 def _decoded(records: list[bytes]) -> list[parse.Ordinary]:

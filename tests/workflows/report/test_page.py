@@ -187,6 +187,16 @@ def test_the_page_has_the_numbers_of_the_json(show: Show) -> None:
     assert rises[2].text == "null + undefined 88 2 8.6"
 
 
+def test_notices_are_a_column_where_there_are_some() -> None:
+    """The sum that the table's caption states holds with them; without them nothing of them is on the page."""
+    days = [replace(day, read=day.read + 7, notices=7) for day in facts().quality]
+    made = page.render(replace(facts(), quality=days), warehouse(**full()))
+    assert json.loads(made["report.json"])["quality"]["total"]["notices"] == 7 * len(days)
+    assert "duplicates + notices + rejected." in made["index.html"].decode()
+    assert '<th scope="col">Notices</th>' in made["index.html"].decode()
+    assert "otices" not in page.render(facts(), warehouse(**full()))["index.html"].decode()
+
+
 def test_only_generated_posts_carry_the_banner() -> None:
     """Posts of a real source are not called generated, nor a page of one code one of mixed code."""
     stages = [run for run in facts().stages if not run.other_code]
