@@ -12,7 +12,7 @@ from luigi.configuration import get_config
 from pipelines.errors import DamagedError, ManifestError
 from workflows import Aggregate
 from workflows.engine import manifests, warehouse
-from workflows.engine.commands import doctor
+from workflows.engine.commands import clear, doctor
 from workflows.engine.manifests import Manifest
 from workflows.engine.storage import LocalStorage
 from workflows.engine.warehouse import LocalWarehouse
@@ -149,12 +149,18 @@ def test_no_flipped_bit_of_a_manifest_says_something_else(undisturbed: Path) -> 
 
 
 def test_a_partition_that_is_another_is_not_counted_twice(undisturbed: Path, tmp_path: Path) -> None:
-    """A copy of a partition's folder under another day, or a link to it, is no partition of that day."""
+    """A copy of a partition's folder under another day, or a link to it, is no partition of that day.
+
+    To clear it takes the link away, and nothing of what it leads to.
+    """
     storage = tmp_path / "data"
     shutil.copytree(undisturbed / "counts", storage / "counts")
     (storage / "counts/date=2026-11-02").symlink_to("date=2026-11-01")
     with pytest.raises(ManifestError, match="is the manifest of counts/date=2026-11-01, so that its folder is a copy"):
         running.select(storage, "SELECT SUM(posts) AS posts FROM counts_hours")
+    assert clear.main(["counts/date=2026-11-02", "--millrace-storage", str(storage)]) == 0
+    assert not (storage / "counts/date=2026-11-02").is_symlink()
+    assert running.files(storage / "counts") == running.files(undisturbed / "counts")
 
 
 def test_doctor_looks_at_all_that_is_stored(
