@@ -68,3 +68,28 @@ def test_columns_of_a_result_differ_by_more_than_case(tmp_path: Path) -> None:
     """Two names that differ only in case are one name, as in BigQuery."""
     with pytest.raises(QueryError, match="two columns have one name in a, A"):
         LocalWarehouse(LocalStorage(str(tmp_path))).query("SELECT 1 AS a, 2 AS A")
+
+
+def test_rejected_records_are_read_as_text(tmp_path: Path) -> None:
+    """Bytes are read as UTF-8, what is none is an error, NULL or U+FFFD, as the query says."""
+    records = pa.array(['{"text": "é\\""}'.encode(), b"\xff"], pa.binary())
+    warehouse = fill(tmp_path, pa.table({"line": [1, 2], "record": records}), "posts_rejected")
+    found = warehouse.query("SELECT CAST(record AS STRING) AS text FROM posts_rejected WHERE line = 1")
+    assert found.to_pylist() == [{"text": '{"text": "é\\""}'}]
+    sql = "SELECT SAFE_CAST(record AS STRING) AS a, SAFE_CONVERT_BYTES_TO_STRING(record) AS b FROM posts_rejected"
+    assert warehouse.query(f"{sql} WHERE line = 2").to_pylist() == [{"a": None, "b": "\ufffd"}]
+    with pytest.raises(QueryError, match="the query can't be run"):
+        warehouse.query("SELECT CAST(record AS STRING) AS text FROM posts_rejected")
+
+
+@pytest.mark.parametrize("kind", [pa.int32(), pa.float32(), pa.timestamp("ms"), pa.timestamp("us", "Asia/Tokyo")])
+def test_columns_of_any_file_have_bigquerys_types(tmp_path: Path, kind: pa.DataType) -> None:
+    """A column is an INT64, a FLOAT64 or a TIMESTAMP, however narrow it is in the file, and whatever its zone there."""
+    warehouse = fill(tmp_path, pa.table({"v": pa.array([3], kind)}))
+    wide = {pa.int32(): pa.int64(), pa.float32(): pa.float64()}.get(kind, pa.timestamp("us"))
+    assert warehouse.query("SELECT v FROM t WHERE v IS NOT NULL").schema.types == [wide]
+    if pa.types.is_timestamp(kind):
+        micros = 3000 if kind.unit == "ms" else 3
+        assert warehouse.query("SELECT UNIX_MICROS(v) AS m FROM t").to_pylist() == [{"m": micros}]
+    else:
+        assert warehouse.query("SELECT SUM(v) / COUNT(*) AS m FROM t").to_pylist() == [{"m": 3.0}]
