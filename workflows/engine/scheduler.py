@@ -224,7 +224,8 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
         if work.task_id is not None:
             self._fruitless_since = None
         if not self._assistant:  # what others are at work on is waited for, and no result of this run
-            self._get_work_response_history[-1]["running_tasks"] = []
+            for asked in self._get_work_response_history[-1:]:
+                asked["running_tasks"] = []
         return work
 
     def _again(self, task_id: str) -> bool:
