@@ -400,10 +400,11 @@ def _offset(post: _Post, date: datetime.date) -> bytes:
 
 
 def _epoch(post: _Post, date: datetime.date) -> bytes:
-    """Seconds or milliseconds, whichever is not the other at first sight: milliseconds are at least 12 digits long."""
+    """Seconds or milliseconds, whichever is nothing else at first sight: milliseconds are at least 12 digits long, and
+    14 digits may be a time without separators."""
     seconds = (date.toordinal() - datetime.date(1970, 1, 1).toordinal()) * 86_400 + int(post.time // 1)
     only_milliseconds, only_seconds = abs(seconds) >= 10**11, abs(seconds) < 10**8
-    milliseconds = only_milliseconds or (post.id % 2 == 0 and not only_seconds)
+    milliseconds = only_milliseconds or (post.id % 2 == 0 and not only_seconds and seconds < 10**10)
     return _plain(post, date, created_at=seconds * 1000 if milliseconds else seconds)
 
 

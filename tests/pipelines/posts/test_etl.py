@@ -63,7 +63,11 @@ def hostile_files(*, long: bool) -> st.SearchStrategy[bytes]:
 def lines_of(data: bytes) -> list[tuple[int, bytes]]:
     """Line number and line without its end, of each line that is not blank."""
     lines = [line.removesuffix(b"\r") for line in data.split(b"\n")]
-    return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    return [
+        (number, line)
+        for number, line in enumerate(lines, 1)
+        if (line.removeprefix(oracle.BOM) if number == 1 else line).strip()
+    ]
 
 
 def expected_rejects(data: bytes, source: str, file: str) -> list[dict[str, Any]]:
