@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +17,9 @@ from cloud.storage import Storage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import files, gcs, results
+from pipelines import checksums, files, gcs, results
 from pipelines.checksums import Input
-from pipelines.errors import SourceError
+from pipelines.errors import DamagedError, SourceError
 
 ENCODED = pa.dictionary(pa.int32(), pa.string())
 SCHEMA = pa.schema(
@@ -144,7 +145,7 @@ def test_a_result_gathers_what_all_bundles_wrote(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------------------------------- inputs
 
 
-def test_an_input_is_a_pattern_a_list_or_a_givenwith_a_list(tmp_path: Path) -> None:
+def test_an_input_is_a_pattern_a_list_or_a_file_with_a_list(tmp_path: Path) -> None:
     """Patterns give their files in order; lists are taken as they are, in their order, empty too."""
     for name in ("b.x", "a.x", "c.y"):
         (tmp_path / name).touch()
@@ -227,7 +228,54 @@ def test_blocks_on_cloud_storage_cost_few_requests(cloud_storage: Storage, rows:
     assert requests(cloud_storage)["objects.get"] <= 4
 
 
-def test_a_giventhat_breaks_off_never_comes_to_be_on_cloud_storage(cloud_storage: Storage) -> None:
+def damage(data: bytes, how: str) -> bytes:
+    """What becomes of a file's bytes."""
+    middle = len(data) // 2
+    flipped = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+    return {"flipped": flipped, "cut": data[:-1], "empty": b"", "longer": data + b"x", "zeros": bytes(len(data))}[how]
+
+
+@pytest.mark.parametrize("how", ["flipped", "cut", "empty", "longer", "zeros", "gone"])
+@pytest.mark.parametrize("place", ["here", "there"])
+def test_a_damaged_file_is_not_read(cloud_storage: Storage, tmp_path: Path, place: str, how: str) -> None:
+    """Whoever reads a file that is not as it was written, by blocks or whole, says so, and which it is."""
+    root = str(tmp_path) if place == "here" else "gs://bucket"
+    (file,) = files.write_parquet(root, "things", how, table(["b", "a"])).files
+    known = Input(file.path, file.crc32c, file.bytes)
+    assert files.read_block(known, 0, ["n"]).num_rows == 2
+    assert [found.num_rows for found in files.read_tables([known])] == [2]
+    if how != "gone":
+        data = damage(files.read_input(file.path), how)
+        with files.open_output(file.path) as stream:
+            stream.write(data)
+    elif place == "here":
+        Path(file.path).unlink()
+    else:
+        gcs._blob(file.path).delete()
+    said = "was written, but" if how == "gone" else "is damaged: it has .* bytes"
+    reads: list[Callable[[], object]] = [
+        lambda: files.blocks([known]),
+        lambda: files.read_block(known, 0, ["n"]),
+        lambda: files.read_tables([known]),
+    ]
+    for read in reads:
+        with pytest.raises(DamagedError, match=f"^{file.path} {said}"):
+            read()
+
+
+def test_a_checksum_is_computed_once(tmp_path: Path) -> None:
+    """A file of many blocks is read for its checksum once, and again when somebody has written to it."""
+    (file,) = files.write_parquet(str(tmp_path), "things", "part", table(["b", "a"])).files
+    known, before = Input(file.path, file.crc32c, file.bytes), checksums._computed.cache_info().misses
+    for _ in range(3):
+        files.read_block(known, 0, ["n"])
+    assert checksums._computed.cache_info().misses == before + 1
+    Path(file.path).write_bytes(damage(Path(file.path).read_bytes(), "flipped"))
+    with pytest.raises(DamagedError):
+        files.read_block(known, 0, ["n"])
+
+
+def test_a_file_that_breaks_off_never_comes_to_be_on_cloud_storage(cloud_storage: Storage) -> None:
     def broken() -> None:
         with files.ParquetFile("gs://bucket", "things", "part", SCHEMA) as file:
             file.write(table(["a"]))
@@ -238,7 +286,7 @@ def test_a_giventhat_breaks_off_never_comes_to_be_on_cloud_storage(cloud_storage
     assert gcs.match("gs://bucket/**") == []
 
 
-def test_an_input_on_cloud_storage_is_a_pattern_or_a_givenwith_a_list(cloud_storage: Storage) -> None:
+def test_an_input_on_cloud_storage_is_a_pattern_or_a_file_with_a_list(cloud_storage: Storage) -> None:
     """A list may be longer than what a command line takes."""
     for name in ("b.x", "a.x", "c.y", "deep/d.x"):
         with files.open_output(f"gs://bucket/{name}") as stream:
