@@ -325,8 +325,8 @@ def _typed(column: str, kind: str) -> str:
     quoted = '"' + column.replace('"', '""') + '"'
     if kind.startswith("TIMESTAMP") and not kind.endswith("WITH TIME ZONE"):
         return f"timezone('UTC', CAST({quoted} AS TIMESTAMP)) AS {quoted}"
-    wider = {"INTEGER": "BIGINT", "SMALLINT": "BIGINT", "TINYINT": "BIGINT", "UINTEGER": "BIGINT", "FLOAT": "DOUBLE"}
-    wide = "DECIMAL(38,9)" if kind.startswith("DECIMAL") else wider.get(kind, kind)
+    wide = "BIGINT" if re.fullmatch(r"U?(TINYINT|SMALLINT|INTEGER|BIGINT|HUGEINT)", kind) else kind
+    wide = "DECIMAL(38,9)" if kind.startswith("DECIMAL") else "DOUBLE" if kind == "FLOAT" else wide
     return quoted if wide == kind else f"CAST({quoted} AS {wide}) AS {quoted}"
 
 

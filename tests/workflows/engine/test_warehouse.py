@@ -82,11 +82,13 @@ def test_rejected_records_are_read_as_text(tmp_path: Path) -> None:
         warehouse.query("SELECT CAST(record AS STRING) AS text FROM posts_rejected")
 
 
-@pytest.mark.parametrize("kind", [pa.int32(), pa.float32(), pa.timestamp("ms"), pa.timestamp("us", "Asia/Tokyo")])
+@pytest.mark.parametrize(
+    "kind", [pa.int32(), pa.uint64(), pa.float32(), pa.timestamp("ms"), pa.timestamp("us", "Asia/Tokyo")]
+)
 def test_columns_of_any_file_have_bigquerys_types(tmp_path: Path, kind: pa.DataType) -> None:
     """A column is an INT64, a FLOAT64 or a TIMESTAMP, however narrow it is in the file, and whatever its zone there."""
     warehouse = fill(tmp_path, pa.table({"v": pa.array([3], kind)}))
-    wide = {pa.int32(): pa.int64(), pa.float32(): pa.float64()}.get(kind, pa.timestamp("us"))
+    wide = {pa.int32(): pa.int64(), pa.uint64(): pa.int64(), pa.float32(): pa.float64()}.get(kind, pa.timestamp("us"))
     assert warehouse.query("SELECT v FROM t WHERE v IS NOT NULL").schema.types == [wide]
     if pa.types.is_timestamp(kind):
         micros = 3000 if kind.unit == "ms" else 3
