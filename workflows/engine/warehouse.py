@@ -10,7 +10,7 @@ import datetime
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pipelines.checksums import Input
@@ -156,6 +156,7 @@ class LocalWarehouse:
         for manifest in self._manifests(""):
             for label in {file.table for file in _own_files(manifest)} if "/date=" in manifest.partition else ():
                 table = found.setdefault(_table_name(manifest.partition.split("/")[0], label), {})
+                table |= dict.fromkeys(_keys([manifest.partition]), "STRING")
                 table |= {name: type_of(kind) for name, kind in manifest.schemas.get(label, {}).items()}
         return {table: {**columns, "date": "DATE"} for table, columns in found.items()}
 
@@ -165,7 +166,8 @@ class LocalWarehouse:
 
         places = [place._replace(at=self._storage.fetch(place.file.path, copies)) for place in self._files(name)]
         try:
-            _view(connection, name, {place.at: self._storage.uri(place.file.path) for place in places})
+            keys = _keys(place.partition for place in places)
+            _view(connection, name, {place.at: self._storage.uri(place.file.path) for place in places}, keys)
         except duckdb.Error:
             self._check_files(places)
             raise
@@ -287,19 +289,28 @@ def no_table(name: str, there: Sequence[str]) -> QueryError:
     return QueryError(f"there is no table {name}; there are: {', '.join(there) or 'none yet'}")
 
 
-def _view(connection: "DuckDBPyConnection", name: str, files: Mapping[str, str]) -> None:
-    """Makes a table known: its files' columns, and `date`, their partition's. Raises QueryError.
+def _keys(partitions: Iterable[str]) -> list[str]:
+    """What the names of partitions tell besides the date: `source` of raw/source=…/date=…."""
+    parts = {part.partition("=")[0] for partition in partitions for part in partition.split("/") if "=" in part}
+    return sorted(parts - {"date"})
 
-    files: where each is read → its name.
-    The day comes from the last folder date=… of a file's path, which is its partition's. Folders above the partition
-    give no columns, whatever they are called, because where a storage lies says nothing of its rows.
+
+def _view(connection: "DuckDBPyConnection", name: str, files: Mapping[str, str], keys: Sequence[str]) -> None:
+    """Makes a table known: its files' columns, and what their partitions' names tell. Raises QueryError.
+
+    files: where each is read → its name. keys: of the partitions' names, the date left out.
+    The day comes from the last folder date=… of a file's path, which is its partition's, and so do other keys. Folders
+    above the partition give no columns, whatever they are called, because where a storage lies says nothing of its
+    rows.
     """
     scan = f"read_parquet({_listed(list(files))}, hive_partitioning=false, union_by_name=true, filename='{_FILE}')"
     columns = connection.execute(f"DESCRIBE SELECT * FROM {scan}").fetchall()
     _check_case(name, [column for column, *_ in columns], files)
     shown = [_typed(column, kind) for column, kind, *_ in columns if column.lower() not in ("date", _FILE)]
-    day = f"CAST(regexp_extract({_FILE}, '.*/date=([0-9-]+)/', 1) AS DATE) AS date"
-    connection.execute(f'CREATE VIEW "{name}" AS SELECT {", ".join([*shown, day])} FROM {scan}')
+    told = [f"CAST(regexp_extract({_FILE}, '.*/date=([0-9-]+)/', 1) AS DATE) AS date"]
+    for key in (key for key in keys if key not in {column.lower() for column, *_ in columns}):
+        told.append(f"regexp_extract({_FILE}, '.*/{re.escape(key)}=([^/]*)/', 1) AS \"{key}\"")
+    connection.execute(f'CREATE VIEW "{name}" AS SELECT {", ".join([*shown, *told])} FROM {scan}')
 
 
 def _check_case(name: str, columns: list[str], files: Mapping[str, str]) -> None:

@@ -24,7 +24,7 @@ def fill(root: Path, table: pa.Table, name: str = "t", day: datetime.date = DAY)
     pq.write_table(table, sink)
     data = sink.getvalue()
     partition = f"{name}/date={day}"
-    file = FileEntry(f"{partition}/a/part.parquet", name, table.num_rows, len(data), crc32c(data))
+    file = FileEntry(f"{partition}/a/part.parquet", name.split("/")[0], table.num_rows, len(data), crc32c(data))
     manifest = Manifest(partition, "a", [file], {}, [], "", "", {}, {}, "direct", None, "", "")
     (root / partition / "a").mkdir(parents=True)
     (root / file.path).write_bytes(data)
@@ -41,6 +41,16 @@ def test_folders_above_a_storage_are_no_columns(tmp_path: Path, above: str) -> N
         {"word": "a", "n": 1, "date": DAY},
         {"word": "b", "n": 2, "date": DAY + datetime.timedelta(1)},
     ]
+
+
+def test_what_a_partition_s_name_tells_is_a_column(tmp_path: Path) -> None:
+    """raw/source=…/date=… has a source, its own and not that of a folder above; a file's own column comes before it."""
+    above = tmp_path / "source=other"
+    fill(above, pa.table({"n": [1]}), "raw/source=a%2Fb")
+    warehouse = fill(above, pa.table({"n": [2], "source": ["mine"]}), "posts/source=x")
+    assert warehouse.query("SELECT * FROM raw").to_pylist() == [{"n": 1, "date": DAY, "source": "a%2Fb"}]
+    assert warehouse.query("SELECT * FROM posts").to_pylist() == [{"n": 2, "source": "mine", "date": DAY}]
+    assert warehouse.columns()["raw"]["source"] == "STRING"
 
 
 def test_a_partitions_day_is_that_of_its_folder(tmp_path: Path) -> None:
