@@ -34,7 +34,8 @@ def plain(text: str, longest: int | None = None, *, keep: str = "") -> str:
     """
     if longest is not None and len(text) > longest:
         text = text[: max(longest - 1, 0)] + "…"
-    if text.isascii() and text.isprintable():
+    bare = text.translate(dict.fromkeys(map(ord, keep))) if keep else text
+    if bare.isascii() and bare.isprintable():
         return text
     return _replaced(text, keep, lambda sign: "\ufffd")
 
