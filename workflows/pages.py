@@ -4,8 +4,11 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from workflows.engine import advice, clients
-from workflows.engine.storage import conflict_retries
+from pipelines.checksums import Input
+from pipelines.errors import DamagedError, ManifestError
+from workflows.engine import clients, damage, manifests
+from workflows.engine.manifests import Manifest
+from workflows.engine.storage import Versioned, conflict_retries, read_all
 
 if TYPE_CHECKING:
     from workflows.report.page import IndexRow
@@ -28,15 +31,31 @@ def make_list() -> None:
 
 
 def _rows() -> Iterator["IndexRow"]:
-    """What the list says of each page. One whose data can't be read is left out, and the log says so."""
+    """What the list says of each page. One whose data is not as it was written is left out, and the log says so."""
+    storage = clients.storage()
+    paths = list(storage.list("reports", "report.json"))
+    described = read_all(storage, [f"{path.rpartition('/')[0]}/{manifests.NAME}" for path in paths])
+    for path, manifest, data in zip(paths, described, read_all(storage, paths), strict=True):
+        if data:
+            try:
+                yield _row(path, manifest, data)
+            except ManifestError as error:
+                log.warning("%s; until then the list of days leaves it out", error)
+
+
+def _row(path: str, manifest: Versioned | None, data: Versioned) -> "IndexRow":
+    """What the list says of a page, given its data. Raises ManifestError for data that is not as it was written."""
     from workflows.report.page import index_row
 
-    storage = clients.storage()
-    for path in storage.list("reports", "report.json"):
-        if found := storage.read(path):
-            try:
-                yield index_row(found.data)
-            except ValueError as error:
-                again = advice.clear(path.rpartition("/")[0])
-                what = "%s: %s; the list of days leaves it out; to make it anew: %s, then run it again"
-                log.warning(what, storage.uri(path), error, again)
+    uri, folder = clients.storage().uri(path), path.rpartition("/")[0]
+    # A page that is being made has no manifest yet.
+    files = Manifest.from_json(manifest.data, f"{folder}/{manifests.NAME}").files if manifest else []
+    try:
+        for file in files:
+            if file.path == path:
+                Input(uri, file.crc32c, file.bytes).check_bytes(data.data)
+        return index_row(data.data)
+    except DamagedError as error:
+        raise damage.told(folder, error) from None
+    except ValueError as error:
+        raise damage.told(folder, DamagedError(f"{uri}: {error}")) from None

@@ -10,7 +10,7 @@ import running
 from luigi.configuration import get_config
 
 from pipelines.errors import DamagedError, ManifestError
-from workflows import Aggregate
+from workflows import Aggregate, pages
 from workflows.engine import manifests, warehouse
 from workflows.engine.commands import clear, doctor
 from workflows.engine.manifests import Manifest
@@ -128,6 +128,31 @@ def test_a_query_counts_no_damaged_row(undisturbed: Path, tmp_path: Path, monkey
     path.write_bytes(b"PAR1")
     with pytest.raises(DamagedError, match="is damaged: it has 4 bytes, but"):
         store.query(other)
+
+
+def test_the_list_of_days_counts_no_damaged_page(
+    undisturbed: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A page's data, or its manifest, with a flipped bit is left out of the list of days, and the log says so."""
+    get_config().set("millrace", "storage", str(tmp_path))
+    try:
+        for name, says in (("report.json", '"posts": *[0-9]+'), (manifests.NAME, '"bytes": *[0-9]+')):
+            folder = tmp_path / "reports" / "date=2026-11-01"
+            shutil.rmtree(tmp_path / "reports", ignore_errors=True)
+            shutil.copytree(undisturbed / "reports", tmp_path / "reports")
+            pages.make_list()
+            assert "2026-11-01" in (tmp_path / pages.LIST).read_text()
+            assert not caplog.records
+            number = re.search(says, (folder / name).read_text())
+            assert number
+            flip(folder, name, (number.end() - 1) / (folder / name).stat().st_size)
+            pages.make_list()
+            assert "2026-11-01" not in (tmp_path / pages.LIST).read_text()
+            (record,) = caplog.records
+            assert re.search(f"{name} is damaged: .*bin/clear reports/date=2026-11-01", record.getMessage())
+            caplog.clear()
+    finally:
+        get_config().remove_option("millrace", "storage")
 
 
 def test_no_flipped_bit_of_a_manifest_says_something_else(undisturbed: Path) -> None:
