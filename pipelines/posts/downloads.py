@@ -9,6 +9,7 @@ import datetime
 import email.utils
 import fnmatch
 import http.client
+import logging
 import re
 import socket
 import ssl
@@ -268,6 +269,15 @@ def _redirected(uri: str, first: str, url: str, where: str, redirect_hosts: Sequ
     return target
 
 
+class _Answer(http.client.HTTPResponse):
+    """An answer whose headers are whole: a broken one hides those after it, such as the length."""
+
+    def begin(self) -> None:
+        super().begin()
+        if unread := self.msg.get_payload():
+            raise http.client.HTTPException(f"with the header {str(unread).splitlines()[0]!r}")
+
+
 class _Watch:
     """Ends the connections of a request after some seconds, whatever they are at: the reads of a slow server too."""
 
@@ -310,15 +320,21 @@ class _Watch:
         from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
         from urllib3.connection import HTTPConnection, HTTPSConnection
 
+        # What urllib3 logs below an error shows URLs as they are asked for, secrets included.
+        logging.getLogger("urllib3").setLevel(logging.ERROR)
         watch = self
 
         class Plain(HTTPConnection):
+            response_class = _Answer
+
             def _new_conn(self) -> socket.socket:
                 connection = super()._new_conn()
                 watch._add(connection)
                 return connection
 
         class Secure(HTTPSConnection):
+            response_class = _Answer
+
             def _new_conn(self) -> socket.socket:
                 connection = super()._new_conn()
                 watch._add(connection)

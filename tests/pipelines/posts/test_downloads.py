@@ -157,6 +157,10 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     ),
     "no HTTP": (b"SSH-2.0-OpenSSH_9.2\r\n", "answers what is no HTTP"),
     "headers without end": (OK + b"X: 1\r\n" * 200 + b"\r\n", "answers what is no HTTP"),
+    "a broken header": (
+        OK + b"X: 1\r\nno colon\r\nContent-Length: 9\r\n\r\nx",
+        "answers what is no HTTP: HTTPException",
+    ),
     "a long header": (OK + b"X: " + b"x" * 100_000 + b"\r\n\r\n", "answers what is no HTTP"),
     "escapes": (
         b"HTTP/1.1 403 \x1b]0;me\x07\x9bm no\r\nContent-Length: 0\r\n\r\n",
@@ -193,6 +197,17 @@ def test_what_http_gives_a_meaning_is_read_so(answer: bytes) -> None:
     with raw_server(says(answer)) as server:
         assert read(server.url + "/x") == b"one"
         assert len(server.asked) == 1
+
+
+def test_what_libraries_log_shows_no_secret(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """urllib3 warns of broken headers, and tells of each request, with the URL that was asked for."""
+    monkeypatch.setenv("TOKEN", "t0ken")
+    with caplog.at_level("DEBUG"), raw_server(says(OK + b"no colon\r\n\r\none")) as server:
+        failure(server.url + "/x?token=${TOKEN}")
+        assert "t0ken" in server.asked[0]
+        server.script = says(OK + b"\r\none")
+        assert read(server.url + "/x?token=${TOKEN}") == b"one"
+    assert "t0ken" not in caplog.text
 
 
 def test_what_breaks_off_at_the_same_byte_again_is_not_asked_for_a_third_time() -> None:
