@@ -16,7 +16,7 @@ import fcntl
 import os
 import signal
 import sys
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import workflows
@@ -70,8 +70,8 @@ class _Crashing:
     def sizes(self, prefix: str) -> Mapping[str, int]:
         return self._storage.sizes(prefix)
 
-    def checksums(self, prefix: str, wanted: Container[str] | None = None) -> Iterator[tuple[str, int, str]]:
-        return self._storage.checksums(prefix, wanted)
+    def checksums(self, prefix: str) -> Iterator[tuple[str, int, str]]:
+        return self._storage.checksums(prefix)
 
     def notes(self, name: str, folders: Sequence[str]) -> Mapping[str, Mapping[str, str]] | None:
         return self._storage.notes(name, folders)

@@ -20,10 +20,9 @@ def check(storage: Storage, partition: str, files: Sequence[FileEntry]) -> None:
 
 
 def stored(storage: Storage, files: Sequence[FileEntry]) -> Stored:
-    """The bytes and checksums of those of some files that are there, by path."""
-    wanted = {file.path for file in files}
-    folders = sorted(set(map(os.path.dirname, wanted)))
-    return {path: (size, crc32c) for folder in folders for path, size, crc32c in storage.checksums(folder, wanted)}
+    """What lies in the folders of some files: their bytes and checksums, by path."""
+    folders = sorted({os.path.dirname(file.path) for file in files})
+    return {path: (size, crc32c) for folder in folders for path, size, crc32c in storage.checksums(folder)}
 
 
 def differing(storage: Storage, files: Sequence[FileEntry], there: Stored) -> Iterator[DamagedError]:

@@ -14,7 +14,7 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -49,11 +49,8 @@ class Storage(Protocol):
     def sizes(self, prefix: str) -> Mapping[str, int]:
         """The bytes of every file below a folder, by path."""
 
-    def checksums(self, prefix: str, wanted: Container[str] | None = None) -> Iterator[tuple[str, int, str]]:
-        """Path, bytes and CRC-32C (hex) of every file below a folder, in order of path, as they are found.
-
-        wanted: the paths that are asked for, if not all are; no others are read.
-        """
+    def checksums(self, prefix: str) -> Iterator[tuple[str, int, str]]:
+        """Path, bytes and CRC-32C (hex) of every file below a folder, in order of path, as they are found."""
 
     def create(self, path: str, data: bytes, note: Mapping[str, str] | None = None) -> None:
         """Writes a file that is not there yet, whole or not at all. Raises ConflictError if it is there.
@@ -124,11 +121,10 @@ class LocalStorage:
         with readable(self.uri(prefix)):
             return {path: os.stat(self.uri(path)).st_size for path in self.list(prefix)}
 
-    def checksums(self, prefix: str, wanted: Container[str] | None = None) -> Iterator[tuple[str, int, str]]:
+    def checksums(self, prefix: str) -> Iterator[tuple[str, int, str]]:
         for path in self.list(prefix):
-            if wanted is None or path in wanted:
-                with readable(self.uri(path)):
-                    yield path, os.stat(self.uri(path)).st_size, checksums.of_file(self.uri(path))
+            with readable(self.uri(path)):
+                yield path, os.stat(self.uri(path)).st_size, checksums.of_file(self.uri(path))
 
     def create(self, path: str, data: bytes, note: Mapping[str, str] | None = None) -> None:
         with self._alone(path) as target:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import checksums
 from pipelines.errors import ConflictError, DamagedError, ManifestError, SettingError
 from workflows.engine import clients, damage
 from workflows.engine.gcloud.gcs import GcsStorage
@@ -250,7 +249,6 @@ def test_checksums_are_those_of_all_files_below(storage: Storage) -> None:
     storage.create("a/b", b"")
     storage.create("e", b"1")
     assert list(storage.checksums("a")) == [("a/b", 0, "00000000"), ("a/c/d", 32, "8a9136aa")]
-    assert list(storage.checksums("a", {"a/b", "e"})) == [("a/b", 0, "00000000")]
     assert list(storage.checksums("f")) == []
 
 
@@ -267,17 +265,6 @@ def test_files_are_as_a_manifest_says_or_are_told_of(storage: Storage) -> None:
     for file, what in zip(files[1:], ("is damaged: it has 32 bytes", "was written, but is not there"), strict=True):
         with pytest.raises(DamagedError, match=f"^{storage.uri(file.path)} {what}.*{mend}"):
             damage.check(storage, "d/date=2026-11-01", [file])
-
-
-def test_no_more_is_read_than_is_asked_for(tmp_path: Path) -> None:
-    """A day of a split archive is checked without a look at the other days, which lie in the same folder."""
-    storage = LocalStorage(str(tmp_path))
-    files = [FileEntry(f"archives/attempt-1/{day}", "raw", 0, 32, "8a9136aa") for day in range(9)]
-    for file in files:
-        storage.create(file.path, bytes(32))
-    before = checksums._computed.cache_info().misses
-    damage.check(storage, "archives", files[4:5])
-    assert checksums._computed.cache_info().misses == before + 1
 
 
 def test_delete_takes_a_folder_by_its_whole_name(storage: Storage) -> None:

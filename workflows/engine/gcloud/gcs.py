@@ -18,7 +18,7 @@ import base64
 import contextlib
 import os
 import re
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -79,10 +79,9 @@ class GcsStorage:
     def sizes(self, prefix: str) -> Mapping[str, int]:
         return {path: blob.size for path, blob in self._blobs(prefix, "size")}
 
-    def checksums(self, prefix: str, wanted: Container[str] | None = None) -> Iterator[tuple[str, int, str]]:
+    def checksums(self, prefix: str) -> Iterator[tuple[str, int, str]]:
         for path, blob in self._blobs(prefix, "size,crc32c"):
-            if wanted is None or path in wanted:
-                yield path, blob.size, base64.b64decode(blob.crc32c).hex()
+            yield path, blob.size, base64.b64decode(blob.crc32c).hex()
 
     def create(self, path: str, data: bytes, note: Mapping[str, str] | None = None) -> None:
         self._confirm()
