@@ -85,6 +85,8 @@ def install() -> None:
         logging.lastResort.setFormatter(Safe(keep="\n\t"))
     # Settings says it with an error, or knows that it is somebody else's key.
     warnings.filterwarnings("ignore", category=UnconsumedParameterWarning)
+    # luigi warns of its own ranges' default.
+    warnings.filterwarnings("ignore", 'Parameter "param_name" with value "None"', UserWarning)
     _choose_scheduler()
     scheduler.install()
     resources.install()

@@ -78,9 +78,12 @@ class Setting(luigi.Parameter):
         return "" if x is None else str(x)
 
 
+_FLAGS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
 def _flag(value: str) -> bool:
     """true or false."""
-    return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[value.lower()]
+    return _FLAGS[value.lower()]
 
 
 class Flag(Setting):
@@ -90,8 +93,17 @@ class Flag(Setting):
         super().__init__(_flag, "true or false", **kwargs)
 
     @classmethod
-    def _parser_kwargs(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        return {**super()._parser_kwargs(*args, **kwargs), "nargs": "?", "const": "true"}  # type: ignore[no-untyped-call]
+    def _parser_kwargs(cls, param_name: str, task_name: str | None = None) -> dict[str, Any]:
+        given: dict[str, Any] = super()._parser_kwargs(param_name, task_name)  # type: ignore[no-untyped-call]
+
+        def checked(value: str) -> str:
+            if value.lower() not in _FLAGS:  # the task's name, most likely
+                flag = f"--{param_name.replace('_', '-')}"
+                allowed = f"allowed is true or false, or nothing; write {flag}=true, or {flag} as the last flag"
+                raise SettingError(f"{flag} {value}: {allowed}")
+            return value
+
+        return {**given, "nargs": "?", "const": "true", "type": checked}
 
 
 def origin(section: str, key: str) -> str:

@@ -189,10 +189,7 @@ class BigQueryTarget(luigi.Target):
 
     def rows(self) -> int:
         """Rows of the partition; 0 where there is none."""
-        if self.name not in clients.warehouse().tables():
-            return 0
-        found = self.query(f"SELECT COUNT(*) AS found FROM `{self.name}` WHERE date = @date")
-        return int(found["found"][0].as_py())
+        return clients.warehouse().count(self.name, self.date)
 
     def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> "pa.Table":
         """Runs one SELECT in BigQuery's dialect, in which @date is the day. Raises QueryError, CostError."""

@@ -65,6 +65,9 @@ class Warehouse(Protocol):
         None where the manifests' own files are the tables, so that there is nothing to compare.
         """
 
+    def count(self, name: str, date: datetime.date) -> int:
+        """Rows that the table's partition of a day has by itself, whatever a manifest says; 0 where there is none."""
+
     def export(self, name: str, date: datetime.date, folder: str) -> list[str]:
         """The table's partition of a day as Parquet files, for pipelines to read: their URIs, [] for no partition.
 
@@ -143,9 +146,25 @@ class LocalWarehouse:
     def rows(self, names: Sequence[str]) -> None:
         return None
 
+    def count(self, name: str, date: datetime.date) -> int:
+        """Rows of the files of that day alone. Raises DamagedError, QueryError."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        with tempfile.TemporaryDirectory() as copies:
+            places = self._fetched(self._files(name, date), copies)
+            self._check_files(places)
+            try:
+                return sum(pq.read_metadata(place.at).num_rows for place in places)
+            except (pa.ArrowException, OSError) as error:  # one that was written before files had checksums
+                raise QueryError(f"the rows of {name} of {date} can't be counted: {_first_line(error)}") from None
+
     def export(self, name: str, date: datetime.date, folder: str) -> list[str]:
-        places = [place for place in self._files(name) if f"/date={date}/" in place.file.path]
-        self._check_files(places)
+        places = self._files(name, date)
+        if not places and not self._files(name):
+            raise no_table(name, self.tables())
+        for partition in {place.partition for place in places}:  # where they lie, which may be in a bucket
+            damage.check(self._storage, partition, [place.file for place in places if place.partition == partition])
         return [place.at for place in places]
 
     def delete(self, name: str, date: datetime.date) -> None:
@@ -164,7 +183,9 @@ class LocalWarehouse:
         """Makes a table known; its files. copies: a folder for them, where their paths are plain."""
         import duckdb
 
-        places = [place._replace(at=self._storage.fetch(place.file.path, copies)) for place in self._files(name)]
+        places = self._fetched(self._files(name), copies)
+        if not places:
+            raise no_table(name, self.tables())
         try:
             keys = _keys(place.partition for place in places)
             _view(connection, name, {place.at: self._storage.uri(place.file.path) for place in places}, keys)
@@ -182,19 +203,24 @@ class LocalWarehouse:
             except DamagedError as error:
                 raise damage.told(place.partition, error) from None
 
-    def _files(self, name: str) -> list["_Place"]:
-        """The files of a table. Raises QueryError if it has none."""
+    def _fetched(self, places: Sequence["_Place"], copies: str) -> list["_Place"]:
+        """Files as this machine has them. copies: a folder for those that lie elsewhere."""
+        return [place._replace(at=self._storage.fetch(place.file.path, copies)) for place in places]
+
+    def _files(self, name: str, date: datetime.date | None = None) -> list["_Place"]:
+        """The files of a table, or of a day's partition of it; [] if there are none."""
+        within = f"/date={date}" if date else ""
         datasets = [name, *(name[:at] for at in range(len(name)) if name[at] == "_")]
         for dataset in datasets:
             files = [
                 _Place(manifest.partition, file, self._storage.uri(file.path))
-                for manifest in self._manifests(dataset)
+                for manifest in self._manifests(f"{dataset}{within}")
                 for file in _own_files(manifest)
                 if _table_name(dataset, file.table) == name
             ]
             if files:
                 return files
-        raise no_table(name, self.tables())
+        return []
 
 
 class _Place(NamedTuple):

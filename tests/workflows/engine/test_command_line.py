@@ -30,6 +30,16 @@ def test_a_misspelt_task_is_one_sentence(arguments: list[str], tmp_path: Path) -
     assert "Traceback" not in ran.err
 
 
+def test_task_behind_a_flag_that_needs_no_value() -> None:
+    """`--detach Report` is no task with another name: it says how to write the flag, and each of these ways works."""
+    command = ["--module", "workflows"]
+    with pytest.raises(SettingError, match=r"--detach Report: allowed is true or false, .* write --detach=true"):
+        CmdlineParser([*command, "--detach", "Report"])
+    for way in (["--detach=true", "Report"], ["Report", "--detach"], ["--detach", "True", "Report"]):
+        known = CmdlineParser([*command, *way]).known_args
+        assert (known.root_task, known.run_detach) in (("Report", "true"), ("Report", "True"))
+
+
 @pytest.mark.parametrize("task", [[], *([name] for name in workflows.__all__)])
 def test_help_can_be_asked_for(task: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """--help-all and a task's --help print the flags; a strftime field in a description is no format."""

@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import io
 import itertools
+import json
 import os
 import re
 import shutil
@@ -24,7 +25,7 @@ from cloud.bigquery_files import Objects, parquet
 from cloud.faults import Fault, FaultPlan, Kind
 from luigi.configuration import get_config
 
-from pipelines.errors import ManifestError, QueryError, SchemaError, SourceError
+from pipelines.errors import DamagedError, ManifestError, QueryError, SchemaError, SourceError
 from pipelines.tables import Table
 from workflows.engine import BigQueryTarget, GCSTarget, clients
 from workflows.engine.commands import clear
@@ -244,6 +245,30 @@ def test_on_one_machine_a_partition_is_read_by_queries(undisturbed: Path) -> Non
         assert found.query(given).num_rows == 3
     finally:
         get_config().remove_option("millrace", "storage")
+
+
+def test_on_one_machine_a_day_is_counted_in_its_own_files(folder: Path) -> None:
+    """Another day's file may be damaged; its own may not, and rows that its record promises have to be in it."""
+    days = [DAY, NEXT]
+    for day in days:
+        BigQueryTarget("mine", day).write(rows("a", "b", date=day), TABLE)
+    own, other = (next(folder.glob(f"mine/date={day}/*/rows.parquet")) for day in days)
+    other.write_bytes(other.read_bytes()[:-1])
+    assert BigQueryTarget("mine", days[0]).exists()
+    with pytest.raises(DamagedError, match=f"{days[1]}.* is damaged"):
+        BigQueryTarget("mine", days[1]).exists()
+    # As it was before records had checksums: the count is the file's own.
+    record = folder / f"mine/date={days[0]}/_MANIFEST.json"
+    said = json.loads(record.read_text())
+    said["files"][0]["crc32c"] = ""
+    said.pop("checksum", None)
+    record.write_text(json.dumps(said))
+    pq.write_table(rows("a"), own)
+    assert BigQueryTarget("mine", days[0]).rows() == 1
+    assert not BigQueryTarget("mine", days[0]).exists()
+    own.write_bytes(b"none")
+    with pytest.raises(QueryError, match=f"the rows of mine of {days[0]} can't be counted"):
+        BigQueryTarget("mine", days[0]).exists()
 
 
 # --- writing a partition

@@ -30,10 +30,15 @@ def load(argv: Sequence[str]) -> None:
         except ModuleNotFoundError as error:
             if error.name is None or not f"{name}.".startswith(f"{error.name}."):  # one that the module itself lacks
                 raise
-            raise SettingError(
-                f"there is no module {name} (--module) where Python looks: in the project's folder, in PYTHONPATH, "
-                "and among what is installed"
-            ) from None
+            raise no_module(name) from None
+
+
+def no_module(name: str) -> SettingError:
+    """Returns what is said of a module that there is none of."""
+    return SettingError(
+        f"there is no module {name} (--module) where Python looks: in the project's folder, in PYTHONPATH, and among "
+        "what is installed"
+    )
 
 
 def day(value: str | None, flag: str, default: datetime.date) -> datetime.date:

@@ -8,6 +8,7 @@ The command behind bin/run.
 import contextlib
 import datetime
 import fcntl
+import importlib.util
 import io
 import os
 import re
@@ -20,11 +21,12 @@ from typing import NoReturn
 from luigi.cmdline_parser import CmdlineParser
 
 from pipelines import secrets
+from workflows.engine.commands.arguments import no_module
 
 _USAGE = "usage: bin/run TASK [flags of luigi]; with --help they are listed"
 #: What docker stop and systemd, a terminal, and one that goes away send.
 _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_ANOTHER, _STOPPED = 10, 130
+_ANOTHER, _WRONG, _STOPPED = 10, 40, 130
 _TROUBLE = re.compile(r"ERROR|WARNING|error")
 
 
@@ -37,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         _exec_luigi(["--module", "workflows", *arguments])
     said = f"bin/run {shlex.join(map(secrets.redacted, arguments))}"
     name = os.path.abspath(f"logs/{datetime.datetime.now(datetime.UTC):%Y-%m-%d}.log")
-    task = _task(arguments)
+    task, module = _named(arguments)
     lock_name = f"logs/.{re.sub('[^A-Za-z0-9_.-]', '_', task)}.lock"
     try:
         os.makedirs("logs", exist_ok=True)
@@ -48,6 +50,10 @@ def main(arguments: Sequence[str]) -> int:
                 _say(log, f"{said}: another run of {task} is at work")
                 print(f"{said}: another run of {task} is at work", file=sys.stderr)
                 return _ANOTHER
+            if module is not None and not _is_there(module):
+                _say(log, f"{said}: {no_module(module)}")
+                print(f"error: {no_module(module)}", file=sys.stderr)
+                return _WRONG
             _say(log, said)
             begin = log.tell()
             code = _luigi(["--module", "workflows", *arguments], log)
@@ -61,12 +67,20 @@ def main(arguments: Sequence[str]) -> int:
         return 1
 
 
-def _task(arguments: Sequence[str]) -> str:
-    """The task that luigi will take from a command line."""
+def _named(arguments: Sequence[str]) -> tuple[str, str | None]:
+    """The task, and the module, that luigi will take from a command line."""
     with contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(SystemExit):  # luigi itself will say it
         known, _ = CmdlineParser._build_parser().parse_known_args(arguments)
-        return known.root_task or "run"
-    return "run"
+        return known.root_task or "run", known.core_module
+    return "run", None
+
+
+def _is_there(module: str) -> bool:
+    """Whether Python finds a module; luigi, which imports it before anything of ours, would show its stack."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # a package around it; and what is no name
+        return False
 
 
 def _luigi(arguments: Sequence[str], log: io.BufferedWriter) -> int:

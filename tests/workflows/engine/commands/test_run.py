@@ -105,4 +105,17 @@ def test_log_that_can_t_be_written_is_one_sentence(project: Path) -> None:
 )
 def test_task_of_a_command_line(arguments: str, task: str) -> None:
     """The task is what luigi takes for it."""
-    assert run._task(arguments.split()) == task
+    assert run._named(arguments.split())[0] == task
+
+
+@pytest.mark.parametrize("module", ["workflow", "workflows.nothing.there", ".x", ""])
+def test_misspelt_module_is_one_sentence(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """bin/run says that there is no such module, on stderr and in the log, with the exit code of a misspelt task."""
+    monkeypatch.chdir(tmp_path)
+    assert run.main(["Report", "--module", module]) == 40
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"error: there is no module {module} (--module) where Python looks")
+    (log,) = (tmp_path / "logs").glob("*.log")
+    assert said.removeprefix("error: ") in log.read_text()
