@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import google_crc32c
 
+from pipelines import links
 from pipelines.errors import AccessError, DamagedError
 
 #: Bytes read at a time.
@@ -39,7 +40,7 @@ class Input(NamedTuple):
     def check_here(self, at: str = "") -> None:
         """As check(), of a file of this machine, once a process for as long as nobody writes to it.
 
-        at: where a copy of it lies, if not it itself is to be looked at. Raises AccessError for one that can't be read.
+        at: where a copy of it lies, if not it itself is to be looked at. Raises AccessError for what can't be reached.
         """
         if not self.crc32c:
             return
@@ -49,6 +50,7 @@ class Input(NamedTuple):
             # One of another size is another file: nothing more has to be read.
             self.check(size, of_file(place) if size == self.size else None)
         except FileNotFoundError:
+            links.check(place)
             raise DamagedError(f"{self.path} was written, but is not there any more") from None
         except PermissionError as error:
             raise AccessError(f"{self.path} can't be read: {error.strerror}; let this user read it") from None

@@ -90,6 +90,7 @@ def test_engine_knows_no_workflow() -> None:
             "errors",
             "gcs",
             "google_errors",
+            "links",
             "options",
             "results",
             "secrets",

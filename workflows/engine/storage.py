@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from pipelines import checksums
+from pipelines import checksums, links
 from pipelines.errors import AccessError, ConflictError, ManifestError, SettingError
 from workflows.engine import resources
 
@@ -113,7 +113,7 @@ class LocalStorage:
                 with open(self.uri(path), "rb") as file:
                     data = file.read()
             except (FileNotFoundError, NotADirectoryError):
-                self._check_links(path)
+                links.check(self.uri(path), self._root)
                 return None
         return Versioned(data, _version(data))
 
@@ -148,7 +148,7 @@ class LocalStorage:
         return None
 
     def list(self, prefix: str, name: str = "") -> Iterator[str]:
-        self._check_links(prefix)
+        links.check(self.uri(prefix), self._root)
         for path in _walk(self.uri(prefix), name):
             yield os.path.relpath(path, self._root)
 
@@ -157,7 +157,7 @@ class LocalStorage:
             try:
                 return {each for each in os.listdir(self.uri(prefix)) if not _is_temporary(each)}
             except (FileNotFoundError, NotADirectoryError):
-                self._check_links(prefix)
+                links.check(self.uri(prefix), self._root)
                 return set()
 
     def copy(self, source: str, target: str) -> None:
@@ -243,14 +243,6 @@ class LocalStorage:
                 "set storage in [millrace] or --millrace-storage to a folder that can"
             ) from None
 
-    def _check_links(self, path: str) -> None:
-        """Raises AccessError if there is nothing because a link on the way leads to nothing."""
-        place = self.uri(path).rstrip("/")
-        while not os.path.lexists(place) and len(place) > len(self._root):
-            place = os.path.dirname(place)
-        if not os.path.exists(place) and os.path.lexists(place):
-            raise _leads_nowhere(place)
-
 
 @contextlib.contextmanager
 def readable(path: str) -> Iterator[None]:
@@ -261,12 +253,6 @@ def readable(path: str) -> Iterator[None]:
         raise AccessError(
             f"{error.filename or path} can't be read: {error.strerror}; let this user read it, or run as one that may"
         ) from None
-
-
-def _leads_nowhere(link: str) -> AccessError:
-    return AccessError(
-        f"{link} is a link to {os.readlink(link)}, which can't be reached; mount or mend what it leads to"
-    )
 
 
 def _walk(folder: str, name: str, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[str]:
@@ -292,7 +278,7 @@ def _walk(folder: str, name: str, above: frozenset[tuple[int, int]] = frozenset(
         with readable(entry.path):
             is_folder = entry.is_dir()
             if entry.is_symlink() and not os.path.exists(entry.path):
-                raise _leads_nowhere(entry.path)
+                raise links.leads_nowhere(entry.path)
         if is_folder and entry.name not in _FOREIGN:
             yield from _walk(entry.path, name, above)
         elif not is_folder and not name and not _is_temporary(entry.name):

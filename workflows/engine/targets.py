@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 import luigi
 import luigi.format
 
+from pipelines import links
 from pipelines.errors import ConflictError, ManifestError, SchemaError, SourceError, TerminalError
 from pipelines.gcs import split
 from pipelines.tables import Table
@@ -61,6 +62,7 @@ class GCSTarget(luigi.Target):
                 try:
                     found = os.stat(self.uri)
                 except (FileNotFoundError, NotADirectoryError):
+                    links.check(self.uri)
                     return None
             return found.st_size if stat.S_ISREG(found.st_mode) else None
         blob = self._there()

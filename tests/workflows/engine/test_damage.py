@@ -223,4 +223,11 @@ def test_doctor_looks_at_all_that_is_stored(
         assert f"bin/clear {partition} --millrace-storage {storage}" in said
     for day, count in (("2026-10-31", 1), ("2026-11-01", 4), ("2026-11-02", "nothing")):
         assert looked("--from", day, "--to", day)[1].endswith(f": {count} wrong ")
+    # What lies on a disk that is not mounted may be whole.
+    raw = min(storage.glob("raw/*/date=2026-10-31/attempt-*"))
+    raw.rename(tmp_path / "disk")
+    raw.symlink_to(tmp_path / "elsewhere")
+    (told,) = re.findall(f"wrong raw/.* is a link to {tmp_path}/elsewhere, which .*? wrong", looked()[1])
+    assert "mount or mend what it leads to" in told
+    assert "bin/clear raw/" not in told
     assert looked("--to", "today")[0] != 0

@@ -12,6 +12,7 @@ import pytest
 import running
 from luigi.configuration import get_config
 
+from pipelines.checksums import Input
 from pipelines.errors import AccessError, SettingError
 from workflows.engine import GCSTarget, manifests, sections
 from workflows.engine.storage import LocalStorage
@@ -121,6 +122,8 @@ def test_a_link_to_nothing_is_an_error(tmp_path: Path) -> None:
         lambda: storage.read("counts/date=2026-11-01/_MANIFEST.json"),
         lambda: storage.names("counts/date=2026-11-01"),
         lambda: storage.sizes("counts"),
+        Input(storage.uri("counts/date=2026-11-01/f"), "00000000", 1).check_here,
+        GCSTarget(storage.uri("counts/f")).exists,
     ]
     for look in looks:
         with pytest.raises(AccessError, match=f"data/counts is a link to {tmp_path}/disk, which can't be reached"):

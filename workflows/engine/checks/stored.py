@@ -43,18 +43,19 @@ def examine(first: datetime.date | None, last: datetime.date | None, looked: Loo
     for partition, manifest in there.items():
         looked.tell(looked)
         own = [file for file in manifest.files if file.path.startswith(f"{partition}/")]
+        mend = advice.clear(partition)
         try:
             stored = damage.stored(storage, own) if listed is None else listed
-            said = [str(error) for error in damage.differing(storage, own, stored)]
-        except AccessError as error:
-            said = [str(error)]
-        said += _further(partition, manifest, there)
+            told = [wrong(str(error), mend) for error in damage.differing(storage, own, stored)]
+        except AccessError as error:  # what can't be reached may be whole
+            told = [wrong(str(error))]
+        told += [wrong(said, mend) for said in _further(partition, manifest, there)]
         looked.partitions += 1
         looked.files += len(own)
         looked.bytes += sum(file.bytes for file in own)
-        looked.wrong += len(said)
-        for each in said:
-            yield partition, wrong(each, advice.clear(partition))
+        looked.wrong += len(told)
+        for each in told:
+            yield partition, each
 
 
 def _further(partition: str, manifest: Manifest, there: dict[str, Manifest]) -> list[str]:
