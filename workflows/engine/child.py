@@ -14,7 +14,7 @@ from pipelines.google_errors import redacted
 from workflows.engine import resources
 
 T = TypeVar("T")
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
 #: Seconds that the work may take. A fork beside another thread's look-up or lock can leave the child waiting for ever.
 _LIMIT = 900
 

@@ -164,9 +164,9 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        #: What luigid was asked to have done and is not done yet, by id, as it was asked; what is done; what failed.
+        #: What luigid was asked to have done and is not done yet, and what is done, by id, as it was told; what failed.
         self._asked: dict[str, dict[str, Any]] = {}
-        self._done: set[str] = set()
+        self._done: dict[str, dict[str, Any]] = {}
         self._failed: set[str] = set()
         self._fruitless_since: float | None = None
         self._waited = False
@@ -195,15 +195,15 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
 
     def _add_task(self, *args: Any, **task: Any) -> None:
         task_id, status = task["task_id"], task["status"]
-        for state in (self._done, self._failed):
-            state.discard(task_id)
+        self._failed.discard(task_id)
+        self._done.pop(task_id, None)
         before = self._asked.pop(task_id, {})
         if status == PENDING and task["runnable"] is not False:
             needs = [*(before.get("deps") or ()), *(task.pop("deps", None) or ()), *(task.get("new_deps") or ())]
             self._asked[task_id] = {**task, "deps": list(dict.fromkeys(needs)), "runnable": True}
             task["deps"] = self._asked[task_id]["deps"]
         elif status == DONE:
-            self._done.add(task_id)
+            self._done[task_id] = {**task}
         elif status == FAILED:
             self._failed.add(task_id)
         try:
@@ -250,9 +250,9 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
     def _others_are_at_work(self) -> bool:
         """Whether another run is at work on a task that this one needs; says so at first."""
         found = self._scheduler.running_elsewhere(self._id)
-        ours = [(task_id, task) for task_id, task in found.items() if task_id in self._asked or task_id in self._done]
-        # What is done already holds this run up only where luigid has not heard of it.
-        ours = [(task_id, task) for task_id, task in ours if self._asked]
+        # What is done holds up what needs it, as long as luigid has not heard of it.
+        wanted = {*self._asked, *self._done} if self._asked else set()
+        ours = [(task_id, task) for task_id, task in found.items() if task_id in wanted]
         if ours and not self._waited:
             self._waited = True
             task_id, task = ours[0]
@@ -264,12 +264,17 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
     def _ask_again(self) -> bool:
         """Asks once more for what nothing holds up: luigid has forgotten it, or others have shut it out or given it up.
 
-        Whether it makes sense to look for work. For a while luigid takes no task that it has just seen done.
+        Whether it makes sense to look for work. For a while luigid takes no task that it has just seen done. What is
+        done is told once more too, because luigid does not hear of it while a run that died seems to be at work on it,
+        and takes it for failed from then on.
         """
         could = [task_id for task_id in self._asked if self._could_run(task_id)]
         self._fruitless_since = self._fruitless_since or time.monotonic()
         if time.monotonic() - self._fruitless_since > _FRUITLESS:
             return False
+        for task_id in dict.fromkeys(needed for asked in could for needed in self._asked[asked]["deps"]):
+            if task_id in self._done:
+                self._add_task(**self._done[task_id])
         for task_id in could:
             task = self._asked[task_id]
             try:

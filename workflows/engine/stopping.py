@@ -1,4 +1,4 @@
-"""What SIGTERM and SIGINT do: every task that is running gets to end its work, and the run ends without another one.
+"""What SIGTERM, SIGINT and SIGHUP do: tasks that are running get to end their work, and the run ends without another.
 
 A signal reaches the luigi process, which passes it on to the processes of its tasks. In those it raises `Stopped` once:
 a task that waits for a job cancels it, or leaves it running if it is told to. A second signal changes nothing; what is
@@ -33,6 +33,8 @@ def install() -> None:
     """Sets the handlers, which processes forked from this one inherit."""
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+        signal.signal(signal.SIGHUP, _stop)
     sys.excepthook = _last_words
 
 

@@ -122,16 +122,22 @@ def test_what_failed_or_was_not_there_is_done_by_the_next_run(
     assert (runs(tmp_path, "First"), runs(tmp_path, "Reader")) == (2, 1)
 
 
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("workers", [2, *([1] if running.WHOLE else [])])
-def test_what_was_stopped_is_done_by_the_next_run(workers: int, luigids: Mapping[str, int], tmp_path: Path) -> None:
-    """Ctrl-C, run: luigid hears of the stop, so that the next run need not wait until it misses the first."""
+def test_what_was_stopped_is_done_by_the_next_run(
+    workers: int, stop: signal.Signals, luigids: Mapping[str, int], tmp_path: Path
+) -> None:
+    """Ctrl-C, or a terminal that is closed, then run: luigid hears of the stop, so that the next run need not wait
+    until it misses the first.
+    """
     flags = (*HERE, luigids["strict"], "--workers", workers)
     (tmp_path / "First.held").touch()
     process = start(tmp_path, "Second", *flags)
     wait_for(tmp_path / "First.runs")
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, stop)
     stopped = end(process)
     assert stopped.code in (130, -signal.SIGINT), stopped
+    assert f"stopped by {stop.name}; the same command goes on from here" in stopped.out
     assert listed(luigids["strict"], "RUNNING") == {}
     (tmp_path / "First.held").unlink()
     ran = run(tmp_path, "Second", *flags)
@@ -139,8 +145,12 @@ def test_what_was_stopped_is_done_by_the_next_run(workers: int, luigids: Mapping
     assert "waiting" not in ran.out
 
 
-def test_what_was_killed_is_done_by_the_next_run(luigids: Mapping[str, int], tmp_path: Path) -> None:
-    """Kill -9 of luigi, run at once: the run waits until luigid misses the dead one, then does it all."""
+@pytest.mark.parametrize("done", [False, True])
+def test_what_was_killed_is_done_by_the_next_run(done: bool, luigids: Mapping[str, int], tmp_path: Path) -> None:
+    """Kill -9 of luigi, run at once: the run waits until luigid misses the dead one, then does it all.
+
+    So it does where what the dead one was at work on is done, of which luigid has not heard.
+    """
     flags = (*HERE, luigids["eager"])
     (tmp_path / "First.held").touch()
     process = start(tmp_path, "Second", *flags)
@@ -148,8 +158,11 @@ def test_what_was_killed_is_done_by_the_next_run(luigids: Mapping[str, int], tmp
     os.killpg(process.pid, signal.SIGKILL)
     end(process)
     (tmp_path / "First.held").unlink()
+    if done:
+        (tmp_path / "First.done").touch()
     ran = run(tmp_path, "Second", *flags)
     assert ran.code == 0, ran
+    assert runs(tmp_path, "First") == (1 if done else 2)
 
 
 def test_second_run_beside_a_first_waits_and_says_so(luigids: Mapping[str, int], tmp_path: Path) -> None:
