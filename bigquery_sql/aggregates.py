@@ -228,12 +228,12 @@ def _by(translator: "Translator", name: str, values: list[exp.Expr], parts: _Par
     """The value of the row that has the most or least of something."""
     if name in ("MAX_BY", "MIN_BY"):
         count_arguments(name, values, 2, 2)
-        return call("arg_max" if name == "MAX_BY" else "arg_min", *values)
+        return call("arg_max" if name == "MAX_BY" else "arg_min", values[0], call("bq_ranked", values[1]))
     if name != "ANY_VALUE":
         raise unsupported(f"{name} with HAVING MAX or MIN")
     by = parts.most if parts.most is not None else parts.least
     assert by is not None
-    return call("arg_max" if parts.most is not None else "arg_min", values[0], translator.node(by))
+    return call("arg_max" if parts.most is not None else "arg_min", values[0], call("bq_ranked", translator.node(by)))
 
 
 def _array_agg(translator: "Translator", name: str, values: list[exp.Expr], parts: _Parts) -> tuple[exp.Expr, Wrap]:

@@ -22,6 +22,10 @@ _TOKEN = re.compile(
 )
 
 
+#: Functions with a word for an argument: the third one of …_DIFF, the second one of the others.
+_TAKES_PART = re.compile(
+    r"(DATE|DATETIME|TIMESTAMP|TIME)_(DIFF|TRUNC)|LAST_DAY|NORMALIZE(_AND_CASEFOLD)?", re.IGNORECASE
+)
 _FORMS = {
     name: made
     for name, made in BigQueryParser.FUNCTION_PARSERS.items()
@@ -43,13 +47,25 @@ class GoogleSQL(BigQuery):
 def parse(sql: str) -> list[exp.Expr]:
     """The statements of a text. Raises SqlError for what is no SQL."""
     try:
-        return [tree for tree in sqlglot.parse(_plain(sql), read=GoogleSQL) if tree is not None]
+        return [_with_parts(tree) for tree in sqlglot.parse(_plain(sql), read=GoogleSQL) if tree is not None]
     except sqlglot.errors.ParseError as error:
         found = error.errors[0] if error.errors else {}
         where = f" at [{found['line']}:{found['col']}]" if found.get("line") else ""
         raise SqlError(f"Syntax error: {found.get('description') or str(error).splitlines()[0]}{where}") from None
     except sqlglot.errors.SqlglotError as error:
         raise SqlError(f"Syntax error: {str(error).splitlines()[0]}") from None
+
+
+def _with_parts(tree: exp.Expr) -> exp.Expr:
+    """The same tree, whose date parts and modes are no columns: MONTH, WEEK(MONDAY), NFKC."""
+    for node in list(tree.find_all(exp.Anonymous)):
+        if _TAKES_PART.fullmatch(node.name):
+            at = 2 if node.name.upper().endswith("_DIFF") else 1
+            for part in node.expressions[at : at + 1]:
+                word = part.expressions[0] if isinstance(part, exp.Anonymous) and len(part.expressions) == 1 else part
+                if isinstance(word, exp.Column) and not word.table:
+                    word.replace(exp.Var(this=word.name))
+    return tree
 
 
 def _plain(sql: str) -> str:

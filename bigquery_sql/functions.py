@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sqlglot import exp
 
 from bigquery_sql import aggregates, macros
-from bigquery_sql.build import call, cast, count_arguments, is_text, number, text, typed, unsupported
+from bigquery_sql.build import call, cast, count_arguments, is_text, is_whole, number, text, typed, unsupported
 from bigquery_sql.casts import named_struct
 from bigquery_sql.errors import SqlError
 
@@ -57,10 +57,11 @@ _SYNONYMS = {
 #: Macros that are no functions of GoogleSQL.
 _INTERNAL = set(
     "FAIL FAIL_TEXT FAIL_BOOL FAIL_FLOAT NONE NUMBER EQ NE LT LE FINITE ADD SUB MUL NEG AND OR XOR NOT SHL SHR LIKE "
-    "FINITE_OR_NULL POSITIVE TEXT STAMP FRACTION FROM COUNT OFFSET SAFE_OFFSET STEP UNNESTED NARROW FLOAT_ONLY "
-    "MIN_WINDOW ZONE LOCAL INSTANT AT_ZONE DOW WEEK_OF ISOYEAR_OF CLIP FLOOR_TO JSON_FIELD JOINED TOP".split()
+    "FINITE_OR_NULL RANKED MOMENT POSITIVE TEXT STAMP FRACTION FROM COUNT OFFSET SAFE_OFFSET STEP UNNESTED NARROW "
+    "FLOAT_ONLY MIN_WINDOW ZONE LOCAL INSTANT AT_ZONE DOW WEEK_OF ISOYEAR_OF CLIP FLOOR_TO JSON_FIELD "
+    "JOINED TOP".split()
 )
-_TO = {"TO_CODE_POINTS", "TO_HEX", "TO_BASE64", "TO_JSON_STRING"}
+_TO = {"TO_JSON", "TO_CODE_POINTS", "TO_HEX", "TO_BASE64", "TO_JSON_STRING"}
 
 
 def _part(node: exp.Expr) -> tuple[str, int]:
@@ -151,12 +152,13 @@ def _added(name: str, sign: int) -> Callable[["Translator", Arguments], exp.Expr
         value, interval = arguments
         if not isinstance(interval, exp.Interval) or interval.args.get("unit") is None:
             raise unsupported(f"{name} with anything but INTERVAL n PART")
-        return _plus(translator, name, _of_kind(translator, value, name), interval, sign)
+        return plus(translator, name, _of_kind(translator, value, name), interval, sign)
 
     return made
 
 
-def _plus(translator: "Translator", name: str, value: exp.Expr, interval: exp.Expr, times: int) -> exp.Expr:
+def plus(translator: "Translator", name: str, value: exp.Expr, interval: exp.Expr, times: int) -> exp.Expr:
+    """A date or time and so many times an INTERVAL. name: the function that says it."""
     part = interval.args["unit"].name.upper()
     count = amount(translator, interval)
     sizes = {"DAY": ("days", 1), "WEEK": ("days", 7)}
@@ -230,7 +232,7 @@ def _dates(name: str) -> Callable[["Translator", Arguments], exp.Expr]:
         if not micros:
             raise unsupported(f"{name} by {step}")
         add = "TIMESTAMP_ADD" if name == "GENERATE_TIMESTAMP_ARRAY" else "DATE_ADD"
-        moved = _plus(translator, add, exp.column("first"), interval, 1)
+        moved = plus(translator, add, exp.column("first"), interval, 1)
         begin, end, made_of = (each.sql(dialect="duckdb", identify=True) for each in (first, last, moved))
         sign, turn, within = ("", 1, "<=") if count > 0 else ("-", -1, ">=")
         most = f'greatest(({sign}(epoch_us("last") - epoch_us("first"))) // {micros * abs(count)}, -1)'
@@ -247,6 +249,8 @@ def _dates(name: str) -> Callable[["Translator", Arguments], exp.Expr]:
 
 
 def _formatted(translator: "Translator", arguments: Arguments) -> exp.Expr:
+    if len(arguments) == 1:
+        raise unsupported("FORMAT of a format alone")
     return call("py_format", *translator.all(arguments))
 
 
@@ -282,6 +286,18 @@ def _extracted(translator: "Translator", arguments: Arguments) -> exp.Expr:
         return call("bq_regexp_extract_", value, pattern, group)
     occurrence = rest[1] if len(rest) == 2 else cast(text("1"), "BIGINT")
     return call("bq_regexp_extract_at_", value, pattern, group, rest[0], occurrence)
+
+
+def _found_at(translator: "Translator", arguments: Arguments) -> exp.Expr:
+    count_arguments("REGEXP_INSTR", arguments, 2, 5)
+    places = [*arguments[2:], *(exp.Literal.number(each) for each in (1, 1, 0)[len(arguments) - 2 :])]
+    begin, occurrence, end = places
+    if not is_whole(occurrence) or occurrence.name != "1" or not is_whole(end) or end.name not in ("0", "1"):
+        raise unsupported("REGEXP_INSTR with an occurrence other than 1, or with one that is no literal")
+    if _groups(arguments[1], "REGEXP_INSTR").name != "0":
+        raise unsupported("REGEXP_INSTR with a capturing group")
+    value, pattern = translator.all(arguments[:2])
+    return call("bq_regexp_instr_", value, pattern, translator.node(begin), number(int(end.name)))
 
 
 def _all_extracted(translator: "Translator", arguments: Arguments) -> exp.Expr:
@@ -336,7 +352,9 @@ def _if(translator: "Translator", arguments: Arguments) -> exp.Expr:
 
 def _nullif(translator: "Translator", arguments: Arguments) -> exp.Expr:
     count_arguments("NULLIF", arguments, 2, 2)
-    return exp.Anonymous(this="nullif", expressions=translator.all(arguments))
+    value, other = arguments
+    same = exp.If(this=exp.EQ(this=value, expression=other), true=exp.null())
+    return translator.node(exp.Case(ifs=[same], default=value.copy()))
 
 
 def _safely(macro: str, most: int) -> Callable[["Translator", Arguments], exp.Expr]:
@@ -347,6 +365,18 @@ def _safely(macro: str, most: int) -> Callable[["Translator", Arguments], exp.Ex
         return call("TRY", call(macro, *translator.all(arguments)))
 
     return made
+
+
+def _json_object(translator: "Translator", arguments: Arguments) -> exp.Expr:
+    keys, values = arguments[::2], translator.all(arguments[1::2])
+    if len(keys) > len(values) or not all(is_text(key) for key in keys):
+        raise unsupported("JSON_OBJECT with names that are no literals")
+    if not keys:
+        return call("bq_parse_json", text("{}"))
+    # Of members with one name the first counts.
+    return call(
+        "bq_to_json", named_struct({key.name: each for key, each in reversed(list(zip(keys, values, strict=True)))})
+    )
 
 
 def _distance(translator: "Translator", arguments: Arguments) -> exp.Expr:
@@ -383,6 +413,8 @@ _SPECIAL: dict[str, Callable[["Translator", Arguments], exp.Expr]] = {
     "FORMAT": _formatted,
     "STRUCT": _struct,
     "REGEXP_EXTRACT": _extracted,
+    "REGEXP_INSTR": _found_at,
+    "JSON_OBJECT": _json_object,
     "REGEXP_EXTRACT_ALL": _all_extracted,
     "NORMALIZE": _normalized("NORMALIZE"),
     "NORMALIZE_AND_CASEFOLD": _normalized("NORMALIZE_AND_CASEFOLD"),

@@ -15,26 +15,41 @@ _STEP = re.compile(
 )
 
 
+_SPACE = re.compile(r"[ \t\n\r]*")
+
+
 class _Number(str):
     """A number as it is written."""
+
+
+class _Object(dict[str, Any]):
+    """An object: of members with one name the first counts; all of them, as they are written, are pairs."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(reversed(pairs))
+        self.pairs = pairs
 
 
 class _MissingError(Exception):
     """No such thing in a value."""
 
 
-def _load(text: str) -> Any:
-    def refuse(name: str) -> Any:
-        raise ValueError(f"invalid JSON: {name}")
+def _refuse(name: str) -> Any:
+    raise ValueError(f"invalid JSON: {name}")
 
-    return json.loads(text, parse_int=_Number, parse_float=_Number, parse_constant=refuse)
+
+_DECODER = json.JSONDecoder(parse_int=_Number, parse_float=_Number, parse_constant=_refuse, object_pairs_hook=_Object)
+
+
+def _load(text: str) -> Any:
+    return _DECODER.decode(text)
 
 
 def _dump(value: Any) -> str:
     if isinstance(value, _Number):
         return str(value)
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{_dump(key)}:{_dump(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, _Object):
+        return "{" + ",".join(f"{_dump(key)}:{_dump(each)}" for key, each in value.pairs) + "}"
     if isinstance(value, list):
         return "[" + ",".join(map(_dump, value)) + "]"
     return json.dumps(value, ensure_ascii=False)
@@ -44,17 +59,48 @@ def _at(text: str, path: str) -> Any:
     """What a path leads to. Raises _MissingError, or ValueError for a path that is none."""
     steps = _steps(path)
     try:
-        value = _load(text)
-    except ValueError:
+        if not steps:
+            return _load(text)
+        at = _next(text, 0)
+        for step in steps:
+            at = _member(text, at, step)
+        return _DECODER.raw_decode(text, at)[0]
+    except (ValueError, IndexError):
         raise _MissingError from None
-    for step in steps:
-        try:
-            if isinstance(step, int) != isinstance(value, list) or isinstance(value, str):
+
+
+def _next(text: str, at: int) -> int:
+    """Where what follows white space begins."""
+    found = _SPACE.match(text, at)
+    assert found
+    return found.end()
+
+
+def _member(text: str, at: int, step: str | int) -> int:
+    """Where a member of the object, or an item of the array, begins that begins at a place of a text.
+
+    What comes after the member is not read, because BigQuery finds what stands in the valid beginning of a text that is
+    no JSON as a whole.
+    """
+    if text[at] != ("{" if isinstance(step, str) else "["):
+        raise _MissingError
+    place = 0
+    while True:
+        at, key = _next(text, at + 1), place
+        if text[at] in "}]":
+            raise _MissingError
+        if isinstance(step, str):
+            key, at = _DECODER.raw_decode(text, at)
+            at = _next(text, at)
+            if text[at] != ":":
                 raise _MissingError
-            value = value[step]
-        except (KeyError, IndexError, TypeError):
-            raise _MissingError from None
-    return value
+            at = _next(text, at + 1)
+        if key == step:
+            return at
+        at = _next(text, _DECODER.raw_decode(text, at)[1])
+        if text[at] != ",":
+            raise _MissingError
+        place += 1
 
 
 def _steps(path: str) -> list[str | int]:
@@ -87,11 +133,17 @@ def value(text: str, path: str) -> str | None:
 
 
 def query(text: str, path: str) -> str | None:
-    """JSON_QUERY: whatever is there, as JSON."""
+    """JSON_QUERY of JSON: whatever is there, as JSON."""
     try:
         return _dump(_at(text, path))
     except _MissingError:
         return None
+
+
+def query_text(text: str, path: str) -> str | None:
+    """JSON_QUERY of a STRING, where null is NULL."""
+    found = query(text, path)
+    return None if found == "null" else found
 
 
 def values(text: str, path: str) -> list[str | None] | None:
@@ -116,19 +168,20 @@ def queries(text: str, path: str) -> list[str] | None:
 
 def parse(text: str) -> str:
     """PARSE_JSON. Refuses a number that FLOAT64 or INT64 does not hold exactly."""
-    found = _load(text)
-    _check_numbers(found)
-    return _dump(found)
+    return _dump(_normal(_load(text)))
 
 
-def _check_numbers(value: Any) -> None:
-    if isinstance(value, dict):
-        value = list(value.values())
+def _normal(value: Any) -> Any:
+    """A value as the type JSON holds it: members by name, of one name the first; numbers that fit."""
+    if isinstance(value, _Object):
+        return _Object([(name, _normal(value[name])) for name in sorted(value)])
     if isinstance(value, list):
-        for each in value:
-            _check_numbers(each)
-    elif isinstance(value, _Number) and not _holds(value):
+        return [_normal(each) for each in value]
+    if not isinstance(value, _Number):
+        return value
+    if not _holds(value):
         raise ValueError(f"Input number: {value} cannot round-trip through string representation")
+    return _Number(value if re.fullmatch(r"-?\d+", value) else repr(float(value)))
 
 
 def _holds(number: str) -> bool:
@@ -229,12 +282,22 @@ def strict_string(text: str) -> str:
     return found
 
 
+def json_of(value: Any) -> str:
+    """TO_JSON."""
+    return _written(value, wide=True)
+
+
 def to_json(value: Any) -> str:
-    """TO_JSON_STRING of a value of any type but JSON."""
+    """TO_JSON_STRING."""
+    return _written(value, wide=False)
+
+
+def _written(value: Any, wide: bool) -> str:
+    """A value of any type as JSON. wide: INT64 that FLOAT64 does not hold are numbers too."""
     if isinstance(value, bool) or value is None:
         return json.dumps(value)
     if isinstance(value, int):
-        return str(value) if abs(value) <= 2**53 else f'"{value}"'
+        return str(value) if wide or abs(value) <= 2**53 else f'"{value}"'
     if isinstance(value, float):
         if not math.isfinite(value):
             return '"NaN"' if value != value else '"Infinity"' if value > 0 else '"-Infinity"'
@@ -252,9 +315,11 @@ def to_json(value: Any) -> str:
     if isinstance(value, datetime.date | datetime.time):
         return f'"{value.isoformat()}"'
     if isinstance(value, dict):
-        return "{" + ",".join(f"{_dump(key)}:{to_json(each)}" for key, each in value.items()) + "}"
+        if set(value) == {"json$"}:
+            return str(value["json$"])
+        return "{" + ",".join(f"{_dump(key)}:{_written(each, wide)}" for key, each in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ",".join(map(to_json, value)) + "]"
+        return "[" + ",".join(_written(each, wide) for each in value) + "]"
     return _dump(str(value))
 
 
@@ -267,6 +332,7 @@ _TEXT, _TWO = ["VARCHAR"], ["VARCHAR", "VARCHAR"]
 FUNCTIONS: dict[str, Known] = {
     "py_json_value": (value, _TWO, "VARCHAR"),
     "py_json_query": (query, _TWO, "VARCHAR"),
+    "py_json_query_text": (query_text, _TWO, "VARCHAR"),
     "py_json_values": (values, _TWO, "VARCHAR[]"),
     "py_json_queries": (queries, _TWO, "VARCHAR[]"),
     "py_parse_json": (parse, _TEXT, "VARCHAR"),

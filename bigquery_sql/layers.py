@@ -11,6 +11,7 @@ from sqlglot import exp
 
 from bigquery_sql import aggregates
 from bigquery_sql.build import is_whole, unsupported
+from bigquery_sql.errors import SqlError
 
 if TYPE_CHECKING:
     from bigquery_sql.translate import Translator
@@ -26,12 +27,57 @@ class Done(exp.Expression):
 
 def split(translator: "Translator", node: exp.Expr) -> None:
     """Moves the aggregates and window functions of a SELECT into queries of its FROM."""
+    _name_windows(node)
     _spell_aliases(node)
     group = node.args.get("group")
     if group is not None or any(_aggregates(node)):
         _grouped(translator, node, group)
-    if any(True for part in _tops(node) for _ in _within(part, _is_window)):
+    if any(True for part in _tops(node) for _ in _within(part, _is_window)) or _uses_aliases(node):
         _windowed(translator, node)
+
+
+def _uses_aliases(node: exp.Expr) -> bool:
+    """Whether the SELECT's columns or its WHERE have a name that a column is given.
+
+    DuckDB would take the given name there; BigQuery knows only what FROM has, as a query below does.
+    """
+    given = {each.alias.lower() for each in node.expressions if isinstance(each, exp.Alias)}
+    where = node.args.get("where")
+    for part in [*node.expressions, *([where] if where is not None else [])]:
+        own = part.alias.lower() if isinstance(part, exp.Alias) else ""
+        for column in _within(part, lambda each: isinstance(each, exp.Column)):
+            if not column.args.get("table") and column.name.lower() in given - {own}:
+                return True
+    return False
+
+
+def _name_windows(node: exp.Expr) -> None:
+    """Puts what WINDOW says of a name in the places of the name."""
+    named = {each.name.lower(): each for each in node.args.get("windows") or []}
+    node.set("windows", None)
+
+    def spell(window: exp.Expr) -> None:
+        name = window.args.get("alias")
+        if name is None:
+            return
+        meant = named.get(name.name.lower())
+        if meant is None or meant is window:
+            raise SqlError(f"Unrecognized window alias {name.name}")
+        window.set("alias", None)
+        spell(meant)
+        for key in ("partition_by", "order", "spec"):
+            value = meant.args.get(key)
+            if value is None or value == []:
+                continue
+            if window.args.get(key):
+                raise SqlError(f"window {name.name} has its own {key.replace('_', ' ').upper()}")
+            window.set(key, [each.copy() for each in value] if isinstance(value, list) else value.copy())
+
+    for definition in named.values():
+        spell(definition)
+    for part in _tops(node):
+        for window in _within(part, _is_window):
+            spell(window)
 
 
 def _tops(node: exp.Expr) -> list[exp.Expr]:

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 _FUNCTIONS = {**scalars.FUNCTIONS, **json_values.FUNCTIONS, **times.FUNCTIONS}
 #: Functions that take values of any types.
-_OF_ANYTHING: dict[str, Callable[..., Any]] = {"py_format": printf.text_format, "py_to_json": json_values.to_json}
+_OF_ANYTHING: dict[str, Callable[..., Any]] = {
+    "py_format": printf.text_format,
+    "py_to_json": json_values.to_json,
+    "py_json_of": json_values.json_of,
+}
 
 
 @functools.cache

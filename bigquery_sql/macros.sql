@@ -26,8 +26,8 @@ CREATE MACRO bq_and(a BIGINT, b BIGINT) AS a & b;
 CREATE MACRO bq_or(a BIGINT, b BIGINT) AS a | b;
 CREATE MACRO bq_xor(a BIGINT, b BIGINT) AS xor(a, b);
 CREATE MACRO bq_not(a BIGINT) AS ~a;
-CREATE MACRO bq_shl(a BIGINT, b BIGINT) AS py_shift(a, b);
-CREATE MACRO bq_shr(a BIGINT, b BIGINT) AS py_shift(a, -b);
+CREATE MACRO bq_shl(a BIGINT, b BIGINT) AS py_shift(a, b, true);
+CREATE MACRO bq_shr(a BIGINT, b BIGINT) AS py_shift(a, b, false);
 CREATE MACRO bq_like(a VARCHAR, b VARCHAR) AS a LIKE b ESCAPE '\';
 
 -- Numbers
@@ -135,12 +135,13 @@ CREATE MACRO bq_regexp_contains(s VARCHAR, r VARCHAR) AS regexp_matches(s, r);
 CREATE MACRO bq_regexp_extract_(s VARCHAR, r VARCHAR, g) AS CASE WHEN regexp_matches(s, r) THEN regexp_extract(s, r, g) END;
 CREATE MACRO bq_regexp_extract_all_(s VARCHAR, r VARCHAR, g) AS regexp_extract_all(s, r, g);
 CREATE MACRO bq_regexp_extract_at_(s VARCHAR, r VARCHAR, g, p BIGINT, n BIGINT) AS CASE WHEN p < 1 OR n < 1 THEN bq_fail_text('position and occurrence of REGEXP_EXTRACT must be positive') ELSE regexp_extract_all(substring(s, p), r, g)[n] END;
+CREATE MACRO bq_regexp_instr_(s VARCHAR, r VARCHAR, p BIGINT, e) AS CASE WHEN p < 1 THEN bq_fail('position of REGEXP_INSTR must be positive') WHEN regexp_matches(substring(s, p), r) THEN p + length(regexp_extract(substring(s, p), '\A((?s:.*?))(?:' || r || ')', 1)) + CASE e WHEN 1 THEN length(regexp_extract(substring(s, p), r)) ELSE 0 END WHEN s IS NOT NULL AND r IS NOT NULL AND p IS NOT NULL THEN 0 END;
 CREATE MACRO bq_regexp_replace(s VARCHAR, r VARCHAR, t VARCHAR) AS regexp_replace(s, r, t, 'g');
 
 -- JSON is a struct of one text, so that it is no STRING; JSON below stands for that type.
 CREATE MACRO bq_json_(t VARCHAR) AS CASE WHEN t IS NOT NULL THEN {'json$': t} END;
 CREATE MACRO bq_json_value(j JSON, p VARCHAR) AS py_json_value(j['json$'], p), (j VARCHAR, p VARCHAR) AS py_json_value(j, p);
-CREATE MACRO bq_json_query(j JSON, p VARCHAR) AS bq_json_(py_json_query(j['json$'], p)), (j VARCHAR, p VARCHAR) AS py_json_query(j, p);
+CREATE MACRO bq_json_query(j JSON, p VARCHAR) AS bq_json_(py_json_query(j['json$'], p)), (j VARCHAR, p VARCHAR) AS py_json_query_text(j, p);
 CREATE MACRO bq_json_value_array(j JSON, p VARCHAR) AS py_json_values(j['json$'], p), (j VARCHAR, p VARCHAR) AS py_json_values(j, p);
 CREATE MACRO bq_json_query_array(j JSON, p VARCHAR) AS list_transform(py_json_queries(j['json$'], p), lambda t: {'json$': t}), (j VARCHAR, p VARCHAR) AS py_json_queries(j, p);
 CREATE MACRO bq_parse_json(s VARCHAR) AS bq_json_(py_parse_json(s));
@@ -148,11 +149,12 @@ CREATE MACRO bq_json_type(j JSON) AS py_json_type(j['json$']);
 CREATE MACRO bq_json_field(j JSON, k VARCHAR) AS bq_json_(py_json_field(j['json$'], k));
 CREATE MACRO bq_lax_bool(j JSON) AS py_json_lax_bool(j['json$']);
 CREATE MACRO bq_lax_int64(j JSON) AS py_json_lax_int64(j['json$']);
-CREATE MACRO bq_lax_float64(j JSON) AS py_json_lax_float64(j['json$']);
+CREATE MACRO bq_lax_float64(j JSON) AS CASE WHEN regexp_matches(j['json$'], '(?i)^"\s*[+-]?nan\s*"$') THEN CAST('nan' AS DOUBLE) ELSE py_json_lax_float64(j['json$']) END;
 CREATE MACRO bq_lax_string(j JSON) AS py_json_lax_string(j['json$']);
 CREATE MACRO bq_bool(j JSON) AS py_json_bool(j['json$']);
 CREATE MACRO bq_int64(j JSON) AS py_json_int64(j['json$']);
 CREATE MACRO bq_float64(j JSON) AS py_json_float64(j['json$']);
+CREATE MACRO bq_to_json(x) AS bq_json_(py_parse_json(py_json_of(x)));
 CREATE MACRO bq_to_json_string(x) AS py_to_json(x);
 
 -- Arrays
@@ -173,5 +175,6 @@ CREATE MACRO bq_min(x) AS min(x), (x BIGINT) AS min(x), (x DECIMAL(38,9)) AS min
 CREATE MACRO bq_avg(x BIGINT) AS avg(x), (x DOUBLE) AS avg(x), (x DECIMAL(38,9)) AS py_numeric('/', sum(x), CAST(count(x) AS DECIMAL(38,9)));
 CREATE MACRO bq_float_only(x BIGINT) AS x, (x DOUBLE) AS x, (x DECIMAL(38,9)) AS bq_fail('this aggregate of NUMERIC is not supported on one machine; cast to FLOAT64');
 CREATE MACRO bq_min_window(x) AS x, (x BIGINT) AS x, (x DECIMAL(38,9)) AS x, (x DOUBLE) AS CASE WHEN isnan(x) THEN bq_fail_float('MIN OVER of NaN is not supported on one machine') ELSE x END;
+CREATE MACRO bq_ranked(x) AS x, (x BIGINT) AS x, (x DECIMAL(38,9)) AS x, (x DOUBLE) AS CASE WHEN isnan(x) THEN bq_fail_float('the most or least of NaN is not supported on one machine') ELSE x END;
 CREATE MACRO bq_joined(a VARCHAR[], d VARCHAR) AS py_join(a, d);
 CREATE MACRO bq_top(m, n) AS list_transform(list_slice(list_sort(list_transform(map_entries(m), lambda e: {'c': -CAST(e.value AS BIGINT), 'v': e.key})), 1, n), lambda e: {'value': e.v, 'count': -e.c});

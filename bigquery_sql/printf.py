@@ -37,6 +37,15 @@ def text_format(form: str | None, *values: Any) -> str | None:
     return "".join([*found, _plain(form[at:])])
 
 
+def _grouped(digits: str, kind: str) -> str:
+    """Digits with what stands between groups of them: 12,345 and 15,4403 (octal) and bc:614e (hexadecimal)."""
+    size, between = (4, "," if kind == "o" else ":") if kind in "oxX" else (3, ",")
+    first = len(digits) % size
+    return between.join(
+        filter(None, [digits[:first], *(digits[at : at + size] for at in range(first, len(digits), size))])
+    )
+
+
 def _plain(text: str) -> str:
     if "%" in text:
         raise ValueError(f"FORMAT does not know the specifier {text[text.index('%') :][:4]}")
@@ -57,8 +66,10 @@ def _one(kind: str, flags: str, precision: int | None, value: Any) -> str:
             raise ValueError(f"FORMAT takes an INT64 for %{kind}")
         if kind not in "di" and value < 0 and kind != "x":
             raise ValueError(f"FORMAT of a negative number by %{kind} is not supported on one machine")
-        digits = f"{abs(value):,}" if "'" in flags and kind in "di" else format(abs(value), kind.replace("i", "d"))
+        digits = "" if precision == 0 and value == 0 else format(abs(value), kind.replace("i", "d"))
         digits = digits.rjust(precision or 0, "0")
+        if "'" in flags:
+            digits = _grouped(digits, kind)
         if "#" in flags and kind in "oxX" and value:
             digits = {"o": "0", "x": "0x", "X": "0X"}[kind] + digits
         return _signed(digits, value < 0, flags)
@@ -66,13 +77,15 @@ def _one(kind: str, flags: str, precision: int | None, value: Any) -> str:
         if isinstance(value, bool) or not isinstance(value, float | Decimal):
             raise ValueError(f"FORMAT takes a FLOAT64 or NUMERIC for %{kind}")
         if isinstance(value, float) and value in (float("inf"), float("-inf")) or value != value:
-            return _signed("nan" if value != value else "inf", value < 0, flags)
+            text = "nan" if value != value else "inf"
+            return _signed(text.upper() if kind.isupper() else text, value < 0, flags)
         if isinstance(value, Decimal) and kind in "fF":
             # Half goes away from zero there, as in all of NUMERIC's rounding.
             number = abs(value).quantize(Decimal(1).scaleb(-(6 if precision is None else precision)), "ROUND_HALF_UP")
             return _signed(f"{number:,f}" if "'" in flags else f"{number:f}", value < 0, flags)
         grouped = "," if "'" in flags and kind in "fF" else ""
-        text = f"{abs(float(value)):{grouped}.{6 if precision is None else precision}{kind}}"
+        point = "#" if "#" in flags else ""
+        text = f"{abs(float(value)):{point}{grouped}.{6 if precision is None else precision}{kind}}"
         return _signed(text, str(value).startswith("-"), flags)
     if kind == "s":
         if not isinstance(value, str):

@@ -12,7 +12,9 @@ from bigquery_sql.errors import SqlError
 if TYPE_CHECKING:
     from bigquery_sql.translate import Translator
 
-_SELECT = set("with_ expressions distinct from_ joins where group having qualify order limit offset kind".split())
+_SELECT = set(
+    "with_ expressions distinct from_ joins where group having qualify windows order limit offset kind".split()
+)
 
 
 def select(translator: "Translator", node: exp.Expr) -> exp.Expr:
@@ -25,6 +27,7 @@ def select(translator: "Translator", node: exp.Expr) -> exp.Expr:
     if kind not in (None, "STRUCT", "VALUE") or (kind and node.args.get("distinct")):
         raise unsupported(f"SELECT AS {kind}")
     _name_columns(node)
+    _drop_nan(node)
     order = node.args.get("order")
     if node.args.get("distinct"):
         # What is ordered by are the columns that are left.
@@ -48,6 +51,16 @@ def select(translator: "Translator", node: exp.Expr) -> exp.Expr:
     if kind == "STRUCT":
         _as_struct(node)
     return node
+
+
+def _drop_nan(node: exp.Expr) -> None:
+    """Leaves out rows that an inner JOIN … USING has for NaN, which equals nothing, and itself in DuckDB's USING."""
+    joins = [each for each in node.args.get("joins") or [] if not each.side]
+    for name in [each.name for join in joins for each in join.args.get("using") or []]:
+        held: exp.Expr = layers.Done(this=call("bq_number", exp.column(name, quoted=True)))
+        if (where := node.args.get("where")) is not None:
+            held = exp.And(this=exp.Paren(this=where.this), expression=held)
+        node.set("where", exp.Where(this=held))
 
 
 def _as_struct(node: exp.Expr) -> None:

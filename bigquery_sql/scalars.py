@@ -85,11 +85,12 @@ def _wide() -> decimal.Context:
     return decimal.Context(prec=700)
 
 
-def shift(value: int, by: int) -> int:
-    """value << by, or >> for a negative one; bits that go out are lost, and the sign's bit is one like others."""
+def shift(value: int, by: int, left: bool) -> int:
+    """value << by, or value >> by; bits that go out are lost, and the sign's bit is one like others."""
+    if by < 0:
+        raise ValueError(f"bitwise shift by a negative number: {by}")
     bits = value & (2**64 - 1)
-    bits = bits << by if by >= 0 else bits >> -by
-    bits = 0 if abs(by) > 63 else bits & (2**64 - 1)
+    bits = 0 if by > 63 else (bits << by if left else bits >> by) & (2**64 - 1)
     return bits - 2**64 if bits >= 2**63 else bits
 
 
@@ -255,7 +256,7 @@ FUNCTIONS: dict[str, Known] = {
     "py_float64": (float64, ["VARCHAR"], "DOUBLE"),
     "py_float_text": (float_text, ["DOUBLE"], "VARCHAR"),
     "py_trunc": (trunc, ["DOUBLE", "BIGINT"], "DOUBLE"),
-    "py_shift": (shift, ["BIGINT", "BIGINT"], "BIGINT"),
+    "py_shift": (shift, ["BIGINT", "BIGINT", "BOOLEAN"], "BIGINT"),
     "py_series": (series, ["DOUBLE", "DOUBLE", "DOUBLE"], "DOUBLE[]"),
     "py_cut": (cut, ["BLOB", "BIGINT", "BIGINT"], "BLOB"),
     "py_instr": (instr, ["VARCHAR", "VARCHAR", "BIGINT", "BIGINT"], "BIGINT"),

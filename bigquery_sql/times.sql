@@ -43,6 +43,7 @@ CREATE MACRO bq_trunc_clock_(p, x DATE) AS bq_none('a truncation to ' || p, 'DAT
 CREATE MACRO bq_trunc_week_(first, x DATE) AS bq_week_of(x, first), (first, x TIMESTAMP) AS CAST(bq_week_of(CAST(x AS DATE), first) AS TIMESTAMP), (first, x TIMESTAMPTZ) AS bq_to_timestamp(bq_week_of(bq_date(x), first)), (first, x TIMESTAMPTZ, z VARCHAR) AS bq_instant(CAST(bq_week_of(bq_date(x, z), first) AS TIMESTAMP), z);
 CREATE MACRO bq_trunc_isoyear_(p, x DATE) AS bq_isoyear_of(x), (p, x TIMESTAMP) AS CAST(bq_isoyear_of(CAST(x AS DATE)) AS TIMESTAMP), (p, x TIMESTAMPTZ) AS bq_to_timestamp(bq_isoyear_of(bq_date(x))), (p, x TIMESTAMPTZ, z VARCHAR) AS bq_instant(CAST(bq_isoyear_of(bq_date(x, z)) AS TIMESTAMP), z);
 
+CREATE MACRO bq_moment(x DATE) AS CAST(x AS TIMESTAMP), (x TIMESTAMP) AS x, (x TIMESTAMPTZ) AS x;
 CREATE MACRO bq_add_days_(x DATE, n) AS x + CAST(n AS INTEGER), (x TIMESTAMP, n) AS x + to_days(CAST(n AS INTEGER)), (x TIMESTAMPTZ, n) AS x + to_microseconds(n * 86400000000);
 CREATE MACRO bq_add_months_(x DATE, n) AS CAST(x + to_months(CAST(n AS INTEGER)) AS DATE), (x TIMESTAMP, n) AS x + to_months(CAST(n AS INTEGER)), (x TIMESTAMPTZ, n) AS bq_none('an addition of months', 'TIMESTAMP');
 CREATE MACRO bq_add_micros_(x DATE, n) AS bq_none('an addition of less than days', 'DATE'), (x TIMESTAMP, n) AS x + to_microseconds(n), (x TIMESTAMPTZ, n) AS x + to_microseconds(n), (x TIME, n) AS CAST(DATE '2000-01-01' + x + to_microseconds(n) AS TIME);

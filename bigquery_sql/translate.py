@@ -11,7 +11,7 @@ from bigquery_sql.errors import SqlError
 
 #: Nodes that mean the same in both, once their parts are translated.
 _PLAIN = (
-    "Alias And Between Boolean Case Column ColumnDef CTE Dot Except Exists From Having HavingMax Identifier If "
+    "Alias And Boolean Column ColumnDef CTE Dot Except Exists From Having HavingMax Identifier If "
     "Intersect Join Not Null Or Paren PropertyEQ Qualify Subquery Union Where With Having Tuple NullSafeEQ NullSafeNEQ "
     "Is TableAlias Var Rollup Cube GroupingSets"
 ).split()
@@ -49,6 +49,8 @@ class Translator:
             return _HANDLERS[kind](self, node)
         if kind in _COMPARED:
             return self._compared(node, _COMPARED[kind])
+        if kind in (exp.Add, exp.Sub) and (moved := self._moved(node)) is not None:
+            return moved
         if kind in _BINARY:
             return call(_BINARY[kind], self.node(node.this), self.node(node.expression))
         if kind.__name__ not in _PLAIN:
@@ -116,9 +118,24 @@ class Translator:
 
     def like(self, node: exp.Expr) -> exp.Expr:
         """LIKE, where a backslash escapes."""
-        if isinstance(node.expression, exp.Any | exp.All | exp.Tuple) or node.args.get("negate"):
-            raise unsupported("LIKE ANY or LIKE ALL")
+        if isinstance(node.expression, exp.Any | exp.All):
+            return self._like_several(node)
         return call("bq_like", self.node(node.this), self.node(node.expression))
+
+    def _like_several(self, node: exp.Expr) -> exp.Expr:
+        """LIKE ANY (…) and LIKE ALL (…)."""
+        given = node.expression.this
+        if node.args.get("negate") or not isinstance(given, exp.Paren | exp.Tuple):
+            raise unsupported("NOT LIKE ANY, NOT LIKE ALL, or LIKE ANY of anything but patterns in parentheses")
+        patterns = given.expressions if isinstance(given, exp.Tuple) else [given.this]
+        if any(isinstance(each, exp.Query) for each in patterns):
+            raise unsupported("LIKE ANY of a query")
+        this = self.node(node.this)
+        both = exp.Or if isinstance(node.expression, exp.Any) else exp.And
+        found = call("bq_like", this, self.node(patterns[0]))
+        for each in patterns[1:]:
+            found = both(this=found, expression=call("bq_like", this.copy(), self.node(each)))
+        return exp.Paren(this=found)
 
     def contained(self, node: exp.Expr) -> exp.Expr:
         """x IN (…), IN (SELECT …) and IN UNNEST(…). NaN is in nothing."""
@@ -127,15 +144,34 @@ class Translator:
         if unnest is not None:
             of = unnest.expressions[0] if isinstance(unnest, exp.Unnest) else unnest
             select = exp.Select(expressions=[call("unnest", self.node(of))])
-            return exp.In(this=this, query=exp.Subquery(this=select))
+            return self._of_numbers(exp.In(this=this, query=exp.Subquery(this=select)))
         if query := node.args.get("query"):
-            return exp.In(this=this, query=self.node(query))
-        if any(
-            not isinstance(each, exp.Column | exp.Literal | exp.Cast) for each in (node.this, *node.expressions)
-        ) or (any(is_text(each) for each in (node.this, *node.expressions))):
+            return self._of_numbers(exp.In(this=this, query=self.node(query)))
+        if any(is_text(each) for each in (node.this, *node.expressions)):
             return exp.In(this=this, expressions=self.all(node.expressions))
-        found = exp.In(this=this, expressions=self.all(node.expressions))
-        return exp.Paren(this=exp.And(this=found, expression=call("bq_number", this.copy())))
+        return self._of_numbers(exp.In(this=this, expressions=self.all(node.expressions)))
+
+    def _of_numbers(self, found: exp.In) -> exp.Expr:
+        """Whether something is in others and no NaN."""
+        if isinstance(found.this, exp.Null | exp.Tuple | exp.Struct) or is_text(found.this):
+            return found
+        return exp.Paren(this=exp.And(this=found, expression=call("bq_number", found.this.copy())))
+
+    def between(self, node: exp.Expr) -> exp.Expr:
+        """x BETWEEN low AND high, as two comparisons, which know NaN."""
+        low, high = node.args["low"], node.args["high"]
+        both = exp.And(
+            this=exp.GTE(this=node.this, expression=low), expression=exp.LTE(this=node.this.copy(), expression=high)
+        )
+        return exp.Paren(this=self.node(both))
+
+    def case(self, node: exp.Expr) -> exp.Expr:
+        """CASE; CASE x WHEN y compares as = does."""
+        if (of := node.args.get("this")) is not None:
+            node.set("this", None)
+            for each in node.args["ifs"]:
+                each.set("this", exp.EQ(this=of.copy(), expression=each.this))
+        return self.parts(node)
 
     def array(self, node: exp.Expr) -> exp.Expr:
         """[…] and ARRAY(SELECT …)."""
@@ -157,25 +193,20 @@ class Translator:
         return casts.named_struct(dict(zip(names, values, strict=True)))
 
     def interval(self, node: exp.Expr) -> exp.Expr:
-        """INTERVAL n PART."""
-        part = node.args["unit"].name.upper() if node.args.get("unit") is not None else ""
-        makers = {
-            "YEAR": ("to_months", 12),
-            "QUARTER": ("to_months", 3),
-            "MONTH": ("to_months", 1),
-            "WEEK": ("to_days", 7),
-            "DAY": ("to_days", 1),
-            "HOUR": ("to_microseconds", 3_600_000_000),
-            "MINUTE": ("to_microseconds", 60_000_000),
-            "SECOND": ("to_microseconds", 1_000_000),
-            "MILLISECOND": ("to_microseconds", 1_000),
-            "MICROSECOND": ("to_microseconds", 1),
-        }
-        if part not in makers:
-            raise unsupported(f"INTERVAL with {part or 'no part'}")
-        maker, times = makers[part]
-        value = call("bq_mul", functions.amount(self, node), cast(text(str(times)), "BIGINT"))
-        return call(maker, value if maker == "to_microseconds" else cast(value, "INTEGER"))
+        """INTERVAL n PART as a value; _moved has what is added to or taken from a time."""
+        raise unsupported(f"{_told(node)} where it is neither added nor subtracted")
+
+    def _moved(self, node: exp.Expr) -> exp.Expr | None:
+        """A time and or less an INTERVAL; None for other sums. A DATE becomes a DATETIME by that."""
+        value, interval = node.this.unnest(), node.expression.unnest()
+        if isinstance(node, exp.Add) and isinstance(value, exp.Interval):
+            value, interval = interval, value
+        if not isinstance(interval, exp.Interval):
+            return None
+        if interval.args.get("unit") is None or isinstance(value, exp.Interval):
+            raise unsupported(_told(node))
+        sign = 1 if isinstance(node, exp.Add) else -1
+        return functions.plus(self, "an INTERVAL", call("bq_moment", self.node(value)), interval, sign)
 
     def limit(self, node: exp.Expr) -> exp.Expr:
         """LIMIT and OFFSET, of a literal or a parameter."""
@@ -207,6 +238,8 @@ _HANDLERS: dict[type, Callable[[Any, Any], exp.Expr]] = {
     exp.Bracket: Translator.bracket,
     exp.Like: Translator.like,
     exp.In: Translator.contained,
+    exp.Between: Translator.between,
+    exp.Case: Translator.case,
     exp.Array: Translator.array,
     exp.Interval: Translator.interval,
     exp.SafeFunc: Translator.safe,
