@@ -40,7 +40,7 @@ class Input(NamedTuple):
     def check_here(self, at: str = "") -> None:
         """As check(), of a file of this machine, once a process for as long as nobody writes to it.
 
-        at: where a copy of it lies, if not it itself is to be looked at. Raises AccessError for what can't be reached.
+        at: where a copy of the file lies, if the copy is to be looked at. Raises AccessError for what can't be reached.
         """
         if not self.crc32c:
             return
@@ -59,7 +59,7 @@ class Input(NamedTuple):
 
 
 def of_file(path: str) -> str:
-    """The CRC-32C of a file of this machine, in hex; computed once a process for as long as nobody writes to it."""
+    """Returns the CRC-32C of a file of this machine, in hex, computed once a process unless somebody writes to it."""
     there = os.stat(path)
     return _computed(path, there.st_size, there.st_mtime_ns, there.st_ino)
 

@@ -23,7 +23,7 @@ def make_list() -> None:
     from workflows.report.page import render_index
 
     storage = clients.storage()
-    # Whoever writes last must have seen all others' pages: read the list's version, then the pages, then write.
+    # The run that writes last must have seen all others' pages: read the list's version, then the pages, then write.
     for again in conflict_retries():
         with again:
             there = storage.read(LIST)
@@ -31,7 +31,7 @@ def make_list() -> None:
 
 
 def _rows() -> Iterator["IndexRow"]:
-    """What the list says of each page. One whose data is not as it was written is left out, and the log says so."""
+    """Yields what the list says of each page. A page whose data is damaged is left out, and the log says so."""
     storage = clients.storage()
     paths = list(storage.list("reports", "report.json"))
     described = read_all(storage, [f"{path.rpartition('/')[0]}/{manifests.NAME}" for path in paths])
@@ -44,7 +44,7 @@ def _rows() -> Iterator["IndexRow"]:
 
 
 def _row(path: str, manifest: Versioned | None, data: Versioned) -> "IndexRow":
-    """What the list says of a page, given its data. Raises ManifestError for data that is not as it was written."""
+    """Returns what the list says of a page, given its data. Raises ManifestError unless that is as it was written."""
     from workflows.report.page import index_row
 
     uri, folder = clients.storage().uri(path), path.rpartition("/")[0]

@@ -5,7 +5,7 @@ the module's own top-level package, in `pipelines`, or wherever else no librarie
 nor workflows/ where another package's module imports its tasks, which are stages of their own. A package counts as a
 whole where it is named, with its files that are no Python.
 
-Parsing takes a tenth of a second. So what stands in a manifest is two digests, DIGEST/BYTES: where the files have the
+Parsing takes a quarter of a second. So what stands in a manifest is two digests, DIGEST/BYTES: where the files have the
 bytes that they had, they need not be parsed.
 """
 
@@ -47,7 +47,7 @@ _Imports = Callable[[str, bytes], Sequence[str]]
 
 
 def of(stage: "Stage | type[Stage]") -> str:
-    """What made a stage's result, as its manifest says it: "DIGEST/BYTES", or "version TEXT" where it declares one."""
+    """Returns what makes a stage's result, as its manifest says it: "DIGEST/BYTES", or the "version TEXT" declared."""
     if declared := _declared(stage):
         return declared
     digest = _parsed(*stage.maker())
@@ -55,7 +55,7 @@ def of(stage: "Stage | type[Stage]") -> str:
 
 
 def is_of(said: str, stage: "Stage | type[Stage]") -> bool:
-    """Whether what a manifest says is the code that would make a stage's result now, as far as that is known."""
+    """Returns whether a manifest names the code that would make a stage's result now, as far as that is known."""
     if (declared := _declared(stage)) or said.startswith(_VERSION):
         return said == declared
     files = _bytes(*stage.maker())
@@ -63,12 +63,12 @@ def is_of(said: str, stage: "Stage | type[Stage]") -> bool:
 
 
 def same(said: str, other: str) -> bool:
-    """Whether two manifests name the same code."""
+    """Returns whether two manifests name the same code."""
     return said.partition("/")[0] == other.partition("/")[0] if not said.startswith(_VERSION) else said == other
 
 
 def short(said: str) -> str:
-    """What people are told of it."""
+    """Returns what people are told of a code."""
     return said if said.startswith(_VERSION) else said[:4]
 
 
@@ -79,13 +79,13 @@ def _declared(stage: "Stage | type[Stage]") -> str:
 
 @functools.cache
 def _parsed(module: str, whole: bool) -> str:
-    """A digest of what the files mean; "" where there are none."""
+    """Returns a digest of what the files mean; "" where there are none."""
     return _digest({name: _meaning(data) for name, data in _files(module, whole, _imports).items()})
 
 
 @functools.cache
 def _bytes(module: str, whole: bool) -> str:
-    """A digest of the files as they are."""
+    """Returns a digest of the files as they are."""
     return _digest(_files(module, whole, _likely_imports))
 
 
@@ -97,7 +97,7 @@ def _digest(files: dict[str, bytes]) -> str:
 
 
 def _files(root: str, whole: bool, imports: _Imports) -> dict[str, bytes]:
-    """The files of a module and of all of ours that it imports, by module or, of those that are no Python, by path."""
+    """Returns the files of a module and of all of ours that it imports, by module, or by path if they are no Python."""
     found: dict[str, bytes] = {}
     left = [root]
     top = _found(root) if whole else None
@@ -123,7 +123,7 @@ def _files(root: str, whole: bool, imports: _Imports) -> dict[str, bytes]:
 
 @functools.cache
 def _needed(name: str, own: str, imports: _Imports) -> Sequence[str]:
-    """The modules of ours that a module imports; own: the top-level package of the one that makes the result."""
+    """Returns the modules of ours that a module imports; own: the top-level package of what makes the result."""
     module = _found(name)
     assert module is not None
     names = imports(name if module.folders else name.rpartition(".")[0], _read(module.path))
@@ -131,7 +131,7 @@ def _needed(name: str, own: str, imports: _Imports) -> Sequence[str]:
 
 
 def _module_in(name: str, own: str) -> str | None:
-    """The module that a name is, or is in, if it is one of ours."""
+    """Returns the module that a name is, or is in, if that module is ours."""
     if f"{name}.".startswith(f"{_ENGINE}.") or not _ours(name.partition(".")[0], own):
         return None
     while name and not _found(name):
@@ -141,7 +141,7 @@ def _module_in(name: str, own: str) -> str | None:
 
 @functools.cache
 def _ours(top: str, own: str) -> bool:
-    """Whether a top-level module is ours to a module in another."""
+    """Returns whether a top-level module is ours to a module in another."""
     if top in (own, _SHIPPED):
         return True
     return top != _TASKS and top not in sys.stdlib_module_names and PathFinder.find_spec(top, _own_paths()) is not None
@@ -149,7 +149,7 @@ def _ours(top: str, own: str) -> bool:
 
 @functools.cache
 def _own_paths() -> list[str]:
-    """Where modules are found that are neither Python's nor installed."""
+    """Returns where modules are found that are neither Python's nor installed."""
     stdlib = Path(sysconfig.get_path("stdlib"))
     installed = {"site-packages", "dist-packages"}
     paths = [Path(entry or ".").resolve() for entry in sys.path]
@@ -158,7 +158,7 @@ def _own_paths() -> list[str]:
 
 @functools.cache
 def _found(name: str) -> _Found | None:
-    """Where a module lies; None if nowhere. Nothing is imported."""
+    """Returns where a module lies; None if nowhere. Nothing is imported."""
     parent, _, own = name.rpartition(".")
     if not parent:
         try:
@@ -196,7 +196,7 @@ def _read(path: str) -> bytes:
 
 @functools.cache
 def _meaning(data: bytes) -> bytes:
-    """What a file means; of one that is no Python, its bytes."""
+    """Returns what a file means; the bytes of a file that is no Python."""
     try:
         return _told(ast.parse(data)).encode("utf-8", "surrogatepass")
     except (SyntaxError, ValueError):
@@ -204,7 +204,7 @@ def _meaning(data: bytes) -> bytes:
 
 
 def _told(node: object) -> str:
-    """A piece of a syntax tree as text that every Python gives alike, without docstrings."""
+    """Returns a piece of a syntax tree as text that every Python gives alike, without docstrings."""
     if isinstance(node, ast.AST):
         parts = []
         for name, value in ast.iter_fields(node):
@@ -222,7 +222,7 @@ def _told(node: object) -> str:
 
 @functools.cache
 def _imports(package: str, data: bytes) -> Sequence[str]:
-    """What a file imports when it runs: modules, or names in modules; package: what it is in."""
+    """Returns what a file imports when it runs: modules, or names in modules; package: what it is in."""
     try:
         return list(_imported(ast.parse(data), package))
     except (SyntaxError, ValueError):
@@ -254,7 +254,7 @@ def _likely_imports(package: str, data: bytes) -> Sequence[str]:
 
 
 def _from(package: str, module: str, names: Sequence[str]) -> list[str]:
-    """What `from module import names` may be modules of."""
+    """Returns the modules that `from module import names` may mean."""
     try:
         base = importlib.util.resolve_name(module, package)
     except ImportError:  # from above the top

@@ -20,13 +20,13 @@ def check(storage: Storage, partition: str, files: Sequence[FileEntry]) -> None:
 
 
 def stored(storage: Storage, files: Sequence[FileEntry]) -> Stored:
-    """What lies in the folders of some files: their bytes and checksums, by path."""
+    """Returns what lies in the folders of some files: bytes and checksums, by path."""
     folders = sorted({os.path.dirname(file.path) for file in files})
     return {path: (size, crc32c) for folder in folders for path, size, crc32c in storage.checksums(folder)}
 
 
 def differing(storage: Storage, files: Sequence[FileEntry], there: Stored) -> Iterator[DamagedError]:
-    """What is wrong with files that are not there as they were written."""
+    """Yields what is wrong with files that are not there as they were written."""
     for file in files:
         uri = storage.uri(file.path)
         if file.path not in there:
@@ -39,5 +39,5 @@ def differing(storage: Storage, files: Sequence[FileEntry], there: Stored) -> It
 
 
 def told(partition: str, error: DamagedError) -> DamagedError:
-    """The error with what mends it."""
+    """Returns the error with what mends it."""
     return DamagedError(f"{error}; make partition {partition} anew: {advice.clear(partition)}, then run again")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def of(stage: "Stage") -> dict[str, str]:
-    """Settings ("section.key"), own parameters ("days") and inputs' ("Aggregate.days") as text, less the dates.
+    """Returns settings ("section.key"), own parameters ("days") and inputs' ("Aggregate.days") as text, less dates.
 
     A date is in the partition's name. An input's parameter is left out where a setting, or an own parameter, of the
     same name says the same.
@@ -45,7 +45,7 @@ def of(stage: "Stage") -> dict[str, str]:
 
 
 def digest(stage: "Stage") -> str:
-    """A digest of it, short enough for a note."""
+    """Returns a digest of what a stage's result depends on, short enough for a note."""
     return hashlib.sha256(json.dumps(of(stage), sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -71,9 +71,9 @@ def check(stage: "Stage", manifest: Manifest) -> None:
 
 
 def chain(stage: "Stage", *, by_kind: bool = False) -> Iterator[luigi.Task]:
-    """A stage and all that it is built on, each before its inputs.
+    """Yields a stage and all that it is built on, each before its inputs.
 
-    by_kind: one of those that differ in nothing but their date, and what such a one is built on of its own kind.
+    by_kind: of tasks that differ in their date alone, one is enough, and what that one is built on of its own kind.
     """
     seen: set[str] = set()
     left = deque[tuple[luigi.Task, frozenset[str]]]([(stage, frozenset())])
@@ -88,12 +88,12 @@ def chain(stage: "Stage", *, by_kind: bool = False) -> Iterator[luigi.Task]:
 
 
 def is_stage(task: luigi.Task) -> "TypeGuard[Stage]":
-    """Whether a task is a stage, and not one of luigi's plain ones."""
+    """Returns whether a task is a stage, and not one of luigi's plain ones."""
     return hasattr(task, "built_on")
 
 
 def _settings(task: luigi.Task) -> Iterator[tuple[str, list[str]]]:
-    """The settings that a task itself depends on; of one that is no stage they are not known."""
+    """Yields the settings that a task itself depends on; those of a task that is no stage are not known."""
     if is_stage(task) and (keys := task.decided_by()):
         section = task.section()
         for key in keys:
@@ -101,7 +101,7 @@ def _settings(task: luigi.Task) -> Iterator[tuple[str, list[str]]]:
 
 
 def _parameters(task: luigi.Task) -> Iterator[tuple[str, list[str]]]:
-    """The parameters that tell a task from others of its kind, less the date."""
+    """Yields the parameters that tell a task from others of its kind, less the date."""
     for name, value in _told_apart(task).items():
         # What a day means to a task that is no stage is not known: most likely it names what the task makes.
         if is_stage(task) or not isinstance(value, datetime.date):
@@ -118,7 +118,7 @@ def _names(kind: type[luigi.Task]) -> list[str]:
 
 
 def _told(manifest: Manifest, key: str) -> str | None:
-    """What a manifest says of a setting; None for nothing.
+    """Returns what a manifest says of a setting; None for nothing.
 
     One without a record of the code is of a time when stages named their inputs' settings by hand. What such a stage
     left out, its options may say, or its inputs' manifests.
@@ -134,13 +134,13 @@ def _told(manifest: Manifest, key: str) -> str | None:
 
 
 def _origin(stage: "Stage", key: str) -> str:
-    """Where a setting or parameter was read, in words."""
+    """Returns where a setting or parameter was read, in words."""
     places = (stage.task_family, stage.section.__name__)
     return next((o for place in places if (o := origin(place, _name(key))) != "the default"), "the default")
 
 
 def _first_with(stage: "Stage", key: str) -> "Stage":
-    """The stage farthest up whose result depends on a setting: what it made has to go, and what builds on it."""
+    """Returns the stage farthest up whose result depends on a setting: its partitions, and what builds on them, go."""
     stages = [task for task in chain(stage, by_kind=True) if is_stage(task)]
     *_, last = stage, *(task for task in stages if key in of(task) or task.task_family == key.rpartition(".")[0])
     return last
@@ -155,5 +155,5 @@ def _texts(value: object) -> list[str]:
 
 
 def _quoted(text: str) -> str:
-    """One of several texts; one with a space in it is not two."""
+    """Returns a text as one of several, so that a space in it does not make two of it."""
     return shlex.quote(text) if any(map(str.isspace, text)) else text

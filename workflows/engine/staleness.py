@@ -31,7 +31,7 @@ _DAY = datetime.timedelta(days=1)
 
 
 def of(family: str, own: str, inputs: Iterable[Manifest]) -> dict[str, list[str]]:
-    """What a manifest says of the code that made a stage's result, and those that the result is built on.
+    """Returns what a manifest says of the code that made a stage's result, and those that the result is built on.
 
     Of more than two of one stage the first two are named: one of them, at least, is not the code of any later run.
     """
@@ -67,7 +67,7 @@ def install() -> None:
 
 
 def lines(stages: Iterable["Stage"]) -> Iterator[str]:
-    """What there is to say of some stages, and of all that they are built on: a line for each kind of stage."""
+    """Yields what there is to say of some stages and all that they are built on: a line for each kind of stage."""
     made = {stage.task_id: (stage, completeness.code_of(stage)) for stage in stages}
     said = {(family, each) for _, found in made.values() for family, all_ in found.items() for each in all_}
     other = {(family, each) for family, each in said if (kind := _kind(family)) and not code.is_of(each, kind)}
@@ -99,7 +99,7 @@ def _kind(family: str) -> "type[Stage] | None":
 
 
 def _roots(stages: "list[Stage]") -> "list[Stage]":
-    """Those of some stages that no other of them is built on: what the run was for."""
+    """Returns those of some stages that no other of them is built on: what the run was for."""
     below = {task.task_id for stage in stages for task in stage.built_on()}
     return [stage for stage in stages if stage.task_id not in below]
 
@@ -118,13 +118,13 @@ def _line(family: str, made: "list[tuple[Stage, str]]", roots: "list[Stage]") ->
 
 
 def _day(stage: "Stage") -> datetime.date | None:
-    """A stage's day; None where its date is none, or an hour."""
+    """Returns a stage's day; None where its date is none, or an hour."""
     date = getattr(stage, "date", None)
     return date if type(date) is datetime.date else None
 
 
 def _commands(stages: "list[Stage]") -> Iterator[str]:
-    """What clears the partitions of some stages of one kind, and what was made of them, but no days in between."""
+    """Yields commands that clear the partitions of some stages of one kind and what was made of them, but no others."""
     alike: dict[str, list[datetime.date]] = defaultdict(list)
     ways: dict[str, dict[str, object]] = {}
     for stage in stages:

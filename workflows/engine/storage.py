@@ -162,7 +162,7 @@ class LocalStorage:
 
     def copy(self, source: str, target: str) -> None:
         path = self.uri(target)
-        # A second name of a link would be another link, and a relative one lead elsewhere.
+        # A second name of a link would be another link, and a relative link would lead elsewhere.
         origin = os.path.realpath(self.uri(source))
         with self._writable(os.path.dirname(path)):
             try:
