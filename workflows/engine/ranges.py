@@ -12,6 +12,8 @@ from typing import Any
 import luigi
 import luigi.tools.range
 
+from pipelines.errors import SettingError
+
 _RangeDaily: Any = luigi.tools.range.RangeDaily
 
 
@@ -30,6 +32,14 @@ class RangeDaily(_RangeDaily):  # type: ignore[misc]
     param_name = luigi.OptionalParameter(
         default=None, description="the task's parameter that is the day; its first one unless given", positional=False
     )
+
+    def requires(self) -> Any:
+        """The tasks of the days that are left to do. Raises SettingError for days that are none."""
+        if self.start is None and not (self.stop and self.reverse):
+            raise SettingError("RangeDaily needs --start, the first day")
+        if self.start is not None and self.stop is not None and self.start > self.stop:
+            raise SettingError(f"RangeDaily: --start = {self.start} is after --stop = {self.stop}")
+        return super().requires()
 
     def moving_start(self, now: datetime.datetime) -> datetime.datetime:
         """The first day that is looked at."""

@@ -7,11 +7,14 @@ import functools
 import logging
 import re
 import sys
+import traceback
 from collections.abc import Callable
 from types import TracebackType
 
 import luigi
+from luigi.cmdline_parser import CmdlineParser
 from luigi.configuration import get_config
+from luigi.parameter import MissingParameterException
 from luigi.task_register import Register, TaskClassException
 
 from pipelines.errors import MillraceError, SettingError
@@ -90,11 +93,26 @@ def for_people(error: BaseException) -> BaseException:
     for each in (error, error.__cause__):
         if isinstance(each, configparser.InterpolationError):
             return not_filled_in(each)
+    if given := _on_command_line(error):
+        return given
     # A value of luigi's own sections that is none.
     wrong = _WRONG.match(str(error)) if isinstance(error, ValueError) else None
     if wrong is None:
         return error
     return SettingError(f"{wrong[1]}.{wrong[2]}, {origin(wrong[1], wrong[2])}: {error.__cause__ or error}")
+
+
+def _on_command_line(error: BaseException) -> SettingError | None:
+    """Returns what is said of a task that can't be made of its flags: a value that is none, or one that is missing."""
+    if not isinstance(error, ValueError | MissingParameterException) or isinstance(error, MillraceError):
+        return None
+    frames = {frame.f_code: frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__)}
+    if flags := frames.get(CmdlineParser._get_task_kwargs.__code__):
+        return SettingError(f"--{flags['param_name'].replace('_', '-')} {flags['attr']}: {error}")
+    missing = re.match(r"(\w+)\[args=.*\]: requires the '(\w+)' parameter", str(error), re.DOTALL)
+    if missing and CmdlineParser.get_task_obj.__code__ in frames:
+        return SettingError(f"{missing[1]} needs --{missing[2].replace('_', '-')}")
+    return None
 
 
 def _no_class(error: TaskClassException) -> SettingError:

@@ -9,6 +9,7 @@ import luigi
 import pytest
 import running
 from luigi.cmdline_parser import CmdlineParser
+from luigi.parameter import ParameterException
 from luigi.task_register import Register
 from luigi.tools.range import RangeHourly
 from running import DAY
@@ -16,8 +17,9 @@ from running import DAY
 import workflows
 from pipelines.errors import SettingError
 from workflows import Aggregate, Etl, Report
-from workflows.engine import BeamTask, settings
+from workflows.engine import BeamTask, settings, tasks
 from workflows.engine.commands import clear
+from workflows.engine.ranges import RangeDaily
 
 
 @pytest.mark.parametrize("arguments", [["Raport"], ["RangeDaily", "--of", "Raport", "--start", "2026-11-01"]])
@@ -28,6 +30,37 @@ def test_a_misspelt_task_is_one_sentence(arguments: list[str], tmp_path: Path) -
     (said,) = ran.errors
     assert "there is no task Raport; did you mean Report? There are Aggregate, Count, Etl" in said
     assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--of Count --start 2026-13-01", "--start 2026-13-01: time data '2026-13-01' does not match format"),
+        ("--of Count --start 2026-11-01 --task-limit few", "--task-limit few: invalid literal for int()"),
+        ("--of Count --start 2026-11-02 --stop 2026-11-01", "RangeDaily: --start = 2026-11-02 is after --stop"),
+        ("--of Count", "RangeDaily needs --start, the first day"),
+        ("--of Count --stop 2026-11-01", "RangeDaily needs --start, the first day"),
+        ("--start 2026-11-01", "RangeDaily needs --of"),
+    ],
+)
+def test_flags_that_luigi_does_not_take_are_one_sentence(flags: str, said: str) -> None:
+    """It names the flag."""
+    with (
+        pytest.raises((ValueError, ParameterException, SettingError)) as raised,
+        CmdlineParser.global_instance(["--module", "workflows", "RangeDaily", *flags.split()]) as line,
+    ):
+        line.get_task_obj().requires()
+    told = tasks.for_people(raised.value)
+    assert isinstance(told, SettingError)
+    assert str(told).startswith(said)
+
+
+def test_a_bug_stays_a_bug() -> None:
+    """A task that makes another one without its parameter is not somebody's flags."""
+    for wrong in (RangeDaily, lambda: int("few")):
+        with pytest.raises((ValueError, ParameterException)) as raised:
+            wrong()
+        assert tasks.for_people(raised.value) is raised.value
 
 
 def test_task_behind_a_flag_that_needs_no_value() -> None:
