@@ -167,6 +167,7 @@ CREATE MACRO bq_array_first(a) AS CASE WHEN len(a) = 0 THEN a[bq_fail('ARRAY_FIR
 CREATE MACRO bq_array_last(a) AS CASE WHEN len(a) = 0 THEN a[bq_fail('ARRAY_LAST cannot get the last element of an empty array')] ELSE a[len(a)] END;
 CREATE MACRO bq_generate_array(a BIGINT, b BIGINT) AS generate_series(a, b), (a BIGINT, b BIGINT, s BIGINT) AS generate_series(a, b, bq_step(s)), (a DOUBLE, b DOUBLE) AS py_series(a, b, 1), (a DOUBLE, b DOUBLE, s DOUBLE) AS py_series(a, b, s);
 CREATE MACRO bq_step(s BIGINT) AS CASE WHEN s = 0 THEN bq_fail('Sequence step cannot be 0') ELSE s END;
+CREATE MACRO bq_no_struct(x) AS CASE WHEN starts_with(typeof(x), 'STRUCT') AND NOT starts_with(typeof(x), 'STRUCT("json$"') THEN [x][bq_fail('* of a STRUCT that UNNEST gives is not supported on one machine; name its fields')] ELSE x END;
 CREATE MACRO bq_unnested(a) AS a;
 
 -- Aggregates

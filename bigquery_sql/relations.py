@@ -28,6 +28,7 @@ def select(translator: "Translator", node: exp.Expr) -> exp.Expr:
         raise unsupported(f"SELECT AS {kind}")
     _name_columns(node)
     _drop_nan(node)
+    _refuse_structs(node)
     order = node.args.get("order")
     if node.args.get("distinct"):
         # What is ordered by are the columns that are left.
@@ -51,6 +52,22 @@ def select(translator: "Translator", node: exp.Expr) -> exp.Expr:
     if kind == "STRUCT":
         _as_struct(node)
     return node
+
+
+def _refuse_structs(node: exp.Expr) -> None:
+    """Lets * fail of a STRUCT that UNNEST gives, because BigQuery gives its fields; unnest() does that for literals."""
+    tables = [from_.this for from_ in [node.args.get("from_")] if from_ is not None]
+    tables += [each.this for each in node.args.get("joins") or []]
+    names = [_item_name(each) for each in tables if isinstance(each, exp.Unnest) and not _known_structs(each)]
+    for star in [each for each in node.expressions if isinstance(each, exp.Star)]:
+        gone = {each.name.lower() for each in star.args.get("except_") or []}
+        gone |= {each.alias.lower() for each in star.args.get("replace") or []}
+        kept = [
+            exp.alias_(layers.Done(this=call("bq_no_struct", exp.column(name, quoted=True))), name, quoted=True)
+            for name in names
+            if name.lower() not in gone
+        ]
+        star.set("replace", [*(star.args.get("replace") or []), *kept])
 
 
 def _drop_nan(node: exp.Expr) -> None:
@@ -163,12 +180,8 @@ def unnest(translator: "Translator", node: exp.Expr) -> exp.Expr:
     if len(node.expressions) != 1:
         raise unsupported("UNNEST of several arrays")
     (array,) = node.expressions
-    given = node.args.get("alias")
-    names = [each.name for each in (given.args.get("columns") or [])] if given else []
-    name = names[0] if names else given.name if given and given.name else "f0_"
+    name, structs = _item_name(node), _known_structs(node)
     offset = node.args.get("offset")
-    structs = isinstance(array, exp.Array) and any(_is_struct(each) for each in array.expressions)
-    structs = structs or (isinstance(array, exp.Cast) and _of_structs(array.args["to"]))
     items = call("unnest", translator.node(array))
     columns: list[exp.Expr] = [exp.alias_(items, "item" if structs else name, quoted=True)]
     if offset:
@@ -185,6 +198,21 @@ def unnest(translator: "Translator", node: exp.Expr) -> exp.Expr:
         rows.set("expressions", [call("unnest", exp.column("item", quoted=True)), *rest])
     called = name if structs else translator.unnest_name()
     return exp.Subquery(this=rows, alias=exp.TableAlias(this=exp.to_identifier(called, quoted=True)))
+
+
+def _item_name(node: exp.Expr) -> str:
+    """What the column of an UNNEST's items is called."""
+    given = node.args.get("alias")
+    names = [each.name for each in (given.args.get("columns") or [])] if given else []
+    return str(names[0] if names else given.name if given and given.name else "f0_")
+
+
+def _known_structs(node: exp.Expr) -> bool:
+    """Whether an UNNEST's array is written with structs."""
+    array = node.expressions[0]
+    if isinstance(array, exp.Cast):
+        return _of_structs(array.args["to"])
+    return isinstance(array, exp.Array) and any(_is_struct(each) for each in array.expressions)
 
 
 def _is_struct(node: exp.Expr) -> bool:
