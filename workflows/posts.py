@@ -27,8 +27,6 @@ from workflows.engine.storage import crc32c
 if TYPE_CHECKING:
     from workflows.report.page import Facts, StageRun
 
-# Sources on Cloud Storage, and what pipelines read and write in this process, with the settings' credentials.
-
 
 def _sources(value: str) -> tuple[str, ...]:
     names = tuple(name.strip(",") for name in shlex.split(sources.named(value)))

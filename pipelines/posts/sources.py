@@ -189,7 +189,7 @@ def _at(source: str, date: datetime.date) -> str:
 
 @contextlib.contextmanager
 def _our_errors(uri: str) -> Iterator[None]:
-    """Calls what Cloud Storage answers what it is for a source."""
+    """Raises an error of Cloud Storage as one of the source that is read there."""
     try:
         yield
     except AccessError as error:
