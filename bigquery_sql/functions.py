@@ -57,8 +57,8 @@ _SYNONYMS = {
 #: Macros that are no functions of GoogleSQL.
 _INTERNAL = set(
     "FAIL FAIL_TEXT FAIL_BOOL FAIL_FLOAT NONE NUMBER EQ NE LT LE FINITE ADD SUB MUL NEG AND OR XOR NOT SHL SHR LIKE "
-    "FINITE_OR_NULL RANKED MOMENT POSITIVE TEXT STAMP FRACTION FROM COUNT OFFSET SAFE_OFFSET STEP UNNESTED NARROW "
-    "FLOAT_ONLY MIN_WINDOW ZONE LOCAL INSTANT AT_ZONE DOW WEEK_OF ISOYEAR_OF CLIP FLOOR_TO JSON_FIELD "
+    "FINITE_OR_NULL MATCHED RANKED MOMENT POSITIVE TEXT STAMP FRACTION FROM COUNT OFFSET SAFE_OFFSET STEP UNNESTED "
+    "NARROW FLOAT_ONLY MIN_WINDOW ZONE LOCAL INSTANT DOW WEEK_OF ISOYEAR_OF CLIP FLOOR_TO JSON_FIELD "
     "JOINED TOP NO_STRUCT".split()
 )
 _TO = {"TO_JSON", "TO_CODE_POINTS", "TO_HEX", "TO_BASE64", "TO_JSON_STRING"}
@@ -352,9 +352,13 @@ def _if(translator: "Translator", arguments: Arguments) -> exp.Expr:
 
 def _nullif(translator: "Translator", arguments: Arguments) -> exp.Expr:
     count_arguments("NULLIF", arguments, 2, 2)
-    value, other = arguments
-    same = exp.If(this=exp.EQ(this=value, expression=other), true=exp.null())
-    return translator.node(exp.Case(ifs=[same], default=value.copy()))
+    value, other = translator.all(arguments)
+    return exp.Anonymous(this="nullif", expressions=[value, matched(other)])
+
+
+def matched(value: exp.Expr) -> exp.Expr:
+    """What is compared as = does: a NaN, which equals nothing, is NULL there."""
+    return value if is_text(value) or isinstance(value, exp.Null) else call("bq_matched", value)
 
 
 def _safely(macro: str, most: int) -> Callable[["Translator", Arguments], exp.Expr]:

@@ -41,6 +41,9 @@ def _uses_aliases(node: exp.Expr) -> bool:
 
     DuckDB would take the given name there; BigQuery knows only what FROM has, as a query below does.
     """
+    if any(each.find(exp.Query) for each in node.expressions):
+        # What a query within takes of the FROM stays in reach of it.
+        return False
     given = {each.alias.lower() for each in node.expressions if isinstance(each, exp.Alias)}
     where = node.args.get("where")
     for part in [*node.expressions, *([where] if where is not None else [])]:

@@ -11,6 +11,7 @@ CREATE MACRO bq_error(m) AS bq_fail(m);
 
 -- Operators. The overload for BIGINT stands beside the one for DOUBLE, which would take whole numbers otherwise.
 CREATE MACRO bq_number(x) AS true, (x BIGINT) AS true, (x DECIMAL(38,9)) AS true, (x DOUBLE) AS NOT isnan(x);
+CREATE MACRO bq_matched(x) AS x, (x BIGINT) AS x, (x DECIMAL(38,9)) AS x, (x DOUBLE) AS CASE WHEN NOT isnan(x) THEN x END;
 CREATE MACRO bq_eq(a, b) AS a = b, (a BIGINT, b BIGINT) AS a = b, (a DECIMAL(38,9), b DECIMAL(38,9)) AS a = b, (a DOUBLE, b DOUBLE) AS a = b AND NOT isnan(a);
 CREATE MACRO bq_ne(a, b) AS a <> b, (a BIGINT, b BIGINT) AS a <> b, (a DECIMAL(38,9), b DECIMAL(38,9)) AS a <> b, (a DOUBLE, b DOUBLE) AS a <> b OR isnan(a);
 CREATE MACRO bq_lt(a, b) AS a < b, (a BIGINT, b BIGINT) AS a < b, (a DECIMAL(38,9), b DECIMAL(38,9)) AS a < b, (a DOUBLE, b DOUBLE) AS a < b AND NOT isnan(b);

@@ -3,7 +3,6 @@
 CREATE MACRO bq_zone(z VARCHAR) AS CASE WHEN z = 'UTC' THEN z WHEN regexp_full_match(z, '[+-][0-9]{1,2}(:[0-9]{2})?') THEN 'GMT' || z[1] || lpad(regexp_extract(z, '[0-9]+'), 2, '0') || CASE WHEN contains(z, ':') THEN z[-3:] ELSE ':00' END WHEN contains(z, '/') THEN z ELSE bq_fail_text('Invalid time zone: ' || z) END;
 CREATE MACRO bq_local(x TIMESTAMPTZ, z VARCHAR) AS timezone(bq_zone(z), x);
 CREATE MACRO bq_instant(x TIMESTAMP, z VARCHAR) AS timezone(bq_zone(z), x);
-CREATE MACRO bq_at_zone(x TIMESTAMPTZ, z VARCHAR) AS bq_local(x, z);
 
 CREATE MACRO bq_current_date() AS CAST(timezone('UTC', now()) AS DATE), (z VARCHAR) AS CAST(bq_local(now(), z) AS DATE);
 CREATE MACRO bq_current_timestamp() AS now();
