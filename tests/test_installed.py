@@ -53,6 +53,9 @@ def test_the_task_of_the_docs_runs_beside_luigi_cfg(installed: Path, undisturbed
     assert ran.code == 0, ran
     ran = shell("python -m workflows.engine.commands.query 'SELECT COUNT(*) AS n FROM long_words' --format json")
     assert json.loads(ran.out)["n"] > 0, ran
+    sql = f"SELECT word, percent FROM {{}} WHERE date = DATE '{DAY}' AND LENGTH(word) > 10 ORDER BY word"
+    top = running.select(undisturbed, sql.format("word_counts"))
+    assert running.select(tmp_path / "data", sql.format("long_words")) == top
     manifest = tmp_path / f"data/long_words/date={DAY}/_MANIFEST.json"
     manifest.write_text("{")
     (printed,) = set(

@@ -167,8 +167,9 @@ class Stage(luigi.Task):
 
     def made(self) -> bool:
         """As complete(), whatever can be told of a run that would make it."""
-        staleness.asked(self)
-        return completeness.told(self) if completeness.kept() else self._complete_by_reading()
+        listed = completeness.kept()
+        staleness.asked(self)  # not where the storage did not answer: at the run's end it would be asked once more
+        return completeness.told(self) if listed else self._complete_by_reading()
 
     def preflight(self) -> None:
         """Raises a MillraceError for what would stop every stage of this kind; it is asked once a process."""

@@ -7,11 +7,9 @@ import itertools
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -644,25 +642,3 @@ def test_an_export_whose_answer_is_lost_is_one_job(services: Cloud) -> None:
     services.faults.at(1, Fault("lost"), call="jobs.insert")
     assert read(target.export("out")) == ["x", "y"]
     assert len([job for job in services.bigquery.jobs if job.kind == "extract"]) == 1
-
-
-# --- the documentation
-
-
-def test_the_task_of_the_documentation_runs_as_it_is_written(undisturbed: Path, project: Path) -> None:
-    """docs/engine.md, "Tasks of your own": its module, beside luigi.cfg."""
-    section = (running.ROOT / "docs/engine.md").read_text(encoding="utf-8").split("## Tasks of your own\n")[1]
-    (code,) = re.findall(r"^(    import luigi\n(?:    .*\n|\n)*)", section, re.MULTILINE)
-    (project / "long_words.py").write_text(textwrap.dedent(code), encoding="utf-8")
-    shutil.copytree(undisturbed, project / "data")
-    for _ in range(2):
-        ran = running.run(
-            running.command("LongWords", "--date", running.DAY, module="long_words"),
-            project,
-            running.environment(PYTHONPATH=str(project), LUIGI_CONFIG_PATH="luigi.cfg"),
-        )
-        assert ran.code == 0, ran
-    sql = f"SELECT word, percent FROM {{}} WHERE date = DATE '{running.DAY}' AND LENGTH(word) > 10 ORDER BY word"
-    found = running.select(project / "data", sql.format("long_words"))
-    assert found == running.select(undisturbed, sql.format("word_counts"))
-    assert found
