@@ -217,13 +217,18 @@ def not_filled_in(error: configparser.InterpolationError) -> SettingError:
 def _check_sections() -> None:
     """Raises SettingError for a section of luigi.cfg that is nearly one of ours, because nobody would read it."""
     ours = {section.__name__ for section in Settings.__subclasses__()} | _LUIGIS
+    of_tasks = {section.__name__ for section in Settings.__subclasses__() if section.open_keys}
     others = set(Register.task_names())
     for path in _config_files():
         own = configparser.RawConfigParser()
         own.read(path)
         for name in own.sections():
             section, dot, task = name.partition(".")
-            if name in others or section in ours:
+            if name in others:
+                continue
+            if section in ours:
+                if dot and section not in of_tasks:
+                    raise SettingError(f"[{name}], read in {path}, is no section; did you mean [{section}]?")
                 continue
             lower = {each.lower(): each for each in ours}
             for near in difflib.get_close_matches(section.lower(), lower, 1, 0.86):

@@ -73,6 +73,7 @@ def test_every_command_says_it(project: Path) -> None:
     [
         ("[Millrace]\nstorage = x", "[Millrace], read in {}, is no section; did you mean [millrace]?"),
         ("[Dataflow.Etl]\nmachine_type = x", "[Dataflow.Etl], read in {}, is no section; did you mean [dataflow.Etl]?"),
+        ("[posts.Etl]\nrules = classic", "[posts.Etl], read in {}, is no section; did you mean [posts]?"),
         ("[core]\nworkers = ${NOBODY}", "core.workers, read in {}: the environment has no variable NOBODY; set it, "),
         ("[millrace]\nstorage = ${NOBODY}", "millrace.storage, read in {}: the environment has no variable NOBODY; "),
     ],
