@@ -16,7 +16,7 @@ WORKFLOWS = [
     "luigi>=3.8,<3.9",  # scheduler.py builds on how its worker is made
     "orjson>=3.10",
     "rich>=13",
-    "sqlglot>=30.11",
+    "sqlglot>=30.20",
     "vl-convert-python>=1.9",
 ]
 TEST = [
