@@ -37,10 +37,10 @@ def read(stream: Any, **limits: int) -> list[Record]:
 
 
 def lines(data: bytes) -> list[Record]:
-    """The lines that are not blank, with their ends."""
+    """The lines that are not blank, with their ends; a file's byte order mark is no text of its first line."""
     ends = data.split(b"\n")
     whole = [line + b"\n" for line in ends[:-1]] + ends[-1:]
-    return [(number, line) for number, line in enumerate(whole, 1) if line.strip()]
+    return [(n, line) for n, line in enumerate(whole, 1) if (line.removeprefix(oracle.BOM) if n == 1 else line).strip()]
 
 
 _bytes = st.lists(
@@ -67,12 +67,14 @@ _bytes = st.lists(
 
 
 def is_lines(data: bytes) -> bool:
-    return not data.removeprefix(oracle.BOM).lstrip().startswith((b"[", b"{"))
+    responses_or_utf16 = (b"[", b"{", b"\xff\xfe", b"\xfe\xff")
+    return not data.removeprefix(oracle.BOM).lstrip().startswith(responses_or_utf16)
 
 
 @settings(max_examples=500, deadline=None)
 @given(_bytes, st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(1, 20))
 @example(b"", [1], 1)
+@example(b"\xef\xbb\xbf", [1], 1)
 @example(b"\n", [1], 1)
 @example(b"x\n", [1], 1)
 @example(b"\n \nx", [1], 1)

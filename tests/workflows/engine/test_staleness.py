@@ -171,7 +171,7 @@ class Measured(Hourly):
 def test_commands_mean_no_other_hour_or_parameter(tmp_path: Path) -> None:
     """What has an hour is cleared by its partition, and what lies apart by a parameter with that parameter."""
     config = luigi.configuration.get_config()
-    before = config.get("millrace", "storage")
+    before = config.get("millrace", "storage", "data")
     config.set("millrace", "storage", str(tmp_path))
     try:
         hours = [Hourly(date=datetime.datetime(2026, 11, 19, hour)) for hour in (3, 4)]
