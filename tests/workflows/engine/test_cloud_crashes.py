@@ -20,7 +20,7 @@ from cloud_running import FLAGS, JOBS, Place
 from running import EVERY, LONGEST, WHOLE, Row
 
 #: How many effects are tried in each way, unless all are; and how many seeds of random faults.
-SAMPLE, SEEDS, ALL_SEEDS = 5, 1, 20
+SAMPLE, SEEDS, ALL_SEEDS = 2, 1, 20
 SHARE = 0.2
 Settings = Mapping[str, Mapping[str, str]]
 #: No lock is renewed by the clock, so that every run has the same effects. Who died on this host is found out at once.
