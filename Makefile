@@ -8,7 +8,7 @@ ARGS ?=
 
 # The report of yesterday (UTC), or of another day: make report ARGS='--date 2026-11-19'
 report: .venv/workflows
-	@$(BIN)/python -P workflows/engine/surroundings.py
+	@$(BIN)/python -P millrace/tasks/surroundings.py
 	@$(BIN)/luigi --module workflows Report $(ARGS)
 
 # Two files of tests at a time: they wait for processes more than they compute.
@@ -23,7 +23,7 @@ test-all: .venv/test
 
 # Those of the cloud: killed after every effect, every answer lost, calls that fail at random, a hundred jobs at once.
 test-cloud: .venv/test
-	MILLRACE_TEST_ALL=1 $(BIN)/pytest tests/workflows/engine/test_cloud_crashes.py tests/workflows/engine/test_cloud_memory.py $(ARGS)
+	MILLRACE_TEST_ALL=1 $(BIN)/pytest tests/cloud/test_cloud_crashes.py tests/cloud/test_cloud_memory.py $(ARGS)
 
 # Every Python, and the lowest versions, that setup.py promises.
 test-versions: .venv/test
@@ -45,12 +45,12 @@ clean:
 	@$(PYTHON) -m venv .venv || { echo "error: $(PYTHON) has no venv module; on Debian: apt-get install python3-venv" >&2; exit 1; }
 	@touch $@
 
-.venv/workflows: .venv/python setup.py pipelines/requirements.txt constraints.txt
+.venv/workflows: .venv/python setup.py millrace/beam/requirements.txt constraints.txt
 	@echo "Installing Millrace into .venv (once, about a minute)"
 	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[workflows]'
 	@touch $@
 
-.venv/test: .venv/python setup.py pipelines/requirements.txt constraints.txt
+.venv/test: .venv/python setup.py millrace/beam/requirements.txt constraints.txt
 	@echo "Installing Millrace and its tests' tools into .venv (once, about a minute)"
 	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[workflows,test,lint]'
 	@touch .venv/workflows $@

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-PIPELINES = Path(__file__).with_name("pipelines").joinpath("requirements.txt").read_text(encoding="utf-8").split()
+WORKERS = Path(__file__).with_name("millrace").joinpath("beam", "requirements.txt").read_text(encoding="utf-8").split()
 WORKFLOWS = [
     "altair>=6,<7",
     "duckdb>=2.0,<3",
@@ -40,12 +40,12 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
-    packages=find_packages(include=["bigquery_sql*", "pipelines*", "workflows*"]),
+    packages=find_packages(include=["bigquery_sql*", "localcloud*", "millrace*", "pipelines*", "workflows*"]),
     package_data={
         "bigquery_sql": ["*.sql"],
-        "pipelines": ["requirements.txt"],
+        "millrace.beam": ["requirements.txt"],
         "workflows.report": ["queries/*.sql", "templates/*.j2", "templates/*.css"],
     },
-    install_requires=PIPELINES,
+    install_requires=WORKERS,
     extras_require={"workflows": WORKFLOWS, "test": TEST, "lint": LINT},
 )

@@ -4,7 +4,7 @@ ARG PYTHON=3.11
 ARG BEAM=2.77.0
 FROM apache/beam_python${PYTHON}_sdk:${BEAM}
 
-COPY constraints.txt pipelines/requirements.txt /tmp/millrace/
+COPY constraints.txt millrace/beam/requirements.txt /tmp/millrace/
 RUN pip install --no-cache-dir -c /tmp/millrace/constraints.txt -r /tmp/millrace/requirements.txt
 
 # Beside Beam: a worker makes a virtual environment of its own, which sees what is installed for all.

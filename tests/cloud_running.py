@@ -15,15 +15,15 @@ from pathlib import Path
 import google.cloud.bigquery as bigquery_api
 import google.cloud.storage as storage_api
 import running
-from cloud import BUCKET, LOCATION, PROJECT, Cloud
-from cloud.dataflow_jobs import Job
-from cloud.faults import Fault
 from google.api_core.client_options import ClientOptions
 from google.auth.credentials import AnonymousCredentials
 from running import KEYS, Ran, Row
 
-from workflows.engine.ledger import Entry
-from workflows.engine.manifests import Manifest
+from localcloud import BUCKET, LOCATION, PROJECT, Cloud
+from localcloud.dataflow_jobs import Job
+from localcloud.faults import Fault
+from millrace.core.ledger import Entry
+from millrace.core.manifests import Manifest
 
 #: The run that most tests make: a window of one day, which is compared with the day before.
 FLAGS = ("--date", running.DAY, "--days", 1)

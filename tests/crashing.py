@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import workflows
-from workflows.engine import clients
-from workflows.engine.storage import Storage, Versioned
+from millrace.core.storage import Storage, Versioned
+from millrace.gcloud import clients
 
 T = TypeVar("T")
 

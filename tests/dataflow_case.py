@@ -11,8 +11,8 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines import files
-from pipelines.options import StageOptions
+from millrace.beam import files
+from millrace.beam.options import StageOptions
 
 
 def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:

@@ -5,16 +5,17 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import cloud
+import localcloud
+from millrace.gcloud import clients
+from millrace.runners.dataflow import jobs as dataflow
+from millrace.runners.dataflow import reports as dataflow_reports
+from millrace.runners.dataflow import submission
+from millrace.runners.dataflow.jobs import Job
+from millrace.runners.dataflow.reports import Progress
+from millrace.runners.dataflow.submission import Request
 
-from workflows.engine import clients
-from workflows.engine.gcloud import dataflow, dataflow_reports, submission
-from workflows.engine.gcloud.dataflow import Job
-from workflows.engine.gcloud.dataflow_reports import Progress
-from workflows.engine.gcloud.submission import Request
-
-ROOT = f"gs://{cloud.BUCKET}/data"
-WHERE = (cloud.PROJECT, cloud.REGION)
+ROOT = f"gs://{localcloud.BUCKET}/data"
+WHERE = (localcloud.PROJECT, localcloud.REGION)
 #: What sets a setting for a test: section, key, value.
 Set = Callable[[str, str, str], None]
 

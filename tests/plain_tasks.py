@@ -6,7 +6,7 @@ from pathlib import Path
 import luigi
 
 import workflows  # noqa: F401  which sets up what a person sees of a run
-from pipelines.errors import SourceError
+from millrace.errors import SourceError
 
 HOSTILE = "the server said \x1b[31mred\x9b2J \u202egpj\r\nERROR: forged <b>bold</b>"
 

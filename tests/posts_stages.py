@@ -13,8 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipelines import files, options, results
-from pipelines.posts import fetch, records
+from millrace.beam import files, options
+from millrace.beam.sources import records
+from millrace.common import results
+from pipelines.posts import fetch
 
 TABLES = ("word_counts", "urls", "word_cooccur", "emerging_pairs", "posts_by_hour")
 

@@ -14,10 +14,10 @@ from typing import Any, NoReturn
 
 import pytest
 
-from workflows.engine import manifests
-from workflows.engine.manifests import Manifest
-from workflows.engine.storage import LocalStorage
-from workflows.engine.warehouse import LocalWarehouse
+from millrace.core import manifests
+from millrace.core.manifests import Manifest
+from millrace.core.storage import LocalStorage
+from millrace.core.warehouse import LocalWarehouse
 
 ROOT = Path(__file__).resolve().parents[1]
 POSTS = ROOT.parent / "shared" / "data" / "posts"

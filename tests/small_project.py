@@ -15,11 +15,11 @@ import datetime
 
 from luigi import IntParameter
 
-from workflows.engine import Stage, clients
-from workflows.engine.manifests import FileEntry
-from workflows.engine.settings import Day, Settings
-from workflows.engine.stage import Outcome
-from workflows.engine.storage import crc32c
+from millrace.tasks import Stage, clients
+from millrace.core.manifests import FileEntry
+from millrace.tasks.settings import Day, Settings
+from millrace.tasks.stage import Outcome
+from millrace.core.storage import crc32c
 
 
 class mine(Settings):

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from cloud import bigquery_sql as local_bigquery
-from cloud.bigquery_tables import ApiError
 
-from pipelines.errors import QueryError
-from workflows.engine.storage import LocalStorage
-from workflows.engine.warehouse import LocalWarehouse
+from localcloud import bigquery_sql as local_bigquery
+from localcloud.bigquery_tables import ApiError
+from millrace.core.storage import LocalStorage
+from millrace.core.warehouse import LocalWarehouse
+from millrace.errors import QueryError
 
 TABLE = Path(__file__).with_name("bigquery_sql") / "expressions.tsv"
 CASES = Path(__file__).resolve().parents[2] / "shared" / "cases" / "sql.tsv"

@@ -51,7 +51,7 @@ def test_the_task_of_the_docs_runs_beside_luigi_cfg(installed: Path, undisturbed
     (command,) = re.findall(r"`(python -m luigi --module long_words .*?)`", docs)
     ran = shell(command.replace("2026-11-19", str(DAY)))
     assert ran.code == 0, ran
-    ran = shell("python -m workflows.engine.commands.query 'SELECT COUNT(*) AS n FROM long_words' --format json")
+    ran = shell("python -m millrace.ops.query 'SELECT COUNT(*) AS n FROM long_words' --format json")
     assert json.loads(ran.out)["n"] > 0, ran
     sql = f"SELECT word, percent FROM {{}} WHERE date = DATE '{DAY}' AND LENGTH(word) > 10 ORDER BY word"
     top = running.select(undisturbed, sql.format("word_counts"))

@@ -12,7 +12,7 @@ import pytest
 import running
 
 import workflows
-from workflows.engine import Stage
+from millrace.tasks import Stage
 
 GOOGLE = ("google.cloud", "googleapiclient", "apache_beam.io.gcp")
 HEAVY = {
@@ -106,11 +106,11 @@ def test_engine_knows_no_workflow() -> None:
 
 def test_report_knows_neither_luigi_nor_the_engine() -> None:
     """workflows/report makes a page of a query: it never imports luigi or a task."""
-    assert offending(modules("workflows/report"), ("luigi", "workflows.posts", "workflows.engine")) == []
+    assert offending(modules("workflows/report"), ("luigi", "workflows.posts", "millrace.tasks")) == []
 
 
 def test_google_clients_are_built_in_one_file() -> None:
-    """No file but workflows/engine/clients.py builds a Google client; in what ships to workers, none but gcs.py."""
+    """No file but millrace/gcloud/clients.py builds a Google client; in what ships to workers, none but gcs.py."""
     builders = {running.ROOT / "workflows" / "engine" / "clients.py", running.ROOT / "pipelines" / "gcs.py"}
     others = [path for path in modules("workflows", "pipelines") if path not in builders]
     assert {line for path in others for line in built(path)} == set()
@@ -146,7 +146,7 @@ def test_no_path_or_client_stands_in_a_workflow() -> None:
     assert offending(files, ("os", "pathlib", "subprocess", "requests", "shutil", *GOOGLE)) == []
 
 
-@pytest.mark.parametrize("module", ["workflows", "workflows.engine.commands.query", "workflows.engine.commands.clear"])
+@pytest.mark.parametrize("module", ["workflows", "millrace.ops.query", "millrace.ops.clear"])
 def test_import_is_light(module: str) -> None:
     """Importing the workflows, or one of their commands, imports nothing that only a pipeline or a page needs."""
     code = f"import sys, {module}; print(*sorted(sys.modules))"

@@ -32,7 +32,7 @@ END
 # What a library decides: parsing, words, links, SQL. How processes behave is tested in `make test`.
 check() {
     "$folder/$1/bin/python" -m pytest -q -p no:cacheprovider tests/bigquery_sql tests/pipelines/posts/test_case_files.py \
-        tests/pipelines/posts/test_parse.py tests/pipelines/posts/test_rules.py tests/pipelines/test_text.py
+        tests/pipelines/posts/test_parse.py tests/pipelines/posts/test_rules.py tests/core/test_text.py
 }
 
 environment() { # NAME INTERPRETER, and what uv is told besides

@@ -1,7 +1,8 @@
 """The public tasks: what `luigi --module workflows` offers."""
 
-from pipelines import gcs
-from workflows.engine import clients, console, tasks
+from millrace.beam import gcs
+from millrace.gcloud import clients
+from millrace.tasks import console, tasks
 from workflows.posts import Aggregate, Count, Etl, Fetch, Report, SplitArchive
 
 __all__ = ["Aggregate", "Count", "Etl", "Fetch", "Report", "SplitArchive"]

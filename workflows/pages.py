@@ -4,11 +4,12 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pipelines.checksums import Input
-from pipelines.errors import DamagedError, ManifestError
-from workflows.engine import clients, damage, manifests
-from workflows.engine.manifests import Manifest
-from workflows.engine.storage import Versioned, conflict_retries, read_all
+from millrace.common.checksums import Input
+from millrace.core import damage, manifests
+from millrace.core.manifests import Manifest
+from millrace.core.storage import Versioned, conflict_retries, read_all
+from millrace.errors import DamagedError, ManifestError
+from millrace.gcloud import clients
 
 if TYPE_CHECKING:
     from workflows.report.page import IndexRow

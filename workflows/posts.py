@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import luigi
 
-from pipelines.errors import DeadLetterError, MillraceError, NotThereYetError
+from millrace.core import code, damage, manifests
+from millrace.core.ledger import Claim, Entry
+from millrace.core.manifests import FileEntry, Manifest
+from millrace.core.storage import crc32c
+from millrace.errors import DeadLetterError, MillraceError, NotThereYetError
+from millrace.gcloud import clients
+from millrace.tasks import BeamTask, Dataset, Stage, advice, settings
+from millrace.tasks.settings import Day, Setting, Settings
+from millrace.tasks.stage import Outcome
 from pipelines.posts import sources
 from pipelines.posts.tables import TABLES
 from workflows import pages
-from workflows.engine import BeamTask, Dataset, Stage, advice, clients, code, damage, manifests, settings
-from workflows.engine.ledger import Claim, Entry
-from workflows.engine.manifests import FileEntry, Manifest
-from workflows.engine.settings import Day, Setting, Settings
-from workflows.engine.stage import Outcome
-from workflows.engine.storage import crc32c
 
 if TYPE_CHECKING:
     from workflows.report.page import Facts, StageRun

@@ -19,10 +19,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines import files, results
-from pipelines.checksums import Input
-from pipelines.errors import SettingsDifferError
-from pipelines.options import StageOptions, main
+from millrace.beam import files
+from millrace.beam.options import StageOptions, main
+from millrace.common import results
+from millrace.common.checksums import Input
+from millrace.errors import SettingsDifferError
 from pipelines.posts import count
 from pipelines.posts.tables import TABLES as DEFINITIONS
 

@@ -17,12 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines import files, results
-from pipelines.checksums import Input
-from pipelines.options import StageOptions, main
+from millrace.beam import files
+from millrace.beam.options import StageOptions, main
+from millrace.beam.shards import hashes, pair_shard_of, shard_of
+from millrace.common import results
+from millrace.common.checksums import Input
 from pipelines.posts import rules
 from pipelines.posts.tokens import Tokens, tokenize
-from pipelines.shards import hashes, pair_shard_of, shard_of
 
 HOURS = pa.schema([("hour", pa.timestamp("us", "UTC")), ("posts", pa.int64())])
 WORDS = pa.schema([("word", pa.string()), ("posts", pa.int64())])

@@ -21,11 +21,12 @@ import pyarrow.compute as pc
 from apache_beam.options.pipeline_options import PipelineOptions
 from numpy.typing import NDArray
 
-from pipelines import files, results
-from pipelines.checksums import Input
-from pipelines.options import StageOptions, main
+from millrace.beam import files
+from millrace.beam.options import StageOptions, main
+from millrace.beam.shards import shard_of
+from millrace.common import results
+from millrace.common.checksums import Input
 from pipelines.posts import columns, parse
-from pipelines.shards import shard_of
 
 POSTS = pa.schema(
     [

@@ -20,10 +20,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines import files, results
-from pipelines.errors import NotThereYetError
-from pipelines.options import StageOptions, main
-from pipelines.posts import parse, records, sources
+from millrace.beam import files
+from millrace.beam.options import StageOptions, main
+from millrace.beam.sources import records
+from millrace.common import results
+from millrace.errors import NotThereYetError
+from pipelines.posts import parse, sources
 
 #: Bytes of one archive's records held in memory before the fullest days are written.
 _HELD = 128 << 20

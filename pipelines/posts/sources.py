@@ -15,11 +15,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, BinaryIO, cast
 from urllib.parse import unquote, urlsplit
 
-from pipelines import gcs, secrets
-from pipelines.errors import AccessError, ServiceError, SourceBusyError, SourceError
-from pipelines.posts import downloads, paths
-from pipelines.posts.unpacking import Bounded, told, unpacked
-from pipelines.text import plain
+from millrace.beam import gcs
+from millrace.beam.sources import downloads, paths
+from millrace.beam.sources.unpacking import Bounded, told, unpacked
+from millrace.common import secrets
+from millrace.common.text import plain
+from millrace.errors import AccessError, ServiceError, SourceBusyError, SourceError
 
 SAMPLE = "sample://"
 #: Bytes taken of an object of Cloud Storage at a time: each is a request.

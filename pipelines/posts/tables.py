@@ -1,6 +1,6 @@
 """The tables that the posts workflow publishes. Names and columns are fixed: add, never rename."""
 
-from pipelines.tables import Table
+from millrace.common.tables import Table
 
 _TIME = {"ts": "TIMESTAMP", "date": "DATE"}
 _PAIR = {"w1": "STRING", "w2": "STRING", "count": "INT64"}

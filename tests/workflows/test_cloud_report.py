@@ -7,8 +7,9 @@ from pathlib import Path
 import cloud_running
 import pytest
 import running
-from cloud import BUCKET, Cloud
 from cloud_running import Place
+
+from localcloud import BUCKET, Cloud
 
 DAY = datetime.date(2017, 8, 27)
 DAYS = 2

@@ -2,9 +2,9 @@
 
 import pytest
 
-from pipelines.errors import DeadLetterError
+from millrace.core.manifests import Manifest
+from millrace.errors import DeadLetterError
 from workflows import posts
-from workflows.engine.manifests import Manifest
 
 
 def manifest(**counters: int) -> Manifest:

@@ -14,8 +14,8 @@ import pytest
 from posts_cases import DAY, status
 from posts_stages import Chain
 
-from pipelines import results
-from pipelines.errors import SettingsDifferError
+from millrace.common import results
+from millrace.errors import SettingsDifferError
 from pipelines.posts import aggregate
 
 DAYS = 7

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 import running
 
-from pipelines import results
+from millrace.common import results
 from pipelines.posts import columns, count, parse, rules
 from pipelines.posts.tokens import tokenize
 

@@ -10,12 +10,13 @@ from pathlib import Path
 import posts_stages as stages
 import pyarrow as pa
 import pytest
-from cloud.storage import Storage
 
-from pipelines import files, gcs, results
+from localcloud.storage import Storage
+from millrace.beam import files, gcs
+from millrace.common import results
+from millrace.runners import in_process as runners
+from millrace.runners.in_process import Run
 from pipelines.posts import sample
-from workflows.engine import runners
-from workflows.engine.runners import Run
 
 ROOT = Path(__file__).resolve().parents[3]
 DAYS = list(stages.window(datetime.date(2026, 11, 1), 1))

@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from posts_cases import DAY
 
-from pipelines.checksums import Input
-from pipelines.errors import SourceError
+from millrace.common.checksums import Input
+from millrace.errors import SourceError
 from pipelines.posts import count, etl, rules
 from pipelines.posts.tokens import tokenize
 

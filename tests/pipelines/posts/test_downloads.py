@@ -15,8 +15,9 @@ import pytest
 from http_source import Reply, Server, serving
 from raw_server import RawServer, Script, raw_server, says
 
-from pipelines.errors import MillraceError, SourceBusyError, SourceError
-from pipelines.posts import downloads, sources
+from millrace.beam.sources import downloads
+from millrace.errors import MillraceError, SourceBusyError, SourceError
+from pipelines.posts import sources
 
 TEXT = b"one\ntwo\n" * 1000
 MAX = 1 << 20

@@ -17,8 +17,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from posts_cases import DAY, status
 
-from pipelines import results
-from pipelines.posts import columns, etl, parse, records
+from millrace.beam.sources import records
+from millrace.common import results
+from pipelines.posts import columns, etl, parse
 
 # ------------------------------------------------------------------------------------------------- hostile files
 

@@ -16,8 +16,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from posts_cases import DAY, status
 
-from pipelines.errors import NotThereYetError, SourceError
-from pipelines.posts import fetch, parse, records, sample
+from millrace.beam.sources import records
+from millrace.errors import NotThereYetError, SourceError
+from pipelines.posts import fetch, parse, sample
 
 Line = tuple[str, int, bytes]
 

@@ -16,8 +16,9 @@ import pytest
 import running
 import zstandard
 
-from pipelines.errors import SourceError
-from pipelines.posts import records, sources
+from millrace.beam.sources import records
+from millrace.errors import SourceError
+from pipelines.posts import sources
 
 CASES = running.ROOT.parent / "shared" / "cases" / "posts"
 MIB = 1 << 20

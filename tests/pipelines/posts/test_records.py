@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from pipelines.posts import records
+from millrace.beam.sources import records
 
 Record = tuple[int, bytes]
 

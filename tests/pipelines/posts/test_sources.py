@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from cloud.storage import Storage
 from http_source import Reply, Server, serving
 
-from pipelines import gcs
-from pipelines.errors import SourceBusyError, SourceError
-from pipelines.posts import downloads, sources
+from localcloud.storage import Storage
+from millrace.beam import gcs
+from millrace.beam.sources import downloads
+from millrace.errors import SourceBusyError, SourceError
+from pipelines.posts import sources
 
 DATE = datetime.date(2017, 8, 27)
 TEXT = b"one\ntwo\n" * 1000

@@ -11,7 +11,7 @@ import pytest
 from page_case import DATE, rendered
 from selenium import webdriver
 
-from pipelines.text import plain
+from millrace.common.text import plain
 from workflows.report import charts, page
 from workflows.report.data import Data, Hour, Rising, Word
 from workflows.report.links import Link, link

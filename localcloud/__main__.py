@@ -1,0 +1,74 @@
+"""bin/local-cloud: starts the local services, and runs a command among them or waits until it is stopped."""
+
+import argparse
+import configparser
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from localcloud import Cloud
+
+
+def main() -> int:
+    """Starts the services; the exit code of the command, or 0."""
+    parser = argparse.ArgumentParser(
+        prog="bin/local-cloud",
+        description="Cloud Storage, BigQuery and Dataflow on this machine, in memory: they end with this command.",
+        epilog="bin/local-cloud -- luigi --module workflows Report --days 1",
+    )
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="what to run in that cloud; without it, it waits")
+    arguments = parser.parse_args()
+    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, _leave)
+    with Cloud() as cloud, tempfile.TemporaryDirectory() as folder:
+        # luigi reads the luigi.cfg of the folder and, over it, the file that this variable names.
+        config = configparser.RawConfigParser()
+        config.read(os.environ.get("LUIGI_CONFIG_PATH", ""), encoding="utf-8")
+        config.read_string(cloud.settings())
+        path = Path(folder) / "luigi.cfg"
+        with path.open("w", encoding="utf-8") as file:
+            config.write(file)
+        variables = {**cloud.environment(), "LUIGI_CONFIG_PATH": str(path)}
+        if command:
+            return _run(command, variables)
+        print("# For another terminal, in this folder:\n")
+        print("".join(f"export {key}={shlex.quote(value)}\n" for key, value in variables.items()))
+        print(f"# These settings, over those of luigi.cfg, are in {path}:\n")
+        print(cloud.settings())
+        print("# Ctrl-C ends it, and all that is in it.", flush=True)
+        try:
+            threading.Event().wait()
+        except SystemExit as left:
+            return 0 if left.code == 128 + signal.SIGINT else int(str(left.code))
+    raise AssertionError("nobody sets that event")
+
+
+def _leave(number: int, _: object) -> NoReturn:
+    """Ends this process, and the services with it."""
+    sys.exit(128 + number)
+
+
+def _run(command: Sequence[str], variables: Mapping[str, str]) -> int:
+    """Runs a command to its end; its exit code. It hears of Ctrl-C by itself, and is told of SIGTERM."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    try:
+        process = subprocess.Popen(command, env={**os.environ, **variables, "PATH": path})
+    except OSError as error:
+        print(f"error: {command[0]} can't be run: {error.strerror}", file=sys.stderr)
+        return 127
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    signal.signal(signal.SIGINT, lambda *_: None)
+    code = process.wait()
+    return code if code >= 0 else 128 - code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,466 @@
+"""A local BigQuery: its REST API as google-cloud-bigquery uses it, with tables in memory.
+
+    with Storage() as storage, BigQuery(storage.worker_url) as bigquery:
+        os.environ["BIGQUERY_EMULATOR_HOST"] = bigquery.url
+
+What it can't run it refuses with 501 (or 400), and what the real one rejects it rejects with the real one's reason.
+A job is done when jobs.insert answers, but that answer still says RUNNING. Tables: bigquery_tables; jobs:
+bigquery_jobs, and what they do: bigquery_work; SQL: bigquery_sql; files: bigquery_files.
+"""
+
+import json
+import re
+import threading
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from localcloud import PROJECT
+from localcloud.bigquery_files import Objects
+from localcloud.bigquery_jobs import Job, Jobs
+from localcloud.bigquery_tables import (
+    ApiError,
+    Field,
+    Name,
+    Table,
+    alter,
+    cells,
+    check_shape,
+    conform,
+    millis,
+    normal,
+    only,
+    unsupported,
+)
+from localcloud.bigquery_work import Catalog, Query
+from localcloud.faults import FaultPlan
+from localcloud.serving import Request, Response, Service, error_response, json_response
+
+_API = r"/bigquery/v2/projects/(?P<project>[^/]+)"
+_DATASET = _API + r"/datasets/(?P<dataset>[^/]+)"
+_TABLE = _DATASET + r"/tables/(?P<table>[^/:]+)"
+_JOB = _API + r"/jobs/(?P<job>[^/]+)"
+_CALLS = {
+    "datasets.list": ("GET", _API + "/datasets"),
+    "datasets.insert": ("POST", _API + "/datasets"),
+    "datasets.get": ("GET", _DATASET),
+    "datasets.delete": ("DELETE", _DATASET),
+    "tables.list": ("GET", _DATASET + "/tables"),
+    "tables.insert": ("POST", _DATASET + "/tables"),
+    "tables.get": ("GET", _TABLE),
+    "tables.patch": ("PATCH", _TABLE),
+    "tables.update": ("PUT", _TABLE),
+    "tables.delete": ("DELETE", _TABLE),
+    "tables.testIamPermissions": ("POST", _TABLE + ":testIamPermissions"),
+    "tabledata.list": ("GET", _TABLE + "/data"),
+    "jobs.list": ("GET", _API + "/jobs"),
+    "jobs.insert": ("POST", _API + "/jobs"),
+    "jobs.get": ("GET", _JOB),
+    "jobs.cancel": ("POST", _JOB + "/cancel"),
+    "jobs.query": ("POST", _API + "/queries"),
+    "jobs.getQueryResults": ("GET", _API + "/queries/(?P<job>[^/]+)"),
+    "jobs.upload": ("(POST|PUT)", "/upload" + _API + "/jobs"),
+}
+_WRITABLE = "schema timePartitioning clustering labels description friendlyName encryptionConfiguration"
+_SUMMARY = "$__PARTITIONS_SUMMARY__"
+_SUMMARY_FIELDS = normal(
+    [
+        {"name": name, "type": "STRING"}
+        for name in "project_id dataset_id table_id partition_id creation_time last_modified_time".split()
+    ]
+)
+#: No page of rows is longer.
+_PAGE = 10_000
+
+
+@dataclass
+class _Upload:
+    """A resumable upload; answer: what its last part was answered."""
+
+    resource: dict[str, Any]
+    data: bytes = b""
+    answer: Response | None = None
+
+
+class BigQuery(Service):
+    """The service. storage_url: where the local Cloud Storage is for workers.
+
+    Views are made, shown and listed, but not read.
+    """
+
+    name = "bigquery"
+
+    def __init__(self, storage_url: str | Callable[[], str], faults: FaultPlan | None = None) -> None:
+        super().__init__(faults)
+        self._catalog = Catalog()
+        self._jobs = Jobs(self._catalog, Objects(storage_url))
+        self._uploads: dict[str, _Upload] = {}
+        # One request at a time, so that a check and what follows from it are one step.
+        self._lock = threading.Lock()
+
+    @property
+    def jobs(self) -> list[Job]:
+        """All jobs, in the order of their creation."""
+        with self._lock:
+            return self._jobs.all()
+
+    def create_dataset(self, name: str, location: str = "US") -> None:
+        """Makes a dataset in the project that all tests use. Raises ApiError if it is there."""
+        with self._lock:
+            self._catalog.add(PROJECT, {"datasetReference": {"datasetId": name}, "location": location})
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        """The rows of a table, or of a partition: dataset.table or dataset.table$YYYYMMDD. Raises ApiError."""
+        dataset, _, name = table.partition(".")
+        with self._lock:
+            for project, there in self._catalog.datasets:
+                if there == dataset:
+                    wanted = Name.of({"projectId": project, "datasetId": dataset, "tableId": name})
+                    found: list[dict[str, Any]] = self._catalog.table(wanted).read(wanted.day).to_pylist()
+                    return found
+        raise ApiError("notFound", f"Not found: Dataset {dataset}")
+
+    def deny(self, *permissions: str) -> None:
+        """From now on nobody has these permissions, as in "bigquery.jobs.create"."""
+        self._catalog.denied.update(permissions)
+
+    def allow(self, *permissions: str) -> None:
+        """Takes back what was denied."""
+        self._catalog.denied.difference_update(permissions)
+
+    def sign_in(self, account: str) -> None:
+        """From now on it is this account that asks, as in "somebody@example.com"."""
+        self._jobs.account = account
+
+    def fail_jobs(
+        self, kind: str, reason: str, times: int, message: str = "the local BigQuery was told to let this job fail"
+    ) -> None:
+        """The next jobs of a kind (load, query, extract, copy) fail, for a reason such as "backendError"."""
+        self._jobs.failing[kind] = [ApiError(reason, message)] * times
+
+    def hide_jobs(self, times: int) -> None:
+        """From now on a new job is not found so many times (404), as in the moment in which it is created."""
+        self._jobs.unseen = times
+
+    @property
+    def asked_locations(self) -> list[str]:
+        """Where each job and dry run was asked to run, in order; "" for one that did not say."""
+        with self._lock:
+            return list(self._jobs.asked)
+
+    def call_of(self, request: Request) -> str:
+        for call, (method, path) in _CALLS.items():
+            if re.fullmatch(method, request.method) and re.fullmatch(path, request.path):
+                begins = request.method == "POST" and request.query.get("uploadType") == "resumable"
+                # An upload is the call that its last part makes.
+                return "jobs.insert" if call == "jobs.upload" and not begins else call
+        return "unknown"
+
+    def has_effect(self, request: Request) -> bool:
+        if request.call in ("tables.testIamPermissions", "jobs.query"):
+            return False
+        return super().has_effect(request) and not _is_dry_run(request)
+
+    def handle(self, request: Request) -> Response:
+        for call, (method, path) in _CALLS.items():
+            found = re.fullmatch(path, request.path)
+            if found and re.fullmatch(method, request.method):
+                handler: Callable[..., Response] = getattr(self, "_" + call.replace(".", "_").lower())
+                try:
+                    with self._lock:
+                        return handler(request, **found.groupdict())
+                except ApiError as problem:
+                    return error_response(problem.status, problem.message, problem.reason)
+        return error_response(501, f"the local BigQuery has no {request.method} {request.path}", "notImplemented")
+
+    # Datasets
+
+    def _datasets_list(self, request: Request, project: str) -> Response:
+        found = [d for (its, _), d in sorted(self._catalog.datasets.items()) if its == project]
+        shown, token = _page(found, request.query)
+        return json_response({"kind": "bigquery#datasetList", "datasets": shown, **_if(nextPageToken=token)})
+
+    def _datasets_insert(self, request: Request, project: str) -> Response:
+        given = request.json()
+        self._catalog.need("bigquery.datasets.create", f"Project {project}")
+        only(given, "datasetReference location labels description friendlyName", "a dataset")
+        return json_response(self._catalog.add(project, given))
+
+    def _datasets_get(self, request: Request, project: str, dataset: str) -> Response:
+        self._catalog.need("bigquery.datasets.get", f"Dataset {project}:{dataset}")
+        return json_response(self._catalog.dataset(project, dataset))
+
+    def _datasets_delete(self, request: Request, project: str, dataset: str) -> Response:
+        self._catalog.need("bigquery.datasets.delete", f"Dataset {project}:{dataset}")
+        self._catalog.dataset(project, dataset)
+        tables = self._catalog.within(project, dataset)
+        if tables and request.query.get("deleteContents") != "true":
+            raise ApiError("resourceInUse", f"Dataset {project}:{dataset} is still in use")
+        for table in tables:
+            del self._catalog.tables[table.name]
+        del self._catalog.datasets[project, dataset]
+        return Response(204)
+
+    # Tables
+
+    def _tables_list(self, request: Request, project: str, dataset: str) -> Response:
+        self._catalog.need("bigquery.tables.list", f"Dataset {project}:{dataset}")
+        self._catalog.dataset(project, dataset)
+        hidden = ("schema", "etag", "numRows", "numBytes", "location")
+        found = [
+            {key: value for key, value in table.resource().items() if key not in hidden}
+            for table in self._catalog.within(project, dataset)
+        ]
+        shown, token = _page(found, request.query)
+        return json_response(
+            {"kind": "bigquery#tableList", "tables": shown, "totalItems": len(found), **_if(nextPageToken=token)}
+        )
+
+    def _tables_insert(self, request: Request, project: str, dataset: str) -> Response:
+        given = request.json()
+        self._catalog.dataset(project, dataset)
+        only(given, f"tableReference view materializedView {_WRITABLE}", "a table")
+        name = Name.of(given["tableReference"])
+        if name in self._catalog.tables:
+            raise ApiError("duplicate", f"Already Exists: Table {name}")
+        if name.day:
+            raise ApiError("invalid", f'Invalid table ID "{given["tableReference"]["tableId"]}".')
+        about = {key: value for key, value in given.items() if key in _WRITABLE.split()}
+        for key, kind in (("view", "VIEW"), ("materializedView", "MATERIALIZED_VIEW")):
+            if given.get(key):
+                only(given[key], "query useLegacySql", "a view")
+                # A materialized view has but one dialect.
+                dialect = {"useLegacySql": False} if key == "materializedView" else {}
+                query = Query(self._catalog, {**given[key], **dialect}, project)
+                about |= {"type": kind, key: given[key], "schema": {"fields": query.estimate().fields}}
+        self._catalog.tables[name] = self._catalog.new(name, about)
+        return json_response(self._catalog.tables[name].resource())
+
+    def _tables_get(self, request: Request, project: str, dataset: str, table: str) -> Response:
+        found, day = self._table(project, dataset, table, "bigquery.tables.get")
+        if table.endswith(_SUMMARY):
+            reference = {"projectId": project, "datasetId": dataset, "tableId": table}
+            shown = {**found.resource(), "tableReference": reference, "schema": {"fields": _SUMMARY_FIELDS}}
+            return json_response({**shown, "numRows": str(len(found.partitions()))})
+        return json_response(found.resource(day))
+
+    def _tables_patch(self, request: Request, project: str, dataset: str, table: str) -> Response:
+        found, _ = self._table(project, dataset, table, "bigquery.tables.update")
+        given = request.json()
+        labels = {**found.about.get("labels", {}), **(given.get("labels") or {})}
+        given["labels"] = {key: value for key, value in labels.items() if value is not None}
+        return self._describe(request, found, {**found.about, **given})
+
+    def _tables_update(self, request: Request, project: str, dataset: str, table: str) -> Response:
+        found, _ = self._table(project, dataset, table, "bigquery.tables.update")
+        return self._describe(request, found, request.json())
+
+    def _tables_delete(self, request: Request, project: str, dataset: str, table: str) -> Response:
+        found, day = self._table(project, dataset, table, "bigquery.tables.delete")
+        if not day:
+            del self._catalog.tables[found.name]
+            return Response(204)
+        partitions = found.partitions()
+        if day not in partitions:
+            raise ApiError("notFound", f"Not found: Table {found.name}${day}")
+        kept = [rows for other, rows in partitions.items() if other != day]
+        self._catalog.change(found, found.about, pa.concat_tables([found.rows.slice(0, 0), *kept]))
+        return Response(204)
+
+    def _tables_testiampermissions(self, request: Request, project: str, dataset: str, table: str) -> Response:
+        self._table(project, dataset, table, "")
+        return json_response(
+            {"permissions": [each for each in request.json()["permissions"] if each not in self._catalog.denied]}
+        )
+
+    def _tabledata_list(self, request: Request, project: str, dataset: str, table: str) -> Response:
+        found, day = self._table(project, dataset, table, "bigquery.tables.getData")
+        if found.is_view:
+            raise ApiError("invalid", f"Cannot list a table of type {found.about['type']}.")
+        rows, fields = found.read(day), found.fields
+        if table.endswith(_SUMMARY):
+            fields, times = _SUMMARY_FIELDS, (millis(found.created), millis(found.changed))
+            days = [(project, dataset, found.name.table, each, *times) for each in found.partitions()]
+            names = [each["name"] for each in fields]
+            rows = conform(pa.Table.from_pylist([dict(zip(names, each, strict=True)) for each in days]), fields)
+        if request.query.get("selectedFields"):
+            selected = request.query["selectedFields"].split(",")
+            fields = [each for each in fields if each["name"] in selected]
+        return json_response({"kind": "bigquery#tableDataList", **_rows(rows, fields, request.query)})
+
+    def _table(self, project: str, dataset: str, table: str, permission: str) -> tuple[Table, str]:
+        """A table and the partition that the path names. Raises ApiError."""
+        reference = {"projectId": project, "datasetId": dataset, "tableId": table.removesuffix(_SUMMARY)}
+        name = Name.of(reference)
+        self._catalog.need(permission, f"Table {name.whole}")
+        return self._catalog.table(name), name.day
+
+    def _describe(self, request: Request, table: Table, given: Mapping[str, Any]) -> Response:
+        """Gives a table another description, if the etag in If-Match is still its own."""
+        if table.is_view:
+            raise unsupported("changes of a view")
+        expected = request.headers.get("If-Match")
+        if expected and expected not in ("*", table.resource()["etag"]):
+            raise ApiError("conditionNotMet", "Precondition Failed")
+        about = {key: given[key] for key in _WRITABLE.split() if given.get(key) is not None}
+        new = normal(about.get("schema", {}).get("fields", []))
+        about["schema"] = {"fields": alter(table.name, table.fields, new)}
+        check_shape(about)
+        if (about.get("timePartitioning") or {}).get("field") != table.day_field:
+            raise ApiError("invalid", "Cannot change partitioning spec for a partitioned or not partitioned table.")
+        self._catalog.change(table, about, conform(table.rows, about["schema"]["fields"]))
+        return json_response(table.resource())
+
+    # Jobs
+
+    def _jobs_list(self, request: Request, project: str) -> Response:
+        self._catalog.need("bigquery.jobs.list", f"Project {project}")
+        only(request.query, "maxResults pageToken stateFilter projection allUsers alt prettyPrint fields", "jobs.list")
+        wanted = request.query.get("stateFilter", "done").lower() == "done"
+        found = [{**job.resource(), "state": "DONE"} for job in reversed(self._jobs.all()) if job.project == project]
+        shown, token = _page(found if wanted else [], request.query)
+        return json_response({"kind": "bigquery#jobList", "jobs": shown, **_if(nextPageToken=token)})
+
+    def _jobs_insert(self, request: Request, project: str) -> Response:
+        return self._inserted(project, request.json(), None)
+
+    def _jobs_get(self, request: Request, project: str, job: str) -> Response:
+        found = self._jobs.get(project, request.query.get("location"), job)
+        if found.account != self._jobs.account:  # the owner of the project may, whom nobody is here
+            why = f"User does not have bigquery.jobs.get permission for job {found.name}."
+            raise ApiError("accessDenied", f"Access Denied: Job {found.name}: {why}")
+        return json_response(found.resource())
+
+    def _jobs_cancel(self, request: Request, project: str, job: str) -> Response:
+        # Every job is done by now; cancelling one that is done is no error and changes nothing.
+        found = self._jobs.get(project, request.query.get("location"), job)
+        return json_response({"kind": "bigquery#jobCancelResponse", "job": found.resource()})
+
+    def _jobs_query(self, request: Request, project: str) -> Response:
+        given = request.json()
+        around = "kind maxResults timeoutMs formatOptions requestId location dryRun labels jobCreationMode".split()
+        config = {key: value for key, value in given.items() if key not in around}
+        if given.get("dryRun"):
+            job = self._jobs.dry_run(project, config, given.get("location"))
+            about = job["statistics"]["query"]
+            return json_response(
+                {
+                    "kind": "bigquery#queryResponse",
+                    "jobReference": job["jobReference"],
+                    "jobComplete": True,
+                    "schema": about["schema"],
+                    "totalBytesProcessed": about["totalBytesProcessed"],
+                    "cacheHit": False,
+                }
+            )
+        resource = {"configuration": {"query": config, **_if(labels=given.get("labels"))}}
+        reference = _if(location=given.get("location"))
+        found = self._jobs.run(project, resource, reference, None, request_id=given.get("requestId", ""))
+        paging = {key: str(given[key]) for key in ("maxResults",) if key in given}
+        if given.get("formatOptions", {}).get("useInt64Timestamp"):
+            paging["formatOptions.useInt64Timestamp"] = "true"
+        return json_response({**_results(found, paging), "kind": "bigquery#queryResponse"})
+
+    def _jobs_getqueryresults(self, request: Request, project: str, job: str) -> Response:
+        found = self._jobs.get(project, request.query.get("location"), job)
+        if found.kind != "query":
+            raise ApiError("invalid", f"Job {found.name} is not a query job.")
+        return json_response({**_results(found, request.query), "kind": "bigquery#getQueryResultsResponse"})
+
+    def _jobs_upload(self, request: Request, project: str) -> Response:
+        if request.query.get("uploadType") == "multipart":
+            resource, data = _parts(request)
+            return self._inserted(project, resource, data)
+        if request.method == "POST":
+            key = uuid.uuid4().hex
+            self._uploads[key] = _Upload(request.json())
+            where = f"http://{request.headers['Host']}{request.path}?uploadType=resumable&upload_id={key}"
+            return Response(200, headers={"Location": where})
+        upload = self._uploads.get(request.query.get("upload_id", ""))
+        if upload is None:
+            raise ApiError("notFound", "Not found: upload")
+        if upload.answer is None:
+            span = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", request.headers.get("Content-Range", ""))
+            if span is None:
+                raise ApiError("invalid", "Failed to parse Content-Range header.")
+            if span[1]:
+                if int(span[1]) > len(upload.data):
+                    raise ApiError("invalid", "A part of the upload is missing.")
+                upload.data = upload.data[: int(span[1])] + request.body
+            if span[2] == "*" or int(span[2]) > len(upload.data):
+                there = {"Range": f"bytes=0-{len(upload.data) - 1}"} if upload.data else {}
+                return Response(308, headers=there)
+            upload.answer = self._inserted(project, upload.resource, upload.data)
+        return upload.answer
+
+    def _inserted(self, project: str, resource: dict[str, Any], data: bytes | None) -> Response:
+        configuration = resource.get("configuration", {})
+        reference = resource.get("jobReference", {})
+        if configuration.get("dryRun"):
+            if "query" not in configuration:
+                raise ApiError("notImplemented", "the local BigQuery has no dry runs but of queries")
+            return json_response(self._jobs.dry_run(project, configuration["query"], reference.get("location")))
+        return json_response(self._jobs.run(project, resource, reference, data).resource(running=True))
+
+
+def _is_dry_run(request: Request) -> bool:
+    plain = request.call == "jobs.insert" and request.path.startswith("/bigquery/")
+    return plain and bool(request.json().get("configuration", {}).get("dryRun"))
+
+
+def _results(job: Job, query: Mapping[str, str]) -> dict[str, Any]:
+    """A query's result as the API gives it. Raises ApiError if the query failed."""
+    if job.error:
+        raise job.error
+    about = job.outcome.statistics["query"]
+    shown = {
+        "jobReference": job.reference,
+        "jobComplete": True,
+        "cacheHit": False,
+        "totalBytesProcessed": about["totalBytesProcessed"],
+        **_if(numDmlAffectedRows=about.get("numDmlAffectedRows")),
+    }
+    if job.outcome.rows is None:
+        return shown
+    found = _rows(job.outcome.rows, job.outcome.fields, query)
+    return {**shown, **found, "schema": {"fields": job.outcome.fields}}
+
+
+def _rows(rows: pa.Table, fields: Sequence[Field], query: Mapping[str, str]) -> dict[str, Any]:
+    """A page of rows."""
+    start = int(query.get("pageToken") or query.get("startIndex") or 0)
+    size = min(int(query.get("maxResults", _PAGE)), _PAGE)
+    page = rows.slice(start, size)
+    more = size and start + size < rows.num_rows
+    micros = query.get("formatOptions.useInt64Timestamp", "").lower() == "true"
+    return {
+        "totalRows": str(rows.num_rows),
+        **_if(rows=cells(page, fields, micros=micros), pageToken=str(start + size) if more else None),
+    }
+
+
+def _page(items: Sequence[Any], query: Mapping[str, str]) -> tuple[Sequence[Any], str | None]:
+    """A page of a listing and the next one's token."""
+    start = int(query.get("pageToken", 0))
+    end = start + int(query.get("maxResults", 1000))
+    return items[start:end], str(end) if end < len(items) else None
+
+
+def _if(**parts: Any) -> dict[str, Any]:
+    """What is there of this."""
+    return {key: value for key, value in parts.items() if value}
+
+
+def _parts(request: Request) -> tuple[dict[str, Any], bytes]:
+    """The two parts of a multipart upload: the job and the file."""
+    boundary = re.search(r'boundary="?([^";]+)', request.headers.get("Content-Type", ""))
+    if boundary is None:
+        raise ApiError("invalid", "A multipart upload needs a boundary.")
+    pieces = request.body.split(b"--" + boundary[1].encode())
+    if len(pieces) != 4:
+        raise ApiError("invalid", "A multipart upload has two parts.")
+    bodies = [piece.split(b"\r\n\r\n", 1)[1].removesuffix(b"\r\n") for piece in pieces[1:3]]
+    return json.loads(bodies[0]), bodies[1]

@@ -1,0 +1,209 @@
+"""The files that the local BigQuery loads and extracts: objects in the local Cloud Storage, and their formats."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet as pq
+import requests
+
+from localcloud.bigquery_tables import ApiError, Field, arrow_schema, fields_of, unsupported
+
+
+class Objects:
+    """Cloud Storage, as a worker of BigQuery reaches it."""
+
+    def __init__(self, url: str | Callable[[], str]) -> None:
+        self._url = url
+
+    def matching(self, uri: str) -> list[str]:
+        """The objects that a URI with at most one * names. Raises ApiError if there are none."""
+        bucket, path = _split(uri)
+        prefix, star, end = path.partition("*")
+        if not star:
+            return [uri]
+        if "*" in end:
+            raise ApiError("invalid", f"Source URI must not contain more than one wildcard (*): {uri}")
+        names: list[str] = []
+        query = {"prefix": prefix}
+        while True:
+            page = self._call("GET", f"/storage/v1/b/{bucket}/o", uri, params=query).json()
+            names += [item["name"] for item in page.get("items", [])]
+            if "nextPageToken" not in page:
+                break
+            query["pageToken"] = page["nextPageToken"]
+        found = [name for name in sorted(names) if name.endswith(end) and len(name) >= len(prefix) + len(end)]
+        if not found:
+            raise ApiError("notFound", f"Not found: URI {uri}")
+        return [f"gs://{bucket}/{name}" for name in found]
+
+    def read(self, uri: str) -> bytes:
+        """An object's bytes. Raises ApiError if there is none."""
+        bucket, path = _split(uri)
+        where = f"/storage/v1/b/{bucket}/o/{quote(path, safe='')}"
+        return bytes(self._call("GET", where, uri, params={"alt": "media"}).content)
+
+    def write(self, uri: str, data: bytes) -> None:
+        """Writes an object over whatever is there. Raises ApiError if there is no bucket."""
+        bucket, path = _split(uri)
+        query = {"uploadType": "media", "name": path}
+        self._call("POST", f"/upload/storage/v1/b/{bucket}/o", uri, params=query, data=data)
+
+    def check_location(self, uri: str, dataset: str) -> None:
+        """Raises ApiError if a dataset of that location can't take files of the URI's bucket: only US takes all."""
+        bucket, _ = _split(uri)
+        there = self._call("GET", f"/storage/v1/b/{bucket}", uri, params={}).json().get("location", "US").upper()
+        here = dataset.upper()
+        families = {"US": ("US", "NORTHAMERICA"), "EU": ("EU", "EUROPE")}
+        # Both are multi-regions that hold regions: a bucket in EU serves europe-west1, and the other way round.
+        related = any(
+            (here == multi and there.startswith(names)) or (there == multi and here.startswith(names))
+            for multi, names in families.items()
+        )
+        if not (here in (there, "US") or related):
+            message = f"Cannot read and write in different locations: source: {there}, destination: {dataset}"
+            raise ApiError("invalid", message)
+
+    def _call(self, method: str, path: str, uri: str, **how: Any) -> requests.Response:
+        base = self._url if isinstance(self._url, str) else self._url()
+        # Always another connection: nothing stays open that somebody would have to close.
+        answer = requests.request(method, base + path, timeout=60, **how)
+        if answer.status_code == 404:
+            raise ApiError("notFound", f"Not found: URI {uri}")
+        answer.raise_for_status()
+        return answer
+
+
+def _split(uri: str) -> tuple[str, str]:
+    bucket, _, path = uri.removeprefix("gs://").partition("/")
+    if not uri.startswith("gs://") or not bucket or not path:
+        raise ApiError("invalid", f"Source URI must be a Google Cloud Storage location: {uri}")
+    if "//" in f"/{path}":
+        # The reference says that BigQuery takes none such, not with which words.
+        raise ApiError("invalid", f"Source URI must not contain consecutive slashes: {uri}")
+    return bucket, path
+
+
+def read(data: bytes, where: str, config: Mapping[str, Any], fields: Sequence[Field]) -> tuple[pa.Table, list[Field]]:
+    """The rows of a file and their fields.
+
+    config: of the load job. fields: what the job or else the table says that they are, [] for neither. Raises ApiError
+    for a file that can't be read or is of another format.
+    """
+    kind = config.get("sourceFormat", "CSV")
+    try:
+        if kind == "PARQUET":
+            return _parquet(data, where, config, fields)
+        if kind == "NEWLINE_DELIMITED_JSON":
+            return _json_lines(data, fields)
+        if kind == "CSV":
+            return _csv(data, config, fields)
+    except (pa.ArrowException, ValueError, UnicodeDecodeError) as error:
+        raise _unreadable(f"{error}; file: {where}", where) from None
+    raise unsupported(f"loading {kind}")
+
+
+def _unreadable(why: str, where: str) -> ApiError:
+    location = where if where.startswith("gs://") else ""
+    return ApiError("invalid", f"Error while reading data, error message: {why}", location)
+
+
+def _parquet(
+    data: bytes, where: str, config: Mapping[str, Any], fields: Sequence[Field]
+) -> tuple[pa.Table, list[Field]]:
+    rows = pq.read_table(io.BytesIO(data))
+    found = fields_of(rows.schema)
+    if not config.get("parquetOptions", {}).get("enableListInference"):
+        for each in found:
+            if each["mode"] == "REPEATED":
+                raise unsupported(f"lists in Parquet (field {each['name']}) without enableListInference")
+    hints = {each["name"].lower(): each["type"] for each in fields}
+    modes = {each["name"].lower(): each["mode"] for each in fields}
+    for each, column in zip(found, rows.schema, strict=True):
+        # A time without a zone is loaded as either, as the table has it.
+        if hints.get(each["name"].lower()) == "DATETIME" and column.type == pa.timestamp("us"):
+            each["type"] = "DATETIME"
+    if not config.get("schema"):
+        return rows, found
+    for each in found:
+        if each["name"].lower() not in hints:
+            message = f"Provided schema is not compatible with the file '{where}'. Field '{each['name']}' is not in it."
+            raise _unreadable(message, where)
+        if hints[each["name"].lower()] != each["type"]:
+            clash = f"Field '{each['name']}' has type {hints[each['name'].lower()]} in provided schema, but"
+            message = f"Provided schema is not compatible with the file '{where}'. {clash} {each['type']} in the file."
+            raise _unreadable(message, where)
+        if (each["mode"], modes[each["name"].lower()]) == ("REQUIRED", "NULLABLE"):
+            clash = f"Field '{each['name']}' is specified as NULLABLE in provided schema which does not match REQUIRED"
+            message = f"Provided schema is not compatible with the file '{where}'. {clash} as specified in the file."
+            raise _unreadable(message, where)
+    return rows, list(fields)
+
+
+def _json_lines(data: bytes, fields: Sequence[Field]) -> tuple[pa.Table, list[Field]]:
+    lines = [json.loads(line) for line in data.splitlines() if line.strip()]
+    names = {each["name"].lower() for each in fields}
+    for line in lines:
+        for name in line:
+            if fields and name.lower() not in names:
+                raise ValueError(f"JSON parsing error: No such field: {name}.")
+    if not fields:
+        rows = pa.json.read_json(io.BytesIO(data)) if lines else pa.table({})
+        return rows, fields_of(rows.schema)
+    columns = {}
+    for each, target in zip(fields, arrow_schema(fields), strict=True):
+        values = [{name.lower(): value for name, value in line.items()}.get(each["name"].lower()) for line in lines]
+        columns[each["name"]] = _from_text(values, each, target)
+    return pa.table(columns, schema=arrow_schema(fields)), list(fields)
+
+
+def _from_text(values: Sequence[Any], each: Field, target: pa.Field) -> pa.Array:
+    """Values of JSON as a column; what is no text there goes through it, so that "12" is a number and 12 is text."""
+    if each["mode"] == "REPEATED" or each["type"] == "RECORD":
+        return pa.array(values, target.type)
+    if each["type"] == "BYTES":
+        raise unsupported("BYTES in text files")
+    texts = [None if v is None else v if isinstance(v, str) else json.dumps(v) for v in values]
+    return _times(pa.array(texts, pa.string()), target.type)
+
+
+def _times(texts: pa.Array, target: pa.DataType) -> pa.Array:
+    """Text as another type; a TIMESTAMP that names no zone is in UTC."""
+    if pa.types.is_timestamp(target) and target.tz:
+        plain = [text and re.sub(r" ?UTC$", "Z", text) for text in texts.to_pylist()]
+        zoned = [text and (text if re.search(r"(Z|[+-]\d\d(:?\d\d)?)$", text[10:]) else text + "Z") for text in plain]
+        texts = pa.array(zoned, pa.string())
+    return texts.cast(target)
+
+
+def _csv(data: bytes, config: Mapping[str, Any], fields: Sequence[Field]) -> tuple[pa.Table, list[Field]]:
+    delimiter = config.get("fieldDelimiter", ",")
+    skipped = int(config.get("skipLeadingRows", 0))
+    if not fields:
+        rows = pa.csv.read_csv(io.BytesIO(data), parse_options=pa.csv.ParseOptions(delimiter=delimiter))
+        return rows, fields_of(rows.schema)
+    lines = list(csv.reader(io.StringIO(data.decode()), delimiter=delimiter))[skipped:]
+    for number, line in enumerate(lines, skipped + 1):
+        if len(line) != len(fields):
+            raise ValueError(f"CSV table references column position {len(fields) - 1}, but line {number} has {line}")
+    columns = {}
+    for at, (each, target) in enumerate(zip(fields, arrow_schema(fields), strict=True)):
+        values = [line[at] if line[at] or each["type"] == "STRING" else None for line in lines]
+        columns[each["name"]] = _from_text(values, each, target)
+    return pa.table(columns, schema=arrow_schema(fields)), list(fields)
+
+
+def parquet(rows: pa.Table, compression: str) -> bytes:
+    """Rows as a Parquet file; compression as in an extract job: NONE, SNAPPY, GZIP or ZSTD."""
+    if compression not in ("NONE", "SNAPPY", "GZIP", "ZSTD"):
+        raise ApiError("invalid", f"Compression {compression} is not supported for PARQUET.")
+    sink = io.BytesIO()
+    pq.write_table(rows, sink, compression=compression)
+    return sink.getvalue()

@@ -1,0 +1,293 @@
+"""The floor that the local services stand on: HTTP/1.1 over real, kept-alive connections, a log, and faults.
+
+A service is a subclass of `Service` that says what a request is called and what its answer is:
+
+    class Hello(Service):
+        name = "hello"
+        def call_of(self, request: Request) -> str:
+            return "greetings.get"
+        def handle(self, request: Request) -> Response:
+            return json_response({"greeting": "hello"})
+
+    with Hello() as hello:
+        requests.get(f"{hello.url}/greetings")
+"""
+
+import json
+import socket
+import threading
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self, cast
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from localcloud.faults import Fault, FaultPlan
+
+#: What Google's APIs call an error besides its HTTP status: the canonical code, and the reason where none is given.
+_CODES = {
+    400: ("INVALID_ARGUMENT", "invalid"),
+    401: ("UNAUTHENTICATED", "authError"),
+    403: ("PERMISSION_DENIED", "forbidden"),
+    404: ("NOT_FOUND", "notFound"),
+    408: ("DEADLINE_EXCEEDED", "requestTimeout"),
+    409: ("ALREADY_EXISTS", "conflict"),
+    412: ("FAILED_PRECONDITION", "conditionNotMet"),
+    416: ("OUT_OF_RANGE", "requestedRangeNotSatisfiable"),
+    429: ("RESOURCE_EXHAUSTED", "rateLimitExceeded"),
+    500: ("INTERNAL", "internalError"),
+    501: ("UNIMPLEMENTED", "notImplemented"),
+    502: ("UNAVAILABLE", "badGateway"),
+    503: ("UNAVAILABLE", "backendError"),
+    504: ("DEADLINE_EXCEEDED", "gatewayTimeout"),
+}
+#: What a service's host is called.
+_NAMES = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass
+class Request:
+    """A request, whole. path: decoded, without the query; target: path and query as they were sent."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: Message
+    body: bytes = b""
+    target: str = ""
+    #: The short name of the API call, as in "objects.insert".
+    call: str = ""
+
+    def json(self) -> Any:
+        """The body, read as JSON; nothing is an empty object."""
+        return json.loads(self.body or b"{}")
+
+
+@dataclass
+class Response:
+    """An answer. Content-Length is added to the headers."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A request in a service's log. status: 0 where no answer was sent. effect: whether it was one to change things."""
+
+    service: str
+    call: str
+    method: str
+    path: str
+    query: Mapping[str, str]
+    status: int
+    effect: bool
+    fault: Fault | None
+
+
+def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """An answer that is JSON."""
+    return Response(status, json.dumps(value).encode(), {"Content-Type": "application/json", **(headers or {})})
+
+
+def error_response(status: int, message: str, reason: str = "") -> Response:
+    """An error in the shape of Google's APIs; without a reason, the status' usual one."""
+    code, usual = _CODES.get(status, ("UNKNOWN", "unknown"))
+    errors = [{"message": message, "domain": "global", "reason": reason or usual}]
+    return json_response({"error": {"code": status, "message": message, "errors": errors, "status": code}}, status)
+
+
+class Service:
+    """A service on two free ports of this machine: its own, and one for workers, which the fault plan and the log skip.
+
+    Subclasses give `name`, `handle` and `call_of`. `handle` is called by many threads at once.
+    """
+
+    name = ""
+
+    def __init__(self, faults: FaultPlan | None = None) -> None:
+        self.faults = faults or FaultPlan()
+        #: What was answered on the service's own port, in the order of the answers.
+        self.requests: list[Answered] = []
+        self._stopping = threading.Event()
+        self._servers = (_Server(self, for_workers=False), _Server(self, for_workers=True))
+
+    @property
+    def port(self) -> int:
+        """The service's own port."""
+        return self._servers[0].server_port
+
+    @property
+    def url(self) -> str:
+        """Where the service is: http://localhost:PORT."""
+        return f"http://localhost:{self.port}"
+
+    @property
+    def worker_url(self) -> str:
+        """Where the same service is for workers: no faults, not in the log."""
+        return f"http://localhost:{self._servers[1].server_port}"
+
+    def start(self) -> None:
+        """Begins to answer; connections made before wait for it."""
+        for server in self._servers:
+            threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def stop(self) -> None:
+        """Closes every connection and waits for what is being answered; must have been started."""
+        self._stopping.set()
+        for server in self._servers:
+            server.shutdown()
+            server.hang_up()
+            server.server_close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.stop()
+
+    def handle(self, request: Request) -> Response:
+        """The answer to a request."""
+        raise NotImplementedError
+
+    def call_of(self, request: Request) -> str:
+        """The short name of the API call that a request is."""
+        raise NotImplementedError
+
+    def has_effect(self, request: Request) -> bool:
+        """Whether a request is one to change things."""
+        return request.method not in ("GET", "HEAD")
+
+    def dispatch(self, request: Request, *, for_workers: bool) -> Response | None:
+        """Answers a request as the fault plan says and logs that; None for no answer."""
+        request.call = self.call_of(request)
+        if for_workers:
+            return self._handled(request)
+        effect = self.has_effect(request)
+        fault = self.faults.decide(self.name, request.call, effect)
+        response = self._faulty(request, fault) if fault else self._handled(request)
+        status = response.status if response else 0
+        self.requests.append(
+            Answered(self.name, request.call, request.method, request.path, request.query, status, effect, fault)
+        )
+        if fault and fault.kind == "kill":
+            fault.kill()
+        return response
+
+    def _faulty(self, request: Request, fault: Fault) -> Response | None:
+        if fault.kind == "cut":
+            return None
+        if fault.kind == "status":
+            return error_response(fault.status, "the fault plan says so")
+        if fault.kind == "delay":
+            self._stopping.wait(fault.seconds)
+            return self._handled(request)
+        self._handled(request)
+        return None
+
+    def _handled(self, request: Request) -> Response:
+        try:
+            return self.handle(request)
+        except Exception:
+            # A bug of the service: shown to whoever called, with a status that nobody retries.
+            return error_response(501, f"local {self.name}: {traceback.format_exc()}")
+
+
+class _Server(ThreadingHTTPServer):
+    """One port of a service."""
+
+    daemon_threads = True
+    request_queue_size = 256
+
+    def __init__(self, service: Service, *, for_workers: bool) -> None:
+        self.service = service
+        self.for_workers = for_workers
+        #: The open connections, and the threads that serve them.
+        self.connections: dict[socket.socket, threading.Thread] = {}
+        super().__init__(("127.0.0.1", 0), _Connection)
+
+    def hang_up(self) -> None:
+        """Closes every connection and waits for their threads."""
+        for connection, thread in list(self.connections.items()):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            thread.join(10)
+
+
+class _Connection(BaseHTTPRequestHandler):
+    """One connection to a service."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = 1 << 16
+
+    def setup(self) -> None:
+        super().setup()
+        cast(_Server, self.server).connections[self.connection] = threading.current_thread()
+
+    def finish(self) -> None:
+        cast(_Server, self.server).connections.pop(self.connection)
+        with suppress(OSError):
+            super().finish()
+
+    def handle(self) -> None:
+        with suppress(ConnectionError):  # whoever called is gone
+            super().handle()
+
+    def answer(self) -> None:
+        server = cast(_Server, self.server)
+        target = urlsplit(self.path)
+        request = Request(
+            method=self.command,
+            path=unquote(target.path),
+            query=dict(parse_qsl(target.query, keep_blank_values=True)),
+            headers=self.headers,
+            body=self._body(),
+            target=self.path,
+        )
+        response: Response | None
+        if self._meant_for_us():
+            response = server.service.dispatch(request, for_workers=server.for_workers)
+        else:
+            response = error_response(403, "this service answers to localhost only, and to no page of elsewhere")
+        if response is None:
+            self.close_connection = True
+            return
+        self.send_response(response.status)
+        for name, value in response.headers.items():
+            self.send_header(name, value)
+        if response.status not in (204, 304):
+            self.send_header("Content-Length", str(len(response.body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(response.body)
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815
+
+    def _meant_for_us(self) -> bool:
+        """Whether it was asked by a name of its own, and not by a page of the web under a name that leads here."""
+        host, origin = self.headers.get("Host", ""), self.headers.get("Origin")
+        try:
+            named = urlsplit(f"//{host}").hostname
+        except ValueError:
+            return False
+        return named in _NAMES and (origin is None or urlsplit(origin).netloc == host)
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = b""
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        while self.rfile.readline().strip():
+            pass
+        return body
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass

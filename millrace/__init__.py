@@ -1,0 +1,1 @@
+"""Millrace: daily data workflows with Luigi, each stage one Apache Beam pipeline."""

@@ -1,0 +1,356 @@
+"""Files that pipelines read and write: Arrow tables in Parquet, on a local disk or any Beam file system.
+
+A pipeline never lists what it wrote: a bundle that a runner retries may leave a second copy of a file. Each written
+file travels as a `Written` element, and `WriteResult` gathers the elements of the bundles that count into one
+`_result.json`, which is what the launcher reads.
+"""
+
+import contextlib
+import functools
+import glob
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from types import TracebackType
+from typing import IO, Any, BinaryIO, Protocol, cast
+
+import apache_beam as beam
+import google_crc32c
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.coders.typecoders import registry
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics.metric import Metrics
+
+from millrace.beam import gcs
+from millrace.common.checksums import Input
+from millrace.common.results import RESULT, File, Written, merge_written
+from millrace.errors import DamagedError, SourceError
+
+#: Dictionaries of a whole vocabulary are written as such, however large: readers get the indices without a look-up.
+_DICTIONARY_BYTES = 1 << 30
+#: An object of Cloud Storage up to this size is read whole, in one request; of a larger one, what is asked for.
+_WHOLE = 16 << 20
+#: Files read or written at once, where each takes a request or two; a client has ten connections.
+_AT_ONCE = 8
+
+_rows_read = Metrics.counter("millrace", "rows_read")
+
+
+def expand(spec: str) -> list[Input]:
+    """Files named by an `--input`: a JSON list, `@FILE` that holds one, or a pattern. Raises SourceError for none.
+
+    In a list a file is a path, or [path, CRC-32C, bytes]: then it is checked when it is read.
+    """
+    if spec.startswith("@"):
+        spec = read_input(spec[1:]).decode()
+    if spec.lstrip().startswith("["):
+        return [Input(*each) if isinstance(each, list) else Input(str(each)) for each in json.loads(spec)]
+    if spec.startswith("gs://"):
+        paths = [found.uri for found in gcs.match(spec)]
+    elif "://" in spec:
+        paths = [m.path for m in FileSystems.match([spec])[0].metadata_list]
+    else:
+        paths = glob.glob(spec)
+    if not paths:
+        raise SourceError(f"--input {spec} matches no file")
+    return [Input(path) for path in sorted(paths)]
+
+
+def partition_date(path: str) -> str:
+    """The `date=YYYY-MM-DD` in a path, as text, the last if there are several; "" where it has none."""
+    found = re.findall(r"(?:^|/)date=(\d{4}-\d\d-\d\d)(?=/)", path)
+    return str(found[-1]) if found else ""
+
+
+def folder_of(output: str, dataset: str) -> str:
+    """The folder of a dataset: an `--output` with its name for `{dataset}`, the last where a path holds several."""
+    return dataset.join(output.rsplit("{dataset}", 1))
+
+
+def rows_read(rows: int) -> None:
+    """Counts rows of input in the counter `rows_read`, by which a launcher tells progress. Once a block, not a row."""
+    _rows_read.inc(rows)
+
+
+def open_input(path: str) -> BinaryIO:
+    """Opens a file for reading, its bytes as they are; on Cloud Storage each read is a request."""
+    if "://" not in path:
+        return open(path, "rb")
+    if path.startswith("gs://"):
+        return cast(BinaryIO, gcs.open_object(path))
+    from apache_beam.io.filesystem import CompressionTypes
+
+    return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+
+
+def open_checked(file: Input) -> BinaryIO:
+    """Opens a file for reading. Raises DamagedError if it is not as it was written.
+
+    Cloud Storage tells what an object's bytes are; those of a file of this machine are read, once a process.
+    """
+    if "://" not in file.path:
+        file.check_here()
+        return open_input(file.path)
+    with _missing_is_damaged(file):
+        stream = open_input(file.path)
+    if isinstance(stream, gcs.Reader):
+        file.check(stream.size, stream.crc32c)
+    return stream
+
+
+@contextlib.contextmanager
+def _missing_is_damaged(file: Input) -> Iterator[None]:
+    """Says of an object that was written, and is not there, that it was."""
+    try:
+        yield
+    except SourceError as error:
+        if not file.crc32c:
+            raise
+        raise DamagedError(f"{file.path} was written, but {error}") from None
+
+
+def read_input(path: str) -> bytes:
+    """All bytes of a file, as they are."""
+    if path.startswith("gs://"):
+        return gcs.read(path)
+    with open_input(path) as stream:
+        return stream.read()
+
+
+class Sink(Protocol):
+    """What a file is written to. Ended by an exception, an object of Cloud Storage does not come to be."""
+
+    def write(self, data: bytes, /) -> int: ...
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> "Sink": ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+
+
+def open_output(path: str) -> Sink:
+    """Opens a file for writing, making the folders above it where there are such things."""
+    if "://" not in path:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return open(path, "wb")
+    if path.startswith("gs://"):
+        return gcs.Writer(path)
+    from apache_beam.io.filesystem import CompressionTypes
+
+    return cast(Sink, FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED))
+
+
+class _Checked:
+    """A binary stream that counts and checksums what passes through it."""
+
+    def __init__(self, stream: Sink) -> None:
+        self._stream = stream
+        self._crc = google_crc32c.Checksum()
+        self.bytes = 0
+        self.closed = False
+
+    def write(self, data: bytes) -> int:
+        self._crc.update(data)
+        self._stream.write(data)
+        self.bytes += len(data)
+        return len(data)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def close(self) -> None:
+        self.closed = True
+        self._stream.close()
+
+    def abandon(self, error: BaseException) -> None:
+        """Ends what an error broke off."""
+        self.closed = True
+        self._stream.__exit__(type(error), error, error.__traceback__)
+
+    @property
+    def crc32c(self) -> str:
+        return str(self._crc.hexdigest(), "ascii")
+
+
+class ParquetFile:
+    """A Parquet file being written: tables of one schema, a row group each; the row groups are what readers share out.
+
+    `output` is the folder, with `{dataset}` where the dataset's name goes; `table` labels the file. `close` within its
+    `with`: a file that an exception breaks off is left where it is on a disk, and not written to Cloud Storage.
+    """
+
+    def __init__(self, output: str, dataset: str, name: str, schema: pa.Schema, *, table: str | None = None) -> None:
+        self._path = f"{folder_of(output, dataset)}/{name}.parquet"
+        self._table = table or dataset
+        self._schema = schema
+        self._rows = 0
+        self._sink = _Checked(open_output(self._path))
+        self._writer = pq.ParquetWriter(
+            pa.PythonFile(self._sink, mode="w"),
+            schema,
+            compression="lz4",
+            use_dictionary=[f.name for f in schema if pa.types.is_dictionary(f.type)],
+            write_statistics=False,
+            dictionary_pagesize_limit=_DICTIONARY_BYTES,
+        )
+
+    def __enter__(self) -> "ParquetFile":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None and not self._sink.closed:
+            self._writer.close()
+            self._sink.abandon(error)
+
+    def write(self, table: pa.Table) -> None:
+        """Appends a table as one row group; of no rows, nothing."""
+        if table.num_rows:
+            self._writer.write_table(table, row_group_size=table.num_rows)
+            self._rows += table.num_rows
+
+    def close(self) -> Written:
+        """Ends the file and tells what it holds."""
+        if not self._rows:  # readers share out row groups: there is one at least
+            self._writer.write_table(self._schema.empty_table())
+        self._writer.close()
+        self._sink.close()
+        file = File(self._path, self._table, self._rows, self._sink.bytes, self._sink.crc32c)
+        return Written([file], schemas={self._table: {f.name: str(f.type) for f in self._schema}})
+
+
+def write_parquet(output: str, dataset: str, name: str, table: pa.Table, *, label: str | None = None) -> Written:
+    """Writes one table as one file of one row group."""
+    with ParquetFile(output, dataset, name, table.schema, table=label) as file:
+        file.write(table)
+        return file.close()
+
+
+def read_parquet(file: Input | str, columns: Sequence[str] | None = None, dictionaries: Sequence[str] = ()) -> pa.Table:
+    """Reads a file; the columns in `dictionaries` come as dictionary arrays, one dictionary each."""
+    with _whole(Input(file) if isinstance(file, str) else file) as stream:
+        table = pq.ParquetFile(stream, read_dictionary=list(dictionaries)).read(list(columns) if columns else None)
+    if any(column.num_chunks > 1 for column in table.columns):
+        table = table.unify_dictionaries().combine_chunks()
+    return table
+
+
+def read_tables(files: Sequence[Input], dictionaries: Sequence[str] = ()) -> list[pa.Table]:
+    """Reads several files side by side; see read_parquet."""
+    with ThreadPoolExecutor(threads([file.path for file in files])) as pool:  # Arrow and connections let threads run
+        return list(pool.map(lambda file: read_parquet(file, dictionaries=dictionaries), files))
+
+
+def threads(paths: Sequence[str]) -> int:
+    """Threads for reading or writing files: where each takes a request or two, more than there are processors."""
+    return max(worker_threads(), _AT_ONCE if any("://" in path for path in paths) else 1)
+
+
+def _whole(file: Input) -> IO[bytes] | pa.BufferReader:
+    """A file of which most will be read."""
+    if not file.path.startswith("gs://"):
+        return open_checked(file)
+    with _missing_is_damaged(file):
+        data = read_input(file.path)
+    file.check_bytes(data)
+    return pa.BufferReader(data)
+
+
+class TableCoder(beam.coders.Coder):
+    """How Arrow tables travel between stages of a pipeline: as bytes of Arrow's IPC stream."""
+
+    def encode(self, value: pa.Table) -> bytes:
+        sink = pa.BufferOutputStream()
+        # A runner in one process keeps all that it shuffles in memory, more than once.
+        options = pa.ipc.IpcWriteOptions(compression="lz4")
+        with pa.ipc.new_stream(sink, value.schema, options=options) as writer:
+            writer.write_table(value)
+        return bytes(sink.getvalue().to_pybytes())
+
+    def decode(self, encoded: bytes) -> pa.Table:
+        return pa.ipc.open_stream(encoded).read_all()
+
+    def is_deterministic(self) -> bool:
+        return False
+
+    def to_type_hint(self) -> type:
+        return pa.Table  # type: ignore[no-any-return]
+
+
+registry.register_coder(pa.Table, TableCoder)
+#: What a DoFn yields that hands tables to others: with_output_types(KEYED).
+KEYED = tuple[str, pa.Table]
+
+
+class ByKey(beam.PTransform):
+    """(key, table) → (key, its tables). Nothing is shuffled where one block of input has all there is of every key."""
+
+    def __init__(self, blocks: int) -> None:
+        super().__init__()
+        self._blocks = blocks
+
+    def expand(self, pcoll: Any) -> Any:
+        return pcoll | beam.GroupByKey() if self._blocks > 1 else pcoll | beam.Map(lambda keyed: (keyed[0], [keyed[1]]))
+
+
+def blocks(files: Sequence[Input]) -> list[tuple[int, Input, int]]:
+    """(order, file, row group) of Parquet files: the units of work; `order` is the file's place in the list.
+
+    Read where the pipeline is built, from the files' footers: no worker has to find out what there is to do.
+    """
+    with ThreadPoolExecutor(threads([file.path for file in files])) as pool:
+        groups = list(pool.map(_row_groups, files))
+    return [(order, file, group) for order, file in enumerate(files) for group in range(groups[order])]
+
+
+def _row_groups(file: Input) -> int:
+    with open_checked(file) as stream:
+        return int(pq.ParquetFile(stream).num_row_groups)
+
+
+def read_block(file: Input, group: int, columns: Sequence[str]) -> pa.Table:
+    """One row group of a Parquet file, its rows counted as read."""
+    with open_checked(file) as stream:
+        source: Any = stream
+        if isinstance(stream, gcs.Reader) and stream.size <= _WHOLE:
+            data = stream.read()
+            file.check_bytes(data)
+            source = pa.BufferReader(data)
+        # Beyond this machine, few large reads are better than one a column.
+        table = pq.ParquetFile(source, pre_buffer="://" in file.path).read_row_group(group, columns=list(columns))
+    rows_read(table.num_rows)
+    return table
+
+
+def keyed(written: Written) -> tuple[str, Written]:
+    """What a DoFn yields for `WriteResult`."""
+    return "", written
+
+
+def _write_result(gathered: tuple[str, Iterable[Written]], path: str) -> None:
+    data = json.dumps(asdict(merge_written(gathered[1])), indent=1).encode()
+    with open_output(path) as stream:
+        stream.write(data)
+
+
+class WriteResult(beam.PTransform):
+    """A PCollection of keyed `Written`, at least one → `_result.json` in the output folder of `dataset`."""
+
+    def __init__(self, output: str, dataset: str) -> None:
+        super().__init__()
+        self._path = f"{folder_of(output, dataset)}/{RESULT}"
+
+    def expand(self, pcoll: Any) -> Any:
+        return pcoll | "Gather" >> beam.GroupByKey() | "Write" >> beam.Map(_write_result, self._path)
+
+
+@functools.cache
+def worker_threads() -> int:
+    """Threads one worker gives to DuckDB and Arrow: its processors."""
+    return os.cpu_count() or 1

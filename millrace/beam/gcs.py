@@ -1,0 +1,261 @@
+"""Cloud Storage as pipelines use it: whole files in one request, ranges of large ones, one listing for many.
+
+This is the one place in pipelines that builds a client. Beam's own file system asks three times for a small file (a
+client, its metadata, its bytes), tells no generations, and gives its errors as text; here one client serves a process.
+"""
+
+import base64
+import fnmatch
+import functools
+import io
+import os
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from millrace.beam.google_errors import retry, told
+from millrace.errors import ServiceError, SourceError
+
+if TYPE_CHECKING:
+    import google.cloud.storage as storage_api
+
+#: Seconds for which a call is tried again, where nothing else is said.
+PATIENCE = 120.0
+#: Bytes of a file being written that stay in memory; more go to a temporary file.
+_IN_MEMORY = 32 << 20
+_TYPE = "application/octet-stream"
+
+
+@dataclass(frozen=True)
+class Access:
+    """How objects are written and read: their key, their storage class, and the project that pays.
+
+    "" leaves it to the bucket. A stage has these as options, under the same names after gcs_.
+    """
+
+    kms_key: str = ""
+    storage_class: str = ""
+    user_project: str = ""
+
+    def bucket(self, client: "storage_api.Client", name: str) -> "storage_api.Bucket":
+        """The handle of a bucket."""
+        return client.bucket(name, user_project=self.user_project or None)
+
+    def blob(self, client: "storage_api.Client", bucket: str, name: str) -> "storage_api.Blob":
+        """The handle of an object, with all that is to be said when it is written."""
+        blob = self.bucket(client, bucket).blob(name, kms_key_name=self.kms_key or None)
+        if self.storage_class:
+            blob.storage_class = self.storage_class
+        return blob
+
+    def options(self) -> Mapping[str, str]:
+        """It as options of a stage: name → value, without what is as the bucket has it."""
+        return {f"gcs_{name}": value for name, value in asdict(self).items() if value}
+
+    @classmethod
+    def given(cls, option: Callable[[str], str]) -> "Access":
+        """What options say. option: gives the value of one by its name, "" for none."""
+        return cls(**{field.name: option(f"gcs_{field.name}") for field in fields(cls)})
+
+
+_Build: TypeAlias = "Callable[[], storage_api.Client] | None"
+_Find: TypeAlias = Callable[[], Access] | None
+_build: _Build = None
+_find: _Find = None
+
+
+def use(build: _Build, find: _Find) -> tuple[_Build, _Find]:
+    """From now on this process asks through the client that `build` gives, in the way that `find` gives.
+
+    Without them (None): a client with the default credentials, and what the options of the running pipeline say.
+    Returns what was used before.
+    """
+    global _build, _find
+    before = _build, _find
+    _build, _find = build, find
+    return before
+
+
+@dataclass(frozen=True)
+class Found:
+    """An object: its URI, its size in bytes, and its generation, which is another for every content."""
+
+    uri: str
+    size: int
+    generation: int
+
+
+def split(uri: str) -> tuple[str, str]:
+    """gs://bucket/name → bucket, name. Raises SourceError for anything else."""
+    found = re.fullmatch(r"gs://([a-z0-9][a-z0-9._-]+)/(.+)", uri, re.DOTALL)
+    if not found:
+        raise SourceError(f"{uri!r} names no object of Cloud Storage; write gs://bucket/object")
+    return found[1], found[2]
+
+
+def match(pattern: str, seconds: float = PATIENCE) -> list[Found]:
+    """The objects that a name or pattern means, by name: * and ? stay within a /, ** goes through them.
+
+    One listing. Raises AccessError, ServiceError, and SourceError for a bucket that does not exist.
+    """
+    bucket, name = split(pattern)
+    magic = re.search(r"[*?[]", name)
+    how: dict[str, Any] = {"prefix": name, "max_results": 1}  # a name comes before all that begin with it
+    if magic:
+        wild = name[magic.start() :]
+        how = {"prefix": name[: magic.start()], "delimiter": None if "/" in wild or "**" in wild else "/"}
+    with told(f"list {pattern}"):
+        listed = _client().list_blobs(_access().bucket(_client(), bucket), retry=retry(seconds), **how)
+        # A name that ends with / stands for a folder.
+        found = {b.name: Found(f"gs://{bucket}/{b.name}", b.size, b.generation) for b in listed if b.name[-1] != "/"}
+    if name in found or not magic:
+        return [found[name]] if name in found else []
+    parts = name.split("/")
+    return [found[other] for other in sorted(found) if _matches(other.split("/"), parts)]
+
+
+def _matches(parts: list[str], patterns: list[str]) -> bool:
+    if not patterns:
+        return not parts
+    if not parts:
+        return False
+    if patterns[0] == "**":
+        return len(patterns) == 1 or any(_matches(parts[at:], patterns[1:]) for at in range(len(parts)))
+    return fnmatch.fnmatchcase(parts[0], patterns[0]) and _matches(parts[1:], patterns[1:])
+
+
+def read(uri: str, seconds: float = PATIENCE) -> bytes:
+    """All bytes of an object, as they are stored, in one request. Raises AccessError, ServiceError, SourceError."""
+    with told(f"read {uri}"):
+        return bytes(_blob(uri).download_as_bytes(raw_download=True, retry=retry(seconds)))
+
+
+def open_object(uri: str, seconds: float = PATIENCE) -> "Reader":
+    """Opens an object as it is now, for reading parts of it. Raises AccessError, ServiceError, SourceError."""
+    with told(f"read {uri}"):
+        blob = _blob(uri)
+        blob.reload(retry=retry(seconds))
+        return Reader(blob, seconds)
+
+
+class Reader(io.RawIOBase):
+    """An object of Cloud Storage as it was when opened, each read a request for just these bytes.
+
+    size, crc32c: what Cloud Storage says of it, the checksum in hex, None where there is none. A read
+    raises AccessError, or ServiceError: also where the object has been replaced since.
+    """
+
+    def __init__(self, blob: Any, seconds: float) -> None:
+        self._blob, self._seconds, self._at = blob, seconds, 0
+        self.size: int = blob.size
+        self.crc32c = base64.b64decode(blob.crc32c).hex() if blob.crc32c else None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.size}[whence]
+        return self._at
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        end = self.size if size is None or size < 0 else min(self.size, self._at + size)
+        if end <= self._at:
+            return b""
+        try:
+            with told(f"read {self._uri}"):
+                data = bytes(
+                    self._blob.download_as_bytes(
+                        start=self._at, end=end - 1, raw_download=True, retry=retry(self._seconds)
+                    )
+                )
+        except SourceError:  # the generation that was opened
+            raise ServiceError(f"{self._uri} was replaced or deleted while it was read; run again") from None
+        self._at += len(data)
+        return data
+
+    def readinto(self, buffer: Any, /) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    @property
+    def _uri(self) -> str:
+        return f"gs://{self._blob.bucket.name}/{self._blob.name}"
+
+
+class Writer:
+    """An object being written: it is there, whole, once this is closed; nothing is if an exception ends the `with`.
+
+    It is uploaded at its end, so that an upload that breaks off can start again.
+    """
+
+    def __init__(self, uri: str, seconds: float = PATIENCE) -> None:
+        self._uri, self._seconds = uri, seconds
+        self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115
+
+    def write(self, data: bytes) -> int:
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        """Nothing: what is not closed is not there."""
+
+    def close(self) -> None:
+        """Uploads it. Raises AccessError, ServiceError, SourceError."""
+        if self._file.closed:
+            return
+        size = self._file.tell()
+        try:
+            # Tried again after its answer was lost, an upload puts the same bytes in the same place.
+            with told(f"write {self._uri}"):
+                _blob(self._uri).upload_from_file(
+                    self._file, rewind=True, size=size, content_type=_TYPE, retry=retry(self._seconds)
+                )
+        finally:
+            self._file.close()
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        self._file.close()
+
+
+def _blob(uri: str) -> Any:
+    return _access().blob(_client(), *split(uri))
+
+
+def _access() -> Access:
+    return _find() if _find else _options_of_worker()
+
+
+def _options_of_worker() -> Access:
+    """What the pipeline's options say, on the machine of a runner that has others than this one."""
+    from apache_beam.options.value_provider import RuntimeValueProvider
+
+    return Access.given(lambda name: RuntimeValueProvider.get_value(name, str, ""))
+
+
+def _client() -> "storage_api.Client":
+    return _build() if _build else _default_client(os.getpid())
+
+
+# By process: connections that a fork shares mix up their answers.
+@functools.cache
+def _default_client(process: int) -> "storage_api.Client":
+    import google.cloud.storage as storage_api
+
+    with told("find credentials of Google Cloud"):
+        return storage_api.Client(project=None)  # objects need none

@@ -1,0 +1,176 @@
+"""A stream of bytes → raw records, as they came, each with its place: JSON lines or a Twitter API v1.1 response.
+
+Text in UTF-16, as a byte order mark says, becomes UTF-8. Whatever the bytes, memory is bounded, and time goes by them.
+"""
+
+import codecs
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from millrace.beam.sources import responses
+
+#: Bytes read at a time; a block of records is about as large.
+BLOCK = 32 << 20
+#: A line is kept up to this many bytes. Lines over parse.MAX_RECORD are rejected anyway; this bounds the memory.
+MAX_KEPT = 16 << 20
+
+#: Files of raw records: the file they came from, the line (or place in an API response) from 1, and their bytes.
+SCHEMA = pa.schema(
+    [("file", pa.dictionary(pa.int32(), pa.string())), ("line", pa.int64()), ("record", pa.large_binary())]
+)
+
+#: Records of a block at most: of lines that are all but empty there would be millions.
+MAX_LINES = 1 << 19
+
+_WHITE = b" \t\r\n\x0b\x0c"
+_IS_WHITE = np.isin(np.arange(256), list(_WHITE))
+_BOM = b"\xef\xbb\xbf"
+_UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+_PEEK = 4096
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some records: line numbers (int64, from 1) and bytes (large_binary; lines with their line ends)."""
+
+    line: pa.Array
+    record: pa.Array
+
+
+def read(stream: IO[bytes], *, block: int = BLOCK, max_kept: int = MAX_KEPT) -> Iterator[Block]:
+    """The records of a stream, in order; blank lines are none."""
+    first = _peek(stream)
+    if encoding := _UTF16.get(first[:2]):
+        stream = cast("IO[bytes]", io.BufferedReader(_AsUtf8(stream, first[2:], encoding), _PEEK))
+        first = _peek(stream)
+    if responses.begins(first.removeprefix(_BOM).decode("latin-1")):
+        yield from _response(first, stream, block, max_kept)
+    else:
+        yield from _lines(first, stream, block, max_kept)
+
+
+def _peek(stream: IO[bytes]) -> bytes:
+    first = b""
+    while len(first) < _PEEK and (more := stream.read(_PEEK - len(first))):
+        first += more
+    return first
+
+
+class _AsUtf8(io.RawIOBase):
+    """A stream of UTF-16 as one of UTF-8; what is no text, a lone surrogate, say, is none in UTF-8 either."""
+
+    def __init__(self, stream: IO[bytes], first: bytes, encoding: str) -> None:
+        self._stream, self._ready, self._ended = stream, b"", False
+        self._decoder = codecs.getincrementaldecoder(encoding)("surrogatepass")
+        self._ready = self._encoded(first)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        while not self._ready and not self._ended:
+            data = self._stream.read(_CHUNK)
+            self._ended = not data
+            self._ready = self._encoded(data)
+        length = min(len(buffer), len(self._ready))
+        buffer[:length], self._ready = self._ready[:length], self._ready[length:]
+        return length
+
+    def _encoded(self, data: bytes) -> bytes:
+        try:
+            text = self._decoder.decode(data, final=self._ended)
+        except UnicodeDecodeError:  # it ends within a character
+            return b"\xff"
+        return text.encode("utf-8", "surrogatepass")
+
+
+def _lines(first: bytes, stream: IO[bytes], block: int, max_kept: int) -> Iterator[Block]:
+    number = 1
+    carry, ended = first, False
+    if carry.startswith(_BOM) and not carry.removeprefix(_BOM).partition(b"\n")[0].strip(_WHITE):
+        carry = carry.removeprefix(_BOM)  # its line is blank
+    while not ended:
+        data = stream.read(block)
+        ended = not data
+        carry += data
+        cut = len(carry) if ended else carry.rfind(b"\n") + 1
+        if cut:
+            for piece in _pieces(carry[:cut]):
+                lines = _shortened(_split(piece), max_kept)
+                yield _nonblank(np.arange(number, number + len(lines)), lines)
+                number += len(lines)
+            carry = carry[cut:]
+        elif len(carry) > max_kept:
+            carry = carry[: max_kept + 1] + _skip_line(stream, block)
+
+
+def _skip_line(stream: IO[bytes], block: int) -> bytes:
+    """Passes over the rest of a line; what it read of the next ones, beginning with the line's end."""
+    while data := stream.read(block):
+        if (end := data.find(b"\n")) >= 0:
+            return data[end:]
+    return b""
+
+
+def _pieces(lines: bytes) -> Iterator[bytes]:
+    """Lines, in pieces of no more than MAX_LINES."""
+    if lines.count(b"\n") <= MAX_LINES:
+        yield lines
+        return
+    half = len(lines) // 2
+    cut = (lines.find(b"\n", half, -1) if b"\n" in lines[half:-1] else lines.rfind(b"\n", 0, half)) + 1
+    yield from _pieces(lines[:cut])
+    yield from _pieces(lines[cut:])
+
+
+def _split(block: bytes) -> pa.Array:
+    """Lines of a block as a large_binary array on the block's own bytes, without a copy."""
+    ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + 1
+    if not len(ends) or ends[-1] != len(block):
+        ends = np.append(ends, len(block))
+    offsets = np.concatenate([[0], ends]).astype(np.int64)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(block)]
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(ends), buffers)
+
+
+def _shortened(lines: pa.Array, max_kept: int) -> pa.Array:
+    """The lines with no more than so many bytes before their ends."""
+    if (pc.max(pc.binary_length(lines)).as_py() or 0) <= max_kept:
+        return lines
+    whole = ((line, line.removesuffix(b"\n")) for line in lines.to_pylist())
+    return pa.array([text[:max_kept] + line[len(text) :] for line, text in whole], pa.large_binary())
+
+
+def _nonblank(numbers: NDArray[np.int64], lines: pa.Array) -> Block:
+    data = np.frombuffer(lines.buffers()[2], np.uint8)
+    starts = np.frombuffer(lines.buffers()[1], np.int64)[: len(lines)]
+    line = pa.array(numbers, pa.int64())
+    if not _IS_WHITE[data[starts]].any():
+        return Block(line, lines)
+    keep = pa.array(np.logical_or.reduceat(~_IS_WHITE[data], starts))
+    return Block(pc.filter(line, keep), pc.filter(lines, keep))
+
+
+def _response(first: bytes, stream: IO[bytes], block: int, max_kept: int) -> Iterator[Block]:
+    """The statuses of API responses, each as its own text; what can't be read on from is one last record."""
+    number, size = 1, 0
+    held: list[bytes] = []
+    for record in responses.Responses(first.removeprefix(_BOM), stream, max_kept).records():
+        held.append(record.encode("utf-8", "surrogateescape"))
+        size += len(held[-1])
+        if size >= block or len(held) >= MAX_LINES:
+            yield _block(number, held)
+            number, size, held = number + len(held), 0, []
+    yield _block(number, held)
+
+
+def _block(number: int, records: list[bytes]) -> Block:
+    return Block(pa.array(range(number, number + len(records)), pa.int64()), pa.array(records, pa.large_binary()))

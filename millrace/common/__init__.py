@@ -1,0 +1,1 @@
+"""What the launcher and the workers share, without luigi, Beam or Google."""

@@ -1,0 +1,85 @@
+"""Work in a child process, whose memory, and whatever it changes in its process, ends with it."""
+
+import contextlib
+import os
+import pickle
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from typing import NoReturn, TypeVar
+
+from millrace.beam.google_errors import redacted
+from millrace.errors import MillraceError, TransientError
+from millrace.tasks import resources
+
+T = TypeVar("T")
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+#: Seconds that the work may take. A fork beside another thread's look-up or lock can leave the child waiting for ever.
+_LIMIT = 900
+
+
+def in_child(work: Callable[[], T]) -> T:
+    """What `work` returns or raises in a child process; what interrupts the wait for it ends the child."""
+    reading, writing = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = 0
+    try:
+        with _held():  # what comes before the child has its own handlers would have it do what the parent does then
+            child = os.fork()
+            if not child:
+                os.close(reading)
+                _answer(work, writing)
+        os.close(writing)
+        with open(reading, "rb") as stream:
+            data = stream.read()
+    except BaseException:
+        if child:
+            os.kill(child, signal.SIGKILL)
+        raise
+    finally:
+        status = os.waitpid(child, 0)[1] if child else 0
+    if status:
+        code = os.waitstatus_to_exitcode(status)
+        what = resources.killed(code) if code == -signal.SIGKILL else f"ended without an answer ({code})"
+        raise TransientError(f"a process of this run {what}; run again")
+    result, error = pickle.loads(data)
+    if error is not None:
+        raise error
+    return result  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def _held() -> Iterator[None]:
+    """Signals wait until the end of this."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _answer(work: Callable[[], T], writing: int) -> NoReturn:
+    """The whole life of the child. It leaves without what the parent would do at its own end, whatever happens: where
+    the parent is gone there is nobody to answer.
+    """
+    status = 1
+    try:
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        signal.alarm(_LIMIT)
+        try:
+            data = pickle.dumps((work(), None))
+        except MillraceError as error:
+            data = pickle.dumps((None, error))
+        except BaseException:
+            text = f"a process of this run failed:\n{redacted(traceback.format_exc())}"
+            data = pickle.dumps((None, RuntimeError(text)))
+        with open(writing, "wb") as stream:
+            stream.write(data)
+        sys.stderr.flush()
+        status = 0
+    finally:
+        os._exit(status)

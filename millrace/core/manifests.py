@@ -1,0 +1,118 @@
+"""The manifest: what makes an attempt's files a partition. It is the completeness contract and the lineage."""
+
+import dataclasses
+import datetime
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from millrace.common.results import File
+from millrace.core.storage import crc32c
+from millrace.errors import DamagedError, ManifestError
+from millrace.tasks import advice
+
+NAME = "_MANIFEST.json"
+FORMAT = 1
+
+
+#: A file as its pipeline told of it, but for the path, which is relative to the storage.
+FileEntry = File
+
+
+@dataclass(frozen=True)
+class InputEntry:
+    """A partition that was read: its path in the storage and the SHA-256 (hex) of its manifest."""
+
+    partition: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A partition's manifest.
+
+    attempt: the execution whose files count. files: all of them, those of further datasets of the same task too.
+    schemas: table → column → Arrow type. settings: what the partition was made with; a run that says otherwise must not
+    take it for its own. options: what the pipeline was given. started, ended: UTC, ISO 8601. counters: name → records.
+    code: stage → the code that made this and all that it is built on, one or, of several, two (code.py, staleness.py).
+    usage: what a Dataflow job used, in hours and GB, and an estimate of what that cost in US dollars.
+    """
+
+    partition: str
+    attempt: str
+    files: Sequence[FileEntry]
+    schemas: Mapping[str, Mapping[str, str]]
+    inputs: Sequence[InputEntry]
+    pipeline: str
+    code_version: str
+    settings: Mapping[str, str]
+    options: Mapping[str, str]
+    runner: str
+    job_id: str | None
+    started: str
+    ended: str
+    counters: Mapping[str, int] = field(default_factory=dict)
+    usage: Mapping[str, float] = field(default_factory=dict)
+    code: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def rows(self, table: str) -> int:
+        """Rows of a table, over its files."""
+        return sum(file.rows for file in self.files if file.table == table)
+
+    def files_of(self, table: str) -> list[FileEntry]:
+        """Files of a table."""
+        return [file for file in self.files if file.table == table]
+
+    def to_json(self) -> bytes:
+        """The manifest as it is written, with the checksum of all that it says."""
+        value = dataclasses.asdict(self)
+        return json.dumps({**value, "checksum": _checksum(value)}, indent=1, sort_keys=True).encode() + b"\n"
+
+    @classmethod
+    def from_json(cls, data: bytes, path: str) -> "Manifest":
+        """Reads what `to_json` wrote. Raises ManifestError, naming the path; DamagedError for what says something else.
+
+        Manifests of earlier versions have no checksum.
+        """
+        try:
+            value: dict[str, Any] = json.loads(data)
+            written = value.get("format", FORMAT) if isinstance(value, dict) else FORMAT
+            if written != FORMAT:
+                raise ManifestError(f"{path} has format {written}; this Millrace reads {FORMAT}")
+            if (noted := value.pop("checksum", None)) and noted != (found := _checksum(value)):
+                mend = advice.clear(path.removesuffix(f"/{NAME}"))
+                raise DamagedError(
+                    f"{path} is damaged: its checksum is {found}, but it was written with {noted}; make its partition "
+                    f"anew: {mend}, then run again"
+                )
+            if path.endswith(f"/{NAME}") and not f"/{path}".endswith(f"/{value['partition']}/{NAME}"):
+                raise ManifestError(
+                    f"{path} is the manifest of {value['partition']}, so that its folder is a copy of that one, or a "
+                    "link to it: take it away, then run again"
+                )
+            value["files"] = [FileEntry(**entry) for entry in value["files"]]
+            value["inputs"] = [InputEntry(**entry) for entry in value["inputs"]]
+            return cls(**value)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            forget = advice.clear(path.removesuffix(f"/{NAME}"))
+            raise ManifestError(f"{path} is no manifest ({error}); delete its partition with {forget}") from None
+
+
+def _checksum(value: Mapping[str, Any]) -> str:
+    """The CRC-32C of a manifest's values, however they are laid out."""
+    return crc32c(json.dumps(value, sort_keys=True).encode())
+
+
+def date_of(partition: str) -> datetime.date | None:
+    """The day of a partition, or of a job of the ledger; None for one without."""
+    found = re.search(r"[/.]date=(\d{4}-\d\d-\d\d)", partition)
+    return datetime.date.fromisoformat(found[1]) if found else None
+
+
+def digest(data: bytes) -> str:
+    """SHA-256 of a manifest's bytes, as hex."""
+    return hashlib.sha256(data).hexdigest()

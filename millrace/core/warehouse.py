@@ -1,0 +1,414 @@
+"""Where tables live. `Warehouse` is the contract; `LocalWarehouse` keeps it with the datasets' own Parquet files, which
+DuckDB queries (no lock, no server), `bigquery.BigQueryWarehouse` with BigQuery.
+
+SQL is written in BigQuery's dialect; sqlglot translates it for DuckDB, where a table is a dataset, or `dataset_label`
+for a file group of another name inside one (counts_words); only what a manifest names is seen. Each table has the
+column `date`.
+"""
+
+import datetime
+import json
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from millrace.common.checksums import Input
+from millrace.common.tables import Table, type_of
+from millrace.core import damage, manifests
+from millrace.core.manifests import FileEntry, Manifest
+from millrace.core.storage import Storage, read_all
+from millrace.errors import DamagedError, QueryError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from duckdb import DuckDBPyConnection
+    from sqlglot import exp
+
+#: The column that names each row's file, within a view.
+_FILE = "__file"
+#: Files that are checked without a look at which of them a query reads: they cost less than that look.
+_CHECKED_ANYWAY = 64 << 20
+
+
+class Warehouse(Protocol):
+    """Tables with a partition a day."""
+
+    #: Names the warehouse, in words or as a URI.
+    uri: str
+
+    def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> "pa.Table":
+        """Runs one SELECT in BigQuery's dialect; parameters: @name → value. Raises QueryError, CostError.
+
+        Timestamps come without a zone and mean UTC.
+        """
+
+    def tables(self) -> list[str]:
+        """Names of the tables that are there."""
+
+    def check(self, tables: Mapping[str, Table]) -> None:
+        """Raises SchemaError if a table that is there can't take rows like these, SettingError or AccessError if
+        nothing could be published at all. Changes nothing."""
+
+    def publish(
+        self, name: str, table: Table, date: datetime.date, digest: str, files: Sequence[str], rows: int
+    ) -> None:
+        """Makes the rows of some Parquet files, and no others, the table's partition of a day.
+
+        digest: of the manifest that names the files: what was published once under it is not published again. files:
+        URIs. rows: how many they hold together, 0 if there are no files. Raises SchemaError, ManifestError.
+        """
+
+    def rows(self, names: Sequence[str]) -> Mapping[str, Mapping[datetime.date, int]] | None:
+        """Rows of every partition of some tables, table → day → rows, in one or two requests.
+
+        None where the manifests' own files are the tables, so that there is nothing to compare.
+        """
+
+    def count(self, name: str, date: datetime.date) -> int:
+        """Rows that the table's partition of a day has by itself, whatever a manifest says; 0 where there is none."""
+
+    def export(self, name: str, date: datetime.date, folder: str) -> list[str]:
+        """The table's partition of a day as Parquet files, for pipelines to read: their URIs, [] for no partition.
+
+        folder: URI of a folder for this partition alone to write to, where files are not there anyway: those are the
+        partition's own, good until it is made anew. Raises QueryError if there is no table.
+        """
+
+    def delete(self, name: str, date: datetime.date) -> None:
+        """Empties the table's partition of a day; no table is fine."""
+
+    def columns(self) -> Mapping[str, Mapping[str, str]]:
+        """What the tables are like: table → column → BigQuery's type."""
+
+
+class LocalWarehouse:
+    """DuckDB over the partitions of a storage."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self.uri = storage.uri("")
+
+    def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> "pa.Table":
+        """Runs one SELECT in BigQuery's dialect; parameters: @name → value. Raises QueryError.
+
+        Timestamps come without a zone and mean UTC.
+        """
+        import duckdb
+
+        import bigquery_sql
+
+        statement = parse(sql)
+        given = {name.lower(): _literal(name, value) for name, value in (parameters or {}).items()}
+        try:
+            with tempfile.TemporaryDirectory(dir=_plain_folder()) as copies, duckdb.connect(":memory:") as connection:
+                bigquery_sql.prepare(connection)
+                names = sorted(table_names(statement))
+                places = [place for name in names for place in self._make_view(connection, name, copies)]
+                # From here on a query reaches the tables' files and nothing else of this machine.
+                connection.execute(f"SET allowed_paths = {_listed([place.at for place in places])}")
+                connection.execute("SET enable_external_access = false")
+                translated = bigquery_sql.translate(connection, statement, given)
+                self._check_files(_read_by(connection, translated, places, len(names)))
+                found, _ = bigquery_sql.fetch(connection, translated)
+        except bigquery_sql.DuplicateError as error:
+            raise two_columns(error.names) from None
+        except duckdb.Error as error:
+            raise QueryError(f"the query can't be run: {bigquery_sql.told(error)}") from None
+        except bigquery_sql.SqlError as error:
+            raise QueryError(f"the query can't be run: {_first_line(error)}") from None
+        return zoneless(found)
+
+    def tables(self) -> list[str]:
+        """Names of the tables that have partitions."""
+        return sorted(
+            {
+                _table_name(manifest.partition.split("/")[0], file.table)
+                for manifest in self._manifests("")
+                if "/date=" in manifest.partition
+                for file in _own_files(manifest)
+            }
+        )
+
+    def _manifests(self, dataset: str) -> list[Manifest]:
+        paths = list(self._storage.list(dataset, manifests.NAME))
+        read = zip(paths, read_all(self._storage, paths), strict=True)
+        return [Manifest.from_json(found.data, path) for path, found in read if found]
+
+    def check(self, tables: Mapping[str, Table]) -> None:
+        pass
+
+    def publish(
+        self, name: str, table: Table, date: datetime.date, digest: str, files: Sequence[str], rows: int
+    ) -> None:
+        pass
+
+    def rows(self, names: Sequence[str]) -> None:
+        return None
+
+    def count(self, name: str, date: datetime.date) -> int:
+        """Rows of the files of that day alone. Raises DamagedError, QueryError."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        with tempfile.TemporaryDirectory() as copies:
+            places = self._fetched(self._files(name, date), copies)
+            self._check_files(places)
+            try:
+                return sum(pq.read_metadata(place.at).num_rows for place in places)
+            except (pa.ArrowException, OSError) as error:  # one that was written before files had checksums
+                raise QueryError(f"the rows of {name} of {date} can't be counted: {_first_line(error)}") from None
+
+    def export(self, name: str, date: datetime.date, folder: str) -> list[str]:
+        places = self._files(name, date)
+        if not places and not self._files(name):
+            raise no_table(name, self.tables())
+        for partition in {place.partition for place in places}:  # where they lie, which may be in a bucket
+            damage.check(self._storage, partition, [place.file for place in places if place.partition == partition])
+        return [place.at for place in places]
+
+    def delete(self, name: str, date: datetime.date) -> None:
+        pass
+
+    def columns(self) -> Mapping[str, Mapping[str, str]]:
+        found: dict[str, dict[str, str]] = {}
+        for manifest in self._manifests(""):
+            for label in {file.table for file in _own_files(manifest)} if "/date=" in manifest.partition else ():
+                table = found.setdefault(_table_name(manifest.partition.split("/")[0], label), {})
+                table |= dict.fromkeys(_keys([manifest.partition]), "STRING")
+                table |= {name: type_of(kind) for name, kind in manifest.schemas.get(label, {}).items()}
+        return {table: {**columns, "date": "DATE"} for table, columns in found.items()}
+
+    def _make_view(self, connection: "DuckDBPyConnection", name: str, copies: str) -> list["_Place"]:
+        """Makes a table known; its files. copies: a folder for them, where their paths are plain."""
+        import duckdb
+
+        places = self._fetched(self._files(name), copies)
+        if not places:
+            raise no_table(name, self.tables())
+        try:
+            keys = _keys(place.partition for place in places)
+            _view(connection, name, {place.at: self._storage.uri(place.file.path) for place in places}, keys)
+        except duckdb.Error:
+            self._check_files(places)
+            raise
+        return places
+
+    def _check_files(self, places: Sequence["_Place"]) -> None:
+        """Raises DamagedError for a file that is not as it was written."""
+        for place in places:
+            known = Input(self._storage.uri(place.file.path), place.file.crc32c, place.file.bytes)
+            try:
+                known.check_here(place.at if "://" in known.path else "")
+            except DamagedError as error:
+                raise damage.told(place.partition, error) from None
+
+    def _fetched(self, places: Sequence["_Place"], copies: str) -> list["_Place"]:
+        """Files as this machine has them. copies: a folder for those that lie elsewhere."""
+        return [place._replace(at=self._storage.fetch(place.file.path, copies)) for place in places]
+
+    def _files(self, name: str, date: datetime.date | None = None) -> list["_Place"]:
+        """The files of a table, or of a day's partition of it; [] if there are none."""
+        within = f"/date={date}" if date else ""
+        datasets = [name, *(name[:at] for at in range(len(name)) if name[at] == "_")]
+        for dataset in datasets:
+            files = [
+                _Place(manifest.partition, file, self._storage.uri(file.path))
+                for manifest in self._manifests(f"{dataset}{within}")
+                for file in _own_files(manifest)
+                if _table_name(dataset, file.table) == name
+            ]
+            if files:
+                return files
+        return []
+
+
+class _Place(NamedTuple):
+    """A file of a table: the partition that it belongs to, what the manifest says of it, and where it is read."""
+
+    partition: str
+    file: FileEntry
+    at: str
+
+
+def _read_by(connection: "DuckDBPyConnection", sql: str, places: Sequence[_Place], tables: int) -> Sequence[_Place]:
+    """The files that a query of so many tables reads, by DuckDB's plan: those of other days stay closed.
+
+    Where the plan does not tell, or there is little to check, it is all of them.
+    """
+    import duckdb
+
+    if sum(place.file.bytes for place in places) <= _CHECKED_ANYWAY:
+        return places
+    (_, plan), *_ = connection.execute(f"EXPLAIN (FORMAT JSON) {sql}").fetchall()
+    scans = [step.get("extra_info", {}) for step in _steps(json.loads(plan)) if "PARQUET" in step.get("name", "")]
+    filters = [scan.get("File Filters") for scan in scans]
+    # A table whose rows are counted by its files' metadata has no scan.
+    if len(scans) < tables or not all(isinstance(each, str) for each in filters):
+        return places
+    wanted = " OR ".join(f"({each})" for each in filters)
+    try:
+        asked = f"SELECT {_FILE} FROM (SELECT unnest($paths) AS {_FILE}) WHERE {wanted}"
+        read = {path for (path,) in connection.execute(asked, {"paths": [place.at for place in places]}).fetchall()}
+    except duckdb.Error:
+        return places
+    return [place for place in places if place.at in read]
+
+
+def _steps(plan: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """All steps of a plan."""
+    for step in plan:
+        yield step
+        yield from _steps(step.get("children", []))
+
+
+def parse(sql: str) -> "exp.Query":
+    """A query in BigQuery's dialect, as a tree. Raises QueryError for what is not one SELECT."""
+    from sqlglot import exp
+
+    import bigquery_sql
+
+    try:
+        statements = bigquery_sql.parse(sql)
+    except bigquery_sql.SqlError as error:
+        raise QueryError(f"not a query: {_first_line(error)}") from None
+    if len(statements) != 1 or not isinstance(statements[0], exp.Query):
+        raise QueryError("a query is one SELECT; the tables are written by the stages alone")
+    return statements[0]
+
+
+def table_names(statement: "exp.Query") -> set[str]:
+    """The tables that a query reads."""
+    from sqlglot import exp
+
+    defined = {cte.alias_or_name for cte in statement.find_all(exp.CTE)}
+    return {
+        table.name
+        for table in statement.find_all(exp.Table)
+        if table.name and (table.name not in defined or _within_own_name(table))
+    }
+
+
+def _within_own_name(table: "exp.Table") -> bool:
+    """Whether it stands within a WITH that gives its name to something else: there it is still the table."""
+    from sqlglot import exp
+
+    around = table.find_ancestor(exp.CTE)
+    while around and around.alias_or_name != table.name:
+        around = around.find_ancestor(exp.CTE)
+    return around is not None and not (around.parent and around.parent.args.get("recursive"))
+
+
+def check_names(columns: Sequence[str]) -> None:
+    """Raises QueryError if two columns of a result have the same name, be it in other case."""
+    if len({column.lower() for column in columns}) < len(columns):
+        raise two_columns(columns)
+
+
+def two_columns(columns: Sequence[str]) -> QueryError:
+    """What a query hears whose result has two columns of one name."""
+    return QueryError(f"two columns have one name in {', '.join(columns)}; name them with AS")
+
+
+def no_table(name: str, there: Sequence[str]) -> QueryError:
+    """What a query hears that reads a table that is not there."""
+    return QueryError(f"there is no table {name}; there are: {', '.join(there) or 'none yet'}")
+
+
+def _keys(partitions: Iterable[str]) -> list[str]:
+    """What the names of partitions tell besides the date: `source` of raw/source=…/date=…."""
+    parts = {part.partition("=")[0] for partition in partitions for part in partition.split("/") if "=" in part}
+    return sorted(parts - {"date"})
+
+
+def _view(connection: "DuckDBPyConnection", name: str, files: Mapping[str, str], keys: Sequence[str]) -> None:
+    """Makes a table known: its files' columns, and what their partitions' names tell. Raises QueryError.
+
+    files: where each is read → its name. keys: of the partitions' names, the date left out.
+    The day comes from the last folder date=… of a file's path, which is its partition's, and so do other keys. Folders
+    above the partition give no columns, whatever they are called, because where a storage lies says nothing of its
+    rows.
+    """
+    scan = f"read_parquet({_listed(list(files))}, hive_partitioning=false, union_by_name=true, filename='{_FILE}')"
+    columns = connection.execute(f"DESCRIBE SELECT * FROM {scan}").fetchall()
+    _check_case(name, [column for column, *_ in columns], files)
+    shown = [_typed(column, kind) for column, kind, *_ in columns if column.lower() not in ("date", _FILE)]
+    told = [f"CAST(regexp_extract({_FILE}, '.*/date=([0-9-]+)/', 1) AS DATE) AS date"]
+    for key in (key for key in keys if key not in {column.lower() for column, *_ in columns}):
+        told.append(f"regexp_extract({_FILE}, '.*/{re.escape(key)}=([^/]*)/', 1) AS \"{key}\"")
+    connection.execute(f'CREATE VIEW "{name}" AS SELECT {", ".join([*shown, *told])} FROM {scan}')
+
+
+def _check_case(name: str, columns: list[str], files: Mapping[str, str]) -> None:
+    """Raises QueryError for a file with two columns that differ only in case, which BigQuery does not load either.
+
+    DuckDB calls the second one NAME_1, so that only tables with such a column have their files looked at.
+    """
+    there = {column.lower() for column in columns}
+    if not any(re.sub(r"_\d+$", "", column) in there - {column} for column in there):
+        return
+    import pyarrow.parquet as pq
+
+    for at, file in files.items():
+        found = pq.read_schema(at).names
+        twice = [column for column in found if [each.lower() for each in found].count(column.lower()) > 1]
+        if twice:
+            told = f"columns of {name} differ only in case, which BigQuery refuses"
+            raise QueryError(f"{told}: {', '.join(twice)} in {file}")
+
+
+def _typed(column: str, kind: str) -> str:
+    """A column as one of BigQuery's types; a time without a zone is in UTC, like all our times."""
+    quoted = '"' + column.replace('"', '""') + '"'
+    if kind.startswith("TIMESTAMP") and not kind.endswith("WITH TIME ZONE"):
+        return f"timezone('UTC', CAST({quoted} AS TIMESTAMP)) AS {quoted}"
+    wide = "BIGINT" if re.fullmatch(r"U?(TINYINT|SMALLINT|INTEGER|BIGINT|HUGEINT)", kind) else kind
+    wide = "DECIMAL(38,9)" if kind.startswith("DECIMAL") else "DOUBLE" if kind == "FLOAT" else wide
+    return quoted if wide == kind else f"CAST({quoted} AS {wide}) AS {quoted}"
+
+
+def _plain_folder() -> str | None:
+    """A folder for files that have plain names, since DuckDB takes * in one for any name; None: the usual one."""
+    return "/tmp" if re.search(r"[*?\[]", tempfile.gettempdir()) else None
+
+
+def _listed(files: list[str]) -> str:
+    """Paths as a list in SQL."""
+    return "[" + ", ".join("'" + file.replace("'", "''") + "'" for file in files) + "]"
+
+
+def zoneless(table: "pa.Table") -> "pa.Table":
+    """Timestamps without their zone: all our times are UTC."""
+    import pyarrow as pa
+
+    def plain(kind: "pa.DataType") -> "pa.DataType":
+        if pa.types.is_timestamp(kind):
+            return pa.timestamp("us")
+        if pa.types.is_list(kind):
+            return pa.list_(plain(kind.value_type))
+        return pa.struct([(each.name, plain(each.type)) for each in kind]) if pa.types.is_struct(kind) else kind
+
+    return table.cast(pa.schema([pa.field(each.name, plain(each.type)) for each in table.schema]))
+
+
+def _literal(name: str, value: object) -> "exp.Expr":
+    """A parameter's value as an expression. Raises QueryError for a type that parameters do not have."""
+    import bigquery_sql
+
+    found = bigquery_sql.literal(value)
+    if found is None:
+        raise QueryError(f"parameter @{name} is {value!r}, a {type(value).__name__}, which a query can't take")
+    return found
+
+
+def _own_files(manifest: Manifest) -> list[FileEntry]:
+    """The Parquet files of a partition; a manifest also names those of further datasets."""
+    return [f for f in manifest.files if f.path.startswith(f"{manifest.partition}/") and f.path.endswith(".parquet")]
+
+
+def _table_name(dataset: str, label: str) -> str:
+    return dataset if label == dataset else f"{dataset}_{label}"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

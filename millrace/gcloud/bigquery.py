@@ -1,0 +1,523 @@
+"""The warehouse in BigQuery: a dataset's tables, one partition a day.
+
+A partition is published by one load job, which replaces it as a whole. The job's id is derived from the partition and
+the manifest's digest (bigquery_jobs.py), so that publishing again is the same job. Reading is by SQL, after a dry run
+that says what it would cost.
+"""
+
+import contextlib
+import datetime
+import hashlib
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from millrace.common.tables import Table
+from millrace.core.warehouse import check_names, no_table, parse, table_names, zoneless
+from millrace.errors import AccessError, CostError, ManifestError, MillraceError, QueryError, SchemaError, SettingError
+from millrace.gcloud import bigquery_jobs
+from millrace.gcloud.bigquery_jobs import TIMEOUT, Refusal
+from millrace.gcloud.google_calls import reason, retry, said, told
+from millrace.tasks import advice, sections
+from millrace.tasks.settings import origin
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from google.cloud import bigquery as api
+    from sqlglot import exp
+
+_LABELS = {"millrace": "true"}
+#: What a load takes, where the table is there.
+_FILLING = ("bigquery.tables.update", "bigquery.tables.updateData")
+#: BigQuery's older names of types, which its API answers with.
+_TYPES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
+
+
+class BigQueryWarehouse:
+    """The tables of a dataset of BigQuery; uri: bigquery://PROJECT/DATASET. client: gives BigQuery's client.
+
+    files: gives the URIs of what lies in a folder of Cloud Storage.
+    """
+
+    def __init__(self, uri: str, client: "Callable[[], api.Client]", files: Callable[[str], Collection[str]]) -> None:
+        self.uri = uri
+        self._project, _, self._dataset = uri.removeprefix("bigquery://").partition("/")
+        self._client, self._files = client, files
+        self._location = ""
+
+    def location(self) -> str:
+        """Where the dataset lies, and so where its jobs run. Raises SettingError, AccessError.
+
+        The dataset is asked once in a process.
+        """
+        from google.api_core.exceptions import NotFound
+
+        if self._location:
+            return self._location
+        given = sections.bigquery().location
+        name = f"{self._project}.{self._dataset}"
+        with told(f"read dataset {name}"):
+            try:
+                there = self._client().get_dataset(name, retry=retry(), timeout=TIMEOUT).location or given
+            except NotFound:
+                raise SettingError(
+                    f"dataset {name} does not exist (warehouse = {self.uri} in [millrace], "
+                    f"{origin('millrace', 'warehouse')}); make it with "
+                    f"`bq --location={given or 'US'} mk --dataset {self._project}:{self._dataset}`"
+                ) from None
+        if given and given.lower() != there.lower():
+            raise SettingError(
+                f"dataset {name} lies in {there}, but location = {given} in [bigquery], "
+                f"{origin('bigquery', 'location')}; set it to {there}, or leave it out"
+            )
+        self._location = there
+        return there
+
+    def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> "pa.Table":
+        """Runs one SELECT in BigQuery's dialect; parameters: @name → value. Raises QueryError, CostError, AccessError.
+
+        Timestamps come without a zone and mean UTC. A query that would read more than [bigquery] max_bytes_billed is
+        not run.
+        """
+        statement = parse(sql)
+        typed = [_parameter(name, value) for name, value in (parameters or {}).items()]
+        limit = sections.bigquery().max_bytes_billed
+        with told("query BigQuery"), self._explained(statement):
+            dry = self._config(typed, dry_run=True)
+            estimate = self._client().query(
+                sql, job_config=dry, location=self.location(), retry=retry(), timeout=TIMEOUT, job_retry=None
+            )
+            check_names([field.name for field in estimate.schema or ()])
+            if (estimate.total_bytes_processed or 0) > limit:
+                raise _too_costly(f"the query would read {_size(estimate.total_bytes_processed or 0)}")
+            return zoneless(self._run(sql, self._config(typed, maximum_bytes_billed=limit)))
+
+    def tables(self) -> list[str]:
+        """Names of the dataset's tables; views are none."""
+        self.location()
+        with told(f"list the tables of {self.uri}"):
+            listed = self._client().list_tables(self._reference(), retry=retry(), timeout=TIMEOUT)
+            return sorted(table.table_id for table in listed if table.table_type == "TABLE")
+
+    def check(self, tables: Mapping[str, Table]) -> None:
+        """Raises SchemaError if a table that is there can't take rows like these, SettingError or AccessError if
+        nothing could be published at all. Changes nothing; two requests a table, and two more."""
+        from google.api_core.exceptions import NotFound
+
+        location = self.location()
+        with told("run a job in BigQuery"):
+            self._client().query(
+                "SELECT 1",
+                job_config=self._config(dry_run=True),
+                location=location,
+                retry=retry(),
+                timeout=TIMEOUT,
+                job_retry=None,
+            )
+        wrong = []
+        for name, table in tables.items():
+            with told(f"read table {self._name(name)}"), contextlib.suppress(NotFound):
+                there = self._client().get_table(self._reference().table(name), retry=retry(), timeout=TIMEOUT)
+                wrong += _differences(there, table)
+                found = self._client().test_iam_permissions(there, _FILLING, retry=retry(), timeout=TIMEOUT)
+                if missing := [each for each in _FILLING if each not in found.get("permissions", ())]:
+                    raise AccessError(
+                        f"table {self._name(name)} can't be loaded: permission is missing ({', '.join(missing)}); "
+                        f"{advice.command('doctor')} names the role"
+                    )
+        if wrong:
+            raise _unfit(wrong)
+
+    def publish(
+        self, name: str, table: Table, date: datetime.date, digest: str, files: Sequence[str], rows: int
+    ) -> None:
+        """Makes the rows of some Parquet files, and no others, the table's partition of a day.
+
+        The table is created if need be; a column that it lacks is added. digest: of the manifest that names the files:
+        what was published once under it is not published again, unless something else was since. files: URIs. rows: how
+        many they hold together, 0 if there are no files. Raises SchemaError, ManifestError.
+        """
+        from google.cloud import bigquery as api
+
+        there = self._make(name, table)
+        if not files:
+            self.delete(name, date)
+            return
+        if rows:
+            _check_stays(there, date)
+        config = api.LoadJobConfig(
+            source_format=api.SourceFormat.PARQUET,
+            write_disposition=api.WriteDisposition.WRITE_TRUNCATE,
+            # A table that somebody deletes meanwhile would come back without its partitioning.
+            create_disposition=api.CreateDisposition.CREATE_NEVER,
+            schema=_merged(there, table),
+            schema_update_options=[api.SchemaUpdateOption.ALLOW_FIELD_ADDITION],
+            # A partition is encrypted as its table is, which may have been made when the settings named no key.
+            destination_encryption_configuration=there.encryption_configuration,
+            labels=_LABELS,
+        )
+        partition = self._partition(name, date)
+        location = self.location()
+
+        def start(job_id: str) -> "api.LoadJob":
+            return self._client().load_table_from_uri(
+                files, partition, job_id=job_id, location=location, job_config=config, retry=retry(), timeout=TIMEOUT
+            )
+
+        def refused(why: Refusal) -> MillraceError:
+            where = f"{self._project}.{self._dataset}.{partition.table_id}"
+            if "different locations" in why.message:  # invalid too
+                doctor = advice.command("doctor")
+                return SettingError(f"{where} can't be loaded from {files[0]}: {why.message}; {doctor} says what to do")
+            # Of a table that was changed meanwhile; what is wrong with a file is said of the file.
+            if (
+                why.reason == "invalid"
+                and not why.location
+                and why.message.startswith("Provided Schema does not match")
+            ):
+                return SchemaError(f"{where} can't take these rows: {why.message}")
+            return ManifestError(
+                f"{where} can't be loaded from {files[0]}: {why.message or why.reason}; make its stage again"
+            )
+
+        job = bigquery_jobs.finish(
+            self._client(),
+            location,
+            self._job_id("load", name, date, digest),
+            start,
+            f"load {self._name(name)} for {date}",
+            still_good=lambda job: self._holds(name, date, job),
+            refused=refused,
+        )
+        got = job.output_rows
+        if got is None:  # an answer may leave it out
+            state = self._state(name, date)
+            got = state[0] if state else 0
+        if got != rows:
+            raise ManifestError(
+                f"{self._name(name)} got {got:,} rows for {date} from {files[0]}, but its manifest says {rows:,}; make "
+                "its stage again"
+            )
+
+    def rows(self, names: Sequence[str]) -> Mapping[str, Mapping[datetime.date, int]]:
+        """Rows of every partition of some tables, table → day → rows, in one request, and one more the first time.
+
+        BigQuery answers for at most 1,000 tables; there may be more of them in the dataset.
+        """
+        found: dict[str, dict[datetime.date, int]] = {}
+        if not names:
+            return found
+        given = {f"table_{n}": name for n, name in enumerate(names)}
+        asked = (
+            f"SELECT table_name, partition_id, total_rows FROM {self._partitions} "
+            f"WHERE table_name IN ({', '.join(f'@{each}' for each in given)})"
+        )
+        for row in self._select(asked, "count the rows of the partitions", given):
+            # Others are partitions by hour or month, or for rows without a date (__NULL__, __UNPARTITIONED__).
+            if re.fullmatch(r"\d{8}", row["partition_id"] or ""):
+                date = datetime.datetime.strptime(row["partition_id"], "%Y%m%d").date()
+                found.setdefault(row["table_name"], {})[date] = row["total_rows"]
+        return found
+
+    def count(self, name: str, date: datetime.date) -> int:
+        """Rows of the table's partition of a day; 0 where there is none. To count reads no bytes."""
+        if name not in self.tables():
+            return 0
+        found = self.query(f"SELECT COUNT(*) AS found FROM `{name}` WHERE date = @date", {"date": date})
+        return int(found["found"][0].as_py())
+
+    def export(self, name: str, date: datetime.date, folder: str) -> list[str]:
+        """The table's partition of a day as Parquet files, for pipelines to read: their URIs.
+
+        folder: gs:// URI of a folder to write to, for this partition alone. Exported again into the same folder, the
+        table unchanged, it is the same job, unless a file of it has gone since. Raises QueryError if there is no table.
+        """
+        from google.api_core.exceptions import NotFound
+        from google.cloud import bigquery as api
+
+        location = self.location()
+        doing = f"export {self._name(name)} for {date}"
+        with told(doing):
+            try:
+                table = self._client().get_table(self._reference().table(name), retry=retry(), timeout=TIMEOUT)
+            except NotFound:
+                raise no_table(name, self.tables()) from None
+        if self._state(name, date) is None:
+            return []
+        config = api.ExtractJobConfig(  # type: ignore[no-untyped-call]
+            destination_format="PARQUET", compression="SNAPPY", labels=_LABELS
+        )
+
+        first = self._job_id("export", name, date, f"{folder} {table.etag} {table.modified}")
+
+        def place(job_id: str) -> str:
+            # Not where an earlier job's files lie, of which there may be more: they would be taken for this one's.
+            return f"{folder}/part{job_id.removeprefix(first)}-*.parquet"
+
+        def files(job: "api.ExtractJob") -> list[str]:
+            # BigQuery numbers the files in place of the asterisk, with twelve digits.
+            count = sum(job.destination_uri_file_counts or ())
+            return [place(job.job_id).replace("*", f"{number:012d}") for number in range(count)]
+
+        def start(job_id: str) -> "api.ExtractJob":
+            return self._client().extract_table(
+                self._partition(name, date),
+                place(job_id),
+                job_id=job_id,
+                location=location,
+                job_config=config,
+                retry=retry(),
+                timeout=TIMEOUT,
+            )
+
+        job = bigquery_jobs.finish(
+            self._client(),
+            location,
+            first,
+            start,
+            doing,
+            still_good=lambda job: {*files(job)} <= {*self._files(folder)},
+            refused=lambda why: QueryError(f"could not {doing} to {folder}: {why.message or why.reason}"),
+        )
+        return files(job)
+
+    def delete(self, name: str, date: datetime.date) -> None:
+        """Empties the table's partition of a day; no table is fine."""
+        with told(f"empty {self._name(name)} for {date}"):
+            self._client().delete_table(self._partition(name, date), retry=retry(), timeout=TIMEOUT, not_found_ok=True)
+
+    def columns(self) -> Mapping[str, Mapping[str, str]]:
+        found = {}
+        for name in self.tables():
+            with told(f"look at table {self._name(name)}"):
+                table = self._client().get_table(self._reference().table(name), retry=retry(), timeout=TIMEOUT)
+            kinds = {field.name: _TYPES.get(field.field_type, field.field_type) for field in table.schema}
+            found[name] = {
+                f.name: f"ARRAY<{kinds[f.name]}>" if f.mode == "REPEATED" else kinds[f.name] for f in table.schema
+            }
+        return found
+
+    # --- tables and partitions
+
+    def _make(self, name: str, table: Table) -> "api.Table":
+        """Creates a table unless it is there; as it is. Raises SchemaError if what is there can't take the rows."""
+        from google.api_core.exceptions import NotFound
+        from google.cloud import bigquery as api
+
+        reference = self._reference().table(name)
+        with told(f"read table {self._name(name)}"):
+            try:
+                there = self._client().get_table(reference, retry=retry(), timeout=TIMEOUT)
+            except NotFound:
+                self.location()  # says so if it is the dataset that is missing
+                wanted = api.Table(reference, schema=_schema(table))
+                wanted.time_partitioning = api.TimePartitioning(api.TimePartitioningType.DAY, field="date")
+                wanted.clustering_fields = list(table.cluster_by) or None
+                wanted.labels = _LABELS
+                wanted.encryption_configuration = _encryption()
+                # Where another host is first, its table is as good.
+                there = self._client().create_table(wanted, exists_ok=True, retry=retry(), timeout=TIMEOUT)
+        if wrong := _differences(there, table):
+            raise _unfit(wrong)
+        return there
+
+    def _holds(self, name: str, date: datetime.date, job: "api.LoadJob") -> bool:
+        """Whether the partition still holds what a load job wrote.
+
+        Its id says what it loaded, not that nobody loaded something else since: published as A, then as B, then as A
+        again, the partition needs another job, although A's is done. BigQuery says when a partition was last written;
+        later than the job's end means by somebody else. In doubt it is loaded again, which does no harm.
+        """
+        state = self._state(name, date)
+        if state is None:
+            return not job.output_rows
+        rows, written = state
+        # A job's times are whole milliseconds.
+        return bool(rows == job.output_rows and written < job.ended + datetime.timedelta(milliseconds=1))
+
+    def _state(self, name: str, date: datetime.date) -> tuple[int, datetime.datetime] | None:
+        """A partition's rows and when it was last written; None where there is none."""
+        found = self._select(
+            f"SELECT total_rows, last_modified_time FROM {self._partitions} "
+            "WHERE table_name = @name AND partition_id = @day",
+            f"read the partitions of {self._name(name)}",
+            {"name": name, "day": f"{date:%Y%m%d}"},
+        )
+        return (found[0]["total_rows"], found[0]["last_modified_time"]) if found else None
+
+    @property
+    def _partitions(self) -> str:
+        return f"`{self._project}`.`{self._dataset}`.INFORMATION_SCHEMA.PARTITIONS"
+
+    def _reference(self) -> "api.DatasetReference":
+        from google.cloud import bigquery as api
+
+        return api.DatasetReference(self._project, self._dataset)
+
+    def _partition(self, name: str, date: datetime.date) -> "api.TableReference":
+        return self._reference().table(f"{name}${date:%Y%m%d}")
+
+    def _name(self, name: str) -> str:
+        return f"{self._project}.{self._dataset}.{name}"
+
+    def _job_id(self, kind: str, name: str, date: datetime.date, what: str) -> str:
+        """An id of letters, digits, _ and - that is the same for the same job.
+
+        In another location it is another: a dataset may be made anew elsewhere, where the first job is not found.
+        """
+        whole = hashlib.sha256(f"{self._name(name)}${date} {self.location()} {what}".encode()).hexdigest()
+        return f"millrace_{kind}_{re.sub(r'[^A-Za-z0-9_-]', '_', name)[:200]}_{date:%Y%m%d}_{whole[:16]}"
+
+    # --- queries
+
+    def _config(self, parameters: "Sequence[api.ScalarQueryParameter]" = (), **options: Any) -> "api.QueryJobConfig":
+        from google.cloud import bigquery as api
+
+        if key := _encryption():  # of the result, which is a table for a day; named, it takes one more request
+            options["destination_encryption_configuration"] = key
+        return api.QueryJobConfig(
+            default_dataset=self._reference(), query_parameters=list(parameters), labels=_LABELS, **options
+        )
+
+    def _run(self, sql: str, config: "api.QueryJobConfig") -> "pa.Table":
+        found = self._client().query_and_wait(
+            sql, job_config=config, location=self.location(), retry=retry(), api_timeout=TIMEOUT, job_retry=retry()
+        )
+        return found.to_arrow(create_bqstorage_client=False)
+
+    def _select(self, sql: str, doing: str, parameters: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
+        """Rows of a query about the dataset itself."""
+        typed = [_parameter(name, value) for name, value in (parameters or {}).items()]
+        with told(doing):
+            found: list[dict[str, Any]] = self._run(sql, self._config(typed)).to_pylist()
+        return found
+
+    @contextlib.contextmanager
+    def _explained(self, statement: "exp.Query") -> Iterator[None]:
+        """What is wrong with a query, as QueryError or CostError."""
+        from google.api_core.exceptions import BadRequest, GoogleAPICallError, NotFound
+
+        try:
+            yield
+        except GoogleAPICallError as error:
+            if reason(error) == "bytesBilledLimitExceeded":
+                raise _too_costly(f"the query is too large ({said(error)})") from None
+            if isinstance(error, BadRequest) and "duplicate column name" in said(error).lower():
+                check_names(statement.named_selects)
+            if isinstance(error, NotFound):
+                there = self.tables()
+                if missing := sorted(table_names(statement) - set(there)):
+                    raise no_table(missing[0], there) from None
+            if isinstance(error, BadRequest | NotFound):
+                raise QueryError(f"the query can't be run: {said(error)}") from None
+            raise
+
+
+def _schema(table: Table) -> "list[api.SchemaField]":
+    from google.cloud import bigquery as api
+
+    return [api.SchemaField(name, kind) for name, kind in table.columns.items()]
+
+
+def _merged(there: "api.Table", table: Table) -> "list[api.SchemaField]":
+    """The columns of a table, and those of ours that it lacks: a load that leaves one out is refused."""
+    named = {field.name.lower() for field in there.schema}
+    return [*there.schema, *(field for field in _schema(table) if field.name.lower() not in named)]
+
+
+def _encryption() -> "api.EncryptionConfiguration | None":
+    """With [gcp] kms_key, if one is set."""
+    from google.cloud import bigquery as api
+
+    key = sections.gcp().kms_key
+    return api.EncryptionConfiguration(key) if key else None
+
+
+def _differences(there: "api.Table", table: Table) -> list[str]:
+    """What keeps a table from taking rows, in words; a column more or less does not, unless it must have a value.
+
+    One more and one less of the same type is taken for a column that somebody has renamed.
+    """
+    found: list[str] = []
+    lacking: dict[str, str] = {}
+    columns = {field.name.lower(): field for field in there.schema}
+    for name, kind in table.columns.items():
+        field = columns.pop(name.lower(), None)
+        if field is None:
+            lacking[name] = kind
+            continue
+        its = _TYPES.get(field.field_type, field.field_type)
+        if (its, field.mode) != (kind, "NULLABLE"):
+            found.append(f"column {name} is {its} {field.mode} and should be {kind} NULLABLE")
+    for field in columns.values():
+        if field.mode == "REQUIRED":
+            found.append(f"column {field.name} is REQUIRED, but no row has it")
+    extra = {field.name: _TYPES.get(field.field_type, field.field_type) for field in columns.values()}
+    for name, kind in lacking.items():
+        if alike := [other for other, its in extra.items() if its == kind]:
+            found.append(f"column {name} {kind} is missing, as if it had been renamed to {' or '.join(alike)}")
+    if there.table_type not in (None, "TABLE"):
+        found.append(f"it is a {there.table_type} and should be a table")
+    days = there.time_partitioning
+    if days is None or (days.type_, days.field) != ("DAY", "date"):
+        its = f"by {days.type_} of {days.field or 'loading'}" if days else "not by day"
+        found.append(f"it is partitioned {its} and should be by DAY of date")
+    return [f"table {there.project}.{there.dataset_id}.{there.table_id}: {each}" for each in found]
+
+
+def _check_stays(there: "api.Table", date: datetime.date) -> None:
+    """Raises SchemaError if rows of that day would vanish with the job that loads them."""
+    kept = datetime.timedelta(milliseconds=there.time_partitioning.expiration_ms or 0)
+    begin = datetime.datetime.combine(date, datetime.time(), datetime.UTC)
+    if kept and begin + kept <= datetime.datetime.now(datetime.UTC):
+        name = f"{there.project}.{there.dataset_id}.{there.table_id}"
+        raise SchemaError(
+            f"table {name} drops each day {kept / datetime.timedelta(days=1):g} days after its begin (its partition "
+            f"expiration), so that it can't hold {date}; ask for later days, or run in BigQuery "
+            f"`ALTER TABLE {name} SET OPTIONS (partition_expiration_days = NULL)`"
+        )
+
+
+def _unfit(wrong: Sequence[str]) -> SchemaError:
+    return SchemaError(
+        f"{'; '.join(wrong)}; give the table these columns, rename or delete it, or name another dataset (warehouse "
+        f"in [millrace], {origin('millrace', 'warehouse')})"
+    )
+
+
+def _too_costly(what: str) -> CostError:
+    limit = sections.bigquery().max_bytes_billed
+    return CostError(
+        f"{what}, but max_bytes_billed in [bigquery], {origin('bigquery', 'max_bytes_billed')}, allows {_size(limit)}; "
+        "ask for fewer days (WHERE date = ...) or columns, or raise it"
+    )
+
+
+def _size(count: int) -> str:
+    """Bytes, for people and exactly."""
+    size, unit = float(count), "bytes"
+    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
+        if size < 1024 or unit == "TiB":
+            break
+        size /= 1024
+    return f"{count:,} bytes" if unit == "bytes" else f"{size:,.1f} {unit} ({count:,} bytes)"
+
+
+def _parameter(name: str, value: object) -> "api.ScalarQueryParameter":
+    """A query's parameter with the type that its value has in Python. Raises QueryError for any other."""
+    from google.cloud import bigquery as api
+
+    # A bool is an int too, and a datetime a date.
+    kinds: dict[type[Any], str] = {
+        bool: "BOOL",
+        int: "INT64",
+        float: "FLOAT64",
+        str: "STRING",
+        bytes: "BYTES",
+        datetime.datetime: "TIMESTAMP",
+        datetime.date: "DATE",
+    }
+    for kind, called in kinds.items():
+        if isinstance(value, kind):
+            return api.ScalarQueryParameter(name, called, cast("Any", value))
+    raise QueryError(f"parameter @{name} is {value!r}, a {type(value).__name__}, which no query takes")

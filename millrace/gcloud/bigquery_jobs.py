@@ -1,0 +1,144 @@
+"""BigQuery's load and extract jobs under ids that say what they do: who starts the same one again gets the first.
+
+A start whose answer was lost, a second host, and a run after a crash all hear "exists already" (409), and wait for the
+job that is there. An id can be used once, and BigQuery remembers it for months, so that there has to be a way on from a
+job that failed, whose result has gone since, or that another account started, which alone may look at it: the same id
+with the next number behind it, ..._2, ..._3. The numbers are gone through in order, so that everybody ends up at the
+same job.
+"""
+
+import itertools
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from millrace.errors import AccessError, MillraceError, ServiceError
+from millrace.gcloud.google_calls import location, passes, reason, redacted, retry, said, told
+from millrace.tasks import advice
+from millrace.tasks.sections import gcp
+
+if TYPE_CHECKING:
+    from google.cloud import bigquery as api
+
+#: Seconds to wait for one answer; the client alone would wait for ever.
+TIMEOUT = 60.0
+
+_Job = TypeVar("_Job", "api.LoadJob", "api.ExtractJob")
+#: Reasons for which a job fails that a new one may not meet.
+_PASSING = (
+    *("backendError", "internalError", "rateLimitExceeded", "tableUnavailable"),
+    *("jobBackendError", "jobInternalError", "jobRateLimitExceeded"),
+)
+#: Reasons that somebody's patience or a later day mends.
+_LATER = ("quotaExceeded", "stopped")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why BigQuery does not do a job: its word for it, what it is about, such as a file's URI, and its sentence."""
+
+    reason: str
+    location: str
+    message: str
+
+
+_Refused = Callable[[Refusal], MillraceError]
+
+
+def finish(
+    client: "api.Client",
+    place: str,
+    job_id: str,
+    start: Callable[[str], _Job],
+    doing: str,
+    *,
+    still_good: Callable[[_Job], bool],
+    refused: _Refused,
+) -> _Job:
+    """The job of this id, started unless it was before, once it has succeeded.
+
+    place: where it runs, as in "EU". start: begins it under an id. doing: what it does, as in "load a$20261119".
+    still_good: whether the result of a job that this call did not start is there yet. refused: the error for what is
+    wrong with the job itself. After a job that fails in passing another is started, until [gcp] patience has passed
+    since the first. Raises the error of `refused`, AccessError, ServiceError.
+    """
+    from google.api_core.retry import exponential_sleep_generator
+
+    # At random: many that write to one table at once, and so fail by its rate limit, shall not all come back at once.
+    pauses = exponential_sleep_generator(0.2, 16.0)
+    end = math.inf
+    with told(doing):
+        for number in itertools.count(1):
+            begun = _begin(client, place, job_id if number == 1 else f"{job_id}_{number}", start, refused)
+            if begun is None:
+                continue
+            job, ours = begun
+            old = not ours and job.state == "DONE"
+            _wait(job)
+            error = job.error_result
+            if error is None and (ours or still_good(job)):
+                return job
+            if error is None or old:  # what an earlier run's job failed of may have been mended
+                continue
+            why = Refusal(
+                str(error.get("reason", "")),
+                str(error.get("location", "")),
+                redacted(" ".join(str(error.get("message", "")).split())),
+            )
+            end = min(end, time.monotonic() + gcp().patience)
+            pause = next(pauses)
+            if why.reason not in _PASSING or time.monotonic() + pause > end:
+                raise _failure(doing, why, job.job_id, refused)
+            time.sleep(pause)
+    raise AssertionError("unreachable")
+
+
+def _begin(
+    client: "api.Client", place: str, job_id: str, start: Callable[[str], _Job], refused: _Refused
+) -> tuple[_Job, bool] | None:
+    """A job, and whether this call started it (False also if it did, but the answer was lost).
+
+    None where there is one that only another account may look at.
+    """
+    from google.api_core.exceptions import BadRequest, Conflict, Forbidden
+
+    try:
+        return start(job_id), True
+    except Conflict:
+        try:
+            job = client.get_job(job_id, location=place, retry=retry().with_predicate(_appears), timeout=TIMEOUT)
+        except Forbidden as error:
+            if reason(error) != "accessDenied":
+                raise
+            return None
+        return cast("_Job", job), False
+    except BadRequest as error:
+        raise refused(Refusal(reason(error), location(error), said(error))) from error
+
+
+def _wait(job: "api.LoadJob | api.ExtractJob") -> None:
+    pause = 0.2
+    while job.state != "DONE":
+        time.sleep(pause)
+        pause = min(pause * 2, 5.0)
+        job.reload(retry=retry().with_predicate(_appears), timeout=TIMEOUT)
+
+
+def _appears(error: Exception) -> bool:
+    """As `passes`; a job that was just created may not be found for a moment."""
+    from google.api_core.exceptions import NotFound
+
+    return isinstance(error, NotFound) or passes(error)
+
+
+def _failure(doing: str, why: Refusal, job_id: str, refused: _Refused) -> MillraceError:
+    if why.reason in _PASSING or why.reason in _LATER:
+        return ServiceError(
+            f"could not {doing}: job {job_id} failed in passing ({why.reason}: {why.message}); run again"
+        )
+    if why.reason == "accessDenied":
+        doctor = advice.command("doctor")
+        return AccessError(f"could not {doing}: permission is missing ({why.message}); {doctor} names the role")
+    return refused(why)

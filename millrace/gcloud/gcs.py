@@ -1,0 +1,389 @@
+"""Storage in a bucket of Cloud Storage.
+
+A version is an object's generation, and every write that matters says which one it expects: none (`create`), or the one
+that was read (`replace`). Every call is tried again for as long as its failure passes (google_calls.retry).
+
+A conditional write whose answer was lost has changed the generation that its repetition expects, and so fails with 412
+though it was done. Therefore, after a 412 to a repetition, what is there is compared with what was to be written: if it
+is the same, it was us. This takes for granted that no two writers write the same bytes, which manifests, ledger entries
+and locks see to by the attempt's or process's random name. A 412 to a first try is a conflict without a look.
+
+Locks are leases (leases.py): a file that its holder writes anew three times in [gcp] lease seconds, and that others
+take over once it stands still. A process that dies lets go at once for those on its host, and after the lease for
+others. One that was merely silent is fenced off, by the conditions on the manifest and the ledger, and by a look at its
+leases before every change that it makes here.
+"""
+
+import base64
+import contextlib
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from millrace.core.leases import Lease
+from millrace.core.ledger import FOLDER as LEDGER
+from millrace.core.storage import Versioned
+from millrace.errors import ConflictError, ManifestError, SettingError
+from millrace.gcloud import clients
+from millrace.gcloud.google_calls import retry, told
+from millrace.tasks import sections, settings
+
+if TYPE_CHECKING:
+    import google.cloud.storage as storage_api
+
+T = TypeVar("T")
+
+#: Seconds to connect, and to wait for the next bytes of an answer.
+_TIMEOUT = (10, 60)
+_BATCH = 100
+#: Objects that are asked for with one request. The reference promises a thousand, and that more may be asked for;
+#: Google's own gcsfuse counts on five thousand where nobody asks for access lists.
+_PAGE = 5000
+_NEEDED = [f"storage.objects.{each}" for each in ("create", "get", "list", "update", "delete")]
+_PROBE = f"{LEDGER}/probe"
+_TYPES = {".html": "text/html; charset=utf-8", ".json": "application/json", ".png": "image/png"}
+#: What people open again and again, to see the latest.
+_FRESH = ("index.html", "report.json")
+
+
+class GcsStorage:
+    """Storage below gs://BUCKET/PREFIX. client: gives the client of the process that asks."""
+
+    def __init__(self, root: str, client: "Callable[[], storage_api.Client]") -> None:
+        self._root, self._client = root.rstrip("/"), client
+        self._bucket, _, folder = self._root.removeprefix("gs://").partition("/")
+        self._folder = f"{folder}/" if folder else ""
+        self._bucket_seen = False
+        self._leases: list[Lease] = []
+
+    def uri(self, path: str) -> str:
+        return f"{self._root}/{path}"
+
+    def read(self, path: str) -> Versioned | None:
+        from google.api_core.exceptions import NotFound
+
+        def download() -> Versioned:
+            blob = self._blob(path)
+            data = blob.download_as_bytes(checksum="crc32c", timeout=_TIMEOUT, retry=None)
+            return Versioned(data, str(blob.generation))
+
+        with self._told("read", path):
+            try:
+                # From the start each time: the client would go on within a generation that may be gone by then.
+                return _again(download)
+            except NotFound:
+                self._see_bucket()
+                return None
+
+    def sizes(self, prefix: str) -> Mapping[str, int]:
+        return {path: blob.size for path, blob in self._blobs(prefix, "size")}
+
+    def checksums(self, prefix: str) -> Iterator[tuple[str, int, str]]:
+        for path, blob in self._blobs(prefix, "size,crc32c"):
+            yield path, blob.size, base64.b64decode(blob.crc32c).hex()
+
+    def create(self, path: str, data: bytes, note: Mapping[str, str] | None = None) -> None:
+        self._confirm()
+        self._write(path, data, "", note)
+
+    def replace(self, path: str, data: bytes, version: str | None = None) -> str:
+        self._confirm()
+        return self._write(path, data, version)
+
+    def note(self, path: str, note: Mapping[str, str]) -> None:
+        from google.api_core.exceptions import NotFound, PreconditionFailed
+
+        self._confirm()
+        with self._told("note on", path):
+            blob = self._blob(path)
+            try:
+                blob.reload(timeout=_TIMEOUT, retry=retry())
+                # A patch merges: what is to go has to be said.
+                blob.metadata = {**dict.fromkeys(blob.metadata or {}), **note}
+                blob.patch(if_generation_match=blob.generation, timeout=_TIMEOUT, retry=retry())
+            except PreconditionFailed:
+                raise ConflictError(f"{self.uri(path)} was written by somebody else") from None
+            except NotFound:
+                self._see_bucket()
+                raise ConflictError(f"{self.uri(path)} was deleted by somebody else") from None
+
+    def notes(self, name: str, folders: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
+        # One listing for all folders; a pattern's alternatives can't hold a /, so it may show more than was asked for.
+        tops = ",".join(sorted({_pattern(folder.partition("/")[0]) for folder in folders}))
+        place, pattern = (folders[0], f"**{name}") if len(folders) == 1 else ("", f"{{{tops}}}/**{name}")
+        asked = {*folders}
+        return {
+            path: blob.metadata or {}
+            for path, blob in (self._blobs(place, "metadata", pattern) if folders else ())
+            if os.path.basename(path) == name and any(folder in asked for folder in _above(path))
+        }
+
+    def list(self, prefix: str, name: str = "") -> Iterator[str]:
+        found = self._blobs(prefix, "", f"**{_pattern(name)}" if name else "")
+        paths = [path for path, _ in found if not name or os.path.basename(path) == name]
+        described = {os.path.dirname(path) for path in paths} if name else set()
+        for path in paths:
+            # What a manifest describes lies beside it or below: no other manifest does.
+            if not any(folder in described for folder in _above(os.path.dirname(path))):
+                yield path
+
+    def names(self, prefix: str) -> set[str]:
+        return {path.removeprefix(f"{prefix}/").partition("/")[0] for path in self.list(prefix)}
+
+    def copy(self, source: str, target: str) -> None:
+        from google.api_core.exceptions import NotFound
+
+        self._confirm()
+        with self._told("copy", source):
+            origin, made, token = self._blob(source), self._blob(target), None
+            try:
+                while True:
+                    token, _, _ = made.rewrite(origin, token=token, timeout=_TIMEOUT, retry=retry())
+                    if token is None:
+                        return
+            except NotFound:
+                raise self._gone(source) from None
+
+    def delete(self, prefix: str) -> None:
+        with self._told("delete", prefix):
+            paths = [path for path, _ in self._blobs(prefix, "", placeholders=True)]
+            if prefix and not paths:
+                paths = [prefix]
+            for start in range(0, len(paths), _BATCH):
+                self._confirm()
+                self._delete(paths[start : start + _BATCH])
+
+    def fetch(self, path: str, folder: str) -> str:
+        from google.api_core.exceptions import NotFound
+
+        target = os.path.join(folder, path)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+
+        def download() -> None:
+            self._blob(path).download_to_filename(target, checksum="crc32c", timeout=_TIMEOUT, retry=None)
+
+        with self._told("read", path):
+            try:
+                _again(download)
+            except NotFound:
+                raise self._gone(path) from None
+        return target
+
+    @contextlib.contextmanager
+    def lock(self, path: str) -> Iterator[None]:
+        lease = Lease(_LockFile(self, path), self.uri(path), sections.gcp().lease)
+        with lease.held():
+            self._leases.append(lease)
+            try:
+                yield
+            finally:
+                self._leases.remove(lease)
+
+    def check(self) -> None:
+        """Raises AccessError if files can't be written, read, written over and deleted here. Changes nothing.
+
+        Who has a role in a managed folder alone, which the bucket does not tell of, is found out by trying.
+        """
+        with self._told("ask what may be done in", ""):
+            granted = self._handle().test_iam_permissions(_NEEDED, timeout=_TIMEOUT, retry=retry())
+        if {*_NEEDED} - {*granted}:
+            try:
+                for _ in range(2):
+                    self._write(_PROBE, b"Can this be written, read, written over and deleted?", None)
+                self.read(_PROBE)
+            finally:
+                self.delete(_PROBE)
+
+    # --- what the above is made of
+
+    def _write(
+        self,
+        path: str,
+        data: bytes,
+        version: str | None,
+        note: Mapping[str, str] | None = None,
+        patience: float | None = None,
+    ) -> str:
+        """Writes an object; its generation. patience: seconds, [gcp] patience unless given. Raises ConflictError."""
+        from google.api_core.exceptions import NotFound, PreconditionFailed
+
+        failures: list[Exception] = []
+
+        def upload() -> str:
+            blob = self._blob(path)
+            if note:
+                blob.metadata = dict(note)
+            blob.upload_from_string(
+                data,
+                content_type=blob.content_type,
+                if_generation_match=None if version is None else int(version or 0),
+                checksum="crc32c",
+                timeout=_TIMEOUT,
+                retry=None,
+            )
+            return str(blob.generation)
+
+        with self._told("write", path, patience):
+            try:
+                return _again(upload, patience, failures)
+            except PreconditionFailed:
+                there = self.read(path) if failures else None
+                if there is None or there.data != data:
+                    raise ConflictError(f"{self.uri(path)} was written by somebody else") from None
+                return there.version
+            except NotFound:
+                self._see_bucket()
+                raise
+
+    def _handle(self) -> Any:
+        """The handle of the bucket."""
+        return clients.access().bucket(self._client(), self._bucket)
+
+    def _blob(self, path: str) -> Any:
+        """The handle of an object, with all that is to be said of one that is written."""
+        access = clients.access()
+        if path.startswith(f"{LEDGER}/"):  # written anew again and again, which the cheaper classes charge for
+            access = replace(access, storage_class="")
+        blob = access.blob(self._client(), self._bucket, self._folder + path)
+        blob.content_type = _TYPES.get(os.path.splitext(path)[1], "application/octet-stream")
+        if os.path.basename(path) in _FRESH:
+            blob.cache_control = "no-cache"
+        return blob
+
+    def _blobs(
+        self, prefix: str, field: str, pattern: str = "", *, placeholders: bool = False
+    ) -> Iterator[tuple[str, Any]]:
+        """The objects below a folder, by path, in ascending order, with one field, in as few requests as can be.
+
+        pattern: of what comes after the folder. placeholders: with those that Google's console makes to show a folder.
+        """
+        from google.api_core.exceptions import NotFound
+
+        folder = self._folder + (f"{prefix}/" if prefix else "")
+        with self._told("list", prefix):
+            found = self._client().list_blobs(
+                self._handle(),
+                prefix=folder or None,
+                match_glob=_pattern(folder) + pattern if pattern else None,
+                fields=f"items(name{field and ','}{field}),nextPageToken",
+                page_size=_PAGE,
+                timeout=_TIMEOUT,
+                retry=retry(),
+            )
+            try:
+                for blob in found:
+                    path = blob.name.removeprefix(self._folder)
+                    if placeholders or not path.endswith("/"):
+                        yield path, blob
+            except NotFound:
+                raise self._no_bucket() from None
+
+    def _delete(self, paths: Sequence[str]) -> None:
+        """Deletes at most 100 objects in one request; those that are not there are fine."""
+        from google.api_core.exceptions import from_http_response
+
+        left = paths
+
+        def attempt() -> None:
+            nonlocal left
+            if len(left) == 1:
+                return self._delete_one(left[0])
+            with self._client().batch(raise_exception=False) as batch:
+                for path in left:
+                    self._blob(path).delete(timeout=_TIMEOUT, retry=None)
+            # Where one part fails, an exception would hide how the others ended.
+            failed = {p: answer for p, answer in zip(left, batch._responses, strict=True) if not answer.ok}
+            left = [path for path, answer in failed.items() if answer.status_code != 404]
+            if left:
+                raise from_http_response(failed[left[0]])  # type: ignore[no-untyped-call]
+
+        _again(attempt)
+
+    def _delete_one(self, path: str, version: str | None = None) -> None:
+        from google.api_core.exceptions import NotFound
+
+        with contextlib.suppress(NotFound):
+            self._blob(path).delete(
+                if_generation_match=None if version is None else int(version), timeout=_TIMEOUT, retry=None
+            )
+
+    def _remove(self, path: str, version: str, patience: float) -> None:
+        """Deletes a version of an object; another, or none, is fine."""
+        from google.api_core.exceptions import PreconditionFailed
+
+        with self._told("delete", path, patience), contextlib.suppress(PreconditionFailed):
+            _again(lambda: self._delete_one(path, version), patience)
+
+    def _confirm(self) -> None:
+        """Raises ConflictError if a lock that this process holds was taken over."""
+        for lease in list(self._leases):
+            lease.confirm()
+
+    @contextlib.contextmanager
+    def _told(self, doing: str, path: str, patience: float | None = None) -> Iterator[None]:
+        with told(f"{doing} {self.uri(path)}", patience):
+            yield
+
+    def _see_bucket(self) -> None:
+        """After a 404: raises SettingError if it is the bucket that is not there."""
+        from google.api_core.exceptions import NotFound
+
+        # For the first 404 only: one for an object and one for its bucket differ in nothing but their wording.
+        if not self._bucket_seen:
+            look = self._client().list_blobs(self._handle(), max_results=1, timeout=_TIMEOUT, retry=retry())
+            try:
+                next(iter(look), None)
+            except NotFound:
+                raise self._no_bucket() from None
+            self._bucket_seen = True
+
+    def _no_bucket(self) -> SettingError:
+        return SettingError(
+            f"the bucket {self._bucket!r} of storage {self._root!r} does not exist; create it, or set storage in "
+            f"[millrace] to one that does ({settings.origin('millrace', 'storage')})"
+        )
+
+    def _gone(self, path: str) -> Exception:
+        """What is to be said of an object that should be there."""
+        self._see_bucket()
+        return ManifestError(f"{self.uri(path)} is not there any more; run its task again")
+
+
+class _LockFile:
+    """The object of a lock."""
+
+    def __init__(self, storage: GcsStorage, path: str) -> None:
+        self._storage, self._path = storage, path
+
+    def read(self) -> Versioned | None:
+        return self._storage.read(self._path)
+
+    def write(self, data: bytes, version: str, patience: float | None = None) -> str:
+        return self._storage._write(self._path, data, version, patience=patience)
+
+    def remove(self, version: str, patience: float) -> None:
+        self._storage._remove(self._path, version, patience)
+
+
+def _again(call: Callable[[], T], patience: float | None = None, failures: "list[Exception] | None" = None) -> T:
+    """Calls until it succeeds or fails for good; failures: takes up what passed."""
+    note = failures.append if failures is not None else None
+    found: T = retry(patience)(call, on_error=note)()
+    return found
+
+
+def _above(folder: str) -> Iterator[str]:
+    """The folders that a folder lies in."""
+    while folder:
+        folder = os.path.dirname(folder)
+        yield folder
+
+
+def _pattern(text: str) -> str:
+    """A text as a pattern, which may match others of its length too; with it goes a prefix, or a look at what it found.
+
+    Whether what is special in patterns can be escaped everywhere, such as { in what comes before {a,b}, is not sure.
+    """
+    return re.sub(r"[\\*?\[\]{}]", "?", text)

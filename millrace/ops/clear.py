@@ -1,0 +1,340 @@
+"""Forgets results, and what was made from them, so that the next run makes them anew. Sources are never touched.
+
+What goes is shown first; where it is more than one day's, a person is asked, and a script has to say --yes. Failures
+are forgotten too: after too many of them no further job would be submitted.
+
+The command behind bin/clear.
+"""
+
+import argparse
+import contextlib
+import datetime
+import shlex
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import luigi
+from luigi.task import flatten
+
+from millrace.common.text import plain
+from millrace.core import manifests
+from millrace.core.ledger import Ledger
+from millrace.core.manifests import Manifest
+from millrace.core.storage import Storage, read_all
+from millrace.errors import ManifestError, MillraceError, SettingError
+from millrace.gcloud import clients
+from millrace.ops import arguments
+from millrace.tasks import console, settings
+from millrace.tasks.datasets import Dataset
+from millrace.tasks.stage import Stage, job_of
+from millrace.tasks.targets import WRITER, BigQueryTarget
+from millrace.tasks.tasks import known_tasks, no_task
+
+_DAY = datetime.date(2000, 1, 1)
+#: What is no flag for a task's parameter: days have their own, and the rest means something else here.
+_RESERVED = {"date", "from", "to", "first", "last", "names", "dry_run", "yes", "module", "help"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Deletes what the command line names; the exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        arguments.load(argv)
+        tasks = known_tasks()
+        parser, parameters = _parser(tasks)
+        with arguments.parsed(parser, argv) as given:
+            first = arguments.day(given.first, "--from", datetime.date.min)
+            last = arguments.day(given.last, "--to", datetime.date.max)
+            if first > last:
+                raise SettingError(f"--from = {first} is after --to = {last}, so there is no day between them")
+            wanted = {name: value for name in parameters if (value := getattr(given, name, None)) is not None}
+            days = None if given.first is None and given.last is None else (first, last)
+            return _clear(_Named(tasks, given.names, days, wanted), given.dry_run, given.yes)
+    except MillraceError as error:
+        return console.print_error(error)
+
+
+def _parser(tasks: Mapping[str, type[luigi.Task]]) -> tuple[argparse.ArgumentParser, list[str]]:
+    """The command line, and the parameters of tasks that are among its flags."""
+    # Of a setting and a parameter with the same flag the setting is meant, as luigi has it for other tasks' parameters.
+    parser = argparse.ArgumentParser(
+        prog="bin/clear",
+        description=__doc__.rpartition("\n\n")[0],
+        allow_abbrev=False,
+        conflict_handler="resolve",
+    )
+    parser.add_argument(
+        "names",
+        nargs="+",
+        metavar="TASK|PARTITION",
+        help=f"tasks ({', '.join(tasks)}), or partitions as this command shows them (posts/date=2026-11-19)",
+    )
+    parser.add_argument("--from", dest="first", metavar="DATE", help="the first day, YYYY-MM-DD; else the earliest")
+    parser.add_argument("--to", dest="last", metavar="DATE", help="the last day, YYYY-MM-DD; else the latest")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would go")
+    parser.add_argument("--yes", action="store_true", help="don't ask where it is more than one day's")
+    of_tasks: dict[str, list[str]] = defaultdict(list)
+    for name, task in tasks.items():
+        for parameter, what in task.get_params():
+            if what.significant and parameter not in _RESERVED:
+                of_tasks[parameter].append(name)
+    group = parser.add_argument_group("parameters of tasks, for only the results that were made with them")
+    for parameter, names in of_tasks.items():
+        group.add_argument(f"--{parameter.replace('_', '-')}", dest=parameter, help=f"of {', '.join(names)}")
+    return parser, list(of_tasks)
+
+
+@dataclass(frozen=True)
+class _Named:
+    """What the command line names.
+
+    names: tasks and partitions. days: the first and the last; None for all there are, and for what has no day.
+    parameters: with which values of their tasks' parameters partitions were made; all unless given.
+    """
+
+    tasks: Mapping[str, type[luigi.Task]]
+    names: Sequence[str]
+    days: tuple[datetime.date, datetime.date] | None
+    parameters: Mapping[str, str]
+
+    @property
+    def families(self) -> list[str]:
+        """The tasks that are named."""
+        return [name for name in self.names if "/" not in name]
+
+    def within(self, name: str) -> bool:
+        """Whether a partition, or a job of the ledger, is of the days that are meant."""
+        date = manifests.date_of(name)
+        return self.days is None or (date is not None and self.days[0] <= date <= self.days[1])
+
+
+def _clear(named: _Named, dry_run: bool, yes: bool) -> int:
+    storage = clients.storage()
+    there = _partitions(storage)
+    meant = _meant(named, there, storage)
+    gone = _with_what_was_made_of(meant, there, named.tasks)
+    failed = [job for job in Ledger(storage).failed() if _of(job, named) and named.within(job)]
+    for partition in reversed(gone):  # what was made of something goes before it: a death in between leaves no orphan
+        print(plain(storage.uri(partition)))
+    for job in failed:
+        print(plain(f"failures of {job}"))
+    for note in _notes(meant, gone, there):
+        print(plain(f"note: {note}"), file=sys.stderr)
+    if not dry_run:
+        days = {manifests.date_of(partition) for partition in gone}
+        if not yes and (len(days) > 1 or None in days):  # what has no day holds many
+            _ask(gone, storage)
+        for partition in reversed(gone):
+            _delete(partition, there[partition], named.tasks)
+        for job in failed:
+            Ledger(storage).pardon(job)
+        touched = {partition.split("/")[0] for partition in gone}
+        for family, task in named.tasks.items():
+            if issubclass(task, Stage) and (family in named.families or touched & {*task.writes}):
+                task.cleared()
+    print(f"{len(gone)} partition{'s' * (len(gone) != 1)} {'would go' if dry_run else 'gone'}")
+    return 0
+
+
+def _of(job: str, named: _Named) -> bool:
+    """Whether a job of the ledger is of a task that is named."""
+    stages = [(family, task) for family in named.families if issubclass(task := named.tasks[family], Stage)]
+    return any(job.startswith(job_of(family, stage.writes[0])) for family, stage in stages)
+
+
+def _partitions(storage: Storage) -> dict[str, Manifest | None]:
+    """All partitions with their manifests; None for one that can't be read."""
+    paths, found = list(storage.list("", manifests.NAME)), {}
+    for path, read in zip(paths, read_all(storage, paths), strict=True):
+        if read:
+            try:
+                manifest = Manifest.from_json(read.data, path)
+            except ManifestError:  # nobody can say what it was made from; it can go all the same
+                manifest = None
+            found[path.rpartition("/")[0]] = manifest
+    return found
+
+
+def _meant(named: _Named, there: Mapping[str, Manifest | None], storage: Storage) -> list[str]:
+    """The partitions that are named, in the order of their names. Raises SettingError for what is none."""
+    meant: set[str] = set()
+    for name in named.names:
+        if "/" in name:
+            partition = name.rstrip("/").removeprefix(storage.uri("")).removesuffix(f"/{manifests.NAME}")
+            if partition not in there:
+                raise SettingError(f"there is no partition {partition} in {storage.uri('').rstrip('/')}")
+            meant |= {each for each in _of_one_attempt(partition, named.tasks) if each in there}
+        else:
+            if name not in named.tasks:
+                raise no_task(name)
+            task = named.tasks[name]
+            datasets, own = _datasets(task, named.parameters), _own_parameters(task, named.parameters)
+            meant |= {p for p in there if p.split("/")[0] in datasets and named.within(p) and _made_with(there[p], own)}
+    return sorted(meant)
+
+
+def _of_one_attempt(partition: str, tasks: Mapping[str, type[luigi.Task]]) -> set[str]:
+    """A partition, with those of further datasets that the same run of a stage makes."""
+    name, _, key = partition.partition("/")
+    stages = [task for task in tasks.values() if issubclass(task, Stage) and name in task.writes]
+    return {partition, *(f"{other}/{key}" for stage in stages for other in stage.writes)}
+
+
+def _own_parameters(task: type[luigi.Task], parameters: Mapping[str, str]) -> dict[str, Any]:
+    """The values of those parameters that a task has. Raises SettingError for one that it can't have."""
+    own = {}
+    for name, parameter in task.get_params():
+        if name in parameters:
+            try:
+                own[name] = parameter.parse(parameters[name])
+            except ValueError as error:
+                raise SettingError(f"--{name.replace('_', '-')} = {parameters[name]!r}: {error}") from None
+    if others := sorted(parameters.keys() - own.keys()):
+        raise SettingError(f"--{others[0].replace('_', '-')} is no parameter of {task.get_task_family()}")
+    return own
+
+
+def _made_with(manifest: Manifest | None, own: Mapping[str, Any]) -> bool:
+    if manifest is None:
+        return not own
+    # What a task of one's own writes says nothing of its parameters; they chose the table.
+    return manifest.pipeline == WRITER or all(
+        manifest.settings.get(name) in (str(value), shlex.quote(str(value))) for name, value in own.items()
+    )
+
+
+def _datasets(task: type[luigi.Task], parameters: Mapping[str, str]) -> set[str]:
+    """The datasets, or tables, that a task fills. Raises SettingError if there is none that could be cleared."""
+    if issubclass(task, Stage):
+        return set(task.writes)
+    outputs = flatten(_instance(task, _DAY, parameters).output())
+    names = {out.name for out in outputs if isinstance(out, BigQueryTarget | Dataset)}
+    if not names:
+        said = ", ".join(map(str, outputs)) or "nothing"
+        raise SettingError(
+            f"{task.get_task_family()} fills no table or dataset; what it makes ({said}) is for you to delete"
+        )
+    return names
+
+
+def _instance(task: type[luigi.Task], day: datetime.date, parameters: Mapping[str, str]) -> luigi.Task:
+    """A task of a day. Raises SettingError if it has a parameter of which no value is known."""
+    values = _own_parameters(task, parameters)
+    for name, parameter in task.get_params():
+        if name in values or parameter.has_task_value(task.get_task_family(), name):
+            continue
+        if not isinstance(parameter, luigi.DateParameter | luigi.DateHourParameter | settings.Day):
+            raise SettingError(
+                f"{task.get_task_family()} has a parameter without a value; say --{name.replace('_', '-')}"
+            )
+        hours = isinstance(parameter, luigi.DateHourParameter)
+        values[name] = datetime.datetime(day.year, day.month, day.day) if hours else day
+    return task(**values)
+
+
+def _with_what_was_made_of(
+    meant: Sequence[str], there: Mapping[str, Manifest | None], tasks: Mapping[str, type[luigi.Task]]
+) -> list[str]:
+    """Some partitions, and after each what was made from it, from that, and so on."""
+    made: dict[str, set[str]] = defaultdict(set)
+    for partition, manifest in there.items():
+        for read in [entry.partition for entry in manifest.inputs] if manifest else ():
+            made[read].add(partition)
+    for read, partitions in _by_own_tasks(there, tasks).items():
+        made[read] |= partitions
+    gone = list(meant)
+    for partition in gone:
+        gone += sorted(made[partition] - {*gone})
+    return gone
+
+
+def _by_own_tasks(there: Mapping[str, Manifest | None], tasks: Mapping[str, type[luigi.Task]]) -> dict[str, set[str]]:
+    """What luigi tasks that are no stages filled: partition of a stage → what was made from it, as requires() says."""
+    made: dict[str, set[str]] = defaultdict(set)
+    for task in tasks.values():
+        if issubclass(task, Stage):
+            continue
+        try:
+            names = _datasets(task, {})
+        except SettingError:  # with a parameter without a value nobody can tell
+            continue
+        for partition in there:
+            if partition.split("/")[0] in names and (day := manifests.date_of(partition)):
+                needed = flatten(_instance(task, day, {}).requires())
+                for stage in needed:
+                    for target in flatten(stage.output()):
+                        read = target.partition if isinstance(target, Dataset | BigQueryTarget) else None
+                        if read and read != partition:
+                            made[read].add(partition)
+    return made
+
+
+def _notes(meant: Sequence[str], gone: Sequence[str], there: Mapping[str, Manifest | None]) -> Iterable[str]:
+    """What a person should know before all that is gone."""
+    if further := [partition for partition in gone if partition not in meant]:
+        yield f"with that goes what was made from it: {_described(further)}"
+    own = {partition for partition in gone if (made := there[partition]) and made.pipeline == WRITER}
+    if own:
+        yield f"only the tasks of your own that wrote it can make this again: {_described(sorted(own))}"
+    read = [p for p in gone if p not in own and not ((made := there[p]) and made.inputs)]
+    # Of a manifest that can't be read its dataset's others tell.
+    inner = {p.split("/")[0] for p, made in there.items() if made and made.inputs}
+    if read := [p for p in read if there[p] or p.split("/")[0] not in inner]:
+        yield f"this can't be had again where the source that it was read from has it no more: {_described(read)}"
+
+
+def _described(partitions: Sequence[str]) -> str:
+    """Partitions in few words: their datasets and days."""
+    names = ", ".join(dict.fromkeys(partition.split("/")[0] for partition in partitions))
+    return f"{names} of {_days(partitions)}"
+
+
+def _days(partitions: Iterable[str]) -> str:
+    days = sorted({day for partition in partitions if (day := manifests.date_of(partition))})
+    if not days:
+        return "no day"
+    return str(days[0]) if len(days) == 1 else f"{len(days)} days, {days[0]} to {days[-1]}"
+
+
+def _ask(gone: Sequence[str], storage: Storage) -> None:
+    """Raises SettingError unless a person says yes."""
+    what = f"{len(gone)} partitions of {_days(gone)} in {storage.uri('').rstrip('/')}"
+    if not (sys.stdin and sys.stdin.isatty()):
+        raise SettingError(
+            f"{what} would go, which is more than one day's, and there is nobody to ask: nothing was deleted; "
+            "say --yes, or fewer days with --from and --to"
+        )
+    print(f"{what}: delete them? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise SettingError("nothing was deleted")
+
+
+def _delete(partition: str, manifest: Manifest | None, tasks: Mapping[str, type[luigi.Task]]) -> None:
+    """Deletes a partition, its table's rows, and what the ledger knows of it: the next attempt is a first one."""
+    storage, name, date = clients.storage(), partition.split("/")[0], manifests.date_of(partition)
+    ledger, stages = Ledger(storage), {family: task for family, task in tasks.items() if issubclass(task, Stage)}
+    jobs = [job_of(family, partition) for family, task in stages.items() if name == task.writes[0]]
+    own = manifest is not None and manifest.pipeline == WRITER
+    with contextlib.ExitStack() as claims:
+        for job in [*jobs, *([job_of(WRITER, partition)] if own else [])]:  # what is at work for it ends first
+            claims.enter_context(ledger.claim(job))
+        if manifest:
+            storage.delete(f"{partition}/{manifests.NAME}")  # from here on nothing of it counts
+        # What was written for another warehouse says nothing of the rows in this one.
+        mine = own and manifest is not None and manifest.settings.get("warehouse") == clients.warehouse().uri
+        if date and (mine or any(name in task.tables for task in stages.values())):
+            clients.warehouse().delete(name, date)
+        for job in jobs:
+            ledger.forget(job)
+        # Where the partition is a link to another disk, what lies there goes, not the link alone. One whose manifest
+        # is another partition's is a link to that one.
+        for each in sorted(storage.names(partition)) if manifest else ():
+            storage.delete(f"{partition}/{each}")
+        storage.delete(partition)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

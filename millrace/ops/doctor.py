@@ -1,0 +1,132 @@
+"""The command behind bin/doctor: whether a run can work, and the command that mends what can't."""
+
+import argparse
+import datetime
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from luigi.parameter import UnconsumedParameterWarning
+
+from millrace.common.text import plain
+from millrace.errors import MillraceError
+from millrace.gcloud import clients
+from millrace.ops import arguments
+from millrace.ops.checks import cloud, machine, stored
+from millrace.ops.checks.findings import NOT_ASKED, OK, WARNING, WRONG, Check, Finding, examine, in_bucket
+from millrace.tasks.console import print_error
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_STYLES = {OK: "green", WARNING: "yellow", WRONG: "bold red", NOT_ASKED: "dim"}
+#: Columns of the state and of the check's name.
+_STATE, _NAME = 9, 20
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Asks for everything that the settings need, or for all data; the exit code is 0 if nothing is wrong."""
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(
+        prog="bin/doctor",
+        description="Checks what a run needs, with the settings of luigi.cfg, or with --data whether what runs made is "
+        "still as it was written; says how to mend what is wrong.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--data", action="store_true", help="look instead at every file that a manifest names")
+    parser.add_argument("--from", dest="first", metavar="DATE", help="with --data: the first day; else the earliest")
+    parser.add_argument("--to", dest="last", metavar="DATE", help="with --data: the last day; else the latest")
+    try:
+        arguments.load(argv)
+        with arguments.parsed(parser, argv) as given:
+            if not given.data:
+                if given.first or given.last:
+                    parser.error("--from and --to are days of --data")
+                return _examine()
+            days = [(given.first, "--from", datetime.date.min), (given.last, "--to", datetime.date.max)]
+            first, last = (arguments.day(*each) if each[0] else None for each in days)
+            return _examine_data(first, last)
+    except MillraceError as error:
+        return print_error(error)
+
+
+def _examine_data(first: datetime.date | None, last: datetime.date | None) -> int:
+    """Looks at all that is stored; prints what is wrong as it is found."""
+    from rich.console import Console
+
+    console, looked = _console(), stored.Looked()
+    console.print(f"\nData in {clients.storage().uri('')}", style="bold", markup=False)
+    with Console(stderr=True).status("looking for manifests") as status:
+        looked.tell = lambda looked: status.update(
+            f"{looked.partitions:,} of {looked.total:,} partitions, {looked.bytes / 1e6:,.0f} MB"
+        )
+        for partition, finding in stored.examine(first, last, looked):
+            # Whole lines, since paths and commands are there to be copied.
+            for line, style in ((f"  wrong  {plain(partition)}", "bold red"), (f"    {plain(finding.said)}", "")):
+                console.print(line, style=style, markup=False, soft_wrap=True)
+            for command in finding.mend:
+                console.print(f"    {command}", style="bold", markup=False, soft_wrap=True)
+    how = "by what Cloud Storage says of them" if in_bucket() else "byte by byte"
+    console.print(
+        f"{looked.partitions:,} partitions, {looked.files:,} files of {looked.bytes:,} bytes were looked at, {how}: "
+        f"{looked.wrong or 'nothing'} wrong"
+    )
+    return 1 if looked.wrong else 0
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+
+
+def _examine() -> int:
+    warnings.filterwarnings("ignore", category=UnconsumedParameterWarning)  # [dataflow] is open
+    console = _console()
+    found = _print(console, "This machine", examine(machine.CHECKS))
+    if found["settings"].state == WRONG:
+        console.print("\nGoogle Cloud\n  not asked before the settings are right")
+    elif cloud.applies():
+        found |= _print(console, "Google Cloud", examine(cloud.CHECKS))
+    else:
+        console.print(
+            "\nGoogle Cloud\n  not needed: storage is a folder, there is no warehouse, and no task runs on Dataflow"
+        )
+    counts = Counter(finding.state for finding in found.values())
+    console.print("\n" + ", ".join(f"{counts[state]} {state}" for state in _STYLES if counts[state]))
+    return 1 if counts[WRONG] else 0
+
+
+def _print(console: "Console", title: str, examined: Iterable[tuple[Check, Finding]]) -> dict[str, Finding]:
+    """Prints findings as they come; those of checks that wait for others in one line each cause. Check → finding."""
+    found: dict[str, Finding] = {}
+    waiting: dict[str, list[str]] = {}
+    console.print(f"\n{title}", style="bold")
+    for check, finding in examined:
+        found[check.name] = finding
+        if finding.state == NOT_ASKED and finding.said in found:
+            waiting.setdefault(finding.said, []).append(check.name)
+        else:
+            _print_finding(console, check.name, finding)
+    for cause, names in waiting.items():
+        _print_finding(console, f"before {cause}", Finding(NOT_ASKED, ", ".join(names)))
+    return found
+
+
+def _print_finding(console: "Console", name: str, finding: Finding) -> None:
+    from rich.text import Text
+
+    begin = f"  {finding.state:{_STATE}}  {name:{_NAME}}  "
+    text = Text.assemble("  ", (f"{finding.state:{_STATE}}", _STYLES[finding.state]), f"  {plain(name):{_NAME}}  ")
+    for line in Text(plain(finding.said, keep="\n")).wrap(console, max(console.width - len(begin), 30)):
+        line.rstrip()
+        console.print(text + line, soft_wrap=True)
+        text = Text(" " * len(begin))
+    for command in finding.mend:
+        console.print(Text(f"{' ' * (2 + _STATE + 2)}{command}", style="bold"), soft_wrap=True)  # whole, to be copied
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""What cron calls: luigi with the right folder and environment, one run of a task at a time, a log a day (UTC).
+
+The exit code is luigi's: 0 only if all is complete. A run that fails prints what went wrong, for cron to mail.
+
+The command behind bin/run.
+"""
+
+import contextlib
+import datetime
+import fcntl
+import importlib.util
+import io
+import os
+import re
+import shlex
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from typing import NoReturn
+
+from luigi.cmdline_parser import CmdlineParser
+
+from millrace.common import secrets
+from millrace.ops.arguments import no_module
+
+_USAGE = "usage: bin/run TASK [flags of luigi]; with --help they are listed"
+#: What docker stop and systemd, a terminal, and one that goes away send.
+_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_ANOTHER, _WRONG, _STOPPED = 10, 40, 130
+_TROUBLE = re.compile(r"ERROR|WARNING|error")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs luigi over the command line's task; the exit code."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_USAGE if not arguments else f"{_USAGE}\n\n{__doc__}", file=sys.stdout if arguments else sys.stderr)
+        return 0 if arguments else 2
+    if {"--help", "--help-all"} & {*arguments}:
+        _exec_luigi(["--module", "workflows", *arguments])
+    said = f"bin/run {shlex.join(map(secrets.redacted, arguments))}"
+    name = os.path.abspath(f"logs/{datetime.datetime.now(datetime.UTC):%Y-%m-%d}.log")
+    task, module = _named(arguments)
+    lock_name = f"logs/.{re.sub('[^A-Za-z0-9_.-]', '_', task)}.lock"
+    try:
+        os.makedirs("logs", exist_ok=True)
+        with open(name, "ab") as log, open(lock_name, "ab") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                _say(log, f"{said}: another run of {task} is at work")
+                print(f"{said}: another run of {task} is at work", file=sys.stderr)
+                return _ANOTHER
+            if module is not None and not _is_there(module):
+                _say(log, f"{said}: {no_module(module)}")
+                print(f"error: {no_module(module)}", file=sys.stderr)
+                return _WRONG
+            _say(log, said)
+            begin = log.tell()
+            code = _luigi(["--module", "workflows", *arguments], log)
+            if code:
+                print(f"error: {said} ended with {code}{_killed(code)}; see {name}", file=sys.stderr)
+                sys.stderr.writelines(_trouble(name, begin))
+            _say(log, f"{said}: exit code {code}")
+            return code
+    except OSError as error:
+        print(f"error: {said}: {error.filename or name} can't be written: {error.strerror}", file=sys.stderr)
+        return 1
+
+
+def _named(arguments: Sequence[str]) -> tuple[str, str | None]:
+    """The task, and the module, that luigi will take from a command line."""
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(SystemExit):  # luigi itself will say it
+        known, _ = CmdlineParser._build_parser().parse_known_args(arguments)
+        return known.root_task or "run", known.core_module
+    return "run", None
+
+
+def _is_there(module: str) -> bool:
+    """Whether Python finds a module; luigi, which imports it before anything of ours, would show its stack."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # a package around it; and what is no name
+        return False
+
+
+def _luigi(arguments: Sequence[str], log: io.BufferedWriter) -> int:
+    """Runs luigi in a child process, whose output goes to the log; the exit code. It is told of every stop."""
+    with _held():
+        child = os.fork()
+        if not child:
+            _become_luigi(arguments, log)
+        for number in _STOPS:
+            if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+                signal.signal(number, lambda number, _: os.kill(child, number))
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    for number in _STOPS:
+        signal.signal(number, signal.SIG_IGN)  # there is no child any more, and the last words are soon said
+    if -code in _STOPS:
+        return _STOPPED
+    return code if code >= 0 else 128 - code
+
+
+def _become_luigi(arguments: Sequence[str], log: io.BufferedWriter) -> NoReturn:
+    try:
+        for stream in (1, 2):
+            os.dup2(log.fileno(), stream)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
+        _exec_luigi(arguments)
+    finally:
+        os._exit(127)
+
+
+def _exec_luigi(arguments: Sequence[str]) -> NoReturn:
+    """Becomes luigi; with -m, so that --module finds tasks that stand in this folder."""
+    os.execv(sys.executable, [sys.executable, "-m", "luigi", *arguments])
+
+
+@contextlib.contextmanager
+def _held() -> Iterator[None]:
+    """Signals wait until the end of this."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _say(log: io.BufferedWriter, what: str) -> None:
+    log.write(f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%SZ} {what}\n".encode())
+    log.flush()
+    log.seek(0, os.SEEK_END)
+
+
+def _killed(code: int) -> str:
+    """What an exit code means that is no luigi's."""
+    if code != 128 + signal.SIGKILL:
+        return ""
+    return ": it was killed, as the kernel does where memory runs out (fewer --workers need less)"
+
+
+def _trouble(name: str, begin: int) -> list[str]:
+    """What went wrong in a run, as its log says from a place on; or else its last lines."""
+    with open(name, "rb") as log:
+        log.seek(begin)
+        lines = log.read().decode("utf-8", "replace").splitlines(keepends=True)
+    return [line for line in lines if _TROUBLE.match(line)] or lines[-40:]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Where pipelines run: one contract, in process and on Dataflow."""

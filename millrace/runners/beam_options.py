@@ -1,0 +1,119 @@
+"""[dataflow] and [dataflow.TASK] → Beam's command line: any option of Beam or Dataflow, checked as Beam would.
+
+So [flink], [spark] and [fnapi] with their runners.
+
+In luigi.cfg an option is written as it is called, without the dashes: `machine_type = n2-standard-4`. A flag is true or
+false, whether Beam calls it by its opposite or not. Of a list several lines give one element each, one line gives them
+by commas. Without a value an option is as if it were not there.
+"""
+
+import argparse
+import configparser
+import difflib
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from luigi.configuration import get_config
+
+from millrace.errors import SettingError
+from millrace.tasks import sections
+from millrace.tasks.settings import origin
+
+#: Options of jobs that are Millrace's to give, and why.
+_TAKEN = {
+    "project": "say project in [gcp]",
+    "region": "say region in [gcp]",
+    "impersonate_service_account": "say impersonate in [gcp]",
+    "dataflow_kms_key": "say kms_key in [gcp]",
+    "job_name": "Millrace names jobs by their task",
+    "update": "a task's job is never an update of another",
+    "template_location": "a template is no job",
+    "dry_run": "a task needs its job",
+}
+
+
+def arguments(task: str, runner: str = "DataflowRunner") -> list[str]:
+    """A task's command line on a runner, less what Millrace gives. Raises SettingError for what Beam does not take."""
+    common = runner.removesuffix("Runner").lower()
+    given, taken = sections.runner_options(runner, task), {"runner": "say runner in [millrace] or [dataflow.TASK]"}
+    if runner == "DataflowRunner":
+        given, taken = sections.dataflow_options(task), _TAKEN
+        _check_common(f"{common}.{task}")
+    found: list[str] = []
+    for name, value in given.items():
+        section = _section(common, task, name)
+        where = f"[{section}] {name} = {value!r}, {origin(section, name)}"
+        if name in taken:
+            raise SettingError(f"{where}: this option is taken; {taken[name]}")
+        found += _argument(where, name, value)
+    return found
+
+
+def _check_common(section: str) -> None:
+    """Raises SettingError if a task's section has a setting that holds for all tasks: nobody would read it."""
+    config, common = get_config(), sections.dataflow.get_param_names()  # type: ignore[no-untyped-call]
+    for key in config.options(section) if config.has_section(section) else ():
+        if key.replace("-", "_") in common:
+            value = config.get(section, key, raw=True)
+            raise SettingError(
+                f"[{section}] {key} = {value!r}, {origin(section, key)}: this holds for all tasks; say it in [dataflow]"
+            )
+
+
+@functools.cache
+def known() -> Mapping[str, argparse.Action]:
+    """Beam's own options: name → what Beam does with it."""
+    from apache_beam.options import pipeline_options
+
+    parser = pipeline_options._BeamArgumentParser(add_help=False, allow_abbrev=False)
+    for options in pipeline_options.PipelineOptions.__subclasses__():
+        if options.__module__.startswith("apache_beam."):
+            options._add_argparse_args(parser)
+    return {flag.removeprefix("--"): action for action in parser._actions for flag in action.option_strings}
+
+
+def _argument(where: str, name: str, value: str) -> Sequence[str]:
+    """An option's arguments; where: how it is named in an error."""
+    action = known().get(name)
+    if action is None:
+        near = difflib.get_close_matches(name, known(), 1)
+        raise SettingError(f"{where}: Beam has no such option{f'; did you mean {near[0]}?' if near else ''}")
+    if not value.strip():
+        return []
+    if action.nargs == 0:
+        return _flag(where, name, action, value)
+    found = [f"--{name}={each}" for each in _elements(action, value)]
+    parser = argparse.ArgumentParser(exit_on_error=False, add_help=False, allow_abbrev=False)
+    parser._add_action(action)
+    try:
+        parser.parse_args(found)
+    except argparse.ArgumentError as error:
+        raise SettingError(f"{where}: {error.message}") from None
+    return found
+
+
+def _flag(where: str, name: str, action: argparse.Action, value: str) -> Sequence[str]:
+    wanted = configparser.ConfigParser.BOOLEAN_STATES.get(value.strip().lower())
+    if wanted is None:
+        raise SettingError(f"{where}: allowed is true or false")
+    if wanted:
+        return [f"--{name}"]
+    opposite = [flag for flag, other in known().items() if other.dest == action.dest and other.const != action.const]
+    return [f"--{flag}" for flag in opposite[:1]]
+
+
+def _elements(action: argparse.Action, value: str) -> list[str]:
+    lines = [line.strip() for line in value.splitlines() if line.strip()]
+    several: Any = (argparse._AppendAction,)
+    if isinstance(action, several) and "\n" not in value:
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return lines if "\n" in value else [value.strip()]
+
+
+def _section(common: str, task: str, name: str) -> str:
+    """The section that gives an option: the task's own before everybody's."""
+    own = f"{common}.{task}"
+    config = get_config()
+    named = config.has_section(own) and name in (key.replace("-", "_") for key in config.options(own))
+    return own if named else common

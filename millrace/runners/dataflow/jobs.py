@@ -1,0 +1,274 @@
+"""Dataflow's jobs through Google's own client: found, watched, cancelled. What they tell is in dataflow_reports.py.
+
+A job is looked at after pauses that grow; in between, whoever types something into luigid's "send message" is heard.
+One look is one call: what fails in passing is asked again at the next look, for as long as the settings say.
+"""
+
+import logging
+import queue
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from millrace.errors import JobCancelledError, MillraceError, ServiceError, SettingError, TerminalError
+from millrace.gcloud import clients
+from millrace.gcloud.google_calls import passes, retry, said, told
+from millrace.tasks import sections
+
+if TYPE_CHECKING:
+    from google.api_core.retry import Retry
+
+log = logging.getLogger("millrace")
+
+#: Seconds until a single call is taken for a broken connection.
+TIMEOUT = 60.0
+_FINISHED = ("DONE", "FAILED", "CANCELLED", "DRAINED", "UPDATED")
+
+
+#: A project and a region.
+Where: TypeAlias = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as Dataflow last told. state: as in RUNNING or DONE; request_id and replaced_by are "" where unknown.
+
+    where: its project and region. They stay what they were when settings change.
+    """
+
+    id: str
+    name: str
+    state: str
+    request_id: str
+    where: Where
+    replaced_by: str = ""
+
+    @property
+    def url(self) -> str:
+        """The job's page in the console."""
+        project, region = self.where
+        return f"https://console.cloud.google.com/dataflow/jobs/{region}/{self.id}?project={project}"
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has come to its end, whatever that is; one that goes on as another has not."""
+        return self.state in _FINISHED and not self.replaced_by
+
+
+class Command(Protocol):
+    """What somebody typed into luigid: luigi's SchedulerMessage."""
+
+    content: str
+
+    def respond(self, response: str, /) -> object:
+        """Answers whoever typed."""
+
+
+class Messages(Protocol):
+    """Where commands arrive: a task's `scheduler_messages`, or any queue."""
+
+    def get(self, block: bool = True, timeout: float | None = None, /) -> Any:
+        """The next command. Raises queue.Empty if none comes within the seconds."""
+
+
+def place() -> Where:
+    """The project and region of new jobs. Raises SettingError where either is unknown."""
+    region = sections.gcp().region
+    if not region:
+        raise SettingError("no region for Dataflow jobs is known; set region in [gcp] of luigi.cfg, or --gcp-region")
+    return clients.project(), region
+
+
+def find(job_name: str, request_id: str, where: Where) -> Job | None:
+    """The job of a name and a request, finished ones included; None for none."""
+    return next((job for job in named(job_name, where) if job.request_id in ("", request_id)), None)
+
+
+def named(job_name: str, where: Where) -> list[Job]:
+    """All jobs of a name, finished ones included."""
+    request = {"project_id": where[0], "location": where[1], "name": job_name, "filter": "ALL"}
+    with told(f"list the Dataflow jobs named {job_name}"):
+        listed = list(clients.dataflow_clients().jobs.list_jobs(request=request, retry=retry(), timeout=TIMEOUT))
+    # A list does not tell of requests.
+    return [job for each in listed if each.name == job_name and (job := get(each.id, where))]
+
+
+def get(id: str, where: Where) -> Job | None:
+    """The job of an id; None where Dataflow knows none, as in the moment in which it is created."""
+    import google.api_core.exceptions as api
+
+    try:
+        return _get(Job(id, id, "", "", where), retry())
+    except SettingError as error:
+        if isinstance(error.__cause__, api.NotFound):
+            return None
+        raise
+
+
+def job_of(proto: Any, where: Where) -> Job:
+    """A job as Google's client gives it."""
+    # A state that this client does not know yet is a number.
+    state = str(getattr(proto.current_state, "name", proto.current_state)).removeprefix("JOB_STATE_")
+    return Job(proto.id, proto.name, state, proto.client_request_id, where, proto.replaced_by_job_id)
+
+
+def wait(job: Job, look: Callable[[Job], None], messages: Messages | None = None) -> Job:
+    """Waits until a job, or the one that replaced it, has come to its end.
+
+    look: called with the job as it is, whenever Dataflow has told. messages: where commands of people arrive, `cancel`
+    and `drain`. Raises ServiceError if Dataflow does not answer for [dataflow] stuck_after seconds, JobCancelledError
+    if the job is being cancelled for longer than that, and AccessError. What interrupts it leaves the job as it is.
+    """
+    settings = sections.dataflow()
+    commands = messages or queue.SimpleQueue[Command]()
+    first = pause = first_pause()
+    answered = changed = time.monotonic()
+    while True:
+        found = _look(job, time.monotonic() - answered)
+        if found is not None:
+            answered = time.monotonic()
+            if found.state != job.state:
+                changed = answered
+            job = found
+            if job.replaced_by:
+                log.info("Dataflow job %s was replaced by %s", job.id, job.replaced_by)
+                job = replace(job, id=job.replaced_by, state="", replaced_by="")
+                continue
+            look(job)
+            if job.finished:
+                return job
+            if job.state == "CANCELLING" and answered - changed >= settings.stuck_after:
+                raise JobCancelledError(
+                    f"Dataflow job {job.name} is still being cancelled after {settings.stuck_after:g} s ([dataflow] "
+                    f"stuck_after) and was given up; see {job.url}"
+                )
+        pause = first if _obey_next(job, commands, jittered(pause)) else longer(pause)
+
+
+def cancel(job: Job) -> Job:
+    """Asks for a job, or the one that replaced it, to be cancelled; the job as it is once that is done, or after
+    [dataflow] cancel_wait seconds.
+
+    Raises ServiceError if Dataflow does not answer for so long, and AccessError.
+    """
+    patience = sections.dataflow().cancel_wait
+    end = time.monotonic() + patience
+    job = _request(job, "JOB_STATE_CANCELLED", max(patience, 1.0))
+    pause = 0.25
+    while not job.finished and (left := end - time.monotonic()) > 0:
+        time.sleep(min(jittered(pause), left))
+        pause = min(pause * 1.5, 2.0)
+        job = _get(job, _soon(max(left, 1.0)))
+    return job
+
+
+def drain(job: Job) -> Job:
+    """Asks for a job to end with what it has read so far; the job as it is then. Dataflow drains no batch job."""
+    return _request(job, "JOB_STATE_DRAINING", sections.gcp().patience)
+
+
+def first_pause() -> float:
+    """Seconds from the first question about something that takes its time to the second."""
+    return min(2.0, sections.dataflow().poll_max / 4)
+
+
+def longer(pause: float) -> float:
+    """The pause after one: half as long again, up to [dataflow] poll_max seconds."""
+    return min(pause * 1.5, sections.dataflow().poll_max)
+
+
+def jittered(seconds: float) -> float:
+    """A pause that is not everybody's."""
+    return seconds * random.uniform(0.8, 1.2)
+
+
+def request_of(job: Job) -> dict[str, str]:
+    """What every request about a job begins with."""
+    return {"project_id": job.where[0], "location": job.where[1], "job_id": job.id}
+
+
+def _get(job: Job, again: "Retry") -> Job:
+    with told(f"look at Dataflow job {job.name} ({job.id})"):
+        found = clients.dataflow_clients().jobs.get_job(request=request_of(job), retry=again, timeout=TIMEOUT)
+    return job_of(found, job.where)
+
+
+def _soon(seconds: float) -> "Retry":
+    """As retry(), also for a job that is not known yet: it isn't everywhere in the moment in which it is created."""
+    import google.api_core.exceptions as api
+
+    return retry(seconds).with_predicate(lambda error: passes(error) or isinstance(error, api.NotFound))
+
+
+def _look(job: Job, silent: float) -> Job | None:
+    """One look at a job; None for one in vain that may be repeated. silent: seconds since the last answer."""
+    import google.api_core.exceptions as api
+
+    try:
+        found = clients.dataflow_clients().jobs.get_job(request=request_of(job), retry=None, timeout=TIMEOUT)
+    except api.NotFound as error:
+        if silent > sections.gcp().patience:
+            project, region = job.where
+            raise ServiceError(
+                f"Dataflow has no job {job.name} ({job.id}) in {project}, {region}, asked for "
+                f"{sections.gcp().patience:g} s ([gcp] patience): {said(error)}; run again"
+            ) from error
+        return None
+    except Exception as error:
+        if not passes(error):
+            with told(f"look at Dataflow job {job.name} ({job.id})"):
+                raise
+        limit = sections.dataflow().stuck_after
+        if silent > limit:
+            raise ServiceError(
+                f"Dataflow has not told of job {job.name} ({job.id}) for {limit:g} s ([dataflow] stuck_after): "
+                f"{said(error)}; it may still run, and the next run waits for it"
+            ) from error
+        log.info("Dataflow job %s: %s; asked again", job.name, said(error))
+        return None
+    return job_of(found, job.where)
+
+
+def _request(job: Job, state: str, seconds: float) -> Job:
+    """Asks for a state; the job as it is then. Where it has come to its end by itself, that is no error."""
+    while job.replaced_by:
+        job = _get(replace(job, id=job.replaced_by), _soon(seconds))
+    request = {**request_of(job), "job": {"requested_state": state}}
+    try:
+        with told(f"ask for Dataflow job {job.name} ({job.id}) to be {state.removeprefix('JOB_STATE_').lower()}"):
+            clients.dataflow_clients().jobs.update_job(request=request, retry=_soon(seconds), timeout=TIMEOUT)
+    except TerminalError:
+        if (found := _get(job, retry(seconds))).finished:
+            return found
+        raise
+    return _get(job, _soon(seconds))
+
+
+def _obey_next(job: Job, commands: Messages, seconds: float) -> bool:
+    """Waits for a command and obeys it; False where none came within the seconds."""
+    try:
+        command: Command = commands.get(True, seconds)
+    except queue.Empty:
+        return False
+    try:
+        answer = _obey(job, str(command.content).strip().lower())
+    except MillraceError as error:
+        answer = str(error)
+    log.info("Dataflow job %s: somebody said %r: %s", job.name, command.content, answer)
+    try:
+        command.respond(answer)
+    except Exception as error:  # a scheduler that is gone is nothing to stop waiting for
+        log.info("the answer did not arrive: %s", error)
+    return True
+
+
+def _obey(job: Job, word: str) -> str:
+    if word == "cancel":
+        state = _request(job, "JOB_STATE_CANCELLED", sections.gcp().patience).state
+    elif word == "drain":
+        state = drain(job).state
+    else:
+        return f"{word!r} is no command; there are cancel and drain"
+    return f"asked Dataflow to {word} {job.name}, which is {state} now"

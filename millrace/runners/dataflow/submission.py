@@ -1,0 +1,243 @@
+"""Submits a pipeline as a Dataflow job: Beam describes and stages it, and it is created under a request id of ours.
+
+Describing and staging happen in a child process. They take tens of megabytes, which a process that from then on only
+waits would keep; and what Beam changes in a process, such as its logging, ends with the child. The job is created by
+this process: a child that outlives it creates none.
+"""
+
+import contextlib
+import fcntl
+import functools
+import importlib
+import logging
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import IO, Any
+
+from millrace.beam.gcs import split
+from millrace.core.child import in_child
+from millrace.errors import ConflictError, MillraceError, ServiceError, SettingError
+from millrace.gcloud import clients
+from millrace.gcloud.google_calls import passes, retry, said, told
+from millrace.runners import beam_options
+from millrace.runners.dataflow import jobs as dataflow
+from millrace.runners.dataflow import worker_package
+from millrace.runners.dataflow.jobs import TIMEOUT, Job, Where
+from millrace.tasks import sections
+from millrace.tasks.settings import origin
+
+log = logging.getLogger("millrace")
+
+#: What Dataflow says where a project runs as many jobs as it may; the status with which it does is documented nowhere.
+_FULL = re.compile(r"jobs-per-project quota|too many running jobs|limit for active jobs", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A job to be: its name, a request id of ours, and the project and region."""
+
+    job_name: str
+    request_id: str
+    where: Where
+
+
+def submit(
+    module: str,
+    options: Mapping[str, str],
+    task: str,
+    request: Request,
+    root: str,
+    waits: Callable[[str], None] = lambda why: None,
+) -> Job:
+    """Creates the job of a pipeline; the same request twice is the same job, also where that is finished.
+
+    module, options: the pipeline and its own options; task: its name in [dataflow.TASK]; root: the storage, gs://….
+    waits: told why, once, if the job has to wait for its turn.
+    Raises SettingError for options that Beam does not take, ConflictError for a job of that name and another request,
+    AccessError, ServiceError, also where the project ran as many jobs as it may for [dataflow] stuck_after seconds, and
+    whatever building the pipeline raises.
+    """
+    check_root(root)
+    own = [f"--{key}={value}" for key, value in options.items()]
+    with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
+        proto = in_child(lambda: _described(module, own, task, request, root.rstrip("/"), folder))
+    return _create(proto, request, waits)
+
+
+def check_root(root: str) -> None:
+    """Raises SettingError for a storage that workers can't reach."""
+    if not root.startswith("gs://"):
+        raise SettingError(
+            f"a Dataflow job can't read {root}, {origin('millrace', 'storage')}; set storage in [millrace] to "
+            "gs://BUCKET/PREFIX"
+        )
+
+
+def preload() -> None:
+    """Imports what submitting and watching need, before workers fork: they share it instead of each importing it, and
+    take turns at describing their jobs.
+    """
+    importlib.import_module("apache_beam.runners.dataflow.internal.apiclient")
+    importlib.import_module("millrace.runners.dataflow.reports")
+    beam_options.known()
+    _turns()
+    with contextlib.suppress(MillraceError):  # whoever needs them says so
+        clients.dataflow_clients()
+
+
+@functools.cache
+def _turns() -> IO[bytes]:
+    """A file with no name, of which a process locks a byte while it is its turn; the lock ends with the process."""
+    return tempfile.TemporaryFile()
+
+
+def _described(module: str, own: Sequence[str], task: str, request: Request, root: str, folder: str) -> Any:
+    """The job to create, as Google's client takes it; what it needs is staged. To be called in a child process."""
+    # As many at a time as there are processors: each takes tens of megabytes.
+    fcntl.lockf(_turns(), fcntl.LOCK_EX, 1, os.getpid() % (os.cpu_count() or 1))
+    clients.credentials()  # Beam looks for them for half a minute and then goes on without
+    tempfile.tempdir = folder  # Beam leaves files behind
+    proto = _staged(module, [*own, *_job_options(task, request, root, folder)])
+    proto.client_request_id = request.request_id
+    return proto
+
+
+def _job_options(task: str, request: Request, root: str, folder: str) -> list[str]:
+    """The command line of a job, less what is the pipeline's own."""
+    project, region = request.where
+    gcp, chosen = sections.gcp(), beam_options.arguments(task)
+    named = {argument.partition("=")[0] for argument in chosen}
+    given = [
+        "--runner=DataflowRunner",
+        f"--project={project}",
+        f"--region={region}",
+        f"--job_name={request.job_name}",
+        f"--labels=millrace-task={re.sub(r'[^a-z0-9_-]', '-', task.lower())[:63]}",
+        "--experiments=disable_logging_submission_environment",  # spares a second of `pip freeze`
+    ]
+    places = {"--temp_location", "--staging_location"} - named
+    given += [f"{each}={root}/_dataflow" for each in sorted(places)]
+    if gcp.impersonate:
+        given.append(f"--impersonate_service_account={gcp.impersonate}")
+    if gcp.kms_key:
+        given.append(f"--dataflow_kms_key={gcp.kms_key}")
+    if not named & {"--setup_file", "--sdk_container_image"}:
+        given.append(f"--extra_package={worker_package.write(folder)}")
+    return chosen + given
+
+
+def _staged(module: str, argv: list[str]) -> Any:
+    """The job of a pipeline as Beam describes it, what it needs staged. Raises SettingError for what Beam refuses."""
+    from apache_beam.options.pipeline_options import TestOptions
+    from apache_beam.runners.dataflow.internal import apiclient
+
+    from millrace.beam.options import run_module
+
+    class Client(apiclient.DataflowApplicationClient):
+        """Beam's client, which stages through ours: its own asks for ten minutes for a bucket that isn't there."""
+
+        def stage_file_with_retry(
+            self, gcs_or_local_path: str, file_name: str, stream_or_path: Any, *_: Any, **__: Any
+        ) -> None:
+            _stage(f"{gcs_or_local_path}/{file_name}", stream_or_path)
+
+    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    try:
+        job = run_module(module, [*argv, "--dry_run=True"]).job
+    except ValueError as error:
+        if "validations errors" not in str(error):
+            raise
+        raise SettingError(f"Beam refuses the job's options: {' '.join(str(error).split())}") from error
+    job.options.view_as(TestOptions).dry_run = False
+    Client(job.options, job.root_staging_location).create_job_description(job)  # type: ignore[no-untyped-call]
+    return job.proto
+
+
+def _stage(uri: str, source: Any) -> None:
+    if isinstance(source, str):
+        with open(source, "rb") as stream:
+            data = stream.read()
+    else:
+        data = source.read()
+    access = replace(clients.access(), storage_class="")  # what is soon deleted is dear in the cheaper classes
+    blob = access.blob(clients.storage_client(), *split(uri))
+    with told(f"write {uri}"):
+        blob.upload_from_string(data, "application/octet-stream", retry=retry(), timeout=TIMEOUT)
+
+
+def _create(proto: Any, request: Request, waits: Callable[[str], None]) -> Job:
+    """Creates a job; where the project runs as many as it may, as soon as it does no longer."""
+    patience = sections.dataflow().stuck_after
+    end, pause = time.monotonic() + patience, 0.0
+    while True:
+        try:
+            return _created(proto, request)
+        except _FullError as full:
+            project, _ = request.where
+            what = f"project {project} runs as many Dataflow jobs as its quota allows ({full})"
+            if time.monotonic() >= end:
+                raise ServiceError(
+                    f"could not create Dataflow job {request.job_name}: {what}, and none came to its end within "
+                    f"{patience:g} s ([dataflow] stuck_after); run again later, with fewer [core] workers, or "
+                    "ask Google for a larger quota of concurrent Dataflow jobs"
+                ) from None
+            if not pause:
+                log.warning("%s waits for its turn: %s", request.job_name, what)
+                waits(f"waits for its turn: {what}")
+        pause = dataflow.longer(pause) if pause else dataflow.first_pause()
+        time.sleep(dataflow.jittered(pause))
+
+
+class _FullError(Exception):
+    """The project runs as many jobs as it may; the text is Dataflow's."""
+
+
+def _created(proto: Any, request: Request) -> Job:
+    import google.api_core.exceptions as api
+
+    project, region = request.where
+    asked = {"project_id": project, "location": region, "job": proto}
+    again = retry().with_predicate(lambda error: passes(error) and not _full(error))
+    with told(f"create Dataflow job {request.job_name}"):
+        try:
+            made = clients.dataflow_clients().jobs.create_job(request=asked, retry=again, timeout=TIMEOUT)
+        except api.Conflict as error:
+            return _existing(request, said(error))
+        except api.GoogleAPICallError as error:
+            if _full(error):
+                raise _FullError(said(error)) from None
+            raise
+    if made.client_request_id not in ("", request.request_id):
+        return _existing(request, f"it is {made.id}, of request {made.client_request_id}")
+    return dataflow.job_of(made, request.where)
+
+
+def _full(error: BaseException) -> bool:
+    return bool(_FULL.search(str(error)))
+
+
+def _existing(request: Request, why: str) -> Job:
+    """The job that Dataflow says exists. Raises ConflictError if it is not of this request, and ServiceError if it is
+    not listed for [gcp] patience seconds: a list may be behind.
+    """
+    patience = sections.gcp().patience
+    end, pause = time.monotonic() + patience, 0.25
+    while not (jobs := dataflow.named(request.job_name, request.where)):
+        if time.monotonic() >= end:
+            raise ServiceError(
+                f"Dataflow says that there is a job named {request.job_name} already ({why}), but has not listed it "
+                f"for {patience:g} s ([gcp] patience); run again"
+            )
+        time.sleep(dataflow.jittered(pause))
+        pause = dataflow.longer(pause)
+    for job in jobs:
+        if job.request_id in ("", request.request_id):
+            return job
+    raise ConflictError(
+        f"there is an active Dataflow job named {request.job_name} already, but not of this run ({why}); wait for its "
+        "end or cancel it, then run again"
+    )

@@ -1,0 +1,141 @@
+"""Commands that messages tell people to type: right as printed, where the run was started and anywhere else.
+
+They carry the days, and the settings of this run that the command would not find by itself.
+"""
+
+import configparser
+import contextlib
+import datetime
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from luigi.cmdline_parser import CmdlineParser
+
+from millrace.tasks import sections
+from millrace.tasks.settings import Settings
+
+#: The settings that tell where results lie, and by which rights they are reached.
+_WHERE: dict[type[Settings], Sequence[str]] = {
+    sections.millrace: ("storage", "warehouse"),
+    sections.gcp: ("project", "impersonate", "user_project"),
+    sections.bigquery: ("location",),
+}
+_ROOT = Path(__file__).parents[2]
+#: The variable in which bin/ tells from which folder it was called, because it goes to the project's own.
+CALLED_FROM = "MILLRACE_CALLED_FROM"
+#: The module whose tasks are known without --module.
+_MODULE = "workflows"
+
+
+def clear(
+    names: str | Sequence[str],
+    first: datetime.date | None = None,
+    last: datetime.date | None = None,
+    **parameters: object,
+) -> str:
+    """Returns the bin/clear command for tasks, or partitions, of the days from `first` to `last`.
+
+    parameters: those of the task that the partitions were made with (source="…").
+    """
+    arguments = [names] if isinstance(names, str) else [*names]
+    for flag, value in {"from": first, "to": last, **parameters}.items():
+        if value is not None:
+            arguments += [f"--{flag.replace('_', '-')}", str(value)]
+    return command("clear", *arguments)
+
+
+def command(name: str, *arguments: str) -> str:
+    """Returns the command of bin/ that does this with this run's settings."""
+    program, folder = _program(name)
+    return shlex.join([*program, *arguments, *_flags(folder)])
+
+
+def run(family: str, **parameters: object) -> str:
+    """Returns the command that runs a task as this run does: by bin/run or luigi, with the flags that were given."""
+    known = CmdlineParser.get_instance()
+    module = (known and known.known_args.core_module) or _MODULE
+    if os.environ.get(CALLED_FROM):
+        arguments = [*_program("run")[0], family, *(["--module", module] if module != _MODULE else [])]
+    else:
+        arguments = [*_luigi(), "--module", module, family]
+    for name, value in parameters.items():
+        arguments += [f"--{name.replace('_', '-')}", str(value)]
+    for section in Settings.__subclasses__():
+        prefixed = section.__dict__.get("use_cmdline_section", True)
+        for key, _ in section.get_params():
+            value = getattr(known.known_args, f"{section.__name__}_{key}", None) if known else None
+            if value is not None:
+                flag = f"--{section.__name__}-{key}" if prefixed else f"--{key}"
+                here = _path(value, Path.cwd()) if (section, key) == (sections.millrace, "storage") else value
+                arguments += [flag.replace("_", "-"), here]
+    return shlex.join(arguments)
+
+
+def program(name: str) -> str:
+    """Returns how a command of bin/ that goes by luigi.cfg alone is called from where the person is."""
+    return shlex.join(_program(name)[0])
+
+
+def in_project(shell: str) -> str:
+    """Returns a command that has to be run in the project's folder, for where the person is."""
+    return shell if _person_in(_ROOT) else f"cd {shlex.quote(str(_ROOT))} && {shell}"
+
+
+def _program(name: str) -> tuple[list[str], Path]:
+    """How a command of bin/ is called from where the person is, and the folder whose luigi.cfg it reads by itself."""
+    path = _ROOT / "bin" / name
+    if path.is_file() and (_ROOT / ".venv/bin/python").exists():
+        return [f"bin/{name}" if _person_in(_ROOT) else str(path)], _ROOT
+    # An installed library has no bin/.
+    return [_python(), "-m", f"millrace.ops.{name}"], Path.cwd()
+
+
+def _luigi() -> list[str]:
+    """How luigi is called from here."""
+    found, own = shutil.which("luigi"), Path(sys.executable).with_name("luigi")
+    # `python -m luigi` finds modules in its folder, so that what was called so has to be again.
+    if Path(sys.argv[0]).parts[-2:] == ("luigi", "__main__.py") or not own.exists():
+        return [_python(), "-m", "luigi"]
+    return ["luigi" if found and _same(Path(found), own) else str(own)]
+
+
+def _python() -> str:
+    found = shutil.which("python")
+    return "python" if found and _same(Path(found), Path(sys.executable)) else sys.executable
+
+
+def _person_in(folder: Path) -> bool:
+    return _same(folder, Path(os.environ.get(CALLED_FROM) or Path.cwd()))
+
+
+def _same(one: Path, other: Path) -> bool:
+    return os.path.abspath(one) == os.path.abspath(other)
+
+
+def _flags(folder: Path) -> Iterator[str]:
+    """The flags without which a command in a folder would have other settings than this run."""
+    parser = CmdlineParser.get_instance()
+    module = parser.known_args.core_module if parser else None
+    if module and module != _MODULE:
+        yield from ("--module", module)
+    written = configparser.RawConfigParser()
+    with contextlib.suppress(configparser.Error, UnicodeDecodeError):  # of one that can't be read nothing is taken over
+        written.read(folder / "luigi.cfg", encoding="utf-8-sig")
+    for section, keys in _WHERE.items():
+        own, name = section(), section.__name__
+        for key in keys:
+            here = str(getattr(own, key))
+            there = written.get(name, key, fallback=str(own.default(key))).strip()
+            if section is sections.millrace and key == "storage":
+                here, there = _path(here, Path.cwd()), _path(there, folder)
+            if here != there:
+                yield from (f"--{name}-{key}".replace("_", "-"), here)
+
+
+def _path(storage: str, folder: Path) -> str:
+    """A storage's folder as a whole path; a URI as it is."""
+    return storage.rstrip("/") if "://" in storage else os.path.abspath(folder / Path(storage).expanduser())

@@ -1,0 +1,152 @@
+"""Completeness without a request a task: one listing tells of all stages and days, one query of all tables.
+
+Where a storage keeps notes (Cloud Storage), the note on a stage's manifest says with which settings it was made and
+where it was published. The listing is made at the first question of a run. What it shows as complete is complete. What
+it does not show was not complete then, and whoever asks is told so, once: luigi asks once when it schedules, and again
+when it runs, since by then somebody may have done it. Who asks again, or in another process, or later, gets a fresh
+look: at the task alone, and after a few such looks a new listing, so that the requests don't grow with the days.
+"""
+
+import datetime
+import functools
+import json
+import os
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from millrace.core import manifests
+from millrace.errors import QueryError
+from millrace.gcloud import clients
+
+if TYPE_CHECKING:
+    from millrace.tasks.stage import Stage
+
+Notes = Mapping[str, Mapping[str, str]]
+Rows = Mapping[str, Mapping[datetime.date, int]]
+
+#: The folders of the datasets whose manifests decide, and the tables; every class of stages adds its own.
+folders: set[str] = set()
+tables: set[str] = set()
+
+
+#: How many fresh looks are at one task alone before there is a new listing, and for how many seconds one may say no.
+_FEW, _FRESH = 3, 30.0
+
+
+class _Listing:
+    """What one look at the storage found, and one at the warehouse if need be."""
+
+    def __init__(self, storage: str, warehouse: str) -> None:
+        self.place = (storage, warehouse)
+        self.notes: Notes | None = clients.storage().notes(manifests.NAME, sorted(folders))
+        self.denied: set[str] = set()  # tasks that it was asked about and did not show
+        self.seen: set[str] = set()  # tasks that a look at them alone has shown since
+        self.looks = 0  # how many of those there were
+        self._process, self._until = os.getpid(), time.monotonic() + _FRESH
+
+    @functools.cached_property
+    def rows(self) -> Rows | None:
+        """Rows of the warehouse's partitions."""
+        return clients.warehouse().rows(sorted(tables))
+
+    def denies(self, task: str) -> bool:
+        """Whether it may say that a task is not complete, having not shown it; it does so once."""
+        if task in self.denied or os.getpid() != self._process or time.monotonic() > self._until:
+            return False
+        self.denied.add(task)
+        return True
+
+
+_last: _Listing | None = None
+
+
+def _listing(*, anew: bool = False) -> _Listing:
+    global _last
+    place = (clients.storage().uri(""), clients.warehouse().uri)
+    if anew or _last is None or _last.place != place:
+        _last = _Listing(*place)
+    return _last
+
+
+def kept() -> bool:
+    """Whether the storage keeps notes, so that `told` and `shown` know."""
+    return _listing().notes is not None
+
+
+def shown(stage: "Stage") -> bool:
+    """Whether the listing shows a stage as complete. Raises SettingsDifferError if it was made with other settings."""
+    listing = _listing()
+    if stage.task_id in listing.seen:
+        return True
+    note = (listing.notes or {}).get(stage.datasets()[0].manifest_path)
+    if note is None or not _published(stage, note):
+        return False
+    if not stage.tables or listing.rows is None:
+        return True
+    date = stage.partition_date()
+    return all(listing.rows.get(name, {}).get(date, 0) == count for name, count in _rows(note).items())
+
+
+def told(stage: "Stage") -> bool:
+    """Whether a stage is complete. Raises SettingsDifferError if it was made with other settings."""
+    if shown(stage):
+        return True
+    listing = _listing()
+    if listing.denies(stage.task_id):
+        return False
+    if listing.looks == _FEW:
+        listing = _listing(anew=True)
+        if shown(stage):
+            return True
+    listing.looks += 1
+    notes = clients.storage().notes(manifests.NAME, [stage.datasets()[0].partition]) or {}
+    note = notes.get(stage.datasets()[0].manifest_path)
+    done = note is not None and _published(stage, note) and _counted(stage) in (None, _rows(note))
+    if done:
+        listing.seen.add(stage.task_id)
+    return done
+
+
+def code_of(stage: "Stage") -> dict[str, list[str]]:
+    """What a stage's partition says of the code that made it (staleness.py), as far as this run has listed it."""
+    if (notes := _listing().notes) is not None:
+        found: dict[str, list[str]] = json.loads(notes.get(stage.datasets()[0].manifest_path, {}).get("code", "{}"))
+        return found
+    manifest = stage.manifest()
+    return {family: [*said] for family, said in manifest.code.items()} if manifest else {}
+
+
+def changed(stage: "Stage") -> None:
+    """A stage has just run here: what the listing does not show of it is nothing to go by any more."""
+    if _last is not None:
+        _last.denied.add(stage.task_id)
+
+
+def _published(stage: "Stage", note: Mapping[str, str]) -> bool:
+    mine = stage.note()
+    if note.get("settings") != mine["settings"]:
+        stage.check_settings()  # reads the manifest, and says which setting it is
+        return False
+    # A table that the stage has had only since then is not published either.
+    here = note.get("published") == clients.warehouse().uri and stage.tables.keys() <= _rows(note).keys()
+    return here or not stage.follows()
+
+
+def _rows(note: Mapping[str, str]) -> dict[str, int]:
+    """The rows of each table that were published."""
+    found: dict[str, int] = json.loads(note.get("rows", "{}"))
+    return found
+
+
+def _counted(stage: "Stage") -> dict[str, int] | None:
+    """The rows that a stage's tables have now; None where there is nothing to compare."""
+    warehouse = clients.warehouse()
+    if not stage.tables or _listing().rows is None:
+        return None
+    counts = [f"SELECT '{name}' AS name, COUNT(*) AS found FROM `{name}` WHERE date = @date" for name in stage.tables]
+    try:
+        found = warehouse.query(" UNION ALL ".join(counts), {"date": stage.partition_date()}).to_pylist()
+    except QueryError:  # a table is not there any more
+        return {}
+    return {row["name"]: row["found"] for row in found}

@@ -1,0 +1,62 @@
+"""What a run says and does when it ends: well, with where its page is; badly, with a mail."""
+
+import atexit
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import luigi
+import luigi.interface
+from luigi.execution_summary import LuigiStatusCode
+from luigi.task import flatten
+
+from millrace.common.text import one_line, plain
+from millrace.core import stopping
+from millrace.tasks import mail
+
+# luigi's classes have no type hints.
+_luigi: Any = luigi.interface
+_WELL = (LuigiStatusCode.SUCCESS, LuigiStatusCode.SUCCESS_WITH_RETRY)
+
+#: What the run is to make, once that is known; and whether it ended well, once that is.
+_task: luigi.Task | None = None
+_well: bool | None = None
+
+
+def install(said: Callable[[], Sequence[str]]) -> None:
+    """Has the run of this process say at its end what there is to say. said: gives the sentences of what went wrong."""
+    schedule_and_run = _luigi._schedule_and_run
+
+    def and_end(tasks: Sequence[luigi.Task], *args: Any, **kwargs: Any) -> Any:
+        global _task, _well
+        _task = tasks[0]
+        ran = schedule_and_run(tasks, *args, **kwargs)
+        _well = ran.status in _WELL
+        if _well and (where := _where(_task)):
+            print(plain(where), file=sys.stderr)
+        return ran
+
+    _luigi._schedule_and_run = and_end  # there is no event at the end of a run
+    atexit.register(_send_mail, os.getpid(), said)
+
+
+def _where(task: luigi.Task) -> str:
+    """Says where the page is that the run was to make, or those of the tasks that it stands for (RangeDaily)."""
+    tasks = flatten(task.requires()) if isinstance(task, luigi.WrapperTask) else [task]
+    pages: list[Any] = [each for each in tasks if hasattr(each, "page")]
+    if len(pages) > 1:
+        return f"{len(pages)} pages are listed in {_opened(pages[0].list_of_pages)}"
+    return f"The page is {_opened(pages[0].page)}" if pages else ""
+
+
+def _opened(uri: str) -> str:
+    """What a browser opens."""
+    return uri.replace("gs://", "https://storage.cloud.google.com/", 1)
+
+
+def _send_mail(process: int, said: Callable[[], Sequence[str]]) -> None:
+    """Sends the mail of a run that failed, be it before it began; not of one that somebody stopped."""
+    failed = _well is False or (_well is None and said())
+    if process == os.getpid() and failed and not stopping.asked():
+        mail.send(one_line(str(_task or "luigi"), 200), said())

@@ -1,0 +1,160 @@
+"""What a stage's result depends on: the settings and parameters that a partition is bound to.
+
+They are derived: a stage's own, and those of all that it is built on. They stand in the manifest, and their digest in
+the note beside it. A run with others does not pass off what is there as its own: it stops, and says which setting it
+is, where that comes from, and how to go on.
+"""
+
+import datetime
+import functools
+import hashlib
+import json
+import shlex
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, TypeGuard
+
+import luigi
+from luigi.task import flatten
+
+from millrace.common import secrets
+from millrace.core.manifests import NAME, Manifest
+from millrace.errors import SettingsDifferError
+from millrace.gcloud import clients
+from millrace.tasks import advice
+from millrace.tasks.settings import origin
+
+if TYPE_CHECKING:
+    from millrace.tasks.stage import Stage
+
+
+def of(stage: "Stage") -> dict[str, str]:
+    """Returns settings ("section.key"), own parameters ("days") and inputs' ("Aggregate.days") as text, less dates.
+
+    A date is in the partition's name. An input's parameter is left out where a setting, or an own parameter, of the
+    same name says the same.
+    """
+    kinds = list(chain(stage, by_kind=True))
+    said = {key: texts for task in kinds for key, texts in _settings(task)} | dict(_parameters(stage))
+    known = {(_name(key), frozenset(texts)) for key, texts in said.items()}
+    theirs: dict[str, set[str]] = {}
+    for task in kinds[1:]:
+        for name, texts in _parameters(task):
+            theirs.setdefault(f"{task.task_family}.{name}", set()).update(texts)
+    said |= {key: sorted(texts) for key, texts in theirs.items() if (_name(key), frozenset(texts)) not in known}
+    return {key: " ".join(map(_quoted, texts)) for key, texts in said.items()}
+
+
+def digest(stage: "Stage") -> str:
+    """Returns a digest of what a stage's result depends on, short enough for a note."""
+    return hashlib.sha256(json.dumps(of(stage), sort_keys=True).encode()).hexdigest()[:32]
+
+
+def check(stage: "Stage", manifest: Manifest) -> None:
+    """Raises SettingsDifferError if a partition was made with other settings than this run's."""
+    mine = of(stage)
+    for key in sorted({*mine, *manifest.settings}):
+        here = mine.get(key, "not set")
+        there = _told(manifest, key)
+        if there is None:
+            there = "not set" if manifest.code else here
+        # Before there was a record of the code, a text with spaces in it stood there without quotes.
+        if here != there and (manifest.code or here != _quoted(there)):
+            source = _first_with(stage, key)
+            dates = [getattr(task, "date", None) for task in chain(stage) if type(task) is type(source)]
+            days = [date for date in dates if type(date) is datetime.date]
+            forget = advice.clear(source.task_family, min(days, default=None), max(days, default=None))
+            raise SettingsDifferError(
+                f"{clients.storage().uri(manifest.partition)} was made with {key} = {secrets.redacted(there)}, "
+                f"but this run says {here} ({_origin(source, key)}); give this run another storage "
+                f"(--millrace-storage FOLDER), or forget the old results ({forget}) and run again"
+            )
+
+
+def chain(stage: "Stage", *, by_kind: bool = False) -> Iterator[luigi.Task]:
+    """Yields a stage and all that it is built on, each before its inputs.
+
+    by_kind: of tasks that differ in their date alone, one is enough, and what that one is built on of its own kind.
+    """
+    seen: set[str] = set()
+    left = deque[tuple[luigi.Task, frozenset[str]]]([(stage, frozenset())])
+    while left:
+        task, path = left.popleft()
+        kind = str((task.task_family, sorted(_told_apart(task).items()))) if by_kind else ""
+        if task.task_id not in seen and not (kind in seen and kind not in path):
+            seen |= {task.task_id, kind} if by_kind else {task.task_id}
+            yield task
+            tasks = task.built_on() if is_stage(task) else flatten(task.requires())
+            left.extend((each, path | {kind}) for each in tasks)
+
+
+def is_stage(task: luigi.Task) -> "TypeGuard[Stage]":
+    """Returns whether a task is a stage, and not one of luigi's plain ones."""
+    return hasattr(task, "built_on")
+
+
+def _settings(task: luigi.Task) -> Iterator[tuple[str, list[str]]]:
+    """Yields the settings that a task itself depends on; those of a task that is no stage are not known."""
+    if is_stage(task) and (keys := task.decided_by()):
+        section = task.section()
+        for key in keys:
+            yield f"{task.section.__name__}.{key}", _texts(getattr(section, key))
+
+
+def _parameters(task: luigi.Task) -> Iterator[tuple[str, list[str]]]:
+    """Yields the parameters that tell a task from others of its kind, less the date."""
+    for name, value in _told_apart(task).items():
+        # What a day means to a task that is no stage is not known: most likely it names what the task makes.
+        if is_stage(task) or not isinstance(value, datetime.date):
+            yield name, _texts(value)
+
+
+def _told_apart(task: luigi.Task) -> dict[str, object]:
+    return {name: getattr(task, name) for name in _names(type(task))}
+
+
+@functools.cache
+def _names(kind: type[luigi.Task]) -> list[str]:
+    return [name for name, parameter in kind.get_params() if parameter.significant and name != "date"]
+
+
+def _told(manifest: Manifest, key: str) -> str | None:
+    """Returns what a manifest says of a setting; None for nothing.
+
+    One without a record of the code is of a time when stages named their inputs' settings by hand. What such a stage
+    left out, its options may say, or its inputs' manifests.
+    """
+    found = manifest.settings.get(key)
+    if found is None and not manifest.code:
+        found = manifest.options.get(_name(key))
+        for entry in manifest.inputs:
+            path = f"{entry.partition}/{NAME}"
+            if found is None and (read := clients.storage().read(path)):
+                found = _told(Manifest.from_json(read.data, path), key)
+    return found
+
+
+def _origin(stage: "Stage", key: str) -> str:
+    """Returns where a setting or parameter was read, in words."""
+    places = (stage.task_family, stage.section.__name__)
+    return next((o for place in places if (o := origin(place, _name(key))) != "the default"), "the default")
+
+
+def _first_with(stage: "Stage", key: str) -> "Stage":
+    """Returns the stage farthest up whose result depends on a setting: its partitions, and what builds on them, go."""
+    stages = [task for task in chain(stage, by_kind=True) if is_stage(task)]
+    *_, last = stage, *(task for task in stages if key in of(task) or task.task_family == key.rpartition(".")[0])
+    return last
+
+
+def _name(key: str) -> str:
+    return key.rpartition(".")[2]
+
+
+def _texts(value: object) -> list[str]:
+    return [str(each) for each in value] if isinstance(value, list | tuple) else [str(value)]
+
+
+def _quoted(text: str) -> str:
+    """Returns a text as one of several, so that a space in it does not make two of it."""
+    return shlex.quote(text) if any(map(str.isspace, text)) else text

@@ -1,0 +1,75 @@
+"""What a run is going to need, asked for when it is scheduled: once for each kind of task, before any job is paid for.
+
+When a task's complete() raises, luigi runs neither the task nor what it depends on. So a dataset that does not exist,
+or a region that nobody has set, costs no job. What may not be looked at is left to the step that needs it.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from millrace.common.tables import Table
+from millrace.errors import AccessError, MillraceError, ServiceError, SettingError
+from millrace.gcloud import clients
+from millrace.tasks import advice, sections
+
+if TYPE_CHECKING:
+    from millrace.ops.checks.findings import Finding
+    from millrace.tasks.stage import Stage
+
+#: What came of it, by the kind and the places that it works with; processes that are forked later inherit it.
+_asked: dict[tuple[str, str, str], MillraceError | None] = {}
+
+
+def check(stage: "Stage") -> None:
+    """Raises AccessError if nothing can be stored, and what preflight() raised for the first stage of this kind."""
+    _once("storage", clients.storage().check)
+    _once(type(stage).__qualname__, stage.preflight)
+
+
+def for_tables(tables: Mapping[str, Table]) -> None:
+    """Raises SettingError, AccessError or SchemaError if the warehouse can't take rows of these tables."""
+    clients.warehouse().check(tables)
+    if sections.millrace().warehouse:
+        from millrace.ops.checks import data
+
+        _require(data.dataset_location)
+
+
+def for_dataflow() -> None:
+    """Raises SettingError, or AccessError, if no job of these settings can run on Dataflow."""
+    from millrace.ops.checks import data
+    from millrace.runners.dataflow import jobs as dataflow
+    from millrace.runners.dataflow import submission
+
+    submission.check_root(clients.storage().uri(""))
+    dataflow.place()
+    _require(data.bucket_region)
+
+
+def _once(kind: str, look: Callable[[], None]) -> None:
+    """Raises what looking raised, be it this time or at first."""
+    key = (kind, sections.millrace().storage, sections.millrace().warehouse)
+    if key not in _asked:
+        _asked[key] = _trouble(look)
+    if trouble := _asked[key]:
+        raise trouble.with_traceback(None)  # or else it would grow with every task that it is raised for
+
+
+def _trouble(look: Callable[[], None]) -> MillraceError | None:
+    try:
+        look()
+    except MillraceError as error:
+        return error
+    return None
+
+
+def _require(look: "Callable[[], Finding]") -> None:
+    """Raises SettingError if a check of bin/doctor's finds something wrong."""
+    from millrace.ops.checks.findings import WRONG
+
+    try:
+        found = look()
+    except (AccessError, ServiceError):  # where a bucket lies takes storage.buckets.get, which a run does not need
+        return
+    if found.state == WRONG:
+        raise SettingError(f"{found.said}; {advice.command('doctor')} has the commands")

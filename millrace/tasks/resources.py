@@ -1,0 +1,69 @@
+"""What a machine runs out of, in a sentence: room on a disk, memory, and so the processes that the kernel kills."""
+
+import contextlib
+import errno
+import logging
+import os
+import re
+import signal
+import tempfile
+from collections.abc import Iterator
+
+import luigi
+
+from millrace.errors import AccessError, MillraceError
+
+#: What the system says of a disk, a quota or a file's limit, in whichever library's error.
+_FULL = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
+_KILLED = "was killed, as the kernel does where memory runs out (fewer --workers need less)"
+
+
+def install() -> None:
+    """Has a run say when a task's process has died; luigi alone keeps that for its log."""
+    luigi.Task.event_handler(luigi.Event.PROCESS_FAILURE)(_died)
+
+
+def exhausted(error: BaseException) -> MillraceError | None:
+    """Returns what is said of an error that means that room or memory ran out; None for any other."""
+    for each in _chain(error):
+        text = str(each)
+        if full := next((words for words in _FULL if words in text), None):
+            return AccessError(
+                f"{full}: make room where the storage and temporary files ({tempfile.gettempdir()}) lie, and run again"
+            )
+        if isinstance(each, MemoryError) or type(each).__name__ == "OutOfMemoryException":
+            return AccessError("memory ran out (fewer --workers need less); run again")
+    return None
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """Raises, where room or memory ran out, an error that says so."""
+    try:
+        yield
+    except MillraceError:
+        raise
+    except Exception as error:
+        if ran_out := exhausted(error):
+            raise ran_out from None
+        raise
+
+
+def killed(code: int) -> str:
+    """Returns what is said of a process that ended with a code of waitpid, as in "its process …"."""
+    if code == -signal.SIGKILL:
+        return _KILLED
+    return f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+
+
+def _died(task: luigi.Task, message: str) -> None:
+    found = re.search(r"exit code (-?\d+)", message)
+    what = killed(int(found[1])) if found else message
+    logging.getLogger("luigi-interface").error("%s: its process %s; run again", task, what)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and what led to it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

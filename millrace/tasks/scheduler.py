@@ -1,0 +1,316 @@
+"""How a run deals with luigid, be it ours or one that a team shares, with whatever settings.
+
+luigid remembers longer than a run lasts. What failed, what was interrupted, what another run holds and what it has
+forgotten must not keep the next run from healing. So this module says, on top of luigi's own worker:
+
+- A failure is no reason to shut a task out of later runs. In the run in which it failed it is not tried again.
+- A run that is stopped tells luigid so, instead of leaving its tasks to look as if they were running.
+- A run whose tasks another run is at work on waits for it, as it does without luigid. What that run leaves undone, and
+  what luigid has forgotten or shut out, it asks for again.
+- A luigid that does not answer is one sentence and an exit code of its own. What is running then still ends.
+"""
+
+import json
+import logging
+import re
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlsplit
+
+import luigi.interface
+import luigi.worker
+from luigi.rpc import RemoteScheduler, RPCError
+from luigi.scheduler import WORKER_STATE_DISABLED, Scheduler
+from luigi.task_status import DONE, FAILED, PENDING, RUNNING
+from luigi.worker import GetWorkResponse
+
+from millrace.common.text import plain
+from millrace.tasks import advice
+
+log = logging.getLogger("millrace")
+errors = logging.getLogger("luigi-interface")
+
+#: The exit code of a run that luigid does not answer.
+LUIGID_GONE = 45
+#: How many failures luigid would have to see before it shuts a task out, and within how many seconds: never.
+_NEVER = {"retry_count": 999_999_999, "disable_hard_timeout": 999_999_999}
+#: Seconds for a connection; for luigid to come back to a run; for luigid to give work that nothing seems to hold up.
+_CONNECT, _AWAY, _FRUITLESS = 3.05, 5.0, 15.0
+# luigi's classes have no type hints, and some of their methods only when they run.
+_Remote: Any = RemoteScheduler
+_LuigiWorker: Any = luigi.worker.Worker
+_luigi: Any = luigi.interface
+_REASON = re.compile(r"\[Errno -?\d+\] ([^'\")\]]+)")
+
+
+def install() -> None:
+    """Makes the runs of this process deal with luigid as this module says."""
+    _luigi._WorkerSchedulerFactory = _Factory  # the command gives no other way to choose a worker
+
+
+class _Factory(_luigi._WorkerSchedulerFactory):  # type: ignore[misc]
+    """What a run talks to, and the worker that does."""
+
+    def create_remote_scheduler(self, url: str) -> "Luigid":
+        luigid = Luigid(url)
+        try:
+            luigid.prune()  # those that died since luigid last looked hold nothing from here on
+        except RPCError as error:
+            errors.error("%s; %s starts one, and --local-scheduler runs without", error, advice.program("luigid"))
+            raise SystemExit(LUIGID_GONE) from None
+        return luigid
+
+    def create_worker(
+        self, scheduler: "Scheduler | Luigid", worker_processes: int, assistant: bool = False
+    ) -> luigi.worker.Worker:
+        kind = Worker if isinstance(scheduler, Luigid) else luigi.worker.Worker
+        return kind(scheduler=scheduler, worker_processes=worker_processes, assistant=assistant)
+
+
+class Luigid(_Remote):  # type: ignore[misc]
+    """luigid, as a run and the processes of its tasks ask it. Raises RPCError, with a sentence for people."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        #: Set once it has been given up: what it did not answer.
+        self.lost = ""
+        self._silent_since: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Its address, without what may not be shown."""
+        parts = urlsplit(self._url)
+        return f"luigid at {parts._replace(netloc=parts.netloc.rpartition('@')[2]).geturl()}"
+
+    def lose(self, error: RPCError) -> None:
+        """Gives it up, and says so, once."""
+        if not self.lost:
+            self.lost = str(error)
+            errors.error(
+                "%s; what is running ends, nothing further is begun, and the same command goes on from here", error
+            )
+
+    def add_task(self, **task: Any) -> None:
+        """Tells luigid of a task, or of its state; a failure is never to shut it out, unless the task says when."""
+        said = {key: value for key, value in (task.get("retry_policy_dict") or {}).items() if value is not None}
+        super().add_task(**{**task, "retry_policy_dict": {**_NEVER, **said}})
+
+    def set_task_status_message(self, task_id: str, status_message: str | None) -> None:
+        """Shows a message, which luigid's page takes for HTML."""
+        super().set_task_status_message(task_id, _harmless(status_message))
+
+    def add_scheduler_message_response(self, task_id: str, message_id: str, response: str | None) -> None:
+        """Answers a message, in what luigid's page takes for HTML."""
+        super().add_scheduler_message_response(task_id, message_id, _harmless(response))
+
+    def announce_scheduling_failure(self, **failure: Any) -> None:
+        """Tells luigid, for its mail, what could not be scheduled. If it is gone, the next question finds out."""
+        with suppress(RPCError):
+            super().announce_scheduling_failure(**failure)
+
+    def add_task_batcher(self, **batcher: Any) -> None:
+        """Tells luigid which tasks may be one. If it is gone, the next question finds out."""
+        with suppress(RPCError):
+            super().add_task_batcher(**batcher)
+
+    def ping(self, **worker: Any) -> Mapping[str, Any] | None:
+        """Tells luigid that this run lives; None if it does not answer. One that stays away is given up."""
+        try:
+            answer: Mapping[str, Any] = super().ping(**worker)
+        except RPCError as error:
+            self._silent_since = self._silent_since or time.monotonic()
+            if time.monotonic() - self._silent_since > _AWAY:
+                self.lose(error)
+            return None
+        self._silent_since = None
+        return answer
+
+    def running_elsewhere(self, worker: str) -> dict[str, Mapping[str, Any]]:
+        """The tasks that other workers than this are at work on, by id."""
+        found = self.task_list(status=RUNNING, upstream_status="", search="")
+        return {id: task for id, task in found.items() if isinstance(task, dict) and task["worker_running"] != worker}
+
+    def wanted_by_others(self, task_id: str, worker: str) -> bool:
+        """Whether another living worker than this has asked for a task that is running."""
+        task = self.task_list(status=RUNNING, upstream_status="", search="").get(task_id, {})
+        return any(other != worker for other in task.get("workers", ()))
+
+    def _request(self, url: str, data: Any, attempts: int = 3, allow_null: bool = True) -> Any:
+        try:
+            return super()._request(url, data, attempts, allow_null)
+        except (ValueError, KeyError, TypeError):
+            raise RPCError(f"what answers at {self.name.removeprefix('luigid at ')} is no luigid") from None
+
+    def _fetch(self, url_suffix: str, body: Any) -> str:
+        attempts = 1 if url_suffix == "/api/ping" else self._rpc_retry_attempts
+        for attempt in range(1, attempts + 1):
+            if self.lost:
+                raise RPCError(self.lost)
+            try:
+                answer: str = self._fetcher.fetch(self._url + url_suffix, body, (_CONNECT, self._connect_timeout))
+                return answer
+            except self._fetcher.raises as error:
+                said = _reason(error)
+                if attempt < attempts:
+                    time.sleep(self._rpc_retry_wait)
+        raise RPCError(f"{self.name} does not answer ({said})")
+
+
+class Worker(_LuigiWorker):  # type: ignore[misc]
+    """luigi's worker, at a luigid."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        #: What luigid was asked to have done and is not done yet, and what is done, by id, as it was told; what failed.
+        self._asked: dict[str, dict[str, Any]] = {}
+        self._done: dict[str, dict[str, Any]] = {}
+        self._failed: set[str] = set()
+        self._fruitless_since: float | None = None
+        self._waited = False
+
+    def run(self) -> bool:
+        """As luigi's. Raises SystemExit if luigid was given up."""
+        succeeded = not self._scheduler.lost and super().run()
+        if self._scheduler.lost:
+            raise SystemExit(LUIGID_GONE)
+        return bool(succeeded)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, value, trace)
+        for task_id in self._running_tasks:  # luigid would take them for running until it misses this worker
+            with suppress(RPCError):
+                expl = json.dumps(str(value) or "stopped")
+                self._scheduler.add_task(worker=self._id, task_id=task_id, status=FAILED, runnable=False, expl=expl)
+
+    def _add_worker(self) -> None:
+        try:
+            super()._add_worker()
+        except RPCError as error:
+            self._scheduler.lose(error)
+
+    def _add_task(self, *args: Any, **task: Any) -> None:
+        task_id, status = task["task_id"], task["status"]
+        self._failed.discard(task_id)
+        self._done.pop(task_id, None)
+        before = self._asked.pop(task_id, {})
+        if status == PENDING and task["runnable"] is not False:
+            needs = [*(before.get("deps") or ()), *(task.pop("deps", None) or ()), *(task.get("new_deps") or ())]
+            self._asked[task_id] = {**task, "deps": list(dict.fromkeys(needs)), "runnable": True}
+            task["deps"] = self._asked[task_id]["deps"]
+        elif status == DONE:
+            self._done[task_id] = {**task}
+        elif status == FAILED:
+            self._failed.add(task_id)
+        try:
+            super()._add_task(*args, **task)
+        except RPCError as error:
+            self._scheduler.lose(error)
+
+    def _get_work(self) -> GetWorkResponse:
+        try:
+            work: GetWorkResponse = super()._get_work()
+            while work.task_id in self._failed and not self._again(work.task_id):
+                self._scheduler.add_task(worker=self._id, task_id=work.task_id, status=FAILED, runnable=False)
+                work = super()._get_work()
+        except RPCError as error:
+            self._scheduler.lose(error)
+        if self._scheduler.lost:
+            return GetWorkResponse(None, 0, 0, 0, 0, WORKER_STATE_DISABLED)
+        if work.task_id is not None:
+            self._fruitless_since = None
+        if not self._assistant:  # what others are at work on is waited for, and no result of this run
+            for asked in self._get_work_response_history[-1:]:
+                asked["running_tasks"] = []
+        return work
+
+    def _again(self, task_id: str) -> bool:
+        """Whether a task that failed in this run is done again: because it says so itself, or for another run."""
+        if self._scheduled_tasks[task_id].retry_count is not None:
+            return True
+        return bool(self._scheduler.wanted_by_others(task_id, self._id))
+
+    def _keep_alive(self, get_work_response: GetWorkResponse) -> bool:
+        """Whether to look for work again, there being none for now."""
+        if super()._keep_alive(get_work_response):
+            return True
+        if self._stop_requesting_work or self._assistant:
+            return False
+        try:
+            self._scheduler.prune()  # or it would take luigid a minute to look whether the others live
+            return self._others_are_at_work() or self._ask_again()
+        except RPCError as error:
+            self._scheduler.lose(error)
+            return False
+
+    def _others_are_at_work(self) -> bool:
+        """Whether another run is at work on a task that this one needs; says so at first."""
+        found = self._scheduler.running_elsewhere(self._id)
+        # What is done holds up what needs it, as long as luigid has not heard of it.
+        wanted = {*self._asked, *self._done} if self._asked else set()
+        ours = [(task_id, task) for task_id, task in found.items() if task_id in wanted]
+        if ours and not self._waited:
+            self._waited = True
+            task_id, task = ours[0]
+            log.info("%s: waiting for another run%s", self._scheduled_tasks[task_id], _whose(task["worker_running"]))
+        if ours:
+            self._fruitless_since = None
+        return bool(ours)
+
+    def _ask_again(self) -> bool:
+        """Asks once more for what nothing holds up: luigid has forgotten it, or others have shut it out or given it up.
+
+        Whether it makes sense to look for work. For a while luigid takes no task that it has just seen done. What is
+        done is told once more too, because luigid does not hear of it while a run that died seems to be at work on it,
+        and takes it for failed from then on.
+        """
+        could = [task_id for task_id in self._asked if self._could_run(task_id)]
+        self._fruitless_since = self._fruitless_since or time.monotonic()
+        if time.monotonic() - self._fruitless_since > _FRUITLESS:
+            return False
+        for task_id in dict.fromkeys(needed for asked in could for needed in self._asked[asked]["deps"]):
+            if task_id in self._done:
+                self._add_task(**self._done[task_id])
+        for task_id in could:
+            task = self._asked[task_id]
+            try:
+                done = self._scheduled_tasks[task_id].complete()
+            except Exception as error:
+                log.warning("%s: %s", self._scheduled_tasks[task_id], error)
+                del self._asked[task_id]
+                continue
+            if done:  # another run has made it
+                self._add_task(**{**task, "status": DONE, "deps": None, "runnable": False})
+            else:
+                self._scheduler.re_enable_task(task_id=task_id)
+                self._add_task(**task)
+        return any(task_id in self._asked for task_id in could)
+
+    def _could_run(self, task_id: str) -> bool:
+        """Whether nothing that a task needs has failed, or is missing."""
+        task = self._asked.get(task_id)
+        return task is not None and all(d in self._done or self._could_run(d) for d in task["deps"])
+
+
+def _whose(worker: str) -> str:
+    """Where a worker of luigi runs, as its id says."""
+    found = dict(re.findall(r"(host|pid)=([^,)]+)", worker))
+    return f" (host {found['host']}, process {found['pid']})" if found.keys() == {"host", "pid"} else ""
+
+
+def _harmless(message: str | None) -> str | None:
+    """A text that is the same as text and as HTML: luigid's page shows it as the one, then as the other."""
+    return message and plain(str(message), keep="\n\t").replace("<", "‹").replace(">", "›")
+
+
+def _reason(error: Exception) -> str:
+    """What a failed request comes down to."""
+    response = getattr(error, "response", None)
+    if response is not None:
+        return f"status {response.status_code}"
+    found = _REASON.findall(str(error))
+    return found[-1] if found else re.sub("(?<!^)(?=[A-Z])", " ", type(error).__name__).lower()

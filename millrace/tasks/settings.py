@@ -1,0 +1,338 @@
+"""Settings: luigi.cfg sections and flags, checked, with errors that say which, what, whence, and what is allowed."""
+
+import configparser
+import contextlib
+import datetime
+import difflib
+import functools
+import os
+import re
+import sys
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import luigi
+from luigi.cmdline_parser import CmdlineParser
+from luigi.configuration import get_config
+from luigi.task_register import Register
+
+from millrace.common import secrets
+from millrace.errors import MillraceError, SettingError
+
+#: Sections of luigi's own that luigi.cfg has.
+_LUIGIS = {"core", "worker", "scheduler", "retcode", "email", "smtp"}
+
+
+class Setting(luigi.Parameter):
+    """A setting or flag.
+
+    convert: its text → its value; raises ValueError (or a MillraceError) for what is not allowed.
+    allowed: what is, in words. keeps_variables: whether ${NAME} in luigi.cfg is for convert, not for luigi, to fill in.
+    """
+
+    def __init__(
+        self,
+        convert: Callable[[str], Any],
+        allowed: str,
+        description: str = "",
+        *,
+        keeps_variables: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        # luigi hands the description to argparse, which takes a single % for a field.
+        super().__init__(description=description.replace("%", "%%"), **kwargs)
+        self._convert, self._allowed, self._keeps_variables = convert, allowed, keeps_variables
+        self._owner = self._key = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        super().__set_name__(owner, name)  # type: ignore[no-untyped-call]
+        self._owner, self._key = owner.__name__, name
+
+    def parse(self, x: str) -> Any:
+        """Raises SettingError."""
+        try:
+            return self._convert(x.strip())
+        except (ValueError, KeyError, MillraceError) as error:
+            reason = f" ({error})" if isinstance(error, MillraceError) else ""
+            where = origin(self._owner, self._key)
+            raise SettingError(
+                f"{self._owner}.{self._key} = {secrets.redacted(x)!r}, {where}: allowed is {self._allowed}{reason}"
+            ) from None
+
+    def _get_value_from_config(self, section: str, name: str) -> Any:
+        """As luigi's, but for its variables."""
+        config = get_config()
+        if self._keeps_variables and isinstance(config, configparser.ConfigParser) and config.has_option(section, name):
+            text = config.get(section, name, raw=True)
+            with contextlib.suppress(configparser.InterpolationError):
+                others = dict(config.items(section, raw=True))
+                text = configparser.BasicInterpolation().before_get(config, section, name, text, others)
+            return self.parse(text)
+        return super()._get_value_from_config(section, name)  # type: ignore[no-untyped-call]
+
+    def normalize(self, x: Any) -> Any:
+        """A value given in Python is held to the same as one given in text."""
+        return self.parse(x) if isinstance(x, str) else x
+
+    def serialize(self, x: Any) -> str:
+        return "" if x is None else str(x)
+
+
+_FLAGS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+def _flag(value: str) -> bool:
+    """true or false."""
+    return _FLAGS[value.lower()]
+
+
+class Flag(Setting):
+    """A setting that is true or false; as a flag it needs no value to be true."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(_flag, "true or false", **kwargs)
+
+    @classmethod
+    def _parser_kwargs(cls, param_name: str, task_name: str | None = None) -> dict[str, Any]:
+        given: dict[str, Any] = super()._parser_kwargs(param_name, task_name)  # type: ignore[no-untyped-call]
+
+        def checked(value: str) -> str:
+            if value.lower() not in _FLAGS:  # the task's name, most likely
+                flag = f"--{param_name.replace('_', '-')}"
+                allowed = f"allowed is true or false, or nothing; write {flag}=true, or {flag} as the last flag"
+                raise SettingError(f"{flag} {value}: {allowed}")
+            return value
+
+        return {**given, "nargs": "?", "const": "true", "type": checked}
+
+
+def origin(section: str, key: str) -> str:
+    """Where a setting was read, in words."""
+    names = [f"{section}-{key}", *([] if section in _sections() else [key])]
+    flags = [f"--{name}".replace("_", "-") for name in names]
+    for argument in sys.argv[1:] if in_luigi_command() or CmdlineParser.get_instance() else ():
+        flag = argument.split("=", 1)[0]
+        # argparse takes the beginning of a flag for the flag where no other begins so.
+        if len(flag) > 2 and any(full.startswith(flag) for full in flags):
+            return f"from the flag {flag}"
+    for path in _config_files():
+        own = configparser.RawConfigParser()
+        try:
+            own.read(path)
+        except configparser.Error:
+            continue
+        if any(own.has_option(section, name) for name in (key, key.replace("_", "-"))):
+            return f"read in {path}"
+    return "the default"
+
+
+def in_luigi_command() -> bool:
+    """Whether this process is the `luigi` command, whose arguments set what settings don't."""
+    return "luigi.cmdline" in sys.modules
+
+
+def workers() -> int:
+    """How many tasks luigi runs side by side, each in a process of its own if more than one."""
+    return int(luigi.interface.core().workers) if in_luigi_command() else 1
+
+
+def _config_files() -> list[str]:
+    paths = [str(path) for path in getattr(get_config(), "_config_paths", [])]
+    return [os.path.abspath(path) for path in reversed(paths) if os.path.isfile(path)]
+
+
+class Settings(luigi.Config):
+    """A section of luigi.cfg, named like the class. A key that it does not know is an error, unless it is open."""
+
+    #: Whether further keys are somebody else's to know.
+    open_keys: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        # A strftime field needs no doubled % signs here, as configparser would have it.
+        super().__init_subclass__(**kwargs)
+        config, section = get_config(), cls.__name__
+        for key in config.options(section) if config.has_section(section) else ():
+            try:
+                config.get(section, key)
+            except configparser.InterpolationError:
+                config.set(section, key, config.get(section, key, raw=True).replace("%", "%%"))
+
+    @classmethod
+    @functools.cache
+    def get_params(cls) -> Any:
+        """As luigi's, which looks through the class each time that a section is read."""
+        return super().get_params()  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def get_param_values(cls, *args: Any) -> Any:
+        """As luigi's, but raises our own error instead of one that wraps it.
+
+        A section's values are looked up once a command, because its flags and files stay: luigi would for each task.
+        """
+        command = CmdlineParser.get_instance()
+        known = vars(command).setdefault("_sections", {}) if command and not any(args[1:]) else {}
+        try:
+            if cls not in known:
+                known[cls] = super().get_param_values(*args)  # type: ignore[no-untyped-call]
+            return known[cls]
+        except ValueError as error:
+            if isinstance(error.__cause__, MillraceError):
+                raise error.__cause__ from None
+            if isinstance(error.__cause__, configparser.InterpolationError):
+                raise not_filled_in(error.__cause__) from None
+            raise
+
+    @classmethod
+    def default(cls, key: str) -> Any:
+        """The value of a key that nobody sets."""
+        return dict(cls.get_params())[key]._default
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+        _check_sections()
+        section = type(self).__name__
+        known = set(type(self).get_param_names(include_significant=True))  # type: ignore[no-untyped-call]
+        for path in () if self.open_keys else _config_files():
+            own = configparser.RawConfigParser()
+            own.read(path)
+            for key in own.options(section) if own.has_section(section) else ():
+                name = key.replace("-", "_")
+                if name not in known and key not in own.defaults():
+                    near = difflib.get_close_matches(name, known, 1)
+                    raise SettingError(
+                        f"{section}.{key}, read in {path}, is no setting; "
+                        + (f"did you mean {near[0]}?" if near else f"allowed are {', '.join(sorted(known))}")
+                    )
+
+
+def not_filled_in(error: configparser.InterpolationError) -> SettingError:
+    """Returns what is said of a value whose variables can't be filled in."""
+    where = f"{error.section}.{error.option}, {origin(error.section, error.option)}"
+    missing = re.search(r"nonexisting environment variable (.*?)\. Section", str(error))
+    if missing:
+        return SettingError(f"{where}: the environment has no variable {missing[1]}; set it, or write the value itself")
+    return SettingError(f"{where}: what begins with % can't be filled in; write %% for %")
+
+
+def _check_sections() -> None:
+    """Raises SettingError for a section of luigi.cfg that is nearly one of ours, because nobody would read it."""
+    ours = {section.__name__ for section in Settings.__subclasses__()} | _LUIGIS
+    of_tasks = {section.__name__ for section in Settings.__subclasses__() if section.open_keys}
+    others = set(Register.task_names())
+    for path in _config_files():
+        own = configparser.RawConfigParser()
+        own.read(path)
+        for name in own.sections():
+            section, dot, task = name.partition(".")
+            if name in others:
+                continue
+            if section in ours:
+                if dot and section not in of_tasks:
+                    raise SettingError(f"[{name}], read in {path}, is no section; did you mean [{section}]?")
+                continue
+            lower = {each.lower(): each for each in ours}
+            for near in difflib.get_close_matches(section.lower(), lower, 1, 0.86):
+                raise SettingError(f"[{name}], read in {path}, is no section; did you mean [{lower[near]}{dot}{task}]?")
+
+
+def _sections() -> set[str]:
+    """Names of the sections; their flags begin with them, a task's own need not."""
+    return {
+        section.__name__ for section in Settings.__subclasses__() if section.__dict__.get("use_cmdline_section", True)
+    }
+
+
+def text(value: str) -> str:
+    """Any text but none."""
+    if not value:
+        raise ValueError
+    return value
+
+
+def whole_number(low: int, high: int) -> Callable[[str], int]:
+    """A whole number from low to high."""
+
+    def convert(value: str) -> int:
+        number = int(value.replace("_", ""))
+        if not low <= number <= high:
+            raise ValueError
+        return number
+
+    return convert
+
+
+def number(low: float, high: float) -> Callable[[str], float]:
+    """A number from low to high."""
+
+    def convert(value: str) -> float:
+        found = float(value)
+        if not low <= found <= high:
+            raise ValueError
+        return found
+
+    return convert
+
+
+def share(value: str) -> float:
+    """A number from 0 to 1."""
+    number = float(value)
+    if not 0 <= number <= 1:
+        raise ValueError
+    return number
+
+
+def one_of(*names: str) -> Callable[[str], str]:
+    """One of some names."""
+
+    def convert(value: str) -> str:
+        if value not in names:
+            raise ValueError
+        return value
+
+    return convert
+
+
+def day(value: str) -> datetime.date:
+    """A day as YYYY-MM-DD."""
+    if len(value) != 10:
+        raise ValueError
+    return datetime.date.fromisoformat(value)
+
+
+def yesterday() -> datetime.date:
+    """The last whole UTC day."""
+    return datetime.datetime.now(datetime.UTC).date() - datetime.timedelta(days=1)
+
+
+#: The first and the last year of days: four digits, and windows on both sides are days too.
+_YEARS = (1000, 9998)
+
+
+class Day(Setting):
+    """A day as a task's parameter; the last whole UTC day unless given."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        described = "a day as YYYY-MM-DD; the last whole UTC day unless given"
+        super().__init__(day, "a day as YYYY-MM-DD", **{"default": None, "description": described, **kwargs})
+
+    def normalize(self, x: Any) -> Any:
+        """A day; midnight in UTC is one. Raises SettingError for other times, and for days at the calendar's ends."""
+        if x is None:
+            return yesterday()
+        value = super().normalize(x)
+        if isinstance(value, datetime.datetime) and value.time() == datetime.time() and not value.utcoffset():
+            value = value.date()
+        if not isinstance(value, datetime.date) or isinstance(value, datetime.datetime):
+            raise SettingError(
+                f"{self._owner}.{self._key} = {value}: allowed is a day; {self._owner} is made by the day, so that of "
+                "luigi's ranges RangeDaily fits"
+            )
+        if not _YEARS[0] <= value.year <= _YEARS[1]:
+            raise SettingError(
+                f"{self._owner}.{self._key} = {value}, {origin(self._owner, self._key)}: allowed is a day in the years "
+                f"{_YEARS[0]} to {_YEARS[1]}"
+            )
+        return value
+
+    def next_in_enumeration(self, value: datetime.date) -> datetime.date:
+        return value + datetime.timedelta(days=1)

@@ -1,0 +1,147 @@
+"""What was made by other code: it stays complete, and at the end of a run a line a stage says which, and what mends it.
+
+A manifest names the code of its stage and of all that it is built on (`of`). So one look at what was asked about tells
+whether there is anything to say; only then is it looked for.
+"""
+
+import datetime
+import logging
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import luigi.interface
+from luigi.task_register import Register, TaskClassException
+
+from millrace.core import code
+from millrace.core.manifests import Manifest
+from millrace.errors import MillraceError
+from millrace.tasks import advice, completeness
+from millrace.tasks.identity import is_stage
+from millrace.tasks.settings import in_luigi_command
+
+if TYPE_CHECKING:
+    from millrace.tasks.stage import Stage
+
+log = logging.getLogger("millrace")
+_luigi: Any = luigi.interface
+
+#: The stages that luigi has asked this process about.
+_asked: "dict[str, Stage]" = {}
+_DAY = datetime.timedelta(days=1)
+
+
+def of(family: str, own: str, inputs: Iterable[Manifest]) -> dict[str, list[str]]:
+    """Returns what a manifest says of the code that made a stage's result, and those that the result is built on.
+
+    Of more than two of one stage the first two are named: one of them, at least, is not the code of any later run.
+    """
+    found = defaultdict(list, {family: [own]} if own else {})
+    for manifest in inputs:
+        for name, said in manifest.code.items():
+            for each in said:
+                if len(found[name]) < 2 and not any(code.same(each, other) for other in found[name]):
+                    found[name].append(each)
+    return dict(found)
+
+
+def asked(stage: "Stage") -> None:
+    """Remembers a stage for the end of the run."""
+    if in_luigi_command():
+        _asked[stage.task_id] = stage
+
+
+def install() -> None:
+    """Has runs of this process say at their end what was made by other code, while their flags still hold."""
+    schedule_and_run = _luigi._schedule_and_run
+
+    def and_tell(*args: Any, **kwargs: Any) -> Any:
+        ran = schedule_and_run(*args, **kwargs)
+        try:
+            for line in lines(list(_asked.values())):
+                log.warning("%s", line)
+        except MillraceError as error:  # a run that went well ends well
+            log.debug("%s", error)
+        return ran
+
+    _luigi._schedule_and_run = and_tell  # there is no event at the end of a run
+
+
+def lines(stages: Iterable["Stage"]) -> Iterator[str]:
+    """Yields what there is to say of some stages and all that they are built on: a line for each kind of stage."""
+    made = {stage.task_id: (stage, completeness.code_of(stage)) for stage in stages}
+    said = {(family, each) for _, found in made.values() for family, all_ in found.items() for each in all_}
+    other = {(family, each) for family, each in said if (kind := _kind(family)) and not code.is_of(each, kind)}
+    if not other:
+        return
+    stale: dict[str, dict[str, tuple[Stage, str]]] = defaultdict(dict)
+    seen, left = set(made), deque(made.values())
+    while left:
+        stage, found = left.popleft()
+        family = stage.task_family
+        for own in [each for each in found.get(family, ())[:1] if (family, each) in other]:
+            stale[family][stage.datasets()[0].partition] = stage, own
+        if any((family, each) in other for family, all_ in found.items() for each in all_):
+            for below in stage.built_on():
+                if is_stage(below) and below.task_id not in seen:
+                    seen.add(below.task_id)
+                    left.append((below, completeness.code_of(below)))
+    roots = _roots([stage for stage, _ in made.values()])
+    for family, partitions in reversed(stale.items()):  # what others are built on comes first
+        yield _line(family, list(partitions.values()), roots)
+
+
+def _kind(family: str) -> "type[Stage] | None":
+    try:
+        kind = Register.get_task_cls(family)
+    except TaskClassException:  # it is in a module that this run has not imported
+        return None
+    return kind if hasattr(kind, "maker") else None
+
+
+def _roots(stages: "list[Stage]") -> "list[Stage]":
+    """Returns those of some stages that no other of them is built on: what the run was for."""
+    below = {task.task_id for stage in stages for task in stage.built_on()}
+    return [stage for stage in stages if stage.task_id not in below]
+
+
+def _line(family: str, made: "list[tuple[Stage, str]]", roots: "list[Stage]") -> str:
+    stages, count = [stage for stage, _ in made], len(made)
+    days = sorted({date for root in roots if (date := _day(root))})
+    span = " to ".join(map(str, dict.fromkeys([days[0], days[-1]]))) if days else ""
+    window = "" if all(root.task_family == family for root in roots) else "window " if len(days) == 1 else "windows "
+    olds = ", ".join(sorted({code.short(each) for _, each in made}))
+    return (
+        f"{family}: {count} partition{'s' * (count != 1)}{f' of {window}{span}' if span else ''} "
+        f"{'were' if count != 1 else 'was'} made by other code ({olds} → {code.short(code.of(stages[0]))}); "
+        f"{' && '.join(_commands(stages))} makes {'them' if count != 1 else 'it'} anew"
+    )
+
+
+def _day(stage: "Stage") -> datetime.date | None:
+    """Returns a stage's day; None where its date is none, or an hour."""
+    date = getattr(stage, "date", None)
+    return date if type(date) is datetime.date else None
+
+
+def _commands(stages: "list[Stage]") -> Iterator[str]:
+    """Yields commands that clear the partitions of some stages of one kind and what was made of them, but no others."""
+    alike: dict[str, list[datetime.date]] = defaultdict(list)
+    ways: dict[str, dict[str, object]] = {}
+    for stage in stages:
+        partition, date = stage.datasets()[0].partition, _day(stage)
+        if date is None:
+            yield advice.clear(partition)
+        else:
+            # Where parameters are part of the partition's name, others than these are not meant.
+            named = {} if partition == f"{stage.writes[0]}/date={date}" else stage.parameters()
+            named = {name: value for name, value in named.items() if name != "date"}
+            ways[str(named)] = named
+            alike[str(named)].append(date)
+    for way, days in alike.items():
+        first = last = min(days)
+        for day in [*sorted(days)[1:], datetime.date.max]:
+            if day > last + _DAY:
+                yield advice.clear(stages[0].task_family, first, last, **ways[way])
+                first = day
+            last = day

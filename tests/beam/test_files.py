@@ -1,0 +1,303 @@
+"""Files that pipelines write are what they say that they are, and come back as they were."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import apache_beam as beam
+import google_crc32c
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from apache_beam.coders.typecoders import registry
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from localcloud.storage import Storage
+from millrace.beam import files, gcs
+from millrace.common import checksums, results
+from millrace.common.checksums import Input
+from millrace.errors import DamagedError, SourceError
+
+ENCODED = pa.dictionary(pa.int32(), pa.string())
+SCHEMA = pa.schema(
+    [("w", ENCODED), ("n", pa.int64()), ("at", pa.timestamp("us", "UTC")), ("list", pa.list_(pa.string()))]
+)
+
+
+def table(words: list[str | None]) -> pa.Table:
+    columns = [
+        pa.array(words, pa.string()).dictionary_encode(),
+        pa.array(range(len(words)), pa.int64()),
+        pa.array([n * 10**6 for n in range(len(words))], pa.timestamp("us", "UTC")),
+        pa.array([[word] if word else [] for word in words], pa.list_(pa.string())),
+    ]
+    return pa.Table.from_arrays(columns, schema=SCHEMA)
+
+
+def test_a_table_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    """And the file is described by its path, label, rows, bytes and checksum, and the columns by their types."""
+    rows = table(["b", "a", None, "b"])
+    written = files.write_parquet(f"{tmp_path}/{{dataset}}/x", "things", "part-0", rows, label="some")
+    (file,) = written.files
+    data = Path(file.path).read_bytes()
+    assert file.path == f"{tmp_path}/things/x/part-0.parquet"
+    assert (file.table, file.rows, file.bytes) == ("some", 4, len(data))
+    assert file.crc32c == google_crc32c.Checksum(data).hexdigest().decode()
+    assert written.schemas == {"some": {f.name: str(f.type) for f in SCHEMA}}
+    assert files.read_parquet(file.path, dictionaries=["w"]).equals(rows)
+    assert files.read_parquet(file.path, ["n", "w"]).column_names == ["n", "w"]
+
+
+def test_dictionaries_stay_and_are_one(tmp_path: Path) -> None:
+    """Whatever a row group's own dictionary was, and however many words the vocabulary has."""
+    words = [f"word {n}" for n in range(200_000)]
+    for groups in ([words], [words, words[5:], ["new"]]):
+        file = files.ParquetFile(str(tmp_path), "things", f"part-{len(groups)}", SCHEMA)
+        for group in groups:
+            file.write(table(list(group)))
+        (described,) = file.close().files
+        found = files.read_parquet(described.path, dictionaries=["w"])
+        (chunk,) = found["w"].chunks
+        assert found.schema.field("w").type == ENCODED
+        assert len(set(chunk.dictionary.to_pylist())) == len(chunk.dictionary)
+        assert found["w"].to_pylist() == [word for group in groups for word in group]
+
+
+def test_each_table_written_is_a_row_group_and_there_is_one_at_least(tmp_path: Path) -> None:
+    """The row groups are the blocks of work; a file of no rows is a block of none."""
+    paths = []
+    for number, sizes in enumerate([[3, 1, 2], [], [0, 2]]):
+        file = files.ParquetFile(str(tmp_path), "things", f"part-{number}", SCHEMA)
+        for size in sizes:
+            file.write(table(["x"] * size))
+        written = file.close()
+        assert [f.rows for f in written.files] == [sum(sizes)]
+        paths.append(written.files[0].path)
+    inputs = [Input(path) for path in paths]
+    blocks = files.blocks(inputs)
+    assert blocks == [
+        (order, inputs[order], group) for order, groups in enumerate([3, 1, 1]) for group in range(groups)
+    ]
+    found = [files.read_block(file, group, ["n", "w"]) for _, file, group in blocks]
+    assert [block.num_rows for block in found] == [3, 1, 2, 0, 2]
+    assert files.read_parquet(paths[1]).schema.equals(SCHEMA)
+
+
+@pytest.mark.parametrize("rows", [table([]), table(["b", "a", None])], ids=["empty", "rows"])
+def test_a_table_travels_between_stages_as_it_is(rows: pa.Table) -> None:
+    coder = registry.get_coder(pa.Table)
+    assert coder.decode(coder.encode(rows)).equals(rows)
+
+
+# --------------------------------------------------------------------------------------------------------- results
+
+_written = st.builds(
+    results.Written,
+    st.lists(
+        st.builds(results.File, st.text(), st.text(), st.integers(0), st.integers(0), st.just("00000000")), max_size=3
+    ),
+    st.dictionaries(st.sampled_from(["read", "kept", "rejected: bad JSON"]), st.integers(0, 1 << 40)),
+    st.dictionaries(st.sampled_from(["a", "b"]), st.just({"x": "int64"})),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(_written, max_size=5), st.randoms(use_true_random=False), st.integers(0, 5))
+def test_written_adds_up_in_any_order_and_in_any_groups(parts: list[results.Written], random: object, cut: int) -> None:
+    """No file is lost, counters are sums; merging merged parts gives the same."""
+    whole = results.merge_written(parts)
+    assert sorted(map(repr, whole.files)) == sorted(repr(file) for part in parts for file in part.files)
+    assert [file.path for file in whole.files] == sorted(file.path for part in parts for file in part.files)
+    names = {name for part in parts for name in part.counters}
+    assert whole.counters == {name: sum(part.counters.get(name, 0) for part in parts) for name in names}
+    assert list(whole.counters) == sorted(names)
+    assert set(whole.schemas) == {name for part in parts for name in part.schemas}
+    regrouped = results.merge_written([results.merge_written(parts[:cut]), results.merge_written(parts[cut:])])
+    assert regrouped == whole
+    shuffled = list(parts)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    again = results.merge_written(shuffled)
+    assert (again.counters, again.schemas) == (whole.counters, whole.schemas)
+    assert sorted(map(repr, again.files)) == sorted(map(repr, whole.files))
+
+
+def test_a_result_gathers_what_all_bundles_wrote(tmp_path: Path) -> None:
+    """One file, `_result.json`, that reads back as their sum."""
+    file = results.File("a/b.parquet", "t", 3, 100, "0a0b0c0d")
+    parts = [
+        results.Written([file], {"read": 3}, {"t": {"x": "int64"}}),
+        results.Written(counters={"read": 4, "kept": 1}),
+    ]
+    with beam.Pipeline(runner="FnApiRunner") as pipeline:
+        _ = (
+            pipeline
+            | beam.Create(list(map(files.keyed, parts)))
+            | files.WriteResult(f"{tmp_path}/{{dataset}}/day", "things")
+        )
+    data = (tmp_path / "things" / "day" / results.RESULT).read_bytes()
+    assert results.read_result(data) == results.merge_written(parts)
+    assert json.loads(data)["counters"] == {"kept": 1, "read": 7}
+
+
+# ---------------------------------------------------------------------------------------------------------- inputs
+
+
+def test_an_input_is_a_pattern_a_list_or_a_file_with_a_list(tmp_path: Path) -> None:
+    """Patterns give their files in order; lists are taken as they are, in their order, empty too."""
+    for name in ("b.x", "a.x", "c.y"):
+        (tmp_path / name).touch()
+    assert [file.path for file in files.expand(f"{tmp_path}/*.x")] == [f"{tmp_path}/a.x", f"{tmp_path}/b.x"]
+    assert [file.path for file in files.expand('["b", "a", "b"]')] == ["b", "a", "b"]
+    assert files.expand("[]") == []
+    assert files.expand('["a", ["b", "0123abcd", 5]]') == [Input("a"), Input("b", "0123abcd", 5)]
+    (tmp_path / "list.json").write_text('["z", "y"]')
+    assert [file.path for file in files.expand(f"@{tmp_path}/list.json")] == ["z", "y"]
+    with pytest.raises(SourceError, match=r"--input .*/\*\.z matches no file"):
+        files.expand(f"{tmp_path}/*.z")
+
+
+@pytest.mark.parametrize(
+    ("path", "date"),
+    [
+        ("data/posts/date=2017-08-27/0/posts.parquet", "2017-08-27"),
+        ("gs://bucket/x/date=2017-08-27/y", "2017-08-27"),
+        ("data/posts.parquet", ""),
+        ("data/update=2017-08-27/x", ""),
+        ("data/date=today/x", ""),
+        ("/data/date=2020-01-01/hour=5/posts/date=2017-08-27/0/x", "2017-08-27"),
+        ("date=2020-01-01/date=2017-08-27/x", "2017-08-27"),
+    ],
+)
+def test_a_partitions_date_stands_in_the_path(path: str, date: str) -> None:
+    assert files.partition_date(path) == date
+
+
+def test_a_datasets_folder_may_lie_in_one_of_the_same_look() -> None:
+    """The last {dataset} of an output stands for the dataset's name; others are names of folders."""
+    assert files.folder_of("/x/{dataset}/data/{dataset}/date=1", "posts") == "/x/{dataset}/data/posts/date=1"
+    assert files.folder_of("/x/y", "posts") == "/x/y"
+
+
+def test_files_have_no_statistics_that_readers_would_pay_for(tmp_path: Path) -> None:
+    """What is written once and read whole needs none."""
+    (file,) = files.write_parquet(str(tmp_path), "things", "part", table(["a"])).files
+    assert pq.ParquetFile(file.path).metadata.row_group(0).column(1).statistics is None
+
+
+# --------------------------------------------------------------------------------------------------- Cloud Storage
+
+
+def requests(storage: Storage) -> Counter[str]:
+    """What was asked since the last time, by call."""
+    asked = Counter(request.call for request in storage.requests if request.call != "buckets.get")
+    storage.requests.clear()
+    return asked
+
+
+def test_a_table_on_cloud_storage_is_what_it_would_be_on_a_disk(cloud_storage: Storage, tmp_path: Path) -> None:
+    """The same bytes, described the same, by one request; and read by one."""
+    rows = table(["b", "a", None, "b"])
+    (there,) = files.write_parquet("gs://bucket/{dataset}/x", "things", "part-0", rows).files
+    assert requests(cloud_storage) == {"objects.insert": 1}
+    (here,) = files.write_parquet(f"{tmp_path}/{{dataset}}/x", "things", "part-0", rows).files
+    assert there == replace(here, path="gs://bucket/things/x/part-0.parquet")
+    assert files.read_input(there.path) == Path(here.path).read_bytes()
+    requests(cloud_storage)
+    assert files.read_parquet(there.path, dictionaries=["w"]).equals(rows)
+    assert requests(cloud_storage) == {"objects.get": 1}
+    assert [t.num_rows for t in files.read_tables([Input(there.path, there.crc32c, there.bytes)] * 20)] == [4] * 20
+
+
+@pytest.mark.parametrize("rows", [10, 1_500_000], ids=["small", "large"])
+def test_blocks_on_cloud_storage_cost_few_requests(cloud_storage: Storage, rows: int) -> None:
+    """Two a footer; a small file's block is its metadata and its bytes, a large one's not much more than itself."""
+    numbers = np.random.default_rng(1).integers(0, 1 << 62, rows)
+    with files.ParquetFile("gs://bucket", "things", "part", pa.schema([("n", pa.int64()), ("m", pa.int64())])) as file:
+        for sign in (1, -1, 2):
+            file.write(pa.table({"n": numbers * sign, "m": numbers}))
+        (described,) = file.close().files
+    requests(cloud_storage)
+    known = Input(described.path, described.crc32c, described.bytes)
+    blocks = files.blocks([known] * 3)
+    assert [group for _, _, group in blocks] == [0, 1, 2] * 3
+    assert requests(cloud_storage)["objects.get"] <= 3 * 2
+    assert files.read_block(known, 1, ["n"])["n"].to_numpy().tolist() == (-numbers).tolist()
+    assert requests(cloud_storage)["objects.get"] <= 4
+
+
+def damage(data: bytes, how: str) -> bytes:
+    """What becomes of a file's bytes."""
+    middle = len(data) // 2
+    flipped = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+    return {"flipped": flipped, "cut": data[:-1], "empty": b"", "longer": data + b"x", "zeros": bytes(len(data))}[how]
+
+
+@pytest.mark.parametrize("how", ["flipped", "cut", "empty", "longer", "zeros", "gone"])
+@pytest.mark.parametrize("place", ["here", "there"])
+def test_a_damaged_file_is_not_read(cloud_storage: Storage, tmp_path: Path, place: str, how: str) -> None:
+    """Whoever reads a file that is not as it was written, by blocks or whole, says so, and which it is."""
+    root = str(tmp_path) if place == "here" else "gs://bucket"
+    (file,) = files.write_parquet(root, "things", how, table(["b", "a"])).files
+    known = Input(file.path, file.crc32c, file.bytes)
+    assert files.read_block(known, 0, ["n"]).num_rows == 2
+    assert [found.num_rows for found in files.read_tables([known])] == [2]
+    if how != "gone":
+        data = damage(files.read_input(file.path), how)
+        with files.open_output(file.path) as stream:
+            stream.write(data)
+    elif place == "here":
+        Path(file.path).unlink()
+    else:
+        gcs._blob(file.path).delete()
+    said = "was written, but" if how == "gone" else "is damaged: it has .* bytes"
+    reads: list[Callable[[], object]] = [
+        lambda: files.blocks([known]),
+        lambda: files.read_block(known, 0, ["n"]),
+        lambda: files.read_tables([known]),
+    ]
+    for read in reads:
+        with pytest.raises(DamagedError, match=f"^{file.path} {said}"):
+            read()
+
+
+def test_a_checksum_is_computed_once(tmp_path: Path) -> None:
+    """A file of many blocks is read for its checksum once, and again when somebody has written to it."""
+    (file,) = files.write_parquet(str(tmp_path), "things", "part", table(["b", "a"])).files
+    known, before = Input(file.path, file.crc32c, file.bytes), checksums._computed.cache_info().misses
+    for _ in range(3):
+        files.read_block(known, 0, ["n"])
+    assert checksums._computed.cache_info().misses == before + 1
+    Path(file.path).write_bytes(damage(Path(file.path).read_bytes(), "flipped"))
+    with pytest.raises(DamagedError):
+        files.read_block(known, 0, ["n"])
+
+
+def test_a_file_that_breaks_off_never_comes_to_be_on_cloud_storage(cloud_storage: Storage) -> None:
+    def broken() -> None:
+        with files.ParquetFile("gs://bucket", "things", "part", SCHEMA) as file:
+            file.write(table(["a"]))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        broken()
+    assert gcs.match("gs://bucket/**") == []
+
+
+def test_an_input_on_cloud_storage_is_a_pattern_or_a_file_with_a_list(cloud_storage: Storage) -> None:
+    """A list may be longer than what a command line takes."""
+    for name in ("b.x", "a.x", "c.y", "deep/d.x"):
+        with files.open_output(f"gs://bucket/{name}") as stream:
+            stream.write(b"x")
+    assert [file.path for file in files.expand("gs://bucket/*.x")] == ["gs://bucket/a.x", "gs://bucket/b.x"]
+    paths = [f"gs://bucket/posts/date=2026-11-19/attempt-1/posts-{n:05d}.parquet" for n in range(100_000)]
+    with files.open_output("gs://bucket/list.json") as stream:
+        stream.write(json.dumps(paths).encode())
+    assert [file.path for file in files.expand("@gs://bucket/list.json")] == paths
+    with pytest.raises(SourceError, match=r"--input gs://bucket/\*\.z matches no file"):
+        files.expand("gs://bucket/*.z")
+    with pytest.raises(SourceError, match="could not read gs://bucket/none: it does not exist"):
+        files.expand("@gs://bucket/none")

@@ -1,0 +1,126 @@
+"""The ledger: one living claim a task, an entry before the work, and what it tells the next run."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import running
+
+from millrace.core.ledger import Claim, Ledger
+from millrace.core.storage import LocalStorage
+from millrace.errors import ConflictError
+
+#: Claims a task, enters an attempt, says so, and works until its input ends or it is killed.
+HOLDER = """
+import sys
+from millrace.core.ledger import Ledger
+from millrace.core.storage import LocalStorage
+with Ledger(LocalStorage(sys.argv[1])).claim("Task_1") as claim:
+    print(claim.begin("millrace-task").attempt, flush=True)
+    sys.stdin.read()
+    claim.close()
+    print("closed", flush=True)
+"""
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> LocalStorage:
+    return LocalStorage(str(tmp_path))
+
+
+def holder(root: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(root)],
+        env=running.environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def said(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def test_entry_says_who_works_and_how_it_ended(storage: LocalStorage) -> None:
+    """An attempt stands as running before any work, and as done, or failed with its error, after it."""
+    with Ledger(storage).claim("Task_1") as claim:
+        assert claim.entry is None
+        begun = claim.begin("millrace-task")
+    with Ledger(storage).claim("Task_1") as claim:
+        assert claim.entry == begun
+        assert (begun.state, begun.number) == ("running", 1)
+        assert re.fullmatch(r"millrace-task-[0-9a-f]{10}", begun.job_name)
+        claim.close(error="the disk is full")
+    with Ledger(storage).claim("Task_1") as claim:
+        assert claim.entry is not None
+        assert (claim.entry.state, claim.entry.error) == ("failed", "the disk is full")
+        again = claim.begin("millrace-task")
+        assert again.number == 2
+        assert again.attempt != begun.attempt
+        assert again.request_id != begun.request_id
+        claim.close()
+        assert claim.entry is not None
+        assert claim.entry.state == "done"
+        assert claim.entry.ended >= claim.entry.started
+
+
+@pytest.mark.parametrize(
+    "prefix", ["millrace-Etl-2026-11-19", "millrace-" + "VeryLongTask" * 9 + "-2026-11-19", "millrace-My_Täsk-"]
+)
+def test_job_names_are_dataflow_s(storage: LocalStorage, prefix: str) -> None:
+    """Whatever the task is called, its jobs have valid names of at most 63 characters, and each attempt another one."""
+    with Ledger(storage).claim("Task_1") as claim:
+        names = [claim.begin(prefix).job_name for _ in range(3)]
+    assert all(re.fullmatch(r"millrace-[-a-z0-9]{0,53}[a-z0-9]", name) for name in names), names
+    assert len({*names}) == 3
+
+
+def test_closing_a_closed_entry_changes_nothing(storage: LocalStorage, tmp_path: Path) -> None:
+    """close() keeps what an earlier close() noted."""
+    with Ledger(storage).claim("Task_1") as claim:
+        claim.begin("millrace-task")
+        claim.close(error="no")
+        there = running.files(tmp_path)
+        claim.close()
+    assert running.files(tmp_path) == there
+
+
+def test_dead_process_holds_nothing(tmp_path: Path, storage: LocalStorage) -> None:
+    """A process that is killed while it works lets go; the next one sees its attempt and enters the next."""
+    with holder(tmp_path) as process:
+        attempt = said(process)
+        process.kill()
+        process.wait()
+    with Ledger(storage).claim("Task_1") as claim:
+        assert claim.entry is not None
+        assert (claim.entry.attempt, claim.entry.state) == (attempt, "running")
+        assert claim.begin("millrace-task").number == 2
+
+
+def test_living_process_is_waited_for(tmp_path: Path) -> None:
+    """A second process gets the claim only when the first is done, and sees what that did."""
+    with holder(tmp_path) as first:
+        attempt = said(first)
+        with holder(tmp_path) as second:
+            assert first.stdin is not None
+            assert first.stdout is not None
+            first.stdin.close()
+            order = [said(first), said(second)]
+            assert second.stdin is not None
+            second.stdin.close()
+            assert said(second) == "closed"
+    assert order[0] == "closed"
+    assert order[1] != attempt
+    assert order[1].startswith("attempt-002-")
+
+
+def test_claim_that_was_overtaken_cannot_write(storage: LocalStorage) -> None:
+    """Without the lock (another host, say) the conditional write still lets only one of two claims begin."""
+    mine, other = Claim(storage, "Task_1"), Claim(storage, "Task_1")
+    other.begin("millrace-task")
+    with pytest.raises(ConflictError):
+        mine.begin("millrace-task")

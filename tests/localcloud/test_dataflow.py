@@ -1,0 +1,706 @@
+"""The local Dataflow, through DataflowRunner's own submission and Google's client: what Dataflow promises."""
+
+import datetime
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+import pytest
+import requests
+import running
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics.metric import Metrics
+from apache_beam.options import pipeline_options
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.dataflow.internal import apiclient
+from apache_beam.transforms.periodicsequence import PeriodicImpulse
+from google.api_core import exceptions
+from google.cloud import dataflow_v1beta3 as api
+
+from localcloud import BUCKET, CREDENTIALS, PROJECT, REGION
+from localcloud.dataflow import Dataflow
+from localcloud.dataflow_jobs import Job
+from localcloud.faults import Fault
+from localcloud.storage import Storage
+
+Build = Callable[[beam.Pipeline], object]
+Started = Callable[..., Dataflow]
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
+    """A storage service that this process' clients use."""
+    credentials = tmp_path_factory.mktemp("credentials") / "credentials.json"
+    credentials.write_text(json.dumps(CREDENTIALS))
+    with Storage() as service, pytest.MonkeyPatch.context() as patch:
+        service.create_bucket(BUCKET)
+        patch.setenv("STORAGE_EMULATOR_HOST", service.url)
+        patch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(credentials))
+        patch.setenv("GOOGLE_CLOUD_PROJECT", PROJECT)
+        yield service
+
+
+@pytest.fixture(scope="module")
+def shared(storage: Storage) -> Iterator[Dataflow]:
+    with Dataflow(storage.worker_url) as service:
+        yield service
+
+
+@pytest.fixture
+def dataflow(shared: Dataflow) -> Iterator[Dataflow]:
+    """A service with its defaults, in which no job is left over."""
+    yield shared
+    shared.release()
+    for job in shared.jobs:
+        if not job.over and not job.asked:
+            shared.cancel(job.id)
+    running.wait_for(lambda: all(job.over for job in shared.jobs), 60)
+    shared.faults.clear()
+    assert all(job.over for job in shared.jobs)
+
+
+@pytest.fixture
+def special(storage: Storage) -> Iterator[Started]:
+    """Starts a service with other settings."""
+    services = []
+
+    def start(**settings: Any) -> Dataflow:
+        service = Dataflow(storage.worker_url, **settings)
+        service.start()
+        services.append(service)
+        return service
+
+    yield start
+    for service in services:
+        service.stop()
+
+
+def options(url: str, name: str, *flags: str) -> list[str]:
+    return [
+        "--runner=DataflowRunner",
+        f"--dataflow_endpoint={url}",
+        f"--project={PROJECT}",
+        f"--region={REGION}",
+        f"--job_name={name}",
+        f"--temp_location=gs://{BUCKET}/tmp",
+        "--experiments=disable_logging_submission_environment",
+        *flags,
+    ]
+
+
+def submit(dataflow: Dataflow, name: str, build: Build, *flags: str) -> Any:
+    """Submits a pipeline with DataflowRunner; Beam's result."""
+    pipeline = beam.Pipeline(options=PipelineOptions(options(dataflow.url, name, *flags)))
+    build(pipeline)
+    return pipeline.run()
+
+
+def job_of(dataflow: Dataflow, result: Any) -> Job:
+    return next(job for job in dataflow.jobs if job.id == result.job_id())
+
+
+def ended(job: Job) -> str:
+    """The state in which a job ends."""
+    running.wait_for(lambda: job.over, 60)
+    return job.state
+
+
+def run(dataflow: Dataflow, name: str, build: Build, *flags: str) -> Job:
+    """Submits a pipeline, waits for its end."""
+    job = job_of(dataflow, submit(dataflow, name, build, *flags))
+    ended(job)
+    return job
+
+
+def numbers(pipeline: beam.Pipeline) -> None:
+    pipeline | beam.Create([1, 2, 3]) | beam.Map(lambda number: number)
+
+
+def sleeper(pipeline: beam.Pipeline) -> None:
+    """Counts one element, then takes very long."""
+
+    def sleep(element: int) -> int:
+        Metrics.counter("tests", "begun").inc()
+        time.sleep(300)
+        return element
+
+    pipeline | beam.Create([1]) | beam.Map(sleep)
+
+
+def jobs_client(dataflow: Dataflow) -> api.JobsV1Beta3Client:
+    return api.JobsV1Beta3Client(transport="rest", client_options={"api_endpoint": dataflow.url})
+
+
+def place(id: str) -> dict[str, str]:
+    return {"project_id": PROJECT, "location": REGION, "job_id": id}
+
+
+def get(dataflow: Dataflow, id: str, **more: Any) -> Any:
+    return jobs_client(dataflow).get_job(request={**place(id), **more}, retry=None)
+
+
+def update(dataflow: Dataflow, id: str, state: str) -> Any:
+    request = {**place(id), "job": {"requested_state": state}}
+    return jobs_client(dataflow).update_job(request=request, retry=None)
+
+
+def messages(dataflow: Dataflow, id: str, **more: Any) -> list[Any]:
+    client = api.MessagesV1Beta3Client(transport="rest", client_options={"api_endpoint": dataflow.url})
+    return list(client.list_job_messages(request={**place(id), **more}))
+
+
+def metrics(dataflow: Dataflow, id: str) -> list[Any]:
+    client = api.MetricsV1Beta3Client(transport="rest", client_options={"api_endpoint": dataflow.url})
+    return list(client.get_job_metrics(request=place(id)).metrics)
+
+
+def read(pattern: str) -> bytes:
+    """The bytes of the one file of a pattern."""
+    (found,) = FileSystems.match([pattern])[0].metadata_list
+    with FileSystems.open(found.path) as stream:
+        return bytes(stream.read())
+
+
+def write(path: str, data: bytes) -> None:
+    with FileSystems.create(path) as stream:
+        stream.write(data)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def proto(dataflow: Dataflow, name: str, request_id: str) -> Any:
+    """A job as the product submits it: described and staged by Beam, created with a request id of our own."""
+    argv = options(dataflow.url, name, "--dry_run=True")
+    pipeline = beam.Pipeline(options=PipelineOptions(argv))
+    numbers(pipeline)
+    result: Any = pipeline.run()
+    job = result.job
+    job.options.view_as(pipeline_options.TestOptions).dry_run = False
+    apiclient.DataflowApplicationClient(job.options, job.root_staging_location).create_job_description(job)
+    job.proto.client_request_id = request_id
+    return job.proto
+
+
+def create(dataflow: Dataflow, job: Any, location: str = REGION) -> Any:
+    request = {"project_id": PROJECT, "location": location, "job": job}
+    return jobs_client(dataflow).create_job(request=request, retry=None)
+
+
+def test_a_submitted_pipeline_is_really_executed(dataflow: Dataflow) -> None:
+    """SDF read, side input, CombinePerKey, Parquet, counter and distribution; its result is Beam's own business."""
+    write(f"gs://{BUCKET}/in/words.txt", b"a\nb\na\nc\n")
+
+    def build(pipeline: beam.Pipeline) -> None:
+        def known(word: str, stop: list[str]) -> Iterator[tuple[str, int]]:
+            Metrics.counter("tests", "seen").inc()
+            Metrics.distribution("tests", "length").update(len(word))
+            if word not in stop:
+                yield word, 1
+
+        stop = beam.pvalue.AsList(pipeline | "Stop" >> beam.Create(["c"]))
+        (
+            pipeline
+            | beam.io.ReadFromText(f"gs://{BUCKET}/in/*.txt")
+            | "Known" >> beam.FlatMap(known, stop)
+            | beam.CombinePerKey(sum)
+            | beam.Map(lambda pair: {"word": pair[0], "count": pair[1]})
+            | beam.io.WriteToParquet(
+                f"gs://{BUCKET}/out/words", pa.schema([("word", pa.string()), ("count", pa.int64())])
+            )
+        )
+
+    result = submit(dataflow, "words", build)
+    job = job_of(dataflow, result)
+    assert ended(job) == "JOB_STATE_DONE", job.error
+    table = pa.parquet.read_table(pa.BufferReader(read(f"gs://{BUCKET}/out/words*")))
+    assert sorted(table.to_pylist(), key=lambda row: row["word"]) == [
+        {"word": "a", "count": 2},
+        {"word": "b", "count": 1},
+    ]
+    found = result.metrics().query()
+    assert [(each.key.metric.name, each.committed, each.attempted) for each in found["counters"]] == [("seen", 4, 4)]
+    assert [each.committed.count for each in found["distributions"]] == [4]
+    used = {m.name.name: m.scalar for m in metrics(dataflow, job.id) if m.name.origin == "dataflow/v1b3"}
+    assert used["TotalVcpuTime"] >= 1
+    assert used["TotalMemoryUsage"] >= 1
+    assert 0 < used["BillableShuffleDataProcessed"] < used["TotalShuffleDataProcessed"] < 1e-3
+    assert used["CurrentVcpuCount"] == 0
+
+
+def test_a_small_job_takes_a_moment(dataflow: Dataflow) -> None:
+    """Less than two seconds, if need be at the fifth try: the machine may be busy with something else."""
+    seconds = []
+    for number in range(5):
+        job = run(dataflow, f"quick-{number}", numbers)
+        assert job.state == "JOB_STATE_DONE"
+        seconds.append((job.entered - job.created).total_seconds())
+        if seconds[-1] < 2:
+            break
+    assert seconds[-1] < 2, seconds
+
+
+def test_workers_run_the_code_of_the_staged_package(
+    dataflow: Dataflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the checkout, which they don't know; and a package of the same name with other contents is another one."""
+    for number in (1, 2):
+        folder = tmp_path / str(number)
+        (folder / "staged").mkdir(parents=True)
+        (folder / "setup.py").write_text(
+            "from setuptools import setup\nsetup(name='staged', version='1', packages=['staged'])\n"
+        )
+        (folder / "staged" / "__init__.py").write_text(
+            f"import importlib.util\ndef say(_):\n    known = importlib.util.find_spec('pipelines') is not None\n"
+            f"    return f'{number} {{known}} {{__file__}}'\n"
+        )
+    monkeypatch.syspath_prepend(str(tmp_path / "1"))
+    say = __import__("staged").say
+
+    def build(pipeline: beam.Pipeline) -> None:
+        pipeline | beam.Create([0]) | beam.Map(say) | beam.io.WriteToText(f"gs://{BUCKET}/staged/{number}")
+
+    for number in (1, 2):
+        job = run(dataflow, f"staged-{number}", build, f"--setup_file={tmp_path / str(number) / 'setup.py'}")
+        assert job.state == "JOB_STATE_DONE", job.error
+        said = read(f"gs://{BUCKET}/staged/{number}*").decode().split()
+        assert said[:2] == [str(number), "False"]
+        assert not said[2].startswith((str(tmp_path / "1"), str(tmp_path / "2")))
+
+
+def test_a_failed_job_tells_the_users_exception_as_its_last_line(dataflow: Dataflow) -> None:
+    def build(pipeline: beam.Pipeline) -> None:
+        def fail(element: int) -> None:
+            raise ValueError("the hour 25 is none")
+
+        pipeline | beam.Create([1]) | "Parse" >> beam.Map(fail)
+
+    job = run(dataflow, "fails", build)
+    assert get(dataflow, job.id).current_state == api.JobState.JOB_STATE_FAILED
+    first, last = messages(dataflow, job.id, minimum_importance=api.JobMessageImportance.JOB_MESSAGE_ERROR)
+    assert first.message_text.startswith("Error message from worker: Traceback (most recent call last):")
+    assert first.message_text.splitlines()[-1] == "ValueError: the hour 25 is none [while running 'Parse']"
+    assert last.message_text.startswith("Workflow failed. Causes: ")
+    assert job.attempts == 1
+
+
+def test_a_worker_that_is_killed_fails_the_job(dataflow: Dataflow) -> None:
+    def build(pipeline: beam.Pipeline) -> None:
+        pipeline | beam.Create([1]) | beam.Map(lambda _: os.kill(os.getpid(), signal.SIGKILL))
+
+    job = run(dataflow, "killed", build)
+    assert job.state == "JOB_STATE_FAILED"
+    assert "lost contact" in job.error
+
+
+def test_a_job_is_run_as_often_as_it_is_allowed_to_fail(special: Started) -> None:
+    dataflow = special(tries=3)
+
+    def build(pipeline: beam.Pipeline) -> None:
+        pipeline | beam.Create([1]) | beam.Map(lambda number: number / 0)
+
+    job = run(dataflow, "thrice", build)
+    assert (job.state, job.attempts) == ("JOB_STATE_FAILED", 3)
+    assert "failed 3 times" in job.messages[-1].text
+
+
+def test_counters_are_seen_while_the_job_runs(dataflow: Dataflow) -> None:
+    """Those of the bundle at work are tentative."""
+    job = job_of(dataflow, submit(dataflow, "counts", sleeper))
+
+    def tentative() -> dict[str, float]:
+        found = [m for m in metrics(dataflow, job.id) if m.name.origin == "user"]
+        assert all(m.name.context["tentative"] == "true" for m in found)
+        return {m.name.name: m.scalar for m in found}
+
+    running.wait_for(tentative, 60)
+    assert tentative() == {"begun": 1}
+    assert get(dataflow, job.id).current_state == api.JobState.JOB_STATE_RUNNING
+
+
+def test_cancelling_kills_the_jobs_processes(dataflow: Dataflow, tmp_path: Path) -> None:
+    file = str(tmp_path / "pids")
+
+    def build(pipeline: beam.Pipeline) -> None:
+        def spawn(_: int) -> None:
+            child = subprocess.Popen(["/bin/sleep", "300"])
+            Path(file).write_text(f"{os.getpid()} {child.pid}\n")
+            child.wait()
+
+        pipeline | beam.Create([1]) | beam.Map(spawn)
+
+    job = job_of(dataflow, submit(dataflow, "spawns", build))
+    running.wait_for(lambda: Path(file).exists() and "\n" in Path(file).read_text(), 60)
+    pids = [int(pid) for pid in Path(file).read_text().split()]
+    assert all(alive(pid) for pid in pids)
+    assert update(dataflow, job.id, "JOB_STATE_CANCELLED").current_state == api.JobState.JOB_STATE_CANCELLING
+    assert ended(job) == "JOB_STATE_CANCELLED"
+    running.wait_for(lambda: not any(alive(pid) for pid in pids), 60)
+    assert not any(alive(pid) for pid in pids)
+    with pytest.raises(exceptions.BadRequest, match="terminal state"):
+        update(dataflow, job.id, "JOB_STATE_CANCELLED")
+    dataflow.cancel(job.id)
+    assert job.state == "JOB_STATE_CANCELLED"
+
+
+def test_no_job_survives_the_service(storage: Storage, tmp_path: Path) -> None:
+    """Not even where the service's process is killed without a chance to clean up."""
+    script = tmp_path / "service.py"
+    script.write_text(
+        textwrap.dedent(f"""
+        import sys, threading
+        sys.path[:0] = {[str(running.ROOT), str(running.ROOT / "tests")]}
+        from cloud.dataflow import Dataflow
+        with Dataflow({storage.worker_url!r}) as service:
+            print(service.url, flush=True)
+            sys.stdin.readline()
+            print(service.jobs[0].pid, flush=True)
+            threading.Event().wait()
+        """)
+    )
+    process = subprocess.Popen(
+        [sys.executable, str(script)],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert process.stdin
+        assert process.stdout
+        url = process.stdout.readline().strip()
+        pipeline = beam.Pipeline(options=PipelineOptions(options(url, "orphan")))
+        sleeper(pipeline)
+        result: Any = pipeline.run()
+        client = api.MetricsV1Beta3Client(transport="rest", client_options={"api_endpoint": url})
+        running.wait_for(
+            lambda: any(m.name.name == "begun" for m in client.get_job_metrics(request=place(result.job_id())).metrics),
+            60,
+        )
+        process.stdin.write("\n")
+        process.stdin.flush()
+        pid = int(process.stdout.readline())
+        assert alive(pid)
+    finally:
+        process.kill()
+        process.communicate()
+    running.wait_for(lambda: not alive(pid), 60)
+    assert not alive(pid)
+
+
+def test_stopping_the_service_ends_its_jobs(special: Started, storage: Storage) -> None:
+    with Dataflow(storage.worker_url) as dataflow:
+        job = job_of(dataflow, submit(dataflow, "stopped", sleeper))
+        running.wait_for(lambda: job.metrics, 60)
+        pid = job.pid
+        assert alive(pid)
+    assert not alive(pid)
+
+
+def test_further_jobs_wait_for_those_that_run(special: Started) -> None:
+    dataflow = special(at_once=1)
+    first = job_of(dataflow, submit(dataflow, "first", sleeper))
+    running.wait_for(lambda: first.metrics, 60)
+    second = job_of(dataflow, submit(dataflow, "second", numbers))
+    running.wait_for(lambda: second.state == "JOB_STATE_QUEUED", 60)
+    assert get(dataflow, second.id).current_state == api.JobState.JOB_STATE_QUEUED
+    dataflow.cancel(first.id)
+    assert ended(second) == "JOB_STATE_DONE"
+
+
+def test_the_same_request_is_the_same_job(dataflow: Dataflow) -> None:
+    """Also where the first answer was lost, and where the job is over."""
+    wanted = proto(dataflow, "same", "request-1")
+    before = len(dataflow.jobs)
+    dataflow.faults.at(1, Fault("lost"), call="jobs.create")
+    with pytest.raises(requests.ConnectionError):
+        create(dataflow, wanted)
+    again = create(dataflow, wanted)
+    assert again.client_request_id == "request-1"
+    assert ended(dataflow.jobs[-1]) == "JOB_STATE_DONE"
+    assert create(dataflow, wanted).id == again.id
+    assert len(dataflow.jobs) == before + 1
+
+
+def test_an_active_jobs_name_is_taken(dataflow: Dataflow, special: Started) -> None:
+    """Dataflow answers with the job that has it, or with 409; either way there is no second job."""
+    dataflow.hold("taken")
+    first = create(dataflow, proto(dataflow, "taken", "one"))
+    second = create(dataflow, proto(dataflow, "taken", "two"))
+    assert (second.id, second.client_request_id) == (first.id, "one")
+    with pytest.raises(apiclient.DataflowJobAlreadyExistsError):
+        submit(dataflow, "taken", numbers)
+    dataflow.release()
+    assert ended(dataflow.jobs[-1]) == "JOB_STATE_DONE"
+    third = create(dataflow, proto(dataflow, "taken", "three"))
+    assert third.id != first.id
+
+    strict = special(duplicates="conflict")
+    strict.hold("taken")
+    wanted = proto(strict, "taken", "one")
+    id = create(strict, wanted).id
+    for request in (wanted, proto(strict, "taken", "two")):
+        with pytest.raises(exceptions.Conflict, match=id):
+            create(strict, request)
+    assert len(strict.jobs) == 1
+
+
+def test_a_new_job_may_not_be_found_at_first(special: Started) -> None:
+    dataflow = special(unseen=2)
+    id = create(dataflow, proto(dataflow, "unseen", "one")).id
+    for _ in range(2):
+        with pytest.raises(exceptions.NotFound):
+            get(dataflow, id)
+    assert get(dataflow, id).id == id
+    with pytest.raises(exceptions.NotFound):
+        get(dataflow, "2026-01-01_00_00_00-1")
+    with pytest.raises(exceptions.NotFound):
+        jobs_client(dataflow).get_job(request={**place(id), "location": "europe-west1"}, retry=None)
+
+
+def test_only_streaming_jobs_can_be_drained(dataflow: Dataflow) -> None:
+    dataflow.hold("*")
+    batch = job_of(dataflow, submit(dataflow, "batch", numbers))
+    with pytest.raises(exceptions.BadRequest, match="batch"):
+        update(dataflow, batch.id, "JOB_STATE_DRAINING")
+    streaming = job_of(dataflow, submit(dataflow, "streaming", numbers, "--streaming"))
+    assert update(dataflow, streaming.id, "JOB_STATE_DRAINING").current_state == api.JobState.JOB_STATE_DRAINING
+    assert ended(streaming) == "JOB_STATE_DRAINED"
+    with pytest.raises(exceptions.BadRequest, match="JOB_STATE_DONE"):
+        update(dataflow, batch.id, "JOB_STATE_DONE")
+
+
+def test_an_updated_job_names_the_one_that_replaced_it(dataflow: Dataflow) -> None:
+    dataflow.hold("updated")
+    old = job_of(dataflow, submit(dataflow, "updated", numbers))
+    new = dataflow.replace(old.id)
+    assert ended(old) == "JOB_STATE_UPDATED"
+    found = get(dataflow, old.id)
+    assert (found.current_state, found.replaced_by_job_id) == (api.JobState.JOB_STATE_UPDATED, new.id)
+    assert get(dataflow, new.id).replace_job_id == old.id
+    dataflow.release()
+    assert ended(new) == "JOB_STATE_DONE"
+
+
+def test_jobs_hang_fail_and_get_stuck_as_tests_want_it(dataflow: Dataflow) -> None:
+    dataflow.hold("hangs-*")
+    dataflow.fail("breaks", "The worker pool could not be started: quota exceeded.")
+    dataflow.stick("hangs-*")
+    hanging = job_of(dataflow, submit(dataflow, "hangs-1", numbers))
+    running.wait_for(lambda: hanging.state == "JOB_STATE_RUNNING", 60)
+    failed = run(dataflow, "breaks", numbers)
+    assert failed.state == "JOB_STATE_FAILED"
+    assert "quota exceeded" in messages(dataflow, failed.id)[-1].message_text
+    assert hanging.state == "JOB_STATE_RUNNING"
+    dataflow.cancel(hanging.id)
+    assert get(dataflow, hanging.id).current_state == api.JobState.JOB_STATE_CANCELLING
+    dataflow.release()
+    assert ended(hanging) == "JOB_STATE_CANCELLED"
+
+
+@pytest.mark.parametrize("name", ["Upper", "9digit", "ends-", "under_score", "a" * 64, ""])
+def test_a_bad_job_name_is_refused(dataflow: Dataflow, name: str) -> None:
+    with pytest.raises(exceptions.BadRequest, match="job name"):
+        create(dataflow, api.Job(name=name))
+
+
+def test_what_could_not_be_run_is_refused_at_once(dataflow: Dataflow) -> None:
+    wanted = proto(dataflow, "refused", "one")
+    with pytest.raises(exceptions.BadRequest, match="region"):
+        create(dataflow, wanted, "mars")
+    elsewhere = api.Job(wanted)
+    elsewhere.environment.temp_storage_prefix = "/tmp"
+    with pytest.raises(exceptions.BadRequest, match="temporary location"):
+        create(dataflow, elsewhere)
+    url = f"{dataflow.url}/v1b3/projects/{PROJECT}/locations/{REGION}/jobs"
+    for body in ('{"nam": "x"}', "{", '{"name": 1}'):
+        answer = requests.post(url, data=body, timeout=10)
+        assert answer.status_code == 400
+        assert answer.json()["error"]["message"].startswith("Invalid JSON payload received.")
+    for query in ({"pageToken": "x"}, {"filter": "SOME"}):
+        assert requests.get(url, params=query, timeout=10).status_code == 400
+    assert requests.get(f"{url}/x/snapshots", timeout=10).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (beam.io.ReadFromPubSub(topic=f"projects/{PROJECT}/topics/t"), "Pub/Sub"),
+        (PeriodicImpulse(), "unbounded"),
+    ],
+)
+def test_what_cannot_run_here_fails_instead_of_doing_nothing(dataflow: Dataflow, source: Any, said: str) -> None:
+    job = run(dataflow, "unbounded", lambda pipeline: pipeline | source, "--streaming")
+    assert job.state == "JOB_STATE_FAILED"
+    assert said in job.error
+
+
+def test_what_is_denied_is_refused_with_403(special: Started) -> None:
+    service = special()
+    service.denied.add("dataflow.jobs.list")
+    request = {"project_id": PROJECT, "location": REGION}
+    jobs = jobs_client(service)
+    with pytest.raises(exceptions.Forbidden, match=r"'dataflow\.jobs\.list' denied"):
+        jobs.list_jobs(request=request)
+    service.denied.clear()
+    assert not list(jobs.list_jobs(request=request))
+
+
+def test_jobs_are_listed_by_name_state_and_page(special: Started) -> None:
+    dataflow = special()
+    dataflow.hold("held-*")
+    ids = [create(dataflow, proto(dataflow, f"held-{n}", f"{n}")).id for n in range(3)]
+    done = run(dataflow, "done", numbers).id
+
+    def listed(**more: Any) -> list[str]:
+        request = {"project_id": PROJECT, "location": REGION, **more}
+        return [job.id for job in jobs_client(dataflow).list_jobs(request=request)]
+
+    kinds = api.ListJobsRequest.Filter
+    assert listed() == [done, *reversed(ids)]
+    assert listed(page_size=3) == listed()
+    assert listed(filter=kinds.ACTIVE) == list(reversed(ids))
+    assert listed(filter=kinds.TERMINATED) == [done]
+    assert listed(name="held-1") == [ids[1]]
+    assert listed(location="europe-west1") == []
+    pages = jobs_client(dataflow).aggregated_list_jobs(request={"project_id": PROJECT, "page_size": 2}).pages
+    assert [len(page.jobs) for page in pages] == [2, 2]
+
+
+def test_a_summary_leaves_out_what_the_job_was_made_of(dataflow: Dataflow) -> None:
+    job = run(dataflow, "viewed", numbers)
+    whole, summary = get(dataflow, job.id), get(dataflow, job.id, view=api.JobView.JOB_VIEW_SUMMARY)
+    assert whole.environment.sdk_pipeline_options["options"]["project"] == PROJECT
+    assert not summary.environment.sdk_pipeline_options
+    assert not summary.client_request_id
+    assert (summary.name, summary.current_state) == (whole.name, whole.current_state)
+    assert whole.id.startswith(f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d_}")
+
+
+def test_enums_are_names_unless_numbers_are_asked_for(dataflow: Dataflow) -> None:
+    id = run(dataflow, "enums", numbers).id
+    url = f"{dataflow.url}/v1b3/projects/{PROJECT}/locations/{REGION}/jobs/{id}"
+    assert requests.get(url, timeout=10).json()["currentState"] == "JOB_STATE_DONE"
+    numbered = requests.get(url, params={"$alt": "json;enum-encoding=int"}, timeout=10).json()
+    assert numbered["currentState"] == api.JobState.JOB_STATE_DONE
+    named = requests.get(f"{url}/messages", params={"minimumImportance": "JOB_MESSAGE_DETAILED"}, timeout=10).json()
+    assert {each["messageImportance"] for each in named["jobMessages"]} == {
+        "JOB_MESSAGE_BASIC",
+        "JOB_MESSAGE_DETAILED",
+    }
+    assert [each["currentNumWorkers"] for each in named["autoscalingEvents"] if "currentNumWorkers" in each] == ["1"]
+
+
+def test_messages_come_by_time_importance_and_page(dataflow: Dataflow) -> None:
+    id = run(dataflow, "talks", numbers).id
+    everything = messages(dataflow, id)
+    assert messages(dataflow, id, page_size=1) == everything
+    assert len(everything) >= 2
+    assert messages(dataflow, id, start_time=everything[1].time) == everything[1:]
+    assert messages(dataflow, id, end_time=everything[1].time) == everything[:1]
+    basic = messages(dataflow, id, minimum_importance=api.JobMessageImportance.JOB_MESSAGE_BASIC)
+    assert {each.message_importance for each in basic} == {api.JobMessageImportance.JOB_MESSAGE_BASIC}
+
+
+class TemplateOptions(PipelineOptions):
+    @classmethod
+    def _add_argparse_args(cls, parser: Any) -> None:
+        parser.add_value_provider_argument("--said", default="nothing")
+
+
+def test_a_classic_template_is_launched_with_its_parameters(dataflow: Dataflow) -> None:
+    template = f"gs://{BUCKET}/templates/say"
+
+    def build(pipeline: beam.Pipeline) -> None:
+        said = pipeline.options.view_as(TemplateOptions).said
+        text = pipeline | beam.Create([0]) | beam.Map(lambda _: said.get())
+        text | beam.io.WriteToText(f"gs://{BUCKET}/said/classic")
+
+    before = len(dataflow.jobs)
+    submit(dataflow, "template", build, f"--template_location={template}")
+    assert len(dataflow.jobs) == before
+    parameter = {"name": "said", "label": "Said", "helpText": "What to say", "regexes": ["[a-z]+"]}
+    write(f"{template}_metadata", json.dumps({"name": "Say", "parameters": [parameter]}).encode())
+    client = api.TemplatesServiceClient(transport="rest", client_options={"api_endpoint": dataflow.url})
+    where = {"project_id": PROJECT, "location": REGION, "gcs_path": template}
+    assert [each.name for each in client.get_template(request=where).metadata.parameters] == ["said"]
+
+    def launch(parameters: dict[str, str], **more: Any) -> Any:
+        wanted = {"job_name": "say", "parameters": parameters}
+        return client.launch_template(request={**where, "launch_parameters": wanted, **more}).job
+
+    for bad, problem in (({}, "Missing"), ({"said": "1"}, "regex"), ({"said": "a", "x": "y"}, "Unrecognized")):
+        with pytest.raises(exceptions.BadRequest, match=problem):
+            launch(bad)
+    assert not launch({"said": "hello"}, validate_only=True).id
+    with pytest.raises(exceptions.NotFound):
+        launch({"said": "hello"}, gcs_path=f"{template}-not")
+    assert launch({"said": "hello"}).id == dataflow.jobs[-1].id
+    assert ended(dataflow.jobs[-1]) == "JOB_STATE_DONE", dataflow.jobs[-1].error
+    assert read(f"gs://{BUCKET}/said/classic*") == b"hello\n"
+
+
+def test_a_flex_template_is_launched_by_its_image(special: Started, tmp_path: Path) -> None:
+    main = tmp_path / "main.py"
+    main.write_text(
+        textwrap.dedent("""
+        import sys
+        import apache_beam as beam
+        from apache_beam.options.pipeline_options import PipelineOptions
+        said = next(each for each in sys.argv if each.startswith("--said=")).removeprefix("--said=")
+        output = next(each for each in sys.argv if each.startswith("--output=")).removeprefix("--output=")
+        with_options = beam.Pipeline(options=PipelineOptions(sys.argv[1:]))
+        with_options | beam.Create([said]) | beam.io.WriteToText(output)
+        with_options.run()
+        """)
+    )
+    broken = tmp_path / "broken.py"
+    broken.write_text("raise SystemExit('no such option')")
+    command = [sys.executable, "-I"]
+    dataflow = special(images={"say:1": [*command, str(main)], "broken:1": [*command, str(broken)]})
+    client = api.FlexTemplatesServiceClient(transport="rest", client_options={"api_endpoint": dataflow.url})
+
+    def launch(image: str, **more: Any) -> Any:
+        spec = f"gs://{BUCKET}/templates/flex.json"
+        names = ("said", "output")
+        described = {
+            "image": image,
+            "sdkInfo": {"language": "PYTHON"},
+            "metadata": {"name": "Say", "parameters": [{"name": name, "label": name} for name in names]},
+            "defaultEnvironment": {"tempLocation": f"gs://{BUCKET}/tmp"},
+        }
+        write(spec, json.dumps(described).encode())
+        parameters = {"said": "hello", "output": f"gs://{BUCKET}/said/flex"}
+        wanted = {"job_name": "say", "container_spec_gcs_path": spec, "parameters": parameters}
+        request = {"project_id": PROJECT, "location": REGION, "launch_parameter": wanted, **more}
+        return client.launch_flex_template(request=request).job
+
+    assert not launch("say:1", validate_only=True).id
+    with pytest.raises(exceptions.BadRequest, match="image"):
+        launch("unknown:1")
+    launched = launch("say:1")
+    assert launched.current_state == api.JobState.JOB_STATE_QUEUED
+    with pytest.raises(exceptions.Conflict):
+        launch("say:1")
+    (job,) = dataflow.jobs
+    assert ended(job) == "JOB_STATE_DONE", job.error
+    assert job.id == launched.id
+    assert read(f"gs://{BUCKET}/said/flex*") == b"hello\n"
+    launch("broken:1")
+    assert ended(dataflow.jobs[-1]) == "JOB_STATE_FAILED"
+    assert "no such option" in dataflow.jobs[-1].error
