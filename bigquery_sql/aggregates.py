@@ -96,7 +96,7 @@ def _peeled(arguments: list[exp.Expr]) -> _Parts:
 
 
 def made(translator: "Translator", node: exp.Expr) -> tuple[exp.Expr, Wrap]:
-    """An aggregate over the rows of a group, and what is to be done with its result in the layer above."""
+    """Return an aggregate over the rows of a group, and what is to be done with its result in the layer above."""
     if isinstance(node, exp.GroupConcat):
         return _string_agg(translator, node)
     name = node.name.upper()
@@ -106,7 +106,7 @@ def made(translator: "Translator", node: exp.Expr) -> tuple[exp.Expr, Wrap]:
 
 
 def windowed(translator: "Translator", node: exp.Expr) -> tuple[exp.Expr, Wrap]:
-    """A function with OVER, and what is to be done with its result in the layer above."""
+    """Return a function with OVER, and what is to be done with its result in the layer above."""
     this = node.this
     if isinstance(this, exp.GroupConcat):
         found, wrap = _string_agg(translator, this)
@@ -130,14 +130,14 @@ def windowed(translator: "Translator", node: exp.Expr) -> tuple[exp.Expr, Wrap]:
 
 
 def _one_key(translator: "Translator", order: exp.Expr) -> exp.Expr:
-    """The order of a frame by distance, which has one key."""
+    """Return the order of a frame by distance, which has one key."""
     for each in order.expressions:
         each.set("this", translator.node(each.this))
     return order
 
 
 def _made(translator: "Translator", name: str, parts: _Parts, over: bool) -> tuple[exp.Expr, Wrap]:
-    """A function of DuckDB's, and what is done with its result."""
+    """Return a function of DuckDB's, and what is done with its result."""
     values = [each if isinstance(each, exp.Star) else translator.node(each) for each in parts.values]
     if name in _NUMBERING:
         return _numbering(name, values, parts), _as_is
@@ -192,7 +192,7 @@ def _called(
     order: list[exp.Expr] | None = None,
     rest: list[exp.Expr] | None = None,
 ) -> exp.Expr:
-    """A call with DISTINCT and ORDER BY; rest: further arguments, which are constant."""
+    """Return a call with DISTINCT and ORDER BY; rest: further arguments, which are constant."""
     inner = [each if isinstance(each, exp.Star) else typed(each) for each in values]
     if parts.distinct:
         inner = [exp.Distinct(expressions=[*inner, *(rest or [])])]
@@ -225,7 +225,7 @@ def _numbering(name: str, values: list[exp.Expr], parts: _Parts) -> exp.Expr:
 
 
 def _by(translator: "Translator", name: str, values: list[exp.Expr], parts: _Parts) -> exp.Expr:
-    """The value of the row that has the most or least of something."""
+    """Return the value of the row that has the most or least of something."""
     if name in ("MAX_BY", "MIN_BY"):
         count_arguments(name, values, 2, 2)
         return call("arg_max" if name == "MAX_BY" else "arg_min", values[0], call("bq_ranked", values[1]))

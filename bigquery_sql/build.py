@@ -8,46 +8,48 @@ from bigquery_sql.errors import SqlError, UnsupportedError
 
 
 def call(name: str, *arguments: exp.Expr) -> exp.Expr:
-    """A call of a function of DuckDB, or of a macro; literals of text are VARCHAR there, and of no other type."""
+    """Return a call of a function of DuckDB, or of a macro; literals of text are VARCHAR there, and of no other
+    type.
+    """
     return exp.Anonymous(this=name, expressions=[typed(each) for each in arguments])
 
 
 def typed(node: exp.Expr) -> exp.Expr:
-    """A literal of text with its type; other nodes as they are."""
+    """Return a literal of text with its type; other nodes as they are."""
     return cast(node, "VARCHAR") if is_text(node) else node
 
 
 def cast(node: exp.Expr, kind: str) -> exp.Expr:
-    """A cast to a type of DuckDB's."""
+    """Return a cast to a type of DuckDB's."""
     return exp.Cast(this=node, to=exp.DataType.build(kind, dialect="duckdb"))
 
 
 def is_text(node: object) -> bool:
-    """Whether a node is a literal of text."""
+    """Return whether a node is a literal of text."""
     return isinstance(node, exp.Literal) and bool(node.is_string)
 
 
 def is_whole(node: object) -> bool:
-    """Whether a node is a literal of a whole number."""
+    """Return whether a node is a literal of a whole number."""
     return isinstance(node, exp.Literal) and not node.is_string and str(node.this).isdigit()
 
 
 def number(value: int) -> exp.Expr:
-    """A whole number as DuckDB's INTEGER."""
+    """Return a whole number as DuckDB's INTEGER."""
     return exp.Literal.number(value)
 
 
 def text(value: str) -> exp.Expr:
-    """A literal of text."""
+    """Return a literal of text."""
     return exp.Literal.string(value)
 
 
 def unsupported(what: str) -> UnsupportedError:
-    """Says that BigQuery can, and one machine can't."""
+    """Say that BigQuery can, and one machine can't."""
     return UnsupportedError(f"{what} is not supported on one machine")
 
 
 def count_arguments(name: str, arguments: Sequence[object], least: int, most: int) -> None:
-    """Raises SqlError if a function has more or fewer arguments than it takes."""
+    """Raise SqlError if a function has more or fewer arguments than it takes."""
     if not least <= len(arguments) <= most:
         raise SqlError(f"no matching signature for {name.upper()} with {len(arguments)} arguments")

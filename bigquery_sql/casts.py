@@ -40,7 +40,7 @@ _READERS = {
 
 
 def duckdb_type(kind: exp.DataType) -> str:
-    """The name of a type in DuckDB. Raises SqlError for one that is not supported."""
+    """Return the name of a type in DuckDB. Raises SqlError for one that is not supported."""
     if kind.this == _T.ARRAY and len(kind.expressions) == 1:
         return duckdb_type(kind.expressions[0]) + "[]"
     if kind.this == _T.STRUCT:
@@ -107,7 +107,7 @@ def _constructed(translator: "Translator", this: exp.Expr, kind: exp.DataType) -
 
 
 def named_struct(fields: dict[str, exp.Expr]) -> exp.Expr:
-    """A struct of DuckDB's."""
+    """Return a struct of DuckDB's."""
     return exp.Struct(
         expressions=[
             exp.PropertyEQ(this=exp.to_identifier(k, quoted=True), expression=typed(v)) for k, v in fields.items()

@@ -45,7 +45,7 @@ class GoogleSQL(BigQuery):
 
 
 def parse(sql: str) -> list[exp.Expr]:
-    """The statements of a text. Raises SqlError for what is no SQL."""
+    """Return the statements of a text. Raises SqlError for what is no SQL."""
     try:
         return [_with_parts(tree) for tree in sqlglot.parse(_plain(sql), read=GoogleSQL) if tree is not None]
     except sqlglot.errors.ParseError as error:
@@ -57,7 +57,7 @@ def parse(sql: str) -> list[exp.Expr]:
 
 
 def _with_parts(tree: exp.Expr) -> exp.Expr:
-    """The same tree, whose date parts and modes are no columns: MONTH, WEEK(MONDAY), NFKC."""
+    """Return the same tree, whose date parts and modes are no columns: MONTH, WEEK(MONDAY), NFKC."""
     for node in list(tree.find_all(exp.Anonymous)):
         if _TAKES_PART.fullmatch(node.name):
             at = 2 if node.name.upper().endswith("_DIFF") else 1
@@ -69,7 +69,7 @@ def _with_parts(tree: exp.Expr) -> exp.Expr:
 
 
 def _plain(sql: str) -> str:
-    """The same text with every literal in the one form that sqlglot reads as GoogleSQL does: '…' or b'…'."""
+    """Return the same text with every literal in the one form that sqlglot reads as GoogleSQL does: '…' or b'…'."""
     pieces, at = [], 0
     while found := _TOKEN.search(sql, at):
         pieces.append(sql[at : found.start()])
@@ -92,7 +92,7 @@ def _plain(sql: str) -> str:
 
 
 def _value(body: str, raw: bool, is_bytes: bool) -> str:
-    """What a literal's text stands for; of BYTES each letter is a byte."""
+    """Return what a literal's text stands for; of BYTES each letter is a byte."""
     if is_bytes:
         body = body.encode().decode("latin-1")
     if raw:

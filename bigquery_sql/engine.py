@@ -49,14 +49,14 @@ _WIDER = {
 
 
 def prepare(connection: duckdb.DuckDBPyConnection) -> None:
-    """Sets a connection so that nothing depends on the machine: its zone is UTC."""
+    """Set a connection so that nothing depends on the machine: its zone is UTC."""
     connection.execute("SET TimeZone = 'UTC'")
 
 
 def translate(
     connection: duckdb.DuckDBPyConnection, tree: exp.Query, parameters: Mapping[str, exp.Expr] | None = None
 ) -> str:
-    """A query in DuckDB's words, with what it needs made on the connection. Raises SqlError.
+    """Return a query in DuckDB's words, with what it needs made on the connection. Raises SqlError.
 
     parameters: name, in lower case, → an expression, as `literal` gives it.
     """
@@ -70,7 +70,7 @@ def translate(
 
 
 def fetch(connection: duckdb.DuckDBPyConnection, sql: str, *, only_types: bool = False) -> tuple["pa.Table", list[str]]:
-    """The rows that a translated query gives, and DuckDB's type of each column, or JSON. Raises SqlError.
+    """Return the rows that a translated query gives, and DuckDB's type of each column, or JSON. Raises SqlError.
 
     connection: prepared, with the tables that the query reads. only_types: no rows.
     """
@@ -91,7 +91,7 @@ def fetch(connection: duckdb.DuckDBPyConnection, sql: str, *, only_types: bool =
 
 
 def _column(name: str, was: str, kind: str) -> str:
-    """A column of a result as a type that GoogleSQL has."""
+    """Return a column of a result as a type that GoogleSQL has."""
     quoted = '"' + name.replace('"', '""') + '"'
     if kind == "JSON":
         return f"{quoted}['json$'] AS {quoted}"
@@ -101,7 +101,7 @@ def _column(name: str, was: str, kind: str) -> str:
 
 
 def _known(kind: str, name: str) -> str:
-    """A type that GoogleSQL has, as wide as another. Raises SqlError for one that it has not."""
+    """Return a type that GoogleSQL has, as wide as another. Raises SqlError for one that it has not."""
     if kind.endswith("[]"):
         if kind.endswith("[][]"):
             raise SqlError(f"column {name} is an array of arrays, which BigQuery does not have")
@@ -133,7 +133,7 @@ def _check_items(name: str, column: "pa.ChunkedArray") -> None:
 
 
 def told(error: duckdb.Error) -> str:
-    """What DuckDB says, in GoogleSQL's words where a macro said it."""
+    """Return what DuckDB says, in GoogleSQL's words where a macro said it."""
     whole = str(error).strip()
     if ours := re.search(r"string 'bq: (.*)' to INT64", whole, re.DOTALL):
         return ours[1]
@@ -148,7 +148,7 @@ def told(error: duckdb.Error) -> str:
 
 
 def literal(value: object) -> exp.Expr | None:
-    """A value of Python's as an expression of the type that it has in BigQuery; None for one that has none."""
+    """Return a value of Python's as an expression of the type that it has in BigQuery; None for one that has none."""
     kinds: list[tuple[type, str]] = [
         (bool, "BOOLEAN"),
         (int, "BIGINT"),

@@ -22,7 +22,7 @@ _MONTHS = {"MONTH": 1, "QUARTER": 3, "YEAR": 12}
 
 
 def function(translator: "Translator", node: exp.Expr) -> exp.Expr:
-    """A function's call. Raises SqlError for one that is not known."""
+    """Return a function's call. Raises SqlError for one that is not known."""
     name = _SYNONYMS.get(node.name.upper(), node.name.upper())
     if name in _SPECIAL:
         return _SPECIAL[name](translator, node.expressions)
@@ -65,7 +65,7 @@ _TO = {"TO_JSON", "TO_CODE_POINTS", "TO_HEX", "TO_BASE64", "TO_JSON_STRING"}
 
 
 def _part(node: exp.Expr) -> tuple[str, int]:
-    """A date part and the day that its weeks begin with (0 is Sunday): WEEK(MONDAY) is ("WEEK", 1)."""
+    """Return a date part and the day that its weeks begin with (0 is Sunday): WEEK(MONDAY) is ("WEEK", 1)."""
     name = node.name.upper()
     if isinstance(node, exp.Anonymous | exp.WeekStart) and node.expressions:
         day = node.expressions[0].name.upper()
@@ -78,7 +78,7 @@ def _part(node: exp.Expr) -> tuple[str, int]:
 
 
 def amount(translator: "Translator", interval: exp.Expr) -> exp.Expr:
-    """The number of an INTERVAL."""
+    """Return the number of an INTERVAL."""
     this = interval.this
     if isinstance(this, exp.Literal):
         if not re.fullmatch(r"-?\d+", this.name):
@@ -108,7 +108,7 @@ def extract(translator: "Translator", node: exp.Expr) -> exp.Expr:
 
 
 def _of_kind(translator: "Translator", node: exp.Expr, name: str) -> exp.Expr:
-    """An argument of DATE_…, DATETIME_… or TIMESTAMP_…: a literal of text is a date or time there."""
+    """Return an argument of DATE_…, DATETIME_… or TIMESTAMP_…: a literal of text is a date or time there."""
     kind = name.replace("GENERATE_", "").replace("FORMAT_", "").split("_")[0]
     if is_text(node):
         return translator.node(exp.cast(node, kind, dialect="bigquery"))
@@ -158,7 +158,7 @@ def _added(name: str, sign: int) -> Callable[["Translator", Arguments], exp.Expr
 
 
 def plus(translator: "Translator", name: str, value: exp.Expr, interval: exp.Expr, times: int) -> exp.Expr:
-    """A date or time and so many times an INTERVAL. name: the function that says it."""
+    """Return a date or time and so many times an INTERVAL. name: the function that says it."""
     part = interval.args["unit"].name.upper()
     count = amount(translator, interval)
     sizes = {"DAY": ("days", 1), "WEEK": ("days", 7)}
@@ -268,7 +268,7 @@ def _struct(translator: "Translator", arguments: Arguments) -> exp.Expr:
 
 
 def _groups(pattern: exp.Expr, name: str) -> exp.Expr:
-    """Which group of a pattern is wanted: the first, or all of it."""
+    """Return which group of a pattern is wanted: the first, or all of it."""
     if not is_text(pattern):
         raise unsupported(f"{name} with a pattern that is no literal")
     plain = re.sub(r"\\Q.*?(\\E|$)|\\.|\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*\]", "", pattern.name, flags=re.DOTALL)
@@ -316,7 +316,7 @@ def _normalized(name: str) -> Callable[["Translator", Arguments], exp.Expr]:
 
 
 def _folded(name: str, least: int = 1) -> Callable[["Translator", Arguments], exp.Expr]:
-    """A function of any number of arguments, by one of two."""
+    """Return a function of any number of arguments, by one of two."""
 
     def made(translator: "Translator", arguments: Arguments) -> exp.Expr:
         count_arguments(name, arguments, least, 1000)
@@ -335,7 +335,9 @@ def _concatenated(translator: "Translator", arguments: Arguments) -> exp.Expr:
 
 
 def _plain(name: str, least: int, most: int) -> Callable[["Translator", Arguments], exp.Expr]:
-    """A function that DuckDB has under a name; text stays a literal, so that it takes the other arguments' type."""
+    """Return a function that DuckDB has under a name; text stays a literal, so that it takes the other arguments'
+    type.
+    """
 
     def made(translator: "Translator", arguments: Arguments) -> exp.Expr:
         count_arguments(name, arguments, least, most)
@@ -357,7 +359,7 @@ def _nullif(translator: "Translator", arguments: Arguments) -> exp.Expr:
 
 
 def matched(value: exp.Expr) -> exp.Expr:
-    """What is compared as = does: a NaN, which equals nothing, is NULL there."""
+    """Return what is compared as = does: a NaN, which equals nothing, is NULL there."""
     return value if is_text(value) or isinstance(value, exp.Null) else call("bq_matched", value)
 
 

@@ -56,7 +56,7 @@ def _dump(value: Any) -> str:
 
 
 def _at(text: str, path: str) -> Any:
-    """What a path leads to. Raises _MissingError, or ValueError for a path that is none."""
+    """Return what a path leads to. Raises _MissingError, or ValueError for a path that is none."""
     steps = _steps(path)
     try:
         if not steps:
@@ -70,14 +70,14 @@ def _at(text: str, path: str) -> Any:
 
 
 def _next(text: str, at: int) -> int:
-    """Where what follows white space begins."""
+    """Return where what follows white space begins."""
     found = _SPACE.match(text, at)
     assert found
     return found.end()
 
 
 def _member(text: str, at: int, step: str | int) -> int:
-    """Where a member of the object, or an item of the array, begins that begins at a place of a text.
+    """Return where a member of the object, or an item of the array, begins that begins at a place of a text.
 
     What comes after the member is not read, because BigQuery finds what stands in the valid beginning of a text that is
     no JSON as a whole.
@@ -133,7 +133,7 @@ def value(text: str, path: str) -> str | None:
 
 
 def query(text: str, path: str) -> str | None:
-    """JSON_QUERY of JSON: whatever is there, as JSON."""
+    """Return JSON_QUERY of JSON: whatever is there, as JSON."""
     try:
         return _dump(_at(text, path))
     except _MissingError:
@@ -141,7 +141,7 @@ def query(text: str, path: str) -> str | None:
 
 
 def query_text(text: str, path: str) -> str | None:
-    """JSON_QUERY of a STRING, where null is NULL."""
+    """Return JSON_QUERY of a STRING, where null is NULL."""
     found = query(text, path)
     return None if found == "null" else found
 
@@ -172,7 +172,7 @@ def parse(text: str) -> str:
 
 
 def _normal(value: Any) -> Any:
-    """A value as the type JSON holds it: members by name, of one name the first; numbers that fit."""
+    """Return a value as the type JSON holds it: members by name, of one name the first; numbers that fit."""
     if isinstance(value, _Object):
         return _Object([(name, _normal(value[name])) for name in sorted(value)])
     if isinstance(value, list):
@@ -185,14 +185,14 @@ def _normal(value: Any) -> Any:
 
 
 def _holds(number: str) -> bool:
-    """Whether INT64, UINT64 or FLOAT64 holds a number exactly, as far as its digits go."""
+    """Return whether INT64, UINT64 or FLOAT64 holds a number exactly, as far as its digits go."""
     if re.fullmatch(r"-?\d+", number) and -(2**63) <= int(number) < 2**64:
         return True
     return math.isfinite(float(number)) and Decimal(repr(float(number))) == Decimal(number)
 
 
 def field(text: str, key: str) -> str | None:
-    """A member of an object, or an array's item, of JSON."""
+    """Return a member of an object, or an array's item, of JSON."""
     found = _load(text)
     try:
         return _dump(found[int(key) if isinstance(found, list) else key])
@@ -250,7 +250,7 @@ def lax_string(text: str) -> str | None:
 
 
 def strict_bool(text: str) -> bool:
-    """BOOL of JSON."""
+    """Return BOOL of JSON."""
     found = _load(text)
     if not isinstance(found, bool):
         raise ValueError("The provided JSON input is not a boolean")
@@ -258,7 +258,7 @@ def strict_bool(text: str) -> bool:
 
 
 def strict_int64(text: str) -> int:
-    """INT64 of JSON."""
+    """Return INT64 of JSON."""
     found = _load(text)
     exact = Decimal(found) if isinstance(found, _Number) else None
     if exact is None or exact != int(exact) or not -(2**63) <= exact < 2**63:
@@ -267,7 +267,7 @@ def strict_int64(text: str) -> int:
 
 
 def strict_float64(text: str) -> float:
-    """FLOAT64 of JSON."""
+    """Return FLOAT64 of JSON."""
     found = _load(text)
     if not isinstance(found, _Number):
         raise ValueError("The provided JSON input is not a number")
@@ -275,7 +275,7 @@ def strict_float64(text: str) -> float:
 
 
 def strict_string(text: str) -> str:
-    """STRING of JSON."""
+    """Return STRING of JSON."""
     found = _load(text)
     if isinstance(found, _Number) or not isinstance(found, str):
         raise ValueError("The provided JSON input is not a string")
@@ -293,7 +293,7 @@ def to_json(value: Any) -> str:
 
 
 def _written(value: Any, wide: bool) -> str:
-    """A value of any type as JSON. wide: INT64 that FLOAT64 does not hold are numbers too."""
+    """Return a value of any type as JSON. wide: INT64 that FLOAT64 does not hold are numbers too."""
     if isinstance(value, bool) or value is None:
         return json.dumps(value)
     if isinstance(value, int):

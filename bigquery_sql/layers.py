@@ -26,7 +26,7 @@ class Done(exp.Expression):
 
 
 def split(translator: "Translator", node: exp.Expr) -> None:
-    """Moves the aggregates and window functions of a SELECT into queries of its FROM."""
+    """Move the aggregates and window functions of a SELECT into queries of its FROM."""
     _name_windows(node)
     _spell_aliases(node)
     group = node.args.get("group")
@@ -37,7 +37,7 @@ def split(translator: "Translator", node: exp.Expr) -> None:
 
 
 def _uses_aliases(node: exp.Expr) -> bool:
-    """Whether the SELECT's columns or its WHERE have a name that a column is given.
+    """Return whether the SELECT's columns or its WHERE have a name that a column is given.
 
     DuckDB would take the given name there; BigQuery knows only what FROM has, as a query below does.
     """
@@ -55,7 +55,7 @@ def _uses_aliases(node: exp.Expr) -> bool:
 
 
 def _name_windows(node: exp.Expr) -> None:
-    """Puts what WINDOW says of a name in the places of the name."""
+    """Put what WINDOW says of a name in the places of the name."""
     named = {each.name.lower(): each for each in node.args.get("windows") or []}
     node.set("windows", None)
 
@@ -84,12 +84,12 @@ def _name_windows(node: exp.Expr) -> None:
 
 
 def _tops(node: exp.Expr) -> list[exp.Expr]:
-    """The expressions of a SELECT that stand after FROM, WHERE and GROUP BY."""
+    """Return the expressions of a SELECT that stand after FROM, WHERE and GROUP BY."""
     return [*node.expressions, *(node.args[key] for key in _CLAUSES if node.args.get(key) is not None)]
 
 
 def _within(node: exp.Expr, wanted: Callable[[exp.Expr], bool]) -> Iterator[exp.Expr]:
-    """The outermost nodes of some kind in an expression, those of queries within it left out."""
+    """Yield the outermost nodes of some kind in an expression, those of queries within it left out."""
     if wanted(node):
         yield node
         return
@@ -118,7 +118,7 @@ def _aggregates(node: exp.Expr) -> Iterator[exp.Expr]:
 
 
 def _spell_aliases(node: exp.Expr) -> None:
-    """Puts into HAVING, QUALIFY and ORDER BY what the names of the SELECT's columns stand for."""
+    """Put into HAVING, QUALIFY and ORDER BY what the names of the SELECT's columns stand for."""
     named = {each.alias.lower(): each.this for each in node.expressions if isinstance(each, exp.Alias)}
     for key in _CLAUSES:
         clause = node.args.get(key)
@@ -172,7 +172,9 @@ def _grouped(translator: "Translator", node: exp.Expr, group: exp.Expr | None) -
 def _lifted(
     found: list[exp.Expr], kind: str, make: Callable[[exp.Expr], tuple[exp.Expr, aggregates.Wrap]]
 ) -> list[exp.Expr]:
-    """Columns of the layer below for these nodes, which become what is made of them; like ones share a column."""
+    """Return columns of the layer below for these nodes, which become what is made of them; like ones share a
+    column.
+    """
     below: list[exp.Expr] = []
     seen: list[tuple[exp.Expr, exp.Expr]] = []
     for each in found:
@@ -188,14 +190,14 @@ def _lifted(
 
 
 def _swap(node: exp.Expr, found: exp.Expr, by: exp.Expr) -> None:
-    """Puts something in a node's place; a column of the SELECT keeps its name."""
+    """Put something in a node's place; a column of the SELECT keeps its name."""
     if found.parent is node and found.arg_key == "expressions" and isinstance(found, exp.Column | exp.Dot):
         by = exp.alias_(by, found.name, quoted=True)
     found.replace(by)
 
 
 def _keys(node: exp.Expr, group: exp.Expr | None) -> list[exp.Expr]:
-    """What is grouped by, with places and names of columns spelt out."""
+    """Return what is grouped by, with places and names of columns spelt out."""
     if group is None:
         return []
     if group.args.get("all"):
@@ -289,7 +291,7 @@ def _windowed(translator: "Translator", node: exp.Expr) -> None:
 
 
 def _below(translator: "Translator", node: exp.Expr, columns: list[exp.Expr]) -> exp.Expr:
-    """A query of the SELECT's rows, by its FROM and WHERE."""
+    """Return a query of the SELECT's rows, by its FROM and WHERE."""
     inner = exp.Select(expressions=columns)
     for key in ("from_", "joins", "where"):
         value = node.args.get(key)

@@ -30,13 +30,13 @@ def known() -> dict[str, str]:
 
 
 def provide(connection: "DuckDBPyConnection", sql: str) -> None:
-    """Makes the macros and functions that a statement uses."""
+    """Make the macros and functions that a statement uses."""
     from duckdb.func import FunctionNullHandling
 
     made: set[str] = set()
 
     def make(name: str) -> None:
-        """Makes one, after those that it needs itself."""
+        """Make one, after those that it needs itself."""
         made.add(name)
         for other in sorted(_names(known().get(name, ""))):
             if other not in made:
@@ -58,7 +58,7 @@ def provide(connection: "DuckDBPyConnection", sql: str) -> None:
 
 
 def _of_values(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, whose result is NULL where an argument is."""
+    """Return the function, whose result is NULL where an argument is."""
 
     @functools.wraps(function)
     def made(*values: object) -> object:

@@ -38,7 +38,7 @@ def text_format(form: str | None, *values: Any) -> str | None:
 
 
 def _grouped(digits: str, kind: str) -> str:
-    """Digits with what stands between groups of them: 12,345 and 15,4403 (octal) and bc:614e (hexadecimal)."""
+    """Return digits with what stands between groups of them: 12,345 and 15,4403 (octal) and bc:614e (hexadecimal)."""
     size, between = (4, "," if kind == "o" else ":") if kind in "oxX" else (3, ",")
     first = len(digits) % size
     return between.join(
@@ -115,7 +115,7 @@ def _padded(text: str, kind: str, flags: str, width: int | None) -> str:
 
 
 def shown(value: Any, literal: bool) -> str:
-    """A value as %t writes it, or as a literal, as %T does."""
+    """Return a value as %t writes it, or as a literal, as %T does."""
     if value is None:
         return "NULL"
     if isinstance(value, bool):

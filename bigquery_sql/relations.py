@@ -18,7 +18,7 @@ _SELECT = set(
 
 
 def select(translator: "Translator", node: exp.Expr) -> exp.Expr:
-    """A SELECT."""
+    """Return a SELECT."""
     for key, value in node.args.items():
         if value and key not in _SELECT and key != "operation_modifiers":
             raise unsupported(f"{key.upper()} in a SELECT")
@@ -55,7 +55,7 @@ def select(translator: "Translator", node: exp.Expr) -> exp.Expr:
 
 
 def _refuse_structs(node: exp.Expr) -> None:
-    """Lets * fail of a STRUCT that UNNEST gives, because BigQuery gives its fields; unnest() does that for literals."""
+    """Let * fail of a STRUCT that UNNEST gives, because BigQuery gives its fields; unnest() does that for literals."""
     tables = [from_.this for from_ in [node.args.get("from_")] if from_ is not None]
     tables += [each.this for each in node.args.get("joins") or []]
     names = [_item_name(each) for each in tables if isinstance(each, exp.Unnest) and not _known_structs(each)]
@@ -71,7 +71,7 @@ def _refuse_structs(node: exp.Expr) -> None:
 
 
 def _drop_nan(node: exp.Expr) -> None:
-    """Leaves out rows that an inner JOIN … USING has for NaN, which equals nothing, and itself in DuckDB's USING."""
+    """Leave out rows that an inner JOIN … USING has for NaN, which equals nothing, and itself in DuckDB's USING."""
     joins = [each for each in node.args.get("joins") or [] if not each.side]
     for name in [each.name for join in joins for each in join.args.get("using") or []]:
         held: exp.Expr = layers.Done(this=call("bq_number", exp.column(name, quoted=True)))
@@ -158,7 +158,7 @@ def star(translator: "Translator", node: exp.Expr) -> exp.Expr:
 
 
 def table(translator: "Translator", node: exp.Expr) -> exp.Expr:
-    """A table by its name."""
+    """Return a table by its name."""
     pivots = node.args.pop("pivots", None)
     for key, value in node.args.items():
         if value and key not in ("this", "db", "catalog", "alias", "joins"):
@@ -169,14 +169,14 @@ def table(translator: "Translator", node: exp.Expr) -> exp.Expr:
 
 
 def subquery(translator: "Translator", node: exp.Expr) -> exp.Expr:
-    """A query in parentheses."""
+    """Return a query in parentheses."""
     pivots = node.args.pop("pivots", None)
     translator.parts(node)
     return _pivoted(translator, node, pivots) if pivots else node
 
 
 def unnest(translator: "Translator", node: exp.Expr) -> exp.Expr:
-    """UNNEST in FROM: a column of its items, and with OFFSET their places from 0; of structs, their fields."""
+    """Return UNNEST in FROM: a column of its items, and with OFFSET their places from 0; of structs, their fields."""
     if len(node.expressions) != 1:
         raise unsupported("UNNEST of several arrays")
     (array,) = node.expressions
@@ -201,14 +201,14 @@ def unnest(translator: "Translator", node: exp.Expr) -> exp.Expr:
 
 
 def _item_name(node: exp.Expr) -> str:
-    """What the column of an UNNEST's items is called."""
+    """Return what the column of an UNNEST's items is called."""
     given = node.args.get("alias")
     names = [each.name for each in (given.args.get("columns") or [])] if given else []
     return str(names[0] if names else given.name if given and given.name else "f0_")
 
 
 def _known_structs(node: exp.Expr) -> bool:
-    """Whether an UNNEST's array is written with structs."""
+    """Return whether an UNNEST's array is written with structs."""
     array = node.expressions[0]
     if isinstance(array, exp.Cast):
         return _of_structs(array.args["to"])

@@ -34,7 +34,7 @@ def numeric(op: str, a: Decimal, b: Decimal) -> Decimal:
 
 
 def numeric_of(text: str) -> Decimal:
-    """Text as NUMERIC."""
+    """Return text as NUMERIC."""
     if not re.fullmatch(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", text, re.ASCII):
         raise ValueError(f"Invalid NUMERIC value: {text}")
     return _fit(Decimal(text.strip()))
@@ -48,7 +48,7 @@ def _fit(value: Decimal) -> Decimal:
 
 
 def int64(text: str) -> int:
-    """Text as INT64: decimal, or hexadecimal after 0x."""
+    """Return text as INT64: decimal, or hexadecimal after 0x."""
     if not re.fullmatch(r"\s*[+-]?(\d+|0[xX][\da-fA-F]+)\s*", text, re.ASCII):
         raise ValueError(f"Bad int64 value: {text}")
     value = int(text, 16 if "x" in text.lower() else 10)
@@ -58,7 +58,7 @@ def int64(text: str) -> int:
 
 
 def float64(text: str) -> float:
-    """Text as FLOAT64."""
+    """Return text as FLOAT64."""
     number = r"\s*[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|inf|infinity|nan)\s*"
     if not re.fullmatch(number, text, re.ASCII | re.IGNORECASE):
         raise ValueError(f"Bad double value: {text}")
@@ -74,7 +74,7 @@ def float_text(value: float) -> str:
 
 
 def trunc(value: float, digits: int) -> float:
-    """TRUNC to some digits after the point, or before it."""
+    """Return TRUNC to some digits after the point, or before it."""
     if digits > 300:
         return value
     cut = Decimal(repr(value)).quantize(Decimal(1).scaleb(-digits), rounding=decimal.ROUND_DOWN, context=_wide())
@@ -95,7 +95,7 @@ def shift(value: int, by: int, left: bool) -> int:
 
 
 def series(first: float, last: float, step: float) -> list[float]:
-    """GENERATE_ARRAY of FLOAT64."""
+    """Return GENERATE_ARRAY of FLOAT64."""
     if step == 0:
         raise ValueError("Sequence step cannot be 0")
     count = int((last - first) / step + 1e-9) + 1 if (last - first) / step >= 0 else 0
@@ -103,7 +103,7 @@ def series(first: float, last: float, step: float) -> list[float]:
 
 
 def cut(data: bytes, position: int, length: int | None) -> bytes | None:
-    """SUBSTR of BYTES."""
+    """Return SUBSTR of BYTES."""
     if data is None or position is None:
         return None
     start = max(len(data) + position, 0) if position < 0 else max(position - 1, 0)
@@ -168,7 +168,7 @@ def normalize(text: str, form: str, casefold: bool) -> str:
 
 
 def soundex(text: str) -> str:
-    """SOUNDEX of a word's Latin letters."""
+    """Return SOUNDEX of a word's Latin letters."""
     letters = [letter for letter in text.upper() if "A" <= letter <= "Z"]
     if not letters:
         return ""
@@ -183,12 +183,12 @@ def soundex(text: str) -> str:
 
 
 def points(text: str) -> list[int]:
-    """TO_CODE_POINTS of a STRING."""
+    """Return TO_CODE_POINTS of a STRING."""
     return [ord(letter) for letter in text]
 
 
 def bytes_points(data: bytes) -> list[int]:
-    """TO_CODE_POINTS of BYTES."""
+    """Return TO_CODE_POINTS of BYTES."""
     return list(data)
 
 
@@ -218,7 +218,7 @@ def decode(data: bytes) -> str:
 
 
 def join(texts: list[str], between: str) -> str:
-    """ARRAY_TO_STRING of what is not NULL."""
+    """Return ARRAY_TO_STRING of what is not NULL."""
     return between.join(text for text in texts if text is not None)
 
 
@@ -228,7 +228,7 @@ def sha512(data: bytes) -> bytes:
 
 
 def contains(text: str, part: str) -> bool:
-    """CONTAINS_SUBSTR of a STRING: normalised, and whatever the case."""
+    """Return CONTAINS_SUBSTR of a STRING: normalised, and whatever the case."""
     return normalize(part, "NFKC", True) in normalize(text, "NFKC", True)
 
 

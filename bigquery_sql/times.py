@@ -28,7 +28,7 @@ _OF_A_DAY = set("AaBbhCDdeFGgjmuUVwWxYyQcs") | {"E4Y"}
 
 
 def date_text(text: str) -> str:
-    """A date's text in DuckDB's words."""
+    """Return a date's text in DuckDB's words."""
     found = re.fullmatch(rf"\s*{_DATE}\s*", text, re.ASCII)
     if not found:
         raise ValueError(f'Invalid date: "{text}"')
@@ -36,7 +36,7 @@ def date_text(text: str) -> str:
 
 
 def time_text(text: str) -> str:
-    """A TIME's text in DuckDB's words."""
+    """Return a TIME's text in DuckDB's words."""
     found = re.fullmatch(rf"\s*{_CLOCK}\s*", text, re.ASCII)
     if not found:
         raise ValueError(f'Invalid time string "{text}"')
@@ -44,7 +44,7 @@ def time_text(text: str) -> str:
 
 
 def datetime_text(text: str) -> str:
-    """A DATETIME's text in DuckDB's words."""
+    """Return a DATETIME's text in DuckDB's words."""
     found = re.fullmatch(rf"\s*{_DATE}(?:[ Tt]{_CLOCK})?\s*", text, re.ASCII)
     if not found:
         raise ValueError(f'Invalid datetime string "{text}"')
@@ -52,7 +52,7 @@ def datetime_text(text: str) -> str:
 
 
 def timestamp_text(text: str) -> str:
-    """A TIMESTAMP's text in DuckDB's words: with its zone, or UTC where it names none."""
+    """Return a TIMESTAMP's text in DuckDB's words: with its zone, or UTC where it names none."""
     found = re.fullmatch(rf"\s*{_DATE}(?:[ Tt]{_CLOCK})?{_ZONE}\s*", text, re.ASCII)
     if not found:
         raise ValueError(f'Invalid timestamp: "{text}"')
@@ -87,18 +87,18 @@ def _clock(text: str, hour: str | None, minute: str | None, second: str | None, 
 
 
 def offset(seconds: int, colon: bool) -> str:
-    """A zone's distance from UTC: +0530, or +05:30."""
+    """Return a zone's distance from UTC: +0530, or +05:30."""
     sign, minutes = "-" if seconds < 0 else "+", abs(seconds) // 60
     return f"{sign}{minutes // 60:02}{':' if colon else ''}{minutes % 60:02}"
 
 
 def offset_short(micros: int) -> str:
-    """A zone's distance from UTC as STRING(timestamp, zone) writes it: +00, or +05:30."""
+    """Return a zone's distance from UTC as STRING(timestamp, zone) writes it: +00, or +05:30."""
     return offset(micros // 1_000_000, True).removesuffix(":00")
 
 
 def _elements(form: str) -> list[str]:
-    """A format string in pieces: %X with its letters, or text."""
+    """Return a format string in pieces: %X with its letters, or text."""
     pieces: list[str] = []
     for piece in re.findall(r"%E\*S|%E4Y|%E[0-9]S|%Ez|%.|[^%]+|%", form, re.DOTALL):
         made = _MADE_OF.get(piece[1:]) if piece.startswith("%") else None

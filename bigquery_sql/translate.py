@@ -39,11 +39,11 @@ class Translator:
         self._unnests = 0
 
     def query(self, tree: exp.Query) -> exp.Expr:
-        """The tree in DuckDB's words. Raises SqlError."""
+        """Return the tree in DuckDB's words. Raises SqlError."""
         return self.node(tree)
 
     def node(self, node: exp.Expr) -> exp.Expr:
-        """A node in DuckDB's words."""
+        """Return a node in DuckDB's words."""
         kind = type(node)
         if kind in _HANDLERS:
             return _HANDLERS[kind](self, node)
@@ -58,7 +58,7 @@ class Translator:
         return self.parts(node)
 
     def parts(self, node: exp.Expr) -> exp.Expr:
-        """The same node with its parts translated."""
+        """Return the same node with its parts translated."""
         for key, value in list(node.args.items()):
             if isinstance(value, exp.Expr):
                 node.set(key, self.node(value))
@@ -67,7 +67,7 @@ class Translator:
         return node
 
     def all(self, nodes: list[exp.Expr]) -> list[exp.Expr]:
-        """Several nodes."""
+        """Return several nodes."""
         return [self.node(each) for each in nodes]
 
     def unnest_name(self) -> str:
@@ -76,7 +76,9 @@ class Translator:
         return f"unnest_{self._unnests}"
 
     def _compared(self, node: exp.Expr, name: str) -> exp.Expr:
-        """A comparison; text that is compared as a date or time stays a literal, which takes the other side's type."""
+        """Return a comparison; text that is compared as a date or time stays a literal, which takes the other side's
+        type.
+        """
         plain = any(is_text(side) or isinstance(side, exp.Null | exp.Tuple) for side in (node.this, node.expression))
         if plain:
             return self.parts(node)
@@ -84,19 +86,19 @@ class Translator:
         return call(*(f"bq_{_TURNED[name]}", right, left) if name in _TURNED else (f"bq_{name}", left, right))
 
     def literal(self, node: exp.Expr) -> exp.Expr:
-        """A literal; a number is INT64 or FLOAT64."""
+        """Return a literal; a number is INT64 or FLOAT64."""
         if node.is_string:
             return node
         return cast(text(node.name), "BIGINT" if node.name.isdigit() else "DOUBLE")
 
     def negated(self, node: exp.Expr) -> exp.Expr:
-        """A minus, which belongs to a literal's value, as in the smallest INT64."""
+        """Return a minus, which belongs to a literal's value, as in the smallest INT64."""
         if is_whole(node.this):
             return cast(text(f"-{node.this.name}"), "BIGINT")
         return call("bq_neg", self.node(node.this))
 
     def parameter(self, node: exp.Expr) -> exp.Expr:
-        """A parameter's value."""
+        """Return a parameter's value."""
         if node.name.lower() not in self._parameters:
             raise SqlError(f"Query parameter '{node.name}' not found")
         return self._parameters[node.name.lower()].copy()
@@ -152,7 +154,7 @@ class Translator:
         return self._of_numbers(exp.In(this=this, expressions=self.all(node.expressions)))
 
     def _of_numbers(self, found: exp.In) -> exp.Expr:
-        """Whether something is in others and no NaN."""
+        """Return whether something is in others and no NaN."""
         if isinstance(found.this, exp.Null | exp.Tuple | exp.Struct) or is_text(found.this):
             return found
         return exp.Paren(this=exp.And(this=found, expression=call("bq_number", found.this.copy())))
@@ -189,7 +191,7 @@ class Translator:
         return exp.Array(expressions=items)
 
     def _as_named(self, item: exp.Expr, names: list[str]) -> exp.Expr:
-        """A struct in an array, with the fields' names of another."""
+        """Return a struct in an array, with the fields' names of another."""
         if not isinstance(item, exp.Struct | exp.Tuple) or len(item.expressions) != len(names):
             raise unsupported("an array of such structs")
         values = [each.expression if isinstance(each, exp.PropertyEQ) else each for each in item.expressions]
@@ -200,7 +202,7 @@ class Translator:
         raise unsupported(f"{_told(node)} where it is neither added nor subtracted")
 
     def _moved(self, node: exp.Expr) -> exp.Expr | None:
-        """A time and or less an INTERVAL; None for other sums. A DATE becomes a DATETIME by that."""
+        """Return a time and or less an INTERVAL; None for other sums. A DATE becomes a DATETIME by that."""
         value, interval = node.this.unnest(), node.expression.unnest()
         if isinstance(node, exp.Add) and isinstance(value, exp.Interval):
             value, interval = interval, value

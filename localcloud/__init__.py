@@ -90,7 +90,7 @@ class Cloud:
         return os.path.join(self._folder, "credentials.json")
 
     def environment(self) -> Mapping[str, str]:
-        """The variables with which Google's clients and Beam find this cloud."""
+        """Return the variables with which Google's clients and Beam find this cloud."""
         return {
             "STORAGE_EMULATOR_HOST": self.storage.url,
             "BIGQUERY_EMULATOR_HOST": self.bigquery.url,
@@ -100,7 +100,7 @@ class Cloud:
         }
 
     def settings(self) -> str:
-        """The sections of a luigi.cfg with which Millrace works in this cloud."""
+        """Return the sections of a luigi.cfg with which Millrace works in this cloud."""
         return f"""\
 [millrace]
 storage = gs://{BUCKET}/data

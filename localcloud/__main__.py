@@ -17,7 +17,7 @@ from localcloud import Cloud
 
 
 def main() -> int:
-    """Starts the services; the exit code of the command, or 0."""
+    """Start the services; the exit code of the command, or 0."""
     parser = argparse.ArgumentParser(
         prog="bin/local-cloud",
         description="Cloud Storage, BigQuery and Dataflow on this machine, in memory: they end with this command.",
@@ -52,12 +52,12 @@ def main() -> int:
 
 
 def _leave(number: int, _: object) -> NoReturn:
-    """Ends this process, and the services with it."""
+    """End this process, and the services with it."""
     sys.exit(128 + number)
 
 
 def _run(command: Sequence[str], variables: Mapping[str, str]) -> int:
-    """Runs a command to its end; its exit code. It hears of Ctrl-C by itself, and is told of SIGTERM."""
+    """Run a command to its end; its exit code. It hears of Ctrl-C by itself, and is told of SIGTERM."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     try:
         process = subprocess.Popen(command, env={**os.environ, **variables, "PATH": path})

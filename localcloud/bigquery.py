@@ -108,12 +108,12 @@ class BigQuery(Service):
             return self._jobs.all()
 
     def create_dataset(self, name: str, location: str = "US") -> None:
-        """Makes a dataset in the project that all tests use. Raises ApiError if it is there."""
+        """Make a dataset in the project that all tests use. Raises ApiError if it is there."""
         with self._lock:
             self._catalog.add(PROJECT, {"datasetReference": {"datasetId": name}, "location": location})
 
     def rows(self, table: str) -> list[dict[str, Any]]:
-        """The rows of a table, or of a partition: dataset.table or dataset.table$YYYYMMDD. Raises ApiError."""
+        """Return the rows of a table, or of a partition: dataset.table or dataset.table$YYYYMMDD. Raises ApiError."""
         dataset, _, name = table.partition(".")
         with self._lock:
             for project, there in self._catalog.datasets:
@@ -128,7 +128,7 @@ class BigQuery(Service):
         self._catalog.denied.update(permissions)
 
     def allow(self, *permissions: str) -> None:
-        """Takes back what was denied."""
+        """Take back what was denied."""
         self._catalog.denied.difference_update(permissions)
 
     def sign_in(self, account: str) -> None:
@@ -292,14 +292,14 @@ class BigQuery(Service):
         return json_response({"kind": "bigquery#tableDataList", **_rows(rows, fields, request.query)})
 
     def _table(self, project: str, dataset: str, table: str, permission: str) -> tuple[Table, str]:
-        """A table and the partition that the path names. Raises ApiError."""
+        """Return a table and the partition that the path names. Raises ApiError."""
         reference = {"projectId": project, "datasetId": dataset, "tableId": table.removesuffix(_SUMMARY)}
         name = Name.of(reference)
         self._catalog.need(permission, f"Table {name.whole}")
         return self._catalog.table(name), name.day
 
     def _describe(self, request: Request, table: Table, given: Mapping[str, Any]) -> Response:
-        """Gives a table another description, if the etag in If-Match is still its own."""
+        """Give a table another description, if the etag in If-Match is still its own."""
         if table.is_view:
             raise unsupported("changes of a view")
         expected = request.headers.get("If-Match")
@@ -412,7 +412,7 @@ def _is_dry_run(request: Request) -> bool:
 
 
 def _results(job: Job, query: Mapping[str, str]) -> dict[str, Any]:
-    """A query's result as the API gives it. Raises ApiError if the query failed."""
+    """Return a query's result as the API gives it. Raises ApiError if the query failed."""
     if job.error:
         raise job.error
     about = job.outcome.statistics["query"]
@@ -430,7 +430,7 @@ def _results(job: Job, query: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _rows(rows: pa.Table, fields: Sequence[Field], query: Mapping[str, str]) -> dict[str, Any]:
-    """A page of rows."""
+    """Return a page of rows."""
     start = int(query.get("pageToken") or query.get("startIndex") or 0)
     size = min(int(query.get("maxResults", _PAGE)), _PAGE)
     page = rows.slice(start, size)
@@ -443,19 +443,19 @@ def _rows(rows: pa.Table, fields: Sequence[Field], query: Mapping[str, str]) -> 
 
 
 def _page(items: Sequence[Any], query: Mapping[str, str]) -> tuple[Sequence[Any], str | None]:
-    """A page of a listing and the next one's token."""
+    """Return a page of a listing and the next one's token."""
     start = int(query.get("pageToken", 0))
     end = start + int(query.get("maxResults", 1000))
     return items[start:end], str(end) if end < len(items) else None
 
 
 def _if(**parts: Any) -> dict[str, Any]:
-    """What is there of this."""
+    """Return what is there of this."""
     return {key: value for key, value in parts.items() if value}
 
 
 def _parts(request: Request) -> tuple[dict[str, Any], bytes]:
-    """The two parts of a multipart upload: the job and the file."""
+    """Return the two parts of a multipart upload: the job and the file."""
     boundary = re.search(r'boundary="?([^";]+)', request.headers.get("Content-Type", ""))
     if boundary is None:
         raise ApiError("invalid", "A multipart upload needs a boundary.")

@@ -24,7 +24,7 @@ class Objects:
         self._url = url
 
     def matching(self, uri: str) -> list[str]:
-        """The objects that a URI with at most one * names. Raises ApiError if there are none."""
+        """Return the objects that a URI with at most one * names. Raises ApiError if there are none."""
         bucket, path = _split(uri)
         prefix, star, end = path.partition("*")
         if not star:
@@ -45,19 +45,19 @@ class Objects:
         return [f"gs://{bucket}/{name}" for name in found]
 
     def read(self, uri: str) -> bytes:
-        """An object's bytes. Raises ApiError if there is none."""
+        """Return an object's bytes. Raises ApiError if there is none."""
         bucket, path = _split(uri)
         where = f"/storage/v1/b/{bucket}/o/{quote(path, safe='')}"
         return bytes(self._call("GET", where, uri, params={"alt": "media"}).content)
 
     def write(self, uri: str, data: bytes) -> None:
-        """Writes an object over whatever is there. Raises ApiError if there is no bucket."""
+        """Write an object over whatever is there. Raises ApiError if there is no bucket."""
         bucket, path = _split(uri)
         query = {"uploadType": "media", "name": path}
         self._call("POST", f"/upload/storage/v1/b/{bucket}/o", uri, params=query, data=data)
 
     def check_location(self, uri: str, dataset: str) -> None:
-        """Raises ApiError if a dataset of that location can't take files of the URI's bucket: only US takes all."""
+        """Raise ApiError if a dataset of that location can't take files of the URI's bucket: only US takes all."""
         bucket, _ = _split(uri)
         there = self._call("GET", f"/storage/v1/b/{bucket}", uri, params={}).json().get("location", "US").upper()
         here = dataset.upper()
@@ -92,7 +92,7 @@ def _split(uri: str) -> tuple[str, str]:
 
 
 def read(data: bytes, where: str, config: Mapping[str, Any], fields: Sequence[Field]) -> tuple[pa.Table, list[Field]]:
-    """The rows of a file and their fields.
+    """Return the rows of a file and their fields.
 
     config: of the load job. fields: what the job or else the table says that they are, [] for neither. Raises ApiError
     for a file that can't be read or is of another format.
@@ -165,7 +165,9 @@ def _json_lines(data: bytes, fields: Sequence[Field]) -> tuple[pa.Table, list[Fi
 
 
 def _from_text(values: Sequence[Any], each: Field, target: pa.Field) -> pa.Array:
-    """Values of JSON as a column; what is no text there goes through it, so that "12" is a number and 12 is text."""
+    """Return values of JSON as a column; what is no text there goes through it, so that "12" is a number and 12 is
+    text.
+    """
     if each["mode"] == "REPEATED" or each["type"] == "RECORD":
         return pa.array(values, target.type)
     if each["type"] == "BYTES":
@@ -175,7 +177,7 @@ def _from_text(values: Sequence[Any], each: Field, target: pa.Field) -> pa.Array
 
 
 def _times(texts: pa.Array, target: pa.DataType) -> pa.Array:
-    """Text as another type; a TIMESTAMP that names no zone is in UTC."""
+    """Return text as another type; a TIMESTAMP that names no zone is in UTC."""
     if pa.types.is_timestamp(target) and target.tz:
         plain = [text and re.sub(r" ?UTC$", "Z", text) for text in texts.to_pylist()]
         zoned = [text and (text if re.search(r"(Z|[+-]\d\d(:?\d\d)?)$", text[10:]) else text + "Z") for text in plain]
@@ -201,7 +203,7 @@ def _csv(data: bytes, config: Mapping[str, Any], fields: Sequence[Field]) -> tup
 
 
 def parquet(rows: pa.Table, compression: str) -> bytes:
-    """Rows as a Parquet file; compression as in an extract job: NONE, SNAPPY, GZIP or ZSTD."""
+    """Return rows as a Parquet file; compression as in an extract job: NONE, SNAPPY, GZIP or ZSTD."""
     if compression not in ("NONE", "SNAPPY", "GZIP", "ZSTD"):
         raise ApiError("invalid", f"Compression {compression} is not supported for PARQUET.")
     sink = io.BytesIO()

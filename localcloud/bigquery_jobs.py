@@ -81,11 +81,11 @@ class Jobs:
         self.unseen = 0
 
     def all(self) -> list[Job]:
-        """Every job."""
+        """Return every job."""
         return list(self._jobs.values())
 
     def get(self, project: str, location: str | None, job: str) -> Job:
-        """A job in a location; without one, in US or EU. Raises ApiError for none there."""
+        """Return a job in a location; without one, in US or EU. Raises ApiError for none there."""
         for where in [location.upper()] if location else ["US", "EU"]:
             found = self._jobs.get((project, where, job))
             if found and found.unseen:
@@ -102,7 +102,7 @@ class Jobs:
         data: bytes | None,
         request_id: str = "",
     ) -> Job:
-        """Makes a job and does its work. Raises ApiError where there is to be no job.
+        """Make a job and does its work. Raises ApiError where there is to be no job.
 
         resource, reference: the job and its jobReference as in the API. data: what was uploaded with it. request_id:
         of jobs.query; a repeated one is the job that it already made.
@@ -140,7 +140,10 @@ class Jobs:
         return job
 
     def dry_run(self, project: str, config: dict[str, Any], location: str | None) -> dict[str, Any]:
-        """What a query would read and give, as the job that it would be; config: of the query. Raises ApiError."""
+        """Return what a query would read and give, as the job that it would be; config: of the query.
+
+        Raises ApiError.
+        """
         self._catalog.need("bigquery.jobs.create", f"Project {project}")
         query = Query(self._catalog, config, project)
         where = self._location(location, query.names)
@@ -153,7 +156,10 @@ class Jobs:
         }
 
     def _location(self, given: str | None, names: Sequence[Name]) -> str:
-        """Where a job runs: where it says, or else where the first dataset is. Raises ApiError if one is elsewhere."""
+        """Return where a job runs: where it says, or else where the first dataset is.
+
+        Raises ApiError if one is elsewhere.
+        """
         found = given or ""
         self.asked.append(found)
         for name in names:

@@ -61,7 +61,7 @@ class Statement:
     replaces: bool = False
 
     def bytes_processed(self, sources: Sequence[Source]) -> list[int]:
-        """Bytes that the statement reads, by table: those of the columns that it names; 10 MB for a view."""
+        """Return bytes that the statement reads, by table: those of the columns that it names; 10 MB for a view."""
         columns = {column.name.lower() for column in self.select.find_all(exp.Column)}
         whole = any(
             star.parent is None or star.parent.name.upper() != "COUNT" for star in self.select.find_all(exp.Star)
@@ -74,7 +74,7 @@ class Statement:
         ]
 
     def run(self, sources: Sequence[Source], *, only_types: bool = False) -> tuple[pa.Table, list[Field]]:
-        """The rows that it gives, with their fields; only_types: no rows. Raises ApiError."""
+        """Return the rows that it gives, with their fields; only_types: no rows. Raises ApiError."""
         settings: dict[str, str | bool | int | float | list[str]] = {"python_enable_replacements": False, "threads": 1}
         with duckdb.connect(":memory:", config=settings) as connection:
             bigquery_sql.prepare(connection)
@@ -93,7 +93,7 @@ class Statement:
 
 
 def bytes_billed(processed: Iterable[int]) -> int:
-    """Bytes that are paid for, given those read by table: whole MB, and at least 10 MB a table."""
+    """Return bytes that are paid for, given those read by table: whole MB, and at least 10 MB a table."""
     return sum(max(10 * _MB, -(-size // _MB) * _MB) for size in processed)
 
 
@@ -150,7 +150,7 @@ def _understood(tree: exp.Expr, default: Mapping[str, str] | None, project: str)
 
 
 def _in_own_definition(table: exp.Table) -> bool:
-    """Whether it stands in the WITH clause that gives its name to something else, and so means the table."""
+    """Return whether it stands in the WITH clause that gives its name to something else, and so means the table."""
     clause = table.find_ancestor(exp.CTE)
     while clause and clause.alias_or_name != table.name:
         clause = clause.find_ancestor(exp.CTE)
@@ -158,7 +158,7 @@ def _in_own_definition(table: exp.Table) -> bool:
 
 
 def _name(table: exp.Expr, default: Mapping[str, str] | None, project: str) -> Name:
-    """The table that a name in SQL means; a view of INFORMATION_SCHEMA is a table INFORMATION_SCHEMA.X."""
+    """Return the table that a name in SQL means; a view of INFORMATION_SCHEMA is a table INFORMATION_SCHEMA.X."""
     if not isinstance(table, exp.Table):
         raise unsupported(f"{table.sql('bigquery')} as a table")
     spelled = ".".join(part.name for part in table.parts)
@@ -177,7 +177,7 @@ def _name(table: exp.Expr, default: Mapping[str, str] | None, project: str) -> N
 
 
 def _numbered(sql: str) -> str:
-    """Names instead of question marks."""
+    """Name instead of question marks."""
     pieces, end, count = [], 0, 0
     try:
         tokens = sqlglot.tokenize(sql, read="bigquery")
@@ -199,7 +199,7 @@ def _set_parameters(select: exp.Query, parameters: Mapping[str, Mapping[str, Any
 
 
 def _literal(kind: Mapping[str, Any], value: Mapping[str, Any]) -> exp.Expr:
-    """A parameter as an expression of its type."""
+    """Return a parameter as an expression of its type."""
     if kind["type"] == "ARRAY":
         items = [_literal(kind["arrayType"], item) for item in value.get("arrayValues", [])]
         return exp.cast(exp.Array(expressions=items), f"ARRAY<{kind['arrayType']['type']}>", dialect="bigquery")
@@ -214,7 +214,7 @@ def _literal(kind: Mapping[str, Any], value: Mapping[str, Any]) -> exp.Expr:
 
 
 def _field(name: str, kind: str) -> Field:
-    """A field of a type of DuckDB's."""
+    """Return a field of a type of DuckDB's."""
     return _field_of(name, exp.DataType.build("TEXT" if kind.startswith("JSON") else kind, dialect="duckdb"), kind)
 
 
@@ -245,7 +245,7 @@ def _syntax(error: sqlglot.errors.SqlglotError) -> str:
 
 
 def information(view: str, tables: Sequence[Table]) -> Source:
-    """A view of INFORMATION_SCHEMA over a dataset's tables. Raises ApiError for one that is not supported."""
+    """Return a view of INFORMATION_SCHEMA over a dataset's tables. Raises ApiError for one that is not supported."""
     makers = {"PARTITIONS": _partitions, "TABLES": _tables, "COLUMNS": _columns}
     if view.removeprefix(_INFORMATION) not in makers:
         raise unsupported(view)
@@ -254,7 +254,7 @@ def information(view: str, tables: Sequence[Table]) -> Source:
 
 
 def is_information(name: Name) -> bool:
-    """Whether a table is a view of INFORMATION_SCHEMA."""
+    """Return whether a table is a view of INFORMATION_SCHEMA."""
     return name.table.startswith(_INFORMATION)
 
 
@@ -262,7 +262,7 @@ _TIME = pa.timestamp("us", "UTC")
 
 
 def _rows(schema: Mapping[str, pa.DataType], rows: Iterable[Sequence[Any]]) -> pa.Table:
-    """Rows that begin with the table's catalog, schema and name, as those of every view do."""
+    """Return rows that begin with the table's catalog, schema and name, as those of every view do."""
     whole = pa.schema({"table_catalog": pa.string(), "table_schema": pa.string(), "table_name": pa.string(), **schema})
     return pa.Table.from_pylist([dict(zip(whole.names, row, strict=True)) for row in rows], whole)
 

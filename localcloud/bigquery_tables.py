@@ -53,12 +53,12 @@ class ApiError(Exception):
 
 
 def unsupported(what: str) -> ApiError:
-    """Says that the real service can, and this one can't."""
+    """Say that the real service can, and this one can't."""
     return ApiError("notImplemented", f"the local BigQuery does not support {what}")
 
 
 def only(given: Mapping[str, Any], known: str, where: str) -> None:
-    """Raises ApiError if anything is asked for besides what is known (names in one string)."""
+    """Raise ApiError if anything is asked for besides what is known (names in one string)."""
     asked = {key for key, value in given.items() if value not in (None, False, "", [], {})} - set(known.split())
     if asked:
         raise unsupported(f"{', '.join(sorted(asked))} in {where}")
@@ -75,7 +75,7 @@ class Name:
 
     @staticmethod
     def of(reference: Mapping[str, str]) -> "Name":
-        """The name that a tableReference of the API gives. Raises ApiError for a bad partition."""
+        """Return the name that a tableReference of the API gives. Raises ApiError for a bad partition."""
         table, _, day = reference["tableId"].partition("$")
         if day and not re.fullmatch(rf"\d{{8}}|{NO_DAY}", day):
             raise ApiError("invalid", f"Invalid partition decorator: {reference['tableId']} is not a day's partition")
@@ -123,7 +123,7 @@ class Table:
         return list(self.about.get("schema", {}).get("fields", []))
 
     def touch(self, days: Sequence[str]) -> None:
-        """Notes that rows of these partitions were written."""
+        """Note that rows of these partitions were written."""
         self.written |= dict.fromkeys(days, self.changed)
 
     @property
@@ -153,11 +153,11 @@ class Table:
         return {day: self.rows.filter(pc.equal(days, day)) for day in sorted(pc.unique(days).to_pylist())}
 
     def read(self, day: str) -> pa.Table:
-        """The rows of a partition; "" is all."""
+        """Return the rows of a partition; "" is all."""
         return self.rows.filter(pc.equal(self.days(), day)) if day else self.rows
 
     def resource(self, day: str = "") -> dict[str, Any]:
-        """The table as the API shows it, its size that of the partition where one is named."""
+        """Return the table as the API shows it, its size that of the partition where one is named."""
         name = Name(**{**self.name.__dict__, "day": day})
         rows = self.read(day)
         return {
@@ -183,7 +183,7 @@ class Write:
     updates: Sequence[str] = field(default_factory=tuple)
 
     def apply(self, table: Table, day: str, rows: pa.Table, fields: Sequence[Field]) -> tuple[list[Field], pa.Table]:
-        """The schema and all rows that the table has afterwards. Raises ApiError; changes nothing.
+        """Return the schema and all rows that the table has afterwards. Raises ApiError; changes nothing.
 
         fields: of the rows. day: the partition written to; "" is the whole table.
         """
@@ -221,7 +221,7 @@ def days_of(rows: pa.Table, name: str) -> pa.ChunkedArray:
 
 
 def normal(fields: Sequence[Mapping[str, Any]]) -> list[Field]:
-    """Fields with types by their old names and a mode each. Raises ApiError for a type that is not supported."""
+    """Return fields with types by their old names and a mode each. Raises ApiError for a type that is not supported."""
     found = []
     for each in fields:
         only(each, "name type mode fields description", f"the field {each['name']}")
@@ -242,7 +242,7 @@ def normal(fields: Sequence[Mapping[str, Any]]) -> list[Field]:
 
 
 def check_shape(about: Mapping[str, Any]) -> None:
-    """Raises ApiError if a table can't be partitioned and clustered as is said."""
+    """Raise ApiError if a table can't be partitioned and clustered as is said."""
     kinds = {each["name"]: each["type"] for each in about.get("schema", {}).get("fields", [])}
     if partitioning := about.get("timePartitioning"):
         only(partitioning, "type field expirationMs", "timePartitioning")
@@ -261,7 +261,7 @@ def check_shape(about: Mapping[str, Any]) -> None:
 
 
 def merge(name: Name, there: Sequence[Field], new: Sequence[Field], updates: Sequence[str]) -> list[Field]:
-    """The schema of a table after rows of another schema came in. Raises ApiError if it can't take them.
+    """Return the schema of a table after rows of another schema came in. Raises ApiError if it can't take them.
 
     updates: ALLOW_FIELD_ADDITION, ALLOW_FIELD_RELAXATION.
     """
@@ -295,7 +295,8 @@ def merge(name: Name, there: Sequence[Field], new: Sequence[Field], updates: Seq
 
 
 def alter(name: Name, there: Sequence[Field], new: Sequence[Field]) -> list[Field]:
-    """The schema that a patch or update of a table makes. Raises ApiError for anything but new nullable fields and
+    """Return the schema that a patch or update of a table makes. Raises ApiError for anything but new nullable fields
+    and
     required fields that become nullable."""
     kept = {each["name"].lower() for each in new}
     for each in there:
@@ -321,7 +322,10 @@ def _arrow_type(each: Field) -> pa.DataType:
 
 
 def fields_of(schema: pa.Schema) -> list[Field]:
-    """The fields that BigQuery makes of Arrow's or Parquet's. Raises ApiError for a type that is not supported."""
+    """Return the fields that BigQuery makes of Arrow's or Parquet's.
+
+    Raises ApiError for a type that is not supported.
+    """
     return [_field_of(each) for each in schema]
 
 
@@ -359,7 +363,7 @@ def _type_of(name: str, kind: pa.DataType) -> str:
 
 
 def conform(rows: pa.Table, fields: Sequence[Field]) -> pa.Table:
-    """Rows with exactly these fields, nulls where they had none. Raises ApiError where a value does not fit."""
+    """Return rows with exactly these fields, nulls where they had none. Raises ApiError where a value does not fit."""
     columns = []
     names = [name.lower() for name in rows.column_names]
     for each, target in zip(fields, arrow_schema(fields), strict=True):
@@ -396,7 +400,7 @@ def _bytes(values: pa.Array) -> int:
 
 
 def cells(rows: pa.Table, fields: Sequence[Field], *, micros: bool) -> list[dict[str, Any]]:
-    """Rows as the API writes them. micros: a TIMESTAMP as microseconds, otherwise as seconds with a fraction."""
+    """Return rows as the API writes them. micros: a TIMESTAMP as microseconds, otherwise as seconds with a fraction."""
     return [
         {"f": [{"v": _cell(row[each["name"]], each, micros)} for each in fields]}
         for row in rows.select([each["name"] for each in fields]).to_pylist()
@@ -425,5 +429,5 @@ def _cell(value: Any, each: Field, micros: bool) -> Any:
 
 
 def millis(seconds: float) -> str:
-    """A time as the API writes it."""
+    """Return a time as the API writes it."""
     return str(int(seconds * 1000))

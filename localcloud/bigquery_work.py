@@ -42,14 +42,14 @@ class Catalog:
     denied: set[str] = field(default_factory=set)
 
     def need(self, permission: str, what: str) -> None:
-        """Raises ApiError if a permission is denied; what: of which resource, as in "Table p:d.t"."""
+        """Raise ApiError if a permission is denied; what: of which resource, as in "Table p:d.t"."""
         if permission in self.denied:
             kind, _, name = what.partition(" ")
             why = f"Permission {permission} denied on {kind.lower()} {name} (or it may not exist)."
             raise ApiError("accessDenied", f"Access Denied: {what}: {why}")
 
     def dataset(self, project: str, name: str, location: str = "") -> dict[str, Any]:
-        """A dataset, in that location if one is named. Raises ApiError if there is none there."""
+        """Return a dataset, in that location if one is named. Raises ApiError if there is none there."""
         found = self.datasets.get((project, name))
         if found is None or (location and found["location"].upper() != location.upper()):
             where = f" was not found in location {location}" if location else ""
@@ -57,7 +57,7 @@ class Catalog:
         return found
 
     def add(self, project: str, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Makes a dataset as is said, in US where no location is. Raises ApiError if it is there."""
+        """Make a dataset as is said, in US where no location is. Raises ApiError if it is there."""
         name = given["datasetReference"]["datasetId"]
         if not re.fullmatch(r"\w{1,1024}", name):
             raise ApiError("invalid", f'Invalid dataset ID "{name}".')
@@ -78,26 +78,26 @@ class Catalog:
         return self.datasets[project, name]
 
     def table(self, name: Name) -> Table:
-        """A table. Raises ApiError if there is none."""
+        """Return a table. Raises ApiError if there is none."""
         location = self.dataset(name.project, name.dataset)["location"]
         if name.whole not in self.tables:
             raise ApiError("notFound", f"Not found: Table {name.whole} was not found in location {location}")
         return self.tables[name.whole]
 
     def stored(self, name: Name) -> Table:
-        """A table that holds its rows. Raises ApiError for a view, and if there is none."""
+        """Return a table that holds its rows. Raises ApiError for a view, and if there is none."""
         found = self.table(name)
         if found.is_view:
             raise unsupported(f"reading a view, as {name.whole} is one")
         return found
 
     def within(self, project: str, dataset: str) -> list[Table]:
-        """The tables of a dataset, by name."""
+        """Return the tables of a dataset, by name."""
         found = [t for name, t in self.tables.items() if (name.project, name.dataset) == (project, dataset)]
         return sorted(found, key=lambda table: table.name.table)
 
     def new(self, name: Name, about: Mapping[str, Any]) -> Table:
-        """A table that is not in the catalog yet. Raises ApiError for one that can't be."""
+        """Return a table that is not in the catalog yet. Raises ApiError for one that can't be."""
         self.need("bigquery.tables.create", f"Dataset {name.project}:{name.dataset}")
         fields = normal((about.get("schema") or {}).get("fields", []))
         whole = {**about, "schema": {"fields": fields}}
@@ -107,7 +107,7 @@ class Catalog:
         return Table(name.whole, whole, arrow_schema(fields).empty_table(), location, now, now)
 
     def write(self, name: Name, rows: pa.Table, fields: Sequence[Field], write: Write, job: Mapping[str, Any]) -> None:
-        """Writes rows to a table or a partition of it, all or nothing. Raises ApiError.
+        """Write rows to a table or a partition of it, all or nothing. Raises ApiError.
 
         job: the configuration, which may say createDisposition, timePartitioning, clustering.
         """
@@ -137,7 +137,7 @@ class Catalog:
         self.tables[name.whole] = table
 
     def change(self, table: Table, about: dict[str, Any], rows: pa.Table) -> None:
-        """Gives a table another description and other rows."""
+        """Give a table another description and other rows."""
         table.about, table.rows, table.changed, table.version = about, rows, time.time(), table.version + 1
 
 
@@ -157,10 +157,10 @@ class Work(Protocol):
     names: list[Name]
 
     def check(self) -> None:
-        """Raises ApiError for what is refused before there is a job."""
+        """Raise ApiError for what is refused before there is a job."""
 
     def run(self) -> Outcome:
-        """Does it, all or nothing. Raises ApiError for what the job fails with."""
+        """Do it, all or nothing. Raises ApiError for what the job fails with."""
 
 
 class Load:
@@ -218,7 +218,7 @@ class Load:
         return {uri: self._objects.read(uri) for uri in uris}
 
     def _given_fields(self) -> list[Field]:
-        """The fields that the job or else the table says the files have; [] if they are to say so themselves."""
+        """Return the fields that the job or else the table says the files have; [] if they are to say so themselves."""
         given = normal(self._config.get("schema", {}).get("fields", []))
         table = self._catalog.tables.get(self._name.whole)
         if given or self._config.get("autodetect"):
@@ -268,7 +268,7 @@ class Query:
         return Source(table.rows, table.fields)
 
     def estimate(self) -> Outcome:
-        """What a dry run tells: the bytes and the types."""
+        """Return what a dry run tells: the bytes and the types."""
         sources = self._sources()
         rows, fields = self._statement.run(sources, only_types=True)
         return self._outcome(self._statement.bytes_processed(sources), rows, fields)
@@ -376,7 +376,10 @@ class Copy:
 def work(
     catalog: Catalog, objects: Objects, kind: str, config: Mapping[str, Any], project: str, data: bytes | None
 ) -> Work:
-    """What a job is to do. kind: load, query, extract or copy; data: what was uploaded with it. Raises ApiError."""
+    """Return what a job is to do. kind: load, query, extract or copy; data: what was uploaded with it.
+
+    Raises ApiError.
+    """
     makers: dict[str, Callable[[], Work]] = {
         "load": lambda: Load(catalog, objects, config, data),
         "query": lambda: Query(catalog, config, project),

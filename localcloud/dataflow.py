@@ -113,12 +113,12 @@ class Dataflow(Service):
         self.life.stop()
 
     def cancel(self, id: str) -> None:
-        """Cancels a job, as somebody else would; one that is over stays what it is."""
+        """Cancel a job, as somebody else would; one that is over stays what it is."""
         with self.life.changed:
             self.life.ask(self._job(id), "JOB_STATE_CANCELLED")
 
     def replace(self, id: str) -> Job:
-        """Updates a job with its own pipeline, as somebody else would; the job that it is replaced by."""
+        """Update a job with its own pipeline, as somebody else would; the job that it is replaced by."""
         old = self._job(id)
         submitted = api.Job(old.submitted)
         submitted.replace_job_id, submitted.client_request_id = id, f"replaces-{id}"
@@ -192,7 +192,7 @@ class Dataflow(Service):
         raise RefusedError(404, f"Information about job {where[2]} could not be found in our system")
 
     def _launched(self, project: str, location: str, launch: Any, *, dry: bool) -> Job | None:
-        """Begins a flex template's job; None for a dry run."""
+        """Begin a flex template's job; None for a dry run."""
         submitted, command = flex(self._storage_url, launch, self.images)
         _check_name(submitted.name)
         place = {"runner": "DataflowRunner", "project": project, "region": location, "job_name": submitted.name}
@@ -329,7 +329,7 @@ def _query(request: Request) -> dict[str, str]:
 
 
 def _page(items: Sequence[Any], size: int, token: str) -> tuple[Sequence[Any], str]:
-    """A page of a list, and the token of the next one."""
+    """Return a page of a list, and the token of the next one."""
     if token and not token.isdecimal():
         raise RefusedError(400, f"The page token {token!r} is invalid.")
     first = int(token or 0)
@@ -338,7 +338,7 @@ def _page(items: Sequence[Any], size: int, token: str) -> tuple[Sequence[Any], s
 
 
 def _described(job: Job, summary: bool = False) -> Any:
-    """A job as the API tells of it; a summary leaves out what it was made of."""
+    """Return a job as the API tells of it; a summary leaves out what it was made of."""
     told = api.Job() if summary else api.Job(job.submitted)
     told.id, told.project_id, told.location, told.name = job.id, job.project, job.location, job.name
     told.type_ = job.submitted.type_
@@ -382,7 +382,9 @@ def _messages(job: Job, wanted: Any) -> Any:
 
 
 def _metrics(job: Job) -> Any:
-    """Each metric twice, as Dataflow has it: committed, and tentative with what the bundles at work have so far."""
+    """Return each metric twice, as Dataflow has it: committed, and tentative with what the bundles at work have so
+    far.
+    """
     told = job.metrics
     updates = [
         _update(_ORIGIN, name, {"original_name": f"Service-{original}", **tentative}, scalar=value)
@@ -402,7 +404,7 @@ def _metrics(job: Job) -> Any:
 
 
 def _used(job: Job) -> dict[tuple[str, str], float]:
-    """What Dataflow bills for a job, by the metrics' names: seconds of CPU, MB and GB and seconds of them.
+    """Return what Dataflow bills for a job, by the metrics' names: seconds of CPU, MB and GB and seconds of them.
 
     The worker is taken to have one CPU, and as much memory as the job's process used at most.
     """

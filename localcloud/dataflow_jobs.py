@@ -48,7 +48,7 @@ class Workers:
             )
 
     def run(self, path: Path) -> tuple[int, IO[str]]:
-        """Starts a job that a file describes: its process, and the stream of its reports. Raises OSError."""
+        """Start a job that a file describes: its process, and the stream of its reports. Raises OSError."""
         reading, writing = os.pipe()
         try:
             pid = int(self._ask(f"run {path}", writing))
@@ -60,11 +60,11 @@ class Workers:
         return pid, os.fdopen(reading, encoding="utf-8")
 
     def end(self, pid: int) -> None:
-        """Ends a job's process group, if it is still there."""
+        """End a job's process group, if it is still there."""
         self._ask(f"end {pid}")
 
     def stop(self) -> None:
-        """Ends every job, and the process itself."""
+        """End every job, and the process itself."""
         self._channel.shutdown(socket.SHUT_RDWR)
         try:
             self._process.wait(20)
@@ -150,23 +150,23 @@ class Job:
         return self.state in TERMINAL
 
     def say(self, importance: str, text: str) -> None:
-        """Adds a message."""
+        """Add a message."""
         self.messages.append(Message(now(), importance, text))
 
 
 def now() -> datetime.datetime:
-    """The time, with its zone."""
+    """Return the time, with its zone."""
     return datetime.datetime.now(datetime.UTC)
 
 
 def _number(text: str) -> float:
-    """A number of a Struct, which has no whole ones: Beam's options take no 1.0 for 1."""
+    """Return a number of a Struct, which has no whole ones: Beam's options take no 1.0 for 1."""
     value = float(text)
     return int(value) if value.is_integer() else value
 
 
 def new_id() -> str:
-    """A job id as Dataflow gives them: 2026-11-21_06_12_01-1234567890123456789."""
+    """Return a job id as Dataflow gives them: 2026-11-21_06_12_01-1234567890123456789."""
     return f"{now():%Y-%m-%d_%H_%M_%S}-{random.SystemRandom().randrange(10**18, 10**19)}"
 
 
@@ -191,7 +191,7 @@ class Life:
         self._folder = Path(tempfile.mkdtemp(prefix="local-dataflow-"))
 
     def stop(self) -> None:
-        """Ends every process; the jobs stay in the states they are in."""
+        """End every process; the jobs stay in the states they are in."""
         with self.changed:
             self._stopping = True
             self.changed.notify_all()
@@ -224,7 +224,7 @@ class Life:
             self._failing.append((pattern, message))
 
     def release(self) -> None:
-        """Ends what `hold`, `stick` and `fail` asked for."""
+        """End what `hold`, `stick` and `fail` asked for."""
         with self.changed:
             self._held.clear()
             self._stuck.clear()
@@ -232,7 +232,7 @@ class Life:
             self.changed.notify_all()
 
     def ask(self, job: Job, state: str) -> None:
-        """Has a job that is not over go to CANCELLED, DRAINED or UPDATED, by way of what lies between.
+        """Have a job that is not over go to CANCELLED, DRAINED or UPDATED, by way of what lies between.
 
         Call with `changed` held.
         """
@@ -311,7 +311,7 @@ class Life:
         return error
 
     def _launched(self, job: Job) -> str:
-        """Runs the process that is to submit the job; the error, or ""."""
+        """Run the process that is to submit the job; the error, or ""."""
         try:
             self._reported(job, f"{job.id}.launcher", {"command": job.launcher})
         except OSError as problem:
@@ -324,7 +324,7 @@ class Life:
         return error
 
     def _executed(self, job: Job) -> str:
-        """Runs the job's pipeline to its end; the error, or ""."""
+        """Run the job's pipeline to its end; the error, or ""."""
         described = {
             "name": job.name,
             "pipeline_url": job.options["pipelineUrl"],
@@ -334,7 +334,7 @@ class Life:
         return self._reported(job, f"{job.id}.{job.attempts}", described)
 
     def _reported(self, job: Job, name: str, described: Mapping[str, Any]) -> str:
-        """Runs a process of the job's to its end and notes its reports; the error, or ""."""
+        """Run a process of the job's to its end and notes its reports; the error, or ""."""
         spec = self._folder / f"{name}.json"
         spec.write_text(json.dumps(described), encoding="utf-8")
         workers = self._ready()
@@ -363,7 +363,10 @@ class Life:
         return error
 
     def _ready(self) -> Workers:
-        """The workers, which the first job starts: most clouds of tests never need them. Raises OSError at the end."""
+        """Return the workers, which the first job starts: most clouds of tests never need them.
+
+        Raises OSError at the end.
+        """
         with self.changed:
             if self._stopping:
                 raise OSError("the local Dataflow is stopping")

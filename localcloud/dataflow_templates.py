@@ -21,7 +21,7 @@ class RefusedError(Exception):
 
 
 def parsed(kind: Any, value: Any) -> Any:
-    """A message of the API from its JSON. Raises RefusedError for JSON that is none of it."""
+    """Return a message of the API from its JSON. Raises RefusedError for JSON that is none of it."""
     message = kind()
     try:
         json_format.ParseDict(value, kind.pb(message))
@@ -31,7 +31,7 @@ def parsed(kind: Any, value: Any) -> Any:
 
 
 def classic(storage_url: str, uri: str, launch: Any) -> Any:
-    """The job of a classic template: what was staged, with the launch's name, parameters and environment.
+    """Return the job of a classic template: what was staged, with the launch's name, parameters and environment.
 
     launch: LaunchTemplateParameters. Raises RefusedError.
     """
@@ -51,7 +51,7 @@ def classic(storage_url: str, uri: str, launch: Any) -> Any:
 
 
 def template(storage_url: str, uri: str) -> Any:
-    """What is known of a template, classic or flex. Raises RefusedError."""
+    """Return what is known of a template, classic or flex. Raises RefusedError."""
     kinds = api.GetTemplateResponse.TemplateType
     value = _read(storage_url, uri)
     if "image" in value:
@@ -62,7 +62,7 @@ def template(storage_url: str, uri: str) -> Any:
 
 
 def flex(storage_url: str, launch: Any, images: Mapping[str, Sequence[str]]) -> tuple[Any, list[str]]:
-    """The job that a flex template's launch begins, and the command line that is to submit it, up to where to.
+    """Return the job that a flex template's launch begins, and the command line that is to submit it, up to where to.
 
     launch: LaunchFlexTemplateParameter; images: what a container of an image would run. Raises RefusedError.
     """
@@ -82,7 +82,7 @@ def flex(storage_url: str, launch: Any, images: Mapping[str, Sequence[str]]) -> 
 
 
 def _check(parameters: Mapping[str, str], metadata: Any) -> None:
-    """Raises RefusedError for parameters that are not as the template's metadata, if there are any, want them."""
+    """Raise RefusedError for parameters that are not as the template's metadata, if there are any, want them."""
     known = {each.name: each for each in metadata.parameters}
     problems = [f"{name}: Unrecognized parameter" for name in parameters if known and name not in known]
     for name, each in known.items():
@@ -96,7 +96,10 @@ def _check(parameters: Mapping[str, str], metadata: Any) -> None:
 
 
 def _read(storage_url: str, uri: str, otherwise: Any = None) -> dict[str, Any]:
-    """An object of JSON. Raises RefusedError for one that isn't there, unless there is something to take otherwise."""
+    """Return an object of JSON.
+
+    Raises RefusedError for one that isn't there, unless there is something to take otherwise.
+    """
     bucket, _, name = uri.removeprefix("gs://").partition("/")
     if not uri.startswith("gs://") or not name:
         raise RefusedError(400, f"{uri!r} is no gs:// path of a template.")

@@ -78,7 +78,7 @@ class Report:
         self._lock = threading.Lock()
 
     def send(self, **values: Any) -> None:
-        """Sends one report."""
+        """Send one report."""
         with self._lock:
             self._stream.write(json.dumps(values) + "\n")
             self._stream.flush()
@@ -102,7 +102,7 @@ class Runner(FnApiRunner):
         return result
 
     def counted(self) -> tuple[list[Any], list[Any]]:
-        """The monitoring infos, committed and with the tentative ones.
+        """Return the monitoring infos, committed and with the tentative ones.
 
         Raises RuntimeError where the bundle at work changed meanwhile.
         """
@@ -150,7 +150,7 @@ def _named(key: Any, steps: Mapping[str, str]) -> tuple[str, str, str]:
 
 
 def run(spec: Spec, report: Report) -> None:
-    """Runs a job to its end. Raises UnsupportedError, and whatever the pipeline's own code raises."""
+    """Run a job to its end. Raises UnsupportedError, and whatever the pipeline's own code raises."""
     os.environ["GOOGLE_CLOUD_PROJECT"] = str(spec.options.get("project", ""))
     options = PipelineOptions.from_dictionary(spec.options)
     RuntimeValueProvider.set_runtime_options(spec.options)
@@ -175,7 +175,7 @@ def run(spec: Spec, report: Report) -> None:
 
 
 def check(pipeline: Any) -> None:
-    """Raises UnsupportedError for a pipeline that would not really run here."""
+    """Raise UnsupportedError for a pipeline that would not really run here."""
     parts = pipeline.components
     for transform in parts.transforms.values():
         if transform.spec.urn.startswith("beam:transform:pubsub_"):
@@ -194,7 +194,7 @@ def check(pipeline: Any) -> None:
 
 
 def install(artifacts: Iterable[Any], packages: Path) -> list[str]:
-    """Installs what was staged for the workers, each package once and for all jobs; the folders to import it from.
+    """Install what was staged for the workers, each package once and for all jobs; the folders to import it from.
 
     Raises UnsupportedError for what would have to be fetched from elsewhere.
     """
@@ -214,7 +214,10 @@ def install(artifacts: Iterable[Any], packages: Path) -> list[str]:
 
 
 def _installed(name: str, data: bytes, packages: Path) -> Path:
-    """The folder that a package is installed in. By its contents: each build of the same sources differs in times."""
+    """Return the folder that a package is installed in.
+
+    By its contents: each build of the same sources differs in times.
+    """
     digest = hashlib.sha256()
     for member, content in _members(name, data):
         digest.update(f"{member}\0{len(content)}\0".encode() + content)
@@ -260,7 +263,7 @@ def _read(url: str) -> bytes:
 
 @contextmanager
 def _reporting(runner: Runner, steps: Mapping[str, str], report: Report) -> Iterator[None]:
-    """Reports the counters at intervals while the body runs."""
+    """Report the counters at intervals while the body runs."""
     over = threading.Event()
 
     def loop() -> None:
@@ -300,7 +303,7 @@ def work(path: str, pipe: int) -> NoReturn:
 
 
 def _die_with(parent: int) -> None:
-    """Has the system kill this process when its parent ends."""
+    """Have the system kill this process when its parent ends."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
@@ -313,7 +316,7 @@ def _end(pid: int) -> None:
 
 
 def serve(channel: socket.socket) -> None:
-    """Obeys the service until it is gone, then kills what still runs."""
+    """Obey the service until it is gone, then kills what still runs."""
     service, jobs = os.getppid(), set[int]()
     while os.getppid() == service:
         if not select.select([channel], [], [], 1)[0]:
@@ -344,7 +347,7 @@ def serve(channel: socket.socket) -> None:
 
 
 def main() -> None:
-    """Serves the socket whose number is the only argument."""
+    """Serve the socket whose number is the only argument."""
     # An editable install, of the checkout say, is nothing that a worker would have.
     sys.meta_path[:] = [each for each in sys.meta_path if "editable" not in type(each).__module__ + str(each)]
     sys.path[:] = [each for each in sys.path if each.startswith((sys.prefix, sys.base_prefix))]

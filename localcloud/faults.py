@@ -36,7 +36,7 @@ class Fault:
     came: threading.Event = field(default_factory=threading.Event, compare=False, repr=False)
 
     def kill(self) -> None:
-        """Kills the process group; one that is gone already is fine. Raises ValueError where none was named."""
+        """Kill the process group; one that is gone already is fine. Raises ValueError where none was named."""
         if self.pid <= 1:
             raise ValueError("a fault of the kind 'kill' came up before its pid was set")
         with suppress(ProcessLookupError):
@@ -93,7 +93,7 @@ class FaultPlan:
             self._share = 0.0
 
     def decide(self, service: str, call: str, effect: bool) -> Fault | None:
-        """What goes wrong with a call that has just come in, or None. effect: whether it changes anything."""
+        """Return what goes wrong with a call that has just come in, or None. effect: whether it changes anything."""
         with self._lock:
             # All of them count the call, whichever's turn it is.
             hit = [each.fault for each in self._planned if each.hits(service, call, effect)]

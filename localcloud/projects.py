@@ -56,7 +56,7 @@ class Projects(Service):
         self.good_keys = True
 
     def environment(self) -> Mapping[str, str]:
-        """The variables with which bin/doctor finds these services."""
+        """Return the variables with which bin/doctor finds these services."""
         return dict.fromkeys(_VARIABLES, self.url)
 
     def call_of(self, request: Request) -> str:

@@ -62,7 +62,7 @@ class Request:
     call: str = ""
 
     def json(self) -> Any:
-        """The body, read as JSON; nothing is an empty object."""
+        """Return the body, read as JSON; nothing is an empty object."""
         return json.loads(self.body or b"{}")
 
 
@@ -90,12 +90,12 @@ class Answered:
 
 
 def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """An answer that is JSON."""
+    """Return an answer that is JSON."""
     return Response(status, json.dumps(value).encode(), {"Content-Type": "application/json", **(headers or {})})
 
 
 def error_response(status: int, message: str, reason: str = "") -> Response:
-    """An error in the shape of Google's APIs; without a reason, the status' usual one."""
+    """Return an error in the shape of Google's APIs; without a reason, the status' usual one."""
     code, usual = _CODES.get(status, ("UNKNOWN", "unknown"))
     errors = [{"message": message, "domain": "global", "reason": reason or usual}]
     return json_response({"error": {"code": status, "message": message, "errors": errors, "status": code}}, status)
@@ -132,12 +132,12 @@ class Service:
         return f"http://localhost:{self._servers[1].server_port}"
 
     def start(self) -> None:
-        """Begins to answer; connections made before wait for it."""
+        """Begin to answer; connections made before wait for it."""
         for server in self._servers:
             threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:
-        """Closes every connection and waits for what is being answered; must have been started."""
+        """Close every connection and waits for what is being answered; must have been started."""
         self._stopping.set()
         for server in self._servers:
             server.shutdown()
@@ -152,19 +152,19 @@ class Service:
         self.stop()
 
     def handle(self, request: Request) -> Response:
-        """The answer to a request."""
+        """Return the answer to a request."""
         raise NotImplementedError
 
     def call_of(self, request: Request) -> str:
-        """The short name of the API call that a request is."""
+        """Return the short name of the API call that a request is."""
         raise NotImplementedError
 
     def has_effect(self, request: Request) -> bool:
-        """Whether a request is one to change things."""
+        """Return whether a request is one to change things."""
         return request.method not in ("GET", "HEAD")
 
     def dispatch(self, request: Request, *, for_workers: bool) -> Response | None:
-        """Answers a request as the fault plan says and logs that; None for no answer."""
+        """Answer a request as the fault plan says and logs that; None for no answer."""
         request.call = self.call_of(request)
         if for_workers:
             return self._handled(request)
@@ -212,7 +212,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Connection)
 
     def hang_up(self) -> None:
-        """Closes every connection and waits for their threads."""
+        """Close every connection and waits for their threads."""
         for connection, thread in list(self.connections.items()):
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
@@ -270,7 +270,9 @@ class _Connection(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815
 
     def _meant_for_us(self) -> bool:
-        """Whether it was asked by a name of its own, and not by a page of the web under a name that leads here."""
+        """Return whether it was asked by a name of its own, and not by a page of the web under a name that leads
+        here.
+        """
         host, origin = self.headers.get("Host", ""), self.headers.get("Origin")
         try:
             named = urlsplit(f"//{host}").hostname

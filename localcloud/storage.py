@@ -111,7 +111,7 @@ class _Session:
     done: dict[str, Any] | None = None
 
     def take(self, start: int, piece: bytes, *, last: bool) -> None:
-        """Keeps what is new of a piece; of one that leaves a gap nothing, and the answer says where to go on."""
+        """Keep what is new of a piece; of one that leaves a gap nothing, and the answer says where to go on."""
         if piece and not last and len(piece) % PIECE:
             raise _RefusedError(400, f"a piece of {len(piece)} bytes that is not the last is no multiple of {PIECE}")
         have = len(self.received)
@@ -153,7 +153,7 @@ class Storage(Service):
         }
 
     def create_bucket(self, name: str, location: str = "US") -> None:
-        """Makes an empty bucket."""
+        """Make an empty bucket."""
         now = _now()
         self._buckets[name] = _Bucket(
             {
@@ -175,7 +175,7 @@ class Storage(Service):
         return _routed(request)[0]
 
     def has_effect(self, request: Request) -> bool:
-        """Whether a request is one to change things; to ask how far an upload has come is none."""
+        """Return whether a request is one to change things; to ask how far an upload has come is none."""
         return super().has_effect(request) and request.headers.get("Content-Range") != "bytes */*"
 
     def handle(self, request: Request) -> Response:
@@ -228,7 +228,7 @@ class Storage(Service):
         return Response(200, headers={"Location": location, "X-GUploader-UploadID": upload_id})
 
     def _piece(self, request: Request, named: dict[str, str]) -> Response:
-        """A piece of a resumable upload, or the question how far it has come."""
+        """Return a piece of a resumable upload, or the question how far it has come."""
         session = self._sessions.get(request.query.get("upload_id", ""))
         if session is None:
             raise _RefusedError(404, "the upload does not exist")
@@ -303,7 +303,7 @@ class Storage(Service):
         return Response(204)
 
     def _copy(self, request: Request, named: dict[str, str]) -> Response:
-        """A copy has the source's fields, unless the request brings its own."""
+        """Return a copy has the source's fields, unless the request brings its own."""
         self._permitted("storage.objects.get")
         query = request.query
         of_source = {"generation": query["sourceGeneration"]} if "sourceGeneration" in query else {}
@@ -339,7 +339,7 @@ class Storage(Service):
     def _written(
         self, bucket: str, name: str, data: bytes, fields: Mapping[str, Any], query: Mapping[str, str]
     ) -> dict[str, Any]:
-        """Writes an object, if the preconditions hold; its resource."""
+        """Write an object, if the preconditions hold; its resource."""
         place = self._bucket(bucket)
         there = place.objects.get(name)
         self._permitted("storage.objects.create")
@@ -377,7 +377,7 @@ class Storage(Service):
         return resource
 
     def _live(self, bucket: str, name: str, query: Mapping[str, Any]) -> _Object:
-        """The object that is there, of the generation that is asked for if one is."""
+        """Return the object that is there, of the generation that is asked for if one is."""
         there = self._bucket(bucket).objects.get(name)
         if there is None or str(query.get("generation") or there.generation) != there.generation:
             self._permitted("storage.objects.list")  # whoever may not list is not told what is missing
@@ -388,7 +388,9 @@ class Storage(Service):
         return json_response(_linked(request, resource), headers={"ETag": resource["etag"]})
 
     def _batch(self, request: Request) -> Response:
-        """Many calls in one request, each with an answer of its own; there are no uploads or downloads among them."""
+        """Return many calls in one request, each with an answer of its own; there are no uploads or downloads among
+        them.
+        """
         parts = _mime(request).get_payload()
         if len(parts) > BATCH:
             raise _RefusedError(400, f"{len(parts)} calls in a batch; at most {BATCH} are allowed")
@@ -478,7 +480,7 @@ class Storage(Service):
 
 
 def _routed(request: Request) -> tuple[str, dict[str, str]]:
-    """The call that a request is, and the buckets and objects it names."""
+    """Return the call that a request is, and the buckets and objects it names."""
     path = urlsplit(request.target).path
     for methods, pattern, call in _ROUTES:
         if request.method in methods and (found := pattern.fullmatch(path)):
@@ -487,7 +489,7 @@ def _routed(request: Request) -> tuple[str, dict[str, str]]:
 
 
 def _check(query: Mapping[str, Any], there: _Object | None, *, reading: bool = False) -> None:
-    """Refuses a call whose preconditions don't hold. "0" is the generation of what is not there."""
+    """Refuse a call whose preconditions don't hold. "0" is the generation of what is not there."""
     generation = there.generation if there else "0"
     metageneration = there.metageneration if there else ""
     same = [
@@ -506,12 +508,14 @@ def _check(query: Mapping[str, Any], there: _Object | None, *, reading: bool = F
 
 
 def _of_target(key: str) -> str:
-    """A precondition on a copy's source, as one on an object."""
+    """Return a precondition on a copy's source, as one on an object."""
     return "if" + key.removeprefix("ifSource")
 
 
 def _changed(resource: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
-    """A resource with the fields that may be written changed: null drops one, and a key of the custom metadata."""
+    """Return a resource with the fields that may be written changed: null drops one, and a key of the custom
+    metadata.
+    """
     changed = {**resource, **{key: fields[key] for key in _WRITABLE if key in fields}}
     if isinstance(fields.get("metadata"), Mapping):
         merged = {**resource.get("metadata", {}), **fields["metadata"]}
@@ -523,13 +527,13 @@ def _changed(resource: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str
 
 
 def _tagged(resource: dict[str, Any]) -> dict[str, Any]:
-    """A resource with the ETag of its generation and metageneration."""
+    """Return a resource with the ETag of its generation and metageneration."""
     tag = f"{resource['generation']}/{resource['metageneration']}"
     return {**resource, "etag": base64.b64encode(tag.encode()).decode()}
 
 
 def _base(request: Request) -> str:
-    """The service's address as the caller has it: an answer's links lead back to the port that was asked."""
+    """Return the service's address as the caller has it: an answer's links lead back to the port that was asked."""
     return f"http://{request.headers['Host']}"
 
 
@@ -541,7 +545,7 @@ def _linked(request: Request, resource: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _media(request: Request, there: _Object) -> Response:
-    """An object's bytes, or the range of them that is asked for."""
+    """Return an object's bytes, or the range of them that is asked for."""
     resource, data = there.resource, there.data
     headers = {
         "Content-Type": resource.get("contentType", "application/octet-stream"),
@@ -574,12 +578,12 @@ def _media(request: Request, there: _Object) -> Response:
 
 
 def _below(name: str, token: str, delimiter: str) -> bool:
-    """Whether the page before, which ended with `token`, has shown the folder that a name lies in."""
+    """Return whether the page before, which ended with `token`, has shown the folder that a name lies in."""
     return bool(delimiter) and token.endswith(delimiter) and name.startswith(token)
 
 
 def _parts(request: Request) -> tuple[dict[str, Any], bytes]:
-    """A multipart upload's fields and data. By hand, for a parser of mail would read the data as text."""
+    """Return a multipart upload's fields and data. By hand, for a parser of mail would read the data as text."""
     boundary = _headers_and_body(f"Content-Type: {request.headers['Content-Type']}\n\n")[0].get_boundary()
     _, first, second, _ = request.body.split(f"--{boundary}".encode(), 3)
     about, data = re.split(rb"\r?\n\r?\n", second.lstrip(b"\r\n"), maxsplit=1)
@@ -599,7 +603,7 @@ def _headers_and_body(text: str) -> tuple[Any, bytes]:
 
 
 def _hashes(header: str) -> dict[str, str]:
-    """What an X-Goog-Hash header says of the whole object, as fields."""
+    """Return what an X-Goog-Hash header says of the whole object, as fields."""
     names = {"crc32c": "crc32c", "md5": "md5Hash"}
     pairs = (each.strip().partition("=") for each in header.split(",") if each)
     return {names[kind]: value for kind, _, value in pairs if kind in names}

@@ -26,7 +26,7 @@ from selenium.webdriver.chrome.service import Service
 
 from localcloud import BUCKET, CREDENTIALS, PROJECT, Cloud
 from localcloud.storage import Storage
-from millrace.beam import gcs
+from millrace.beam import gcs as beam_gcs
 from millrace.gcloud import clients
 from millrace.gcloud.gcs import GcsStorage
 
@@ -179,11 +179,11 @@ def cloud_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", storage.url)
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(credentials))
         client = functools.cache(lambda: storage_api.Client(project="millrace-test"))
-        before = gcs.use(client, gcs.Access)
+        before = beam_gcs.use(client, beam_gcs.Access)
         try:
             yield storage
         finally:
-            gcs.use(*before)
+            beam_gcs.use(*before)
             client().close()
             # Google's client leaves answers that it asks for again unread: their sockets close when they are collected.
             with warnings.catch_warnings():

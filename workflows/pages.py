@@ -20,7 +20,7 @@ log = logging.getLogger("millrace")
 
 
 def make_list() -> None:
-    """Makes the page that lists all days."""
+    """Make the page that lists all days."""
     from workflows.report.page import render_index
 
     storage = clients.storage()
@@ -32,7 +32,7 @@ def make_list() -> None:
 
 
 def _rows() -> Iterator["IndexRow"]:
-    """Yields what the list says of each page. A page whose data is damaged is left out, and the log says so."""
+    """Yield what the list says of each page. A page whose data is damaged is left out, and the log says so."""
     storage = clients.storage()
     paths = list(storage.list("reports", "report.json"))
     described = read_all(storage, [f"{path.rpartition('/')[0]}/{manifests.NAME}" for path in paths])
@@ -45,7 +45,7 @@ def _rows() -> Iterator["IndexRow"]:
 
 
 def _row(path: str, manifest: Versioned | None, data: Versioned) -> "IndexRow":
-    """Returns what the list says of a page, given its data. Raises ManifestError unless that is as it was written."""
+    """Return what the list says of a page, given its data. Raises ManifestError unless that is as it was written."""
     from workflows.report.page import index_row
 
     uri, folder = clients.storage().uri(path), path.rpartition("/")[0]

@@ -149,7 +149,7 @@ class Source(Setting):
 
 
 def too_many_rejected(manifest: Manifest, dataset: str, mend: Callable[[], str]) -> None:
-    """Raises DeadLetterError if more than max_dead_letter_share of the records were rejected; mend: what helps."""
+    """Raise DeadLetterError if more than max_dead_letter_share of the records were rejected; mend: what helps."""
     counts = accounting(manifest)
     reasons, limit = counts["rejected"], posts().max_dead_letter_share
     read = counts["read"] - counts["notices"]  # a stream of notices must not hide the rejects
@@ -171,7 +171,7 @@ class PostsTask(BeamTask):
 
 @functools.cache
 def archive_version(source: str) -> str | MillraceError:
-    """What an archive is like, or why that can't be told: asked once a run, so that all days see the same."""
+    """Return what an archive is like, or why that can't be told: asked once a run, so that all days see the same."""
     try:
         return sources.version(source, _redirect_hosts())
     except MillraceError as error:
@@ -282,7 +282,7 @@ class Fetch(PostsTask):
         return sources.resolve(self.source, date, _redirect_hosts())
 
     def _from_shared(self, split: Manifest, attempt: Entry) -> Iterator[FileEntry]:
-        """The day's part of those files of a split that several days share."""
+        """Yield the day's part of those files of a split that several days share."""
         several = [file for file in split.files if "_" in file.table]
         if not several:
             return
@@ -296,7 +296,7 @@ class Fetch(PostsTask):
                 yield replace(made, path=made.path.removeprefix(storage.uri("")))
 
     def _from_archive(self, attempt: Entry) -> Outcome:
-        """The day's part of the split archive; none is an empty day."""
+        """Return the day's part of the split archive; none is an empty day."""
         split = self.inputs()[0][1][0]
         files = list(self._from_shared(split, attempt))
         damage.check(clients.storage(), split.partition, split.files_of(str(self.date)))
@@ -337,7 +337,9 @@ class Etl(PostsTask):
         too_many_rejected(manifest, lie, lambda: self._mend(manifest))
 
     def _mend(self, manifest: Manifest) -> str:
-        """What helps against bad records: to read the day anew from the source that has most of them, if it has it."""
+        """Return what helps against bad records: to read the day anew from the source that has most of them, if it
+        has it.
+        """
         import pyarrow.parquet as pq
 
         found: Counter[str] = Counter()
@@ -382,7 +384,7 @@ class Aggregate(PostsTask):
 
 
 def window(last: datetime.date, days: int) -> Iterator[datetime.date]:
-    """The days of a window, the last one first."""
+    """Return the days of a window, the last one first."""
     return (last - datetime.timedelta(days=n) for n in range(days))
 
 
@@ -460,7 +462,7 @@ class Report(Stage):
 
 
 def stage_run(stage: Stage, date: datetime.date) -> "StageRun":
-    """What the page says of a finished stage of a day."""
+    """Return what the page says of a finished stage of a day."""
     from workflows.report.page import StageRun
 
     manifest = stage.finished()
@@ -480,7 +482,7 @@ def stage_run(stage: Stage, date: datetime.date) -> "StageRun":
 
 
 def accounting(manifest: Manifest) -> dict[str, Any]:
-    """A manifest's counters of records; rejected: reason → records."""
+    """Return a manifest's counters of records; rejected: reason → records."""
     counters = manifest.counters
     rejected = {k.removeprefix("rejected: "): n for k, n in counters.items() if k.startswith("rejected: ")}
     return {name: counters.get(name, 0) for name in ("read", "kept", "other_days", "duplicates", "notices")} | {

@@ -41,7 +41,8 @@ _rows_read = Metrics.counter("millrace", "rows_read")
 
 
 def expand(spec: str) -> list[Input]:
-    """Files named by an `--input`: a JSON list, `@FILE` that holds one, or a pattern. Raises SourceError for none.
+    """Return files named by an `--input`: a JSON list, `@FILE` that holds one, or a pattern. Raises SourceError for
+    none.
 
     In a list a file is a path, or [path, CRC-32C, bytes]: then it is checked when it is read.
     """
@@ -61,23 +62,25 @@ def expand(spec: str) -> list[Input]:
 
 
 def partition_date(path: str) -> str:
-    """The `date=YYYY-MM-DD` in a path, as text, the last if there are several; "" where it has none."""
+    """Return the `date=YYYY-MM-DD` in a path, as text, the last if there are several; "" where it has none."""
     found = re.findall(r"(?:^|/)date=(\d{4}-\d\d-\d\d)(?=/)", path)
     return str(found[-1]) if found else ""
 
 
 def folder_of(output: str, dataset: str) -> str:
-    """The folder of a dataset: an `--output` with its name for `{dataset}`, the last where a path holds several."""
+    """Return the folder of a dataset: an `--output` with its name for `{dataset}`, the last where a path holds
+    several.
+    """
     return dataset.join(output.rsplit("{dataset}", 1))
 
 
 def rows_read(rows: int) -> None:
-    """Counts rows of input in the counter `rows_read`, by which a launcher tells progress. Once a block, not a row."""
+    """Count rows of input in the counter `rows_read`, by which a launcher tells progress. Once a block, not a row."""
     _rows_read.inc(rows)
 
 
 def open_input(path: str) -> BinaryIO:
-    """Opens a file for reading, its bytes as they are; on Cloud Storage each read is a request."""
+    """Open a file for reading, its bytes as they are; on Cloud Storage each read is a request."""
     if "://" not in path:
         return open(path, "rb")
     if path.startswith("gs://"):
@@ -88,7 +91,7 @@ def open_input(path: str) -> BinaryIO:
 
 
 def open_checked(file: Input) -> BinaryIO:
-    """Opens a file for reading. Raises DamagedError if it is not as it was written.
+    """Open a file for reading. Raises DamagedError if it is not as it was written.
 
     Cloud Storage tells what an object's bytes are; those of a file of this machine are read, once a process.
     """
@@ -104,7 +107,7 @@ def open_checked(file: Input) -> BinaryIO:
 
 @contextlib.contextmanager
 def _missing_is_damaged(file: Input) -> Iterator[None]:
-    """Says of an object that was written, and is not there, that it was."""
+    """Say of an object that was written, and is not there, that it was."""
     try:
         yield
     except SourceError as error:
@@ -114,7 +117,7 @@ def _missing_is_damaged(file: Input) -> Iterator[None]:
 
 
 def read_input(path: str) -> bytes:
-    """All bytes of a file, as they are."""
+    """Return all bytes of a file, as they are."""
     if path.startswith("gs://"):
         return gcs.read(path)
     with open_input(path) as stream:
@@ -134,7 +137,7 @@ class Sink(Protocol):
 
 
 def open_output(path: str) -> Sink:
-    """Opens a file for writing, making the folders above it where there are such things."""
+    """Open a file for writing, making the folders above it where there are such things."""
     if "://" not in path:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         return open(path, "wb")
@@ -168,7 +171,7 @@ class _Checked:
         self._stream.close()
 
     def abandon(self, error: BaseException) -> None:
-        """Ends what an error broke off."""
+        """End what an error broke off."""
         self.closed = True
         self._stream.__exit__(type(error), error, error.__traceback__)
 
@@ -210,13 +213,13 @@ class ParquetFile:
             self._sink.abandon(error)
 
     def write(self, table: pa.Table) -> None:
-        """Appends a table as one row group; of no rows, nothing."""
+        """Append a table as one row group; of no rows, nothing."""
         if table.num_rows:
             self._writer.write_table(table, row_group_size=table.num_rows)
             self._rows += table.num_rows
 
     def close(self) -> Written:
-        """Ends the file and tells what it holds."""
+        """End the file and tells what it holds."""
         if not self._rows:  # readers share out row groups: there is one at least
             self._writer.write_table(self._schema.empty_table())
         self._writer.close()
@@ -226,14 +229,14 @@ class ParquetFile:
 
 
 def write_parquet(output: str, dataset: str, name: str, table: pa.Table, *, label: str | None = None) -> Written:
-    """Writes one table as one file of one row group."""
+    """Write one table as one file of one row group."""
     with ParquetFile(output, dataset, name, table.schema, table=label) as file:
         file.write(table)
         return file.close()
 
 
 def read_parquet(file: Input | str, columns: Sequence[str] | None = None, dictionaries: Sequence[str] = ()) -> pa.Table:
-    """Reads a file; the columns in `dictionaries` come as dictionary arrays, one dictionary each."""
+    """Read a file; the columns in `dictionaries` come as dictionary arrays, one dictionary each."""
     with _whole(Input(file) if isinstance(file, str) else file) as stream:
         table = pq.ParquetFile(stream, read_dictionary=list(dictionaries)).read(list(columns) if columns else None)
     if any(column.num_chunks > 1 for column in table.columns):
@@ -242,18 +245,20 @@ def read_parquet(file: Input | str, columns: Sequence[str] | None = None, dictio
 
 
 def read_tables(files: Sequence[Input], dictionaries: Sequence[str] = ()) -> list[pa.Table]:
-    """Reads several files side by side; see read_parquet."""
+    """Read several files side by side; see read_parquet."""
     with ThreadPoolExecutor(threads([file.path for file in files])) as pool:  # Arrow and connections let threads run
         return list(pool.map(lambda file: read_parquet(file, dictionaries=dictionaries), files))
 
 
 def threads(paths: Sequence[str]) -> int:
-    """Threads for reading or writing files: where each takes a request or two, more than there are processors."""
+    """Return threads for reading or writing files: where each takes a request or two, more than there are
+    processors.
+    """
     return max(worker_threads(), _AT_ONCE if any("://" in path for path in paths) else 1)
 
 
 def _whole(file: Input) -> IO[bytes] | pa.BufferReader:
-    """A file of which most will be read."""
+    """Return a file of which most will be read."""
     if not file.path.startswith("gs://"):
         return open_checked(file)
     with _missing_is_damaged(file):
@@ -300,7 +305,7 @@ class ByKey(beam.PTransform):
 
 
 def blocks(files: Sequence[Input]) -> list[tuple[int, Input, int]]:
-    """(order, file, row group) of Parquet files: the units of work; `order` is the file's place in the list.
+    """Return (order, file, row group) of Parquet files: the units of work; `order` is the file's place in the list.
 
     Read where the pipeline is built, from the files' footers: no worker has to find out what there is to do.
     """
@@ -315,7 +320,7 @@ def _row_groups(file: Input) -> int:
 
 
 def read_block(file: Input, group: int, columns: Sequence[str]) -> pa.Table:
-    """One row group of a Parquet file, its rows counted as read."""
+    """Return one row group of a Parquet file, its rows counted as read."""
     with open_checked(file) as stream:
         source: Any = stream
         if isinstance(stream, gcs.Reader) and stream.size <= _WHOLE:
@@ -329,7 +334,7 @@ def read_block(file: Input, group: int, columns: Sequence[str]) -> pa.Table:
 
 
 def keyed(written: Written) -> tuple[str, Written]:
-    """What a DoFn yields for `WriteResult`."""
+    """Return what a DoFn yields for `WriteResult`."""
     return "", written
 
 
@@ -352,5 +357,5 @@ class WriteResult(beam.PTransform):
 
 @functools.cache
 def worker_threads() -> int:
-    """Threads one worker gives to DuckDB and Arrow: its processors."""
+    """Return threads one worker gives to DuckDB and Arrow: its processors."""
     return os.cpu_count() or 1

@@ -41,11 +41,11 @@ class Access:
     user_project: str = ""
 
     def bucket(self, client: "storage_api.Client", name: str) -> "storage_api.Bucket":
-        """The handle of a bucket."""
+        """Return the handle of a bucket."""
         return client.bucket(name, user_project=self.user_project or None)
 
     def blob(self, client: "storage_api.Client", bucket: str, name: str) -> "storage_api.Blob":
-        """The handle of an object, with all that is to be said when it is written."""
+        """Return the handle of an object, with all that is to be said when it is written."""
         blob = self.bucket(client, bucket).blob(name, kms_key_name=self.kms_key or None)
         if self.storage_class:
             blob.storage_class = self.storage_class
@@ -57,7 +57,7 @@ class Access:
 
     @classmethod
     def given(cls, option: Callable[[str], str]) -> "Access":
-        """What options say. option: gives the value of one by its name, "" for none."""
+        """Return what options say. option: gives the value of one by its name, "" for none."""
         return cls(**{field.name: option(f"gcs_{field.name}") for field in fields(cls)})
 
 
@@ -97,7 +97,7 @@ def split(uri: str) -> tuple[str, str]:
 
 
 def match(pattern: str, seconds: float = PATIENCE) -> list[Found]:
-    """The objects that a name or pattern means, by name: * and ? stay within a /, ** goes through them.
+    """Return the objects that a name or pattern means, by name: * and ? stay within a /, ** goes through them.
 
     One listing. Raises AccessError, ServiceError, and SourceError for a bucket that does not exist.
     """
@@ -128,13 +128,16 @@ def _matches(parts: list[str], patterns: list[str]) -> bool:
 
 
 def read(uri: str, seconds: float = PATIENCE) -> bytes:
-    """All bytes of an object, as they are stored, in one request. Raises AccessError, ServiceError, SourceError."""
+    """Return all bytes of an object, as they are stored, in one request.
+
+    Raises AccessError, ServiceError, SourceError.
+    """
     with told(f"read {uri}"):
         return bytes(_blob(uri).download_as_bytes(raw_download=True, retry=retry(seconds)))
 
 
 def open_object(uri: str, seconds: float = PATIENCE) -> "Reader":
-    """Opens an object as it is now, for reading parts of it. Raises AccessError, ServiceError, SourceError."""
+    """Open an object as it is now, for reading parts of it. Raises AccessError, ServiceError, SourceError."""
     with told(f"read {uri}"):
         blob = _blob(uri)
         blob.reload(retry=retry(seconds))
@@ -209,7 +212,7 @@ class Writer:
         """Nothing: what is not closed is not there."""
 
     def close(self) -> None:
-        """Uploads it. Raises AccessError, ServiceError, SourceError."""
+        """Upload it. Raises AccessError, ServiceError, SourceError."""
         if self._file.closed:
             return
         size = self._file.tell()
@@ -242,7 +245,7 @@ def _access() -> Access:
 
 
 def _options_of_worker() -> Access:
-    """What the pipeline's options say, on the machine of a runner that has others than this one."""
+    """Return what the pipeline's options say, on the machine of a runner that has others than this one."""
     from apache_beam.options.value_provider import RuntimeValueProvider
 
     return Access.given(lambda name: RuntimeValueProvider.get_value(name, str, ""))

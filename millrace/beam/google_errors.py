@@ -42,7 +42,7 @@ _BARE = re.compile(
 
 
 def passes(error: BaseException) -> bool:
-    """Whether the same call may succeed in a moment."""
+    """Return whether the same call may succeed in a moment."""
     import google.api_core.exceptions
     import google.auth.exceptions
     import google.resumable_media
@@ -63,7 +63,7 @@ def passes(error: BaseException) -> bool:
 
 
 def _token_passes(error: "RefreshError") -> bool:
-    """Whether a token may be had in a moment."""
+    """Return whether a token may be had in a moment."""
     from google.auth.exceptions import TransportError
 
     if error.retryable or isinstance(error.__cause__, TransportError):
@@ -80,12 +80,12 @@ def _token_passes(error: "RefreshError") -> bool:
 
 
 def impersonating(error: BaseException) -> bool:
-    """Whether it is the token of an account to act as that could not be had."""
+    """Return whether it is the token of an account to act as that could not be had."""
     return "impersonated" in str(error.args[0] if error.args else "")
 
 
 def retry(seconds: float) -> "Retry":
-    """What clients take as `retry`: a pause from 0.2 s, doubled up to 16 s, with jitter, for so many seconds."""
+    """Return what clients take as `retry`: a pause from 0.2 s, doubled up to 16 s, with jitter, for so many seconds."""
     from google.api_core.retry import Retry
 
     return Retry(predicate=passes, initial=0.2, maximum=16.0, multiplier=2.0, timeout=seconds)
@@ -99,7 +99,7 @@ def translated(
     tried: str = "however often it was tried",
     granting: str = "",
 ) -> MillraceError | None:
-    """The error for a person; None for what is none of Google's.
+    """Return the error for a person; None for what is none of Google's.
 
     missing: what a 404 becomes; tried: for how long what passes was tried again; granting: where a missing permission
     is told of, after "; ".
@@ -153,7 +153,7 @@ def translated(
 
 @contextlib.contextmanager
 def told(doing: str, translate: Callable[[BaseException, str], MillraceError | None] = translated) -> Iterator[None]:
-    """Turns what Google's clients raise into one of our errors; doing: what was attempted, as in "read gs://b/x"."""
+    """Turn what Google's clients raise into one of our errors; doing: what was attempted, as in "read gs://b/x"."""
     try:
         yield
     except MillraceError:
@@ -170,12 +170,12 @@ def reason(error: BaseException) -> str:
 
 
 def location(error: BaseException) -> str:
-    """What Google says that an error is about, such as a file's URI; "" for nothing."""
+    """Return what Google says that an error is about, such as a file's URI; "" for nothing."""
     return str(_detail(error).get("location", ""))
 
 
 def _detail(error: BaseException) -> Mapping[str, Any]:
-    """The first of an error's details, as Google's JSON has them."""
+    """Return the first of an error's details, as Google's JSON has them."""
     from google.auth.exceptions import RefreshError
 
     if isinstance(error, RefreshError) and error.args:
@@ -193,14 +193,16 @@ def _detail(error: BaseException) -> Mapping[str, Any]:
 
 
 def said(error: BaseException) -> str:
-    """What the error says, in one line, without the service's address and without anything that might be a secret."""
+    """Return what the error says, in one line, without the service's address and without anything that might be a
+    secret.
+    """
     text = _detail(error).get("message") or getattr(error, "message", None) or _plain(error) or type(error).__name__
     text = redacted(re.sub(r"^[A-Z]+ https?://\S+: ", "", " ".join(str(text).split())))
     return text if len(text) <= 300 else text[:299] + "…"
 
 
 def _plain(error: BaseException) -> str:
-    """The words of an error that may be wrapped in others, as requests and google-auth do with urllib3's."""
+    """Return the words of an error that may be wrapped in others, as requests and google-auth do with urllib3's."""
     import urllib3.exceptions
 
     while len(error.args) == 1 and isinstance(error.args[0], BaseException):
@@ -213,5 +215,5 @@ def _plain(error: BaseException) -> str:
 
 
 def redacted(text: str) -> str:
-    """A text without anything in it that might be a secret."""
+    """Return a text without anything in it that might be a secret."""
     return _BARE.sub("…", _NAMED.sub(r"\1…", _PEM.sub("…", text)))

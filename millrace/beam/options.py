@@ -34,7 +34,7 @@ class Options(PipelineOptions):
     """Options whose views are made once: Beam asks for them a hundred times a run, a quarter of a small run's time."""
 
     def view_as(self, cls: type[PipelineOptions]) -> Any:
-        """The options as those of another class; views share their values, so one of each is as good as many."""
+        """Return the options as those of another class; views share their values, so one of each is as good as many."""
         views = self.__dict__.setdefault("_views", {})
         if cls not in views:
             views[cls] = super().view_as(cls)
@@ -42,7 +42,7 @@ class Options(PipelineOptions):
 
 
 def run(build: Build, argv: Sequence[str]) -> Any:
-    """Builds a pipeline from command-line arguments and runs it to its end. Raises whatever a stage raised."""
+    """Build a pipeline from command-line arguments and runs it to its end. Raises whatever a stage raised."""
     named = any(argument.startswith("--runner") for argument in argv)
     options = Options([*argv, *([] if named else ["--runner=FnApiRunner"])])
     with beam.Pipeline(options=options) as pipeline:
@@ -51,7 +51,7 @@ def run(build: Build, argv: Sequence[str]) -> Any:
 
 
 def run_module(module: str, argv: Sequence[str]) -> Any:
-    """Runs the pipeline of a module by its name."""
+    """Run the pipeline of a module by its name."""
     return run(importlib.import_module(module).build, argv)
 
 

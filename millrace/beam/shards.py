@@ -9,16 +9,18 @@ from numpy.typing import NDArray
 
 
 def hashes(keys: Iterable[str]) -> NDArray[np.uint32]:
-    """CRC-32 of each key's UTF-8 bytes."""
+    """Return CRC-32 of each key's UTF-8 bytes."""
     return np.fromiter((zlib.crc32(key.encode()) for key in keys), np.uint32)
 
 
 def shard_of(keys: Iterable[str], shards: int) -> NDArray[np.int64]:
-    """The shard, from 0, of each key."""
+    """Return the shard, from 0, of each key."""
     return (hashes(keys) % shards).astype(np.int64)
 
 
 def pair_shard_of(first: NDArray[Any], second: NDArray[Any], shards: int) -> NDArray[np.int64]:
-    """The shard of each pair, given its members' hashes (uint32), which are mixed so that no member decides alone."""
+    """Return the shard of each pair, given its members' hashes (uint32), which are mixed so that no member decides
+    alone.
+    """
     mixed = first.astype(np.uint64) * np.uint64(0x9E3779B1) + second.astype(np.uint64)
     return ((mixed >> np.uint64(16)) % np.uint64(shards)).astype(np.int64)

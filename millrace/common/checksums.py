@@ -21,7 +21,7 @@ class Input(NamedTuple):
     size: int = 0
 
     def check(self, size: int, crc32c: str | None) -> None:
-        """Raises DamagedError unless what is there is what was written.
+        """Raise DamagedError unless what is there is what was written.
 
         size, crc32c: of what is there, None where it is not known.
         """
@@ -59,7 +59,7 @@ class Input(NamedTuple):
 
 
 def of_file(path: str) -> str:
-    """Returns the CRC-32C of a file of this machine, in hex, computed once a process unless somebody writes to it."""
+    """Return the CRC-32C of a file of this machine, in hex, computed once a process unless somebody writes to it."""
     there = os.stat(path)
     return _computed(path, there.st_size, there.st_mtime_ns, there.st_ino)
 

@@ -6,7 +6,7 @@ from millrace.errors import AccessError
 
 
 def check(path: str, top: str = "/") -> None:
-    """Raises AccessError if there is nothing at a path because a link on the way, below `top`, leads to nothing."""
+    """Raise AccessError if there is nothing at a path because a link on the way, below `top`, leads to nothing."""
     place = path.rstrip("/")
     while not os.path.lexists(place) and len(place) > len(top):
         place = os.path.dirname(place)
@@ -15,7 +15,7 @@ def check(path: str, top: str = "/") -> None:
 
 
 def leads_nowhere(link: str) -> AccessError:
-    """Returns what is said of a link that leads nowhere."""
+    """Return what is said of a link that leads nowhere."""
     return AccessError(
         f"{link} is a link to {os.readlink(link)}, which can't be reached; mount or mend what it leads to"
     )

@@ -28,7 +28,7 @@ class Written:
 
 
 def merge_written(parts: Iterable[Written]) -> Written:
-    """The sum of several: files in order of path, counters added."""
+    """Return the sum of several: files in order of path, counters added."""
     files: list[File] = []
     counters: dict[str, int] = {}
     schemas: dict[str, Mapping[str, str]] = {}
@@ -41,6 +41,6 @@ def merge_written(parts: Iterable[Written]) -> Written:
 
 
 def read_result(data: bytes) -> Written:
-    """The content of `_result.json`."""
+    """Return the content of `_result.json`."""
     value = json.loads(data)
     return Written([File(**f) for f in value["files"]], value["counters"], value["schemas"])

@@ -26,7 +26,7 @@ _USER = re.compile(r"(?<=://)(?:[^\s/?#]*@|[^\s/:@]+:(?!\d*(?:[/?#\s]|$))\S*@)")
 
 
 def refuse(source: str) -> None:
-    """Raises SourceError for a URL that holds a literal secret, with how to write it instead."""
+    """Raise SourceError for a URL that holds a literal secret, with how to write it instead."""
     user, at, _ = _parts(source.partition("://")[2])[0].rpartition("@")
     if at and _is_literal(user):
         raise SourceError(
@@ -42,7 +42,7 @@ def refuse(source: str) -> None:
 
 
 def _is_literal(user: str) -> bool:
-    """Whether `user:password`, or a user alone, is one that is no variable."""
+    """Return whether `user:password`, or a user alone, is one that is no variable."""
     name, colon, password = user.partition(":")
     return not VARIABLE.search(password if colon else name)
 
@@ -54,7 +54,7 @@ def _secrets(source: str) -> Iterator[str]:
 
 
 def redacted(text: str) -> str:
-    """A text in which URLs stand, without the users, passwords and secret parameters that are literal there."""
+    """Return a text in which URLs stand, without the users, passwords and secret parameters that are literal there."""
     text = _USER.sub(lambda found: "…@" if _is_literal(found[0]) else found[0], text)
     return _PARAMETER.sub(
         lambda found: f"{found[1]}{found[2]}=…" if any(_secrets(f"://{found[0]}")) else found[0], text
@@ -62,14 +62,16 @@ def redacted(text: str) -> str:
 
 
 def from_here(uri: str) -> bool:
-    """Whether only this machine knows what it takes to ask for a URL: a variable, or an entry of its netrc file."""
+    """Return whether only this machine knows what it takes to ask for a URL: a variable, or an entry of its netrc
+    file.
+    """
     from requests.utils import get_netrc_auth
 
     return bool(VARIABLE.search(uri) or get_netrc_auth(re.sub(r"\{[^}]*\}", "x", uri)))
 
 
 def filled(uri: str) -> str:
-    """A URL with its variables' values, as the server is asked. Raises SourceError for one that is not set."""
+    """Return a URL with its variables' values, as the server is asked. Raises SourceError for one that is not set."""
     head, there, rest = uri.partition("://")
     authority, path, query = _parts(rest if there else uri)
     user, at, host = authority.rpartition("@")
@@ -89,7 +91,10 @@ def _parts(rest: str) -> tuple[str, str, str]:
 
 
 def expanded(text: str, named: str = "", *, quoted: bool = False) -> str:
-    """A text with the values of its variables. Raises SourceError, naming the variable, for one that is not set."""
+    """Return a text with the values of its variables.
+
+    Raises SourceError, naming the variable, for one that is not set.
+    """
 
     def value(found: re.Match[str]) -> str:
         if not (value := os.environ.get(found[1])):
@@ -102,7 +107,9 @@ def expanded(text: str, named: str = "", *, quoted: bool = False) -> str:
 
 
 def hidden(text: str, uri: str) -> str:
-    """What was said of a URL, with the names of its variables for their values, however these are written there."""
+    """Return what was said of a URL, with the names of its variables for their values, however these are written
+    there.
+    """
     values = {name: os.environ.get(name, "") for name in VARIABLE.findall(uri)}
     if any(values.values()) and (user := urlsplit(filled(uri)).netloc.rpartition("@")[0]):
         text = text.replace(base64.b64encode(unquote(user).encode()).decode(), "…")
@@ -113,7 +120,7 @@ def hidden(text: str, uri: str) -> str:
 
 
 def _written(character: str) -> str:
-    """A pattern of the ways in which a character is written: as it is, encoded for a URL, taken for Latin-1."""
+    """Return a pattern of the ways in which a character is written: as it is, encoded for a URL, taken for Latin-1."""
     code = character.encode("utf-8", "surrogateescape")
     percent, latin = "".join(f"%{byte:02x}" for byte in code), code.decode("latin-1")
     return f"(?:{re.escape(character)}|{percent}|{re.escape(latin)}|{'[+]' if character == ' ' else '(?!)'})"

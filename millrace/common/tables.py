@@ -26,7 +26,7 @@ _TYPES = {"bool": "BOOL", "double": "FLOAT64", "float": "FLOAT64", "halffloat": 
 
 
 def type_of(arrow: str) -> str:
-    """Returns what BigQuery calls a type that Arrow calls so: int64 → INT64, list<item: string> → ARRAY<STRING>."""
+    """Return what BigQuery calls a type that Arrow calls so: int64 → INT64, list<item: string> → ARRAY<STRING>."""
     if found := re.fullmatch(r"(?:large_)?list<\w+: (.*?)(?: not null)?>", arrow):
         return f"ARRAY<{type_of(found[1])}>"
     if found := re.match(r"dictionary<values=(.*), indices=", arrow):
@@ -64,7 +64,7 @@ class Table:
             raise ValueError(f"no column is `date DATE`, the partition's day: {', '.join(self.columns)}")
 
     def schema(self) -> "pa.Schema":
-        """The columns as Arrow's types. Timestamps are UTC, in microseconds."""
+        """Return the columns as Arrow's types. Timestamps are UTC, in microseconds."""
         import pyarrow as pa
 
         types = {kind: getattr(pa, maker)(*of) for kind, (maker, *of) in _ARROW.items()}

@@ -26,7 +26,7 @@ _UNSAFE = (
 
 
 def plain(text: str, longest: int | None = None, *, keep: str = "") -> str:
-    r"""Returns `text` in which nothing is left that acts on a terminal, forges a line or deceives the eye.
+    r"""Return `text` in which nothing is left that acts on a terminal, forges a line or deceives the eye.
 
     Replaced by U+FFFD: control characters (C0, DEL, C1), ends of lines included, but those in `keep` (`"\n\t"` for a
     text of many lines); bidi controls, zero-width and other invisible characters; lone surrogates; unassigned and
@@ -41,14 +41,14 @@ def plain(text: str, longest: int | None = None, *, keep: str = "") -> str:
 
 
 def one_line(text: str, longest: int | None = None) -> str:
-    """Returns `text` as one line that is safe to show: white space as single spaces, the rest as `plain` has it."""
+    """Return `text` as one line that is safe to show: white space as single spaces, the rest as `plain` has it."""
     if longest is not None:  # so that a text of a gigabyte is not split to show a line of it
         text = text[: 16 * longest]
     return plain(" ".join(text.split()), longest)
 
 
 def escaped(document: str) -> str:
-    """Returns a JSON document that says the same, what `plain` would replace in it written as `\\uXXXX`."""
+    """Return a JSON document that says the same, what `plain` would replace in it written as `\\uXXXX`."""
     return _replaced(document, "\n", lambda sign: json.dumps(sign)[1:-1])
 
 

@@ -20,7 +20,7 @@ _LIMIT = 900
 
 
 def in_child(work: Callable[[], T]) -> T:
-    """What `work` returns or raises in a child process; what interrupts the wait for it ends the child."""
+    """Return what `work` returns or raises in a child process; what interrupts the wait for it ends the child."""
     reading, writing = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()

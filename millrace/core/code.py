@@ -48,7 +48,7 @@ _Imports = Callable[[str, bytes], Sequence[str]]
 
 
 def of(stage: "Stage | type[Stage]") -> str:
-    """Returns what makes a stage's result, as its manifest says it: "DIGEST/BYTES", or the "version TEXT" declared."""
+    """Return what makes a stage's result, as its manifest says it: "DIGEST/BYTES", or the "version TEXT" declared."""
     if declared := _declared(stage):
         return declared
     digest = _parsed(*stage.maker())
@@ -56,7 +56,7 @@ def of(stage: "Stage | type[Stage]") -> str:
 
 
 def is_of(said: str, stage: "Stage | type[Stage]") -> bool:
-    """Returns whether a manifest names the code that would make a stage's result now, as far as that is known."""
+    """Return whether a manifest names the code that would make a stage's result now, as far as that is known."""
     if (declared := _declared(stage)) or said.startswith(_VERSION):
         return said == declared
     files = _bytes(*stage.maker())
@@ -64,12 +64,12 @@ def is_of(said: str, stage: "Stage | type[Stage]") -> bool:
 
 
 def same(said: str, other: str) -> bool:
-    """Returns whether two manifests name the same code."""
+    """Return whether two manifests name the same code."""
     return said.partition("/")[0] == other.partition("/")[0] if not said.startswith(_VERSION) else said == other
 
 
 def short(said: str) -> str:
-    """Returns what people are told of a code."""
+    """Return what people are told of a code."""
     return said if said.startswith(_VERSION) else said[:4]
 
 
@@ -80,13 +80,13 @@ def _declared(stage: "Stage | type[Stage]") -> str:
 
 @functools.cache
 def _parsed(module: str, whole: bool) -> str:
-    """Returns a digest of what the files mean; "" where there are none."""
+    """Return a digest of what the files mean; "" where there are none."""
     return _digest({name: _meaning(data) for name, data in _files(module, whole, _imports).items()})
 
 
 @functools.cache
 def _bytes(module: str, whole: bool) -> str:
-    """Returns a digest of the files as they are."""
+    """Return a digest of the files as they are."""
     return _digest(_files(module, whole, _likely_imports))
 
 
@@ -98,7 +98,7 @@ def _digest(files: dict[str, bytes]) -> str:
 
 
 def _files(root: str, whole: bool, imports: _Imports) -> dict[str, bytes]:
-    """Returns the files of a module and of all of ours that it imports, by module, or by path if they are no Python."""
+    """Return the files of a module and of all of ours that it imports, by module, or by path if they are no Python."""
     found: dict[str, bytes] = {}
     left = [root]
     top = _found(root) if whole else None
@@ -124,7 +124,7 @@ def _files(root: str, whole: bool, imports: _Imports) -> dict[str, bytes]:
 
 @functools.cache
 def _needed(name: str, own: str, imports: _Imports) -> Sequence[str]:
-    """Returns the modules of ours that a module imports; own: the top-level package of what makes the result."""
+    """Return the modules of ours that a module imports; own: the top-level package of what makes the result."""
     module = _found(name)
     assert module is not None
     names = imports(name if module.folders else name.rpartition(".")[0], _read(module.path))
@@ -132,7 +132,7 @@ def _needed(name: str, own: str, imports: _Imports) -> Sequence[str]:
 
 
 def _module_in(name: str, own: str) -> str | None:
-    """Returns the module that a name is, or is in, if that module is ours."""
+    """Return the module that a name is, or is in, if that module is ours."""
     if not _ours(name.partition(".")[0], own):
         return None
     if name.partition(".")[0] == _LIBRARY and not f"{name}.".startswith(tuple(f"{each}." for each in _SHIPPED)):
@@ -144,7 +144,7 @@ def _module_in(name: str, own: str) -> str | None:
 
 @functools.cache
 def _ours(top: str, own: str) -> bool:
-    """Returns whether a top-level module is ours to a module in another."""
+    """Return whether a top-level module is ours to a module in another."""
     if top in (own, _PIPELINES, _LIBRARY):
         return True
     return top != _TASKS and top not in sys.stdlib_module_names and PathFinder.find_spec(top, _own_paths()) is not None
@@ -152,7 +152,7 @@ def _ours(top: str, own: str) -> bool:
 
 @functools.cache
 def _own_paths() -> list[str]:
-    """Returns where modules are found that are neither Python's nor installed."""
+    """Return where modules are found that are neither Python's nor installed."""
     stdlib = Path(sysconfig.get_path("stdlib"))
     installed = {"site-packages", "dist-packages"}
     paths = [Path(entry or ".").resolve() for entry in sys.path]
@@ -161,7 +161,7 @@ def _own_paths() -> list[str]:
 
 @functools.cache
 def _found(name: str) -> _Found | None:
-    """Returns where a module lies; None if nowhere. Nothing is imported."""
+    """Return where a module lies; None if nowhere. Nothing is imported."""
     parent, _, own = name.rpartition(".")
     if not parent:
         try:
@@ -199,7 +199,7 @@ def _read(path: str) -> bytes:
 
 @functools.cache
 def _meaning(data: bytes) -> bytes:
-    """Returns what a file means; the bytes of a file that is no Python."""
+    """Return what a file means; the bytes of a file that is no Python."""
     try:
         return _told(ast.parse(data)).encode("utf-8", "surrogatepass")
     except (SyntaxError, ValueError):
@@ -207,7 +207,7 @@ def _meaning(data: bytes) -> bytes:
 
 
 def _told(node: object) -> str:
-    """Returns a piece of a syntax tree as text that every Python gives alike, without docstrings."""
+    """Return a piece of a syntax tree as text that every Python gives alike, without docstrings."""
     if isinstance(node, ast.AST):
         parts = []
         for name, value in ast.iter_fields(node):
@@ -225,7 +225,7 @@ def _told(node: object) -> str:
 
 @functools.cache
 def _imports(package: str, data: bytes) -> Sequence[str]:
-    """Returns what a file imports when it runs: modules, or names in modules; package: what it is in."""
+    """Return what a file imports when it runs: modules, or names in modules; package: what it is in."""
     try:
         return list(_imported(ast.parse(data), package))
     except (SyntaxError, ValueError):
@@ -257,7 +257,7 @@ def _likely_imports(package: str, data: bytes) -> Sequence[str]:
 
 
 def _from(package: str, module: str, names: Sequence[str]) -> list[str]:
-    """Returns the modules that `from module import names` may mean."""
+    """Return the modules that `from module import names` may mean."""
     try:
         base = importlib.util.resolve_name(module, package)
     except ImportError:  # from above the top

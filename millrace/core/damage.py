@@ -14,19 +14,19 @@ Stored: TypeAlias = Mapping[str, tuple[int, str]]
 
 
 def check(storage: Storage, partition: str, files: Sequence[FileEntry]) -> None:
-    """Raises DamagedError unless files that a partition's manifest names are there as they were written."""
+    """Raise DamagedError unless files that a partition's manifest names are there as they were written."""
     for error in differing(storage, files, stored(storage, files)):
         raise told(partition, error)
 
 
 def stored(storage: Storage, files: Sequence[FileEntry]) -> Stored:
-    """Returns what lies in the folders of some files: bytes and checksums, by path."""
+    """Return what lies in the folders of some files: bytes and checksums, by path."""
     folders = sorted({os.path.dirname(file.path) for file in files})
     return {path: (size, crc32c) for folder in folders for path, size, crc32c in storage.checksums(folder)}
 
 
 def differing(storage: Storage, files: Sequence[FileEntry], there: Stored) -> Iterator[DamagedError]:
-    """Yields what is wrong with files that are not there as they were written."""
+    """Yield what is wrong with files that are not there as they were written."""
     for file in files:
         uri = storage.uri(file.path)
         if file.path not in there:
@@ -39,5 +39,5 @@ def differing(storage: Storage, files: Sequence[FileEntry], there: Stored) -> It
 
 
 def told(partition: str, error: DamagedError) -> DamagedError:
-    """Returns the error with what mends it."""
+    """Return the error with what mends it."""
     return DamagedError(f"{error}; make partition {partition} anew: {advice.clear(partition)}, then run again")

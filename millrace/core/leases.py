@@ -56,16 +56,16 @@ class Place(Protocol):
     """Where the file of one lock lies."""
 
     def read(self) -> Versioned | None:
-        """The file, or None where there is none."""
+        """Return the file, or None where there is none."""
 
     def write(self, data: bytes, version: str, patience: float | None = None) -> str:
-        """Writes over a version ("" means over none); the new version. Raises ConflictError if it is another.
+        """Write over a version ("" means over none); the new version. Raises ConflictError if it is another.
 
         patience: seconds for which that is tried again; as long as any other call unless given.
         """
 
     def remove(self, version: str, patience: float) -> None:
-        """Deletes a version; nothing or another there is fine."""
+        """Delete a version; nothing or another there is fine."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,11 @@ class Holder:
         return f"process {self.pid} on {self.host}"
 
     def is_here(self) -> bool:
-        """Whether it is a process that this one could see."""
+        """Return whether it is a process that this one could see."""
         return bool(self.boot) and (self.boot, self.pids) == _here()
 
     def has_ended(self) -> bool:
-        """Whether it is a process of this host that is no more; False when in doubt."""
+        """Return whether it is a process of this host that is no more; False when in doubt."""
         if not self.is_here():
             return False
         try:
@@ -118,7 +118,7 @@ def _here() -> tuple[str, str]:
 
 
 def _stat(pid: int) -> tuple[str, str]:
-    """A process's state and start; "" for what can't be seen."""
+    """Return a process's state and start; "" for what can't be seen."""
     try:
         text = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -145,7 +145,7 @@ class Lease:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Waits for the lock and holds it."""
+        """Wait for the lock and holds it."""
         self._take()
         # A thread of the process that took the lock: what that process forks neither renews nor lets go.
         threading.Thread(target=self._keep_renewing, name=f"lease of {self._name}", daemon=True).start()
@@ -158,7 +158,7 @@ class Lease:
                     self._place.remove(self._version, self._seconds / 3)
 
     def confirm(self) -> None:
-        """Makes sure that this process still holds the lock. Raises ConflictError if somebody took it over."""
+        """Make sure that this process still holds the lock. Raises ConflictError if somebody took it over."""
         if os.getpid() == self._holder.pid and (self._taken_over or _awake() - self._renewed > self._seconds):
             self._renew()
 
@@ -224,12 +224,12 @@ class Lease:
 
 
 def _awake() -> float:
-    """Seconds of this host's life, asleep or not."""
+    """Return seconds of this host's life, asleep or not."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _holder(data: bytes) -> Holder | None:
-    """Who wrote the file of a lock; None for what nobody of ours wrote."""
+    """Return who wrote the file of a lock; None for what nobody of ours wrote."""
     try:
         return Holder(**json.loads(data))
     except (ValueError, TypeError):

@@ -57,18 +57,18 @@ class Ledger:
 
     @contextlib.contextmanager
     def claim(self, task: str) -> Iterator["Claim"]:
-        """Waits until nobody else works for this task, then holds it."""
+        """Wait until nobody else works for this task, then holds it."""
         with self._storage.lock(f"{FOLDER}/{task}.lock"):
             yield Claim(self._storage, task)
 
     def failed(self) -> list[str]:
-        """The tasks whose last attempt failed."""
+        """Return the tasks whose last attempt failed."""
         paths = [path for path in self._storage.list(FOLDER) if path.endswith(".json")]
         entries = map(_entry, read_all(self._storage, paths))
         return [entry.task for entry in entries if entry and entry.state == "failed"]
 
     def pardon(self, task: str) -> None:
-        """Has the failures of a task count no more; its next attempt clears what they left. Raises ConflictError."""
+        """Have the failures of a task count no more; its next attempt clears what they left. Raises ConflictError."""
         path = f"{FOLDER}/{task}.json"
         found = self._storage.read(path)
         entry = _entry(found)
@@ -76,7 +76,7 @@ class Ledger:
             self._storage.replace(path, _to_json(replace(entry, failures=0)), found.version)
 
     def forget(self, task: str) -> None:
-        """Removes a task's entry, unless it says that somebody is at work: that job must still be found."""
+        """Remove a task's entry, unless it says that somebody is at work: that job must still be found."""
         path = f"{FOLDER}/{task}.json"
         entry = _entry(self._storage.read(path))
         if entry is None or entry.state != "running":
@@ -106,7 +106,7 @@ class Claim:
         return self.entry
 
     def begin(self, prefix: str, *, runner: str = "", where: str = "", work: str = "", code: str = "") -> Entry:
-        """Enters the next attempt; prefix: how its job's name begins. Raises ConflictError if another was entered."""
+        """Enter the next attempt; prefix: how its job's name begins. Raises ConflictError if another was entered."""
         before = self.entry
         number = before.number + 1 if before else 1
         attempt = f"attempt-{number:03d}-{secrets.token_hex(3)}"
@@ -129,12 +129,12 @@ class Claim:
         return self._write(entry)
 
     def submitted(self, job_id: str) -> None:
-        """Notes the job's id."""
+        """Note the job's id."""
         if self.attempt.job_id != job_id:
             self._write(replace(self.attempt, job_id=job_id))
 
     def close(self, error: str = "", state: str = "", *, counts: bool = False) -> None:
-        """Notes how the attempt ended: failed if there is an error, else done, unless a state is given.
+        """Note how the attempt ended: failed if there is an error, else done, unless a state is given.
 
         counts: whether it is one more job that failed.
         """
@@ -149,12 +149,12 @@ class Claim:
 
 
 def failures(entry: Entry | None, work: str, code: str) -> int:
-    """How many jobs for some work with some code have failed, up to and with this entry's."""
+    """Return how many jobs for some work with some code have failed, up to and with this entry's."""
     return entry.failures if entry is not None and (entry.work, entry.code) == (work, code) else 0
 
 
 def _job_name(prefix: str, identity: str) -> str:
-    """A name for Dataflow: [a-z]([-a-z0-9]*[a-z0-9])?, at most 63 characters; identity tells it from others."""
+    """Return a name for Dataflow: [a-z]([-a-z0-9]*[a-z0-9])?, at most 63 characters; identity tells it from others."""
     short = hashlib.sha256(identity.encode()).hexdigest()[:10]
     return re.sub(r"[^a-z0-9]+", "-", prefix.lower())[:52].strip("-") + f"-{short}"
 
@@ -164,7 +164,7 @@ def _to_json(entry: Entry) -> bytes:
 
 
 def _entry(found: Versioned | None) -> Entry | None:
-    """An entry as it was written; None for none, or for what a power cut left of one."""
+    """Return an entry as it was written; None for none, or for what a power cut left of one."""
     try:
         value = json.loads(found.data) if found else None
         # A later version may have written more: what this one knows still holds.
@@ -174,5 +174,5 @@ def _entry(found: Versioned | None) -> Entry | None:
 
 
 def now() -> str:
-    """The time: UTC, ISO 8601, milliseconds."""
+    """Return the time: UTC, ISO 8601, milliseconds."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")

@@ -60,21 +60,21 @@ class Manifest:
     format: int = FORMAT
 
     def rows(self, table: str) -> int:
-        """Rows of a table, over its files."""
+        """Return rows of a table, over its files."""
         return sum(file.rows for file in self.files if file.table == table)
 
     def files_of(self, table: str) -> list[FileEntry]:
-        """Files of a table."""
+        """Return files of a table."""
         return [file for file in self.files if file.table == table]
 
     def to_json(self) -> bytes:
-        """The manifest as it is written, with the checksum of all that it says."""
+        """Return the manifest as it is written, with the checksum of all that it says."""
         value = dataclasses.asdict(self)
         return json.dumps({**value, "checksum": _checksum(value)}, indent=1, sort_keys=True).encode() + b"\n"
 
     @classmethod
     def from_json(cls, data: bytes, path: str) -> "Manifest":
-        """Reads what `to_json` wrote. Raises ManifestError, naming the path; DamagedError for what says something else.
+        """Read what `to_json` wrote. Raises ManifestError, naming the path; DamagedError for what says something else.
 
         Manifests of earlier versions have no checksum.
         """
@@ -103,16 +103,16 @@ class Manifest:
 
 
 def _checksum(value: Mapping[str, Any]) -> str:
-    """The CRC-32C of a manifest's values, however they are laid out."""
+    """Return the CRC-32C of a manifest's values, however they are laid out."""
     return crc32c(json.dumps(value, sort_keys=True).encode())
 
 
 def date_of(partition: str) -> datetime.date | None:
-    """The day of a partition, or of a job of the ledger; None for one without."""
+    """Return the day of a partition, or of a job of the ledger; None for one without."""
     found = re.search(r"[/.]date=(\d{4}-\d\d-\d\d)", partition)
     return datetime.date.fromisoformat(found[1]) if found else None
 
 
 def digest(data: bytes) -> str:
-    """SHA-256 of a manifest's bytes, as hex."""
+    """Return SHA-256 of a manifest's bytes, as hex."""
     return hashlib.sha256(data).hexdigest()

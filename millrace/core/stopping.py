@@ -30,7 +30,7 @@ _stopping = False
 
 
 def install() -> None:
-    """Sets the handlers, which processes forked from this one inherit."""
+    """Set the handlers, which processes forked from this one inherit."""
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
@@ -39,7 +39,7 @@ def install() -> None:
 
 
 def asked() -> bool:
-    """Whether somebody told this process to stop."""
+    """Return whether somebody told this process to stop."""
     return _stopping
 
 
@@ -58,7 +58,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def _cause(number: int) -> str:
-    """What a signal tells: luigi ends a task that takes too long by one, as it would at anybody's wish."""
+    """Return what a signal tells: luigi ends a task that takes too long by one, as it would at anybody's wish."""
     process = multiprocessing.current_process()
     if isinstance(process, TaskProcess) and process.timeout_time and time.time() > process.timeout_time:
         return f"luigi's worker timeout of {process.worker_timeout:g} s"
@@ -66,7 +66,7 @@ def _cause(number: int) -> str:
 
 
 def _untouched(stop: BaseException) -> BaseException:
-    """Marks it as Beam marks what has gone through its hands: it lets it pass as it is, without a word."""
+    """Mark it as Beam marks what has gone through its hands: it lets it pass as it is, without a word."""
     vars(stop)["_tagged_with_step"] = True
     return stop
 

@@ -41,61 +41,63 @@ class Storage(Protocol):
     """A place for files with conditional writes."""
 
     def uri(self, path: str) -> str:
-        """What pipelines open: an absolute path or a URI."""
+        """Return what pipelines open: an absolute path or a URI."""
 
     def read(self, path: str) -> Versioned | None:
-        """A file, or None where there is none."""
+        """Return a file, or None where there is none."""
 
     def sizes(self, prefix: str) -> Mapping[str, int]:
-        """The bytes of every file below a folder, by path."""
+        """Return the bytes of every file below a folder, by path."""
 
     def checksums(self, prefix: str) -> Iterator[tuple[str, int, str]]:
         """Path, bytes and CRC-32C (hex) of every file below a folder, in order of path, as they are found."""
 
     def create(self, path: str, data: bytes, note: Mapping[str, str] | None = None) -> None:
-        """Writes a file that is not there yet, whole or not at all. Raises ConflictError if it is there.
+        """Write a file that is not there yet, whole or not at all. Raises ConflictError if it is there.
 
         note: what `notes` tells of the file, at most 8 KiB.
         """
 
     def replace(self, path: str, data: bytes, version: str | None = None) -> str:
-        """Writes a file, whole or not at all; with a version, only over that one ("" means over none); its new version.
+        """Write a file, whole or not at all; with a version, only over that one ("" means over none); its new version.
 
         Raises ConflictError if it is another by now.
         """
 
     def note(self, path: str, note: Mapping[str, str]) -> None:
-        """Replaces the note on a file that is there, without changing the file."""
+        """Replace the note on a file that is there, without changing the file."""
 
     def notes(self, name: str, folders: Sequence[str]) -> Mapping[str, Mapping[str, str]] | None:
-        """The notes of all files called `name` in or below some folders, by path, in as few requests as can be.
+        """Return the notes of all files called `name` in or below some folders, by path, in as few requests as can be.
 
         None where notes are not kept: they are where asking for many files one by one would be slow.
         """
 
     def list(self, prefix: str, name: str = "") -> Iterator[str]:
-        """Paths of the files below a folder, in ascending order; with a name, only files called so."""
+        """Return paths of the files below a folder, in ascending order; with a name, only files called so."""
 
     def names(self, prefix: str) -> set[str]:
-        """Names of the files and folders directly in a folder; where folders can be empty, of those too."""
+        """Name of the files and folders directly in a folder; where folders can be empty, of those too."""
 
     def copy(self, source: str, target: str) -> None:
-        """Makes a file available under another path too; neither is ever changed in place.
+        """Make a file available under another path too; neither is ever changed in place.
 
         Raises ManifestError if it is not there.
         """
 
     def delete(self, prefix: str) -> None:
-        """Deletes a folder with all in it, or a file; nothing there is fine. Of a link it deletes the link."""
+        """Delete a folder with all in it, or a file; nothing there is fine. Of a link it deletes the link."""
 
     def fetch(self, path: str, folder: str) -> str:
-        """A file as one of this machine, under its own path in a folder: a copy, or a link to the file itself."""
+        """Return a file as one of this machine, under its own path in a folder: a copy, or a link to the file
+        itself.
+        """
 
     def lock(self, path: str) -> contextlib.AbstractContextManager[None]:
-        """Waits until no other process, on any host, holds this lock, then holds it; a process that dies lets go."""
+        """Wait until no other process, on any host, holds this lock, then holds it; a process that dies lets go."""
 
     def check(self) -> None:
-        """Raises AccessError if files can't be written, read, written over and deleted here."""
+        """Raise AccessError if files can't be written, read, written over and deleted here."""
 
 
 class LocalStorage:
@@ -200,7 +202,7 @@ class LocalStorage:
 
     @contextlib.contextmanager
     def _alone(self, path: str) -> Iterator[str]:
-        """Where a file's place is, as the only one that writes in its folder."""
+        """Give where a file's place is, as the only one that writes in its folder."""
         target = self.uri(path)
         folder = os.path.dirname(target)
         with self._writable(folder):
@@ -209,7 +211,7 @@ class LocalStorage:
             yield target
 
     def _write(self, target: str, data: bytes, *, durable: bool = False) -> None:
-        """Puts a file in its place, whole or not at all; its folder is locked. durable: a power cut can't undo it."""
+        """Put a file in its place, whole or not at all; its folder is locked. durable: a power cut can't undo it."""
         folder, name = os.path.split(target)
         # A process that dies leaves at most this one file, which no list shows and the next to write here takes over.
         prepared = os.path.join(folder, f".{name}.tmp")
@@ -234,7 +236,7 @@ class LocalStorage:
 
     @contextlib.contextmanager
     def _told(self, path: str) -> Iterator[None]:
-        """Says what keeps this storage from being changed."""
+        """Say what keeps this storage from being changed."""
         try:
             yield
         except OSError as error:
@@ -246,7 +248,7 @@ class LocalStorage:
 
 @contextlib.contextmanager
 def readable(path: str) -> Iterator[None]:
-    """Says what can't be read. Raises AccessError."""
+    """Say what can't be read. Raises AccessError."""
     try:
         yield
     except OSError as error:
@@ -256,7 +258,7 @@ def readable(path: str) -> Iterator[None]:
 
 
 def _walk(folder: str, name: str, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[str]:
-    """The files below a folder, through links; with a name, those called so that lie below no other.
+    """Yield the files below a folder, through links; with a name, those called so that lie below no other.
 
     above: the folders on the way, by device and number: a link back to one of them is not followed. Raises AccessError.
     """
@@ -286,14 +288,14 @@ def _walk(folder: str, name: str, above: frozenset[tuple[int, int]] = frozenset(
 
 
 def read_all(storage: Storage, paths: Sequence[str]) -> list[Versioned | None]:
-    """Many files, several at a time; in the order of their paths."""
+    """Return many files, several at a time; in the order of their paths."""
     # Google's clients keep ten connections; more at once would be made for one call each, with a warning.
     with ThreadPoolExecutor(8) as pool:
         return list(pool.map(storage.read, paths))
 
 
 def conflict_retries() -> "Iterator[tenacity.AttemptManager]":
-    """Attempts at a read-then-conditional-write, until nobody else writes in between; with a growing pause."""
+    """Return attempts at a read-then-conditional-write, until nobody else writes in between; with a growing pause."""
     import tenacity
 
     return iter(
@@ -307,7 +309,7 @@ def conflict_retries() -> "Iterator[tenacity.AttemptManager]":
 
 
 def crc32c(data: bytes) -> str:
-    """The CRC-32C of some bytes, as Cloud Storage computes it, in hex."""
+    """Return the CRC-32C of some bytes, as Cloud Storage computes it, in hex."""
     import google_crc32c
 
     return f"{google_crc32c.value(data):08x}"
@@ -323,7 +325,7 @@ def _is_temporary(name: str) -> bool:
 
 @contextlib.contextmanager
 def _locked(handle: int) -> Iterator[None]:
-    """Holds the lock of an open file or folder, and closes it."""
+    """Hold the lock of an open file or folder, and closes it."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

@@ -7,7 +7,7 @@ from pathlib import Path
 
 @functools.cache
 def code_version() -> str:
-    """The package's version and, in a git checkout, the commit: `0.1.0+1a2b3c4d5e6f`. Reads files only."""
+    """Return the package's version and, in a git checkout, the commit: `0.1.0+1a2b3c4d5e6f`. Reads files only."""
     try:
         version = importlib.metadata.version("millrace")
     except importlib.metadata.PackageNotFoundError:

@@ -38,48 +38,51 @@ class Warehouse(Protocol):
     uri: str
 
     def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> "pa.Table":
-        """Runs one SELECT in BigQuery's dialect; parameters: @name → value. Raises QueryError, CostError.
+        """Run one SELECT in BigQuery's dialect; parameters: @name → value. Raises QueryError, CostError.
 
         Timestamps come without a zone and mean UTC.
         """
 
     def tables(self) -> list[str]:
-        """Names of the tables that are there."""
+        """Name of the tables that are there."""
 
     def check(self, tables: Mapping[str, Table]) -> None:
-        """Raises SchemaError if a table that is there can't take rows like these, SettingError or AccessError if
+        """Raise SchemaError if a table that is there can't take rows like these, SettingError or AccessError if
         nothing could be published at all. Changes nothing."""
 
     def publish(
         self, name: str, table: Table, date: datetime.date, digest: str, files: Sequence[str], rows: int
     ) -> None:
-        """Makes the rows of some Parquet files, and no others, the table's partition of a day.
+        """Make the rows of some Parquet files, and no others, the table's partition of a day.
 
         digest: of the manifest that names the files: what was published once under it is not published again. files:
         URIs. rows: how many they hold together, 0 if there are no files. Raises SchemaError, ManifestError.
         """
 
     def rows(self, names: Sequence[str]) -> Mapping[str, Mapping[datetime.date, int]] | None:
-        """Rows of every partition of some tables, table → day → rows, in one or two requests.
+        """Return rows of every partition of some tables, table → day → rows, in one or two requests.
 
         None where the manifests' own files are the tables, so that there is nothing to compare.
         """
 
     def count(self, name: str, date: datetime.date) -> int:
-        """Rows that the table's partition of a day has by itself, whatever a manifest says; 0 where there is none."""
+        """Return rows that the table's partition of a day has by itself, whatever a manifest says; 0 where there is
+        none.
+        """
 
     def export(self, name: str, date: datetime.date, folder: str) -> list[str]:
-        """The table's partition of a day as Parquet files, for pipelines to read: their URIs, [] for no partition.
+        """Return the table's partition of a day as Parquet files, for pipelines to read: their URIs, [] for no
+        partition.
 
         folder: URI of a folder for this partition alone to write to, where files are not there anyway: those are the
         partition's own, good until it is made anew. Raises QueryError if there is no table.
         """
 
     def delete(self, name: str, date: datetime.date) -> None:
-        """Empties the table's partition of a day; no table is fine."""
+        """Empty the table's partition of a day; no table is fine."""
 
     def columns(self) -> Mapping[str, Mapping[str, str]]:
-        """What the tables are like: table → column → BigQuery's type."""
+        """Return what the tables are like: table → column → BigQuery's type."""
 
 
 class LocalWarehouse:
@@ -90,7 +93,7 @@ class LocalWarehouse:
         self.uri = storage.uri("")
 
     def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> "pa.Table":
-        """Runs one SELECT in BigQuery's dialect; parameters: @name → value. Raises QueryError.
+        """Run one SELECT in BigQuery's dialect; parameters: @name → value. Raises QueryError.
 
         Timestamps come without a zone and mean UTC.
         """
@@ -120,7 +123,7 @@ class LocalWarehouse:
         return zoneless(found)
 
     def tables(self) -> list[str]:
-        """Names of the tables that have partitions."""
+        """Name of the tables that have partitions."""
         return sorted(
             {
                 _table_name(manifest.partition.split("/")[0], file.table)
@@ -147,7 +150,7 @@ class LocalWarehouse:
         return None
 
     def count(self, name: str, date: datetime.date) -> int:
-        """Rows of the files of that day alone. Raises DamagedError, QueryError."""
+        """Return rows of the files of that day alone. Raises DamagedError, QueryError."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -180,7 +183,7 @@ class LocalWarehouse:
         return {table: {**columns, "date": "DATE"} for table, columns in found.items()}
 
     def _make_view(self, connection: "DuckDBPyConnection", name: str, copies: str) -> list["_Place"]:
-        """Makes a table known; its files. copies: a folder for them, where their paths are plain."""
+        """Make a table known; its files. copies: a folder for them, where their paths are plain."""
         import duckdb
 
         places = self._fetched(self._files(name), copies)
@@ -195,7 +198,7 @@ class LocalWarehouse:
         return places
 
     def _check_files(self, places: Sequence["_Place"]) -> None:
-        """Raises DamagedError for a file that is not as it was written."""
+        """Raise DamagedError for a file that is not as it was written."""
         for place in places:
             known = Input(self._storage.uri(place.file.path), place.file.crc32c, place.file.bytes)
             try:
@@ -204,11 +207,11 @@ class LocalWarehouse:
                 raise damage.told(place.partition, error) from None
 
     def _fetched(self, places: Sequence["_Place"], copies: str) -> list["_Place"]:
-        """Files as this machine has them. copies: a folder for those that lie elsewhere."""
+        """Return files as this machine has them. copies: a folder for those that lie elsewhere."""
         return [place._replace(at=self._storage.fetch(place.file.path, copies)) for place in places]
 
     def _files(self, name: str, date: datetime.date | None = None) -> list["_Place"]:
-        """The files of a table, or of a day's partition of it; [] if there are none."""
+        """Return the files of a table, or of a day's partition of it; [] if there are none."""
         within = f"/date={date}" if date else ""
         datasets = [name, *(name[:at] for at in range(len(name)) if name[at] == "_")]
         for dataset in datasets:
@@ -232,7 +235,7 @@ class _Place(NamedTuple):
 
 
 def _read_by(connection: "DuckDBPyConnection", sql: str, places: Sequence[_Place], tables: int) -> Sequence[_Place]:
-    """The files that a query of so many tables reads, by DuckDB's plan: those of other days stay closed.
+    """Return the files that a query of so many tables reads, by DuckDB's plan: those of other days stay closed.
 
     Where the plan does not tell, or there is little to check, it is all of them.
     """
@@ -256,14 +259,14 @@ def _read_by(connection: "DuckDBPyConnection", sql: str, places: Sequence[_Place
 
 
 def _steps(plan: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """All steps of a plan."""
+    """Yield all steps of a plan."""
     for step in plan:
         yield step
         yield from _steps(step.get("children", []))
 
 
 def parse(sql: str) -> "exp.Query":
-    """A query in BigQuery's dialect, as a tree. Raises QueryError for what is not one SELECT."""
+    """Return a query in BigQuery's dialect, as a tree. Raises QueryError for what is not one SELECT."""
     from sqlglot import exp
 
     import bigquery_sql
@@ -278,7 +281,7 @@ def parse(sql: str) -> "exp.Query":
 
 
 def table_names(statement: "exp.Query") -> set[str]:
-    """The tables that a query reads."""
+    """Return the tables that a query reads."""
     from sqlglot import exp
 
     defined = {cte.alias_or_name for cte in statement.find_all(exp.CTE)}
@@ -290,7 +293,7 @@ def table_names(statement: "exp.Query") -> set[str]:
 
 
 def _within_own_name(table: "exp.Table") -> bool:
-    """Whether it stands within a WITH that gives its name to something else: there it is still the table."""
+    """Return whether it stands within a WITH that gives its name to something else: there it is still the table."""
     from sqlglot import exp
 
     around = table.find_ancestor(exp.CTE)
@@ -300,29 +303,29 @@ def _within_own_name(table: "exp.Table") -> bool:
 
 
 def check_names(columns: Sequence[str]) -> None:
-    """Raises QueryError if two columns of a result have the same name, be it in other case."""
+    """Raise QueryError if two columns of a result have the same name, be it in other case."""
     if len({column.lower() for column in columns}) < len(columns):
         raise two_columns(columns)
 
 
 def two_columns(columns: Sequence[str]) -> QueryError:
-    """What a query hears whose result has two columns of one name."""
+    """Return what a query hears whose result has two columns of one name."""
     return QueryError(f"two columns have one name in {', '.join(columns)}; name them with AS")
 
 
 def no_table(name: str, there: Sequence[str]) -> QueryError:
-    """What a query hears that reads a table that is not there."""
+    """Return what a query hears that reads a table that is not there."""
     return QueryError(f"there is no table {name}; there are: {', '.join(there) or 'none yet'}")
 
 
 def _keys(partitions: Iterable[str]) -> list[str]:
-    """What the names of partitions tell besides the date: `source` of raw/source=…/date=…."""
+    """Return what the names of partitions tell besides the date: `source` of raw/source=…/date=…."""
     parts = {part.partition("=")[0] for partition in partitions for part in partition.split("/") if "=" in part}
     return sorted(parts - {"date"})
 
 
 def _view(connection: "DuckDBPyConnection", name: str, files: Mapping[str, str], keys: Sequence[str]) -> None:
-    """Makes a table known: its files' columns, and what their partitions' names tell. Raises QueryError.
+    """Make a table known: its files' columns, and what their partitions' names tell. Raises QueryError.
 
     files: where each is read → its name. keys: of the partitions' names, the date left out.
     The day comes from the last folder date=… of a file's path, which is its partition's, and so do other keys. Folders
@@ -340,7 +343,7 @@ def _view(connection: "DuckDBPyConnection", name: str, files: Mapping[str, str],
 
 
 def _check_case(name: str, columns: list[str], files: Mapping[str, str]) -> None:
-    """Raises QueryError for a file with two columns that differ only in case, which BigQuery does not load either.
+    """Raise QueryError for a file with two columns that differ only in case, which BigQuery does not load either.
 
     DuckDB calls the second one NAME_1, so that only tables with such a column have their files looked at.
     """
@@ -358,7 +361,7 @@ def _check_case(name: str, columns: list[str], files: Mapping[str, str]) -> None
 
 
 def _typed(column: str, kind: str) -> str:
-    """A column as one of BigQuery's types; a time without a zone is in UTC, like all our times."""
+    """Return a column as one of BigQuery's types; a time without a zone is in UTC, like all our times."""
     quoted = '"' + column.replace('"', '""') + '"'
     if kind.startswith("TIMESTAMP") and not kind.endswith("WITH TIME ZONE"):
         return f"timezone('UTC', CAST({quoted} AS TIMESTAMP)) AS {quoted}"
@@ -368,12 +371,14 @@ def _typed(column: str, kind: str) -> str:
 
 
 def _plain_folder() -> str | None:
-    """A folder for files that have plain names, since DuckDB takes * in one for any name; None: the usual one."""
+    """Return a folder for files that have plain names, since DuckDB takes * in one for any name; None: the usual
+    one.
+    """
     return "/tmp" if re.search(r"[*?\[]", tempfile.gettempdir()) else None
 
 
 def _listed(files: list[str]) -> str:
-    """Paths as a list in SQL."""
+    """Return paths as a list in SQL."""
     return "[" + ", ".join("'" + file.replace("'", "''") + "'" for file in files) + "]"
 
 
@@ -392,7 +397,7 @@ def zoneless(table: "pa.Table") -> "pa.Table":
 
 
 def _literal(name: str, value: object) -> "exp.Expr":
-    """A parameter's value as an expression. Raises QueryError for a type that parameters do not have."""
+    """Return a parameter's value as an expression. Raises QueryError for a type that parameters do not have."""
     import bigquery_sql
 
     found = bigquery_sql.literal(value)
@@ -402,7 +407,7 @@ def _literal(name: str, value: object) -> "exp.Expr":
 
 
 def _own_files(manifest: Manifest) -> list[FileEntry]:
-    """The Parquet files of a partition; a manifest also names those of further datasets."""
+    """Return the Parquet files of a partition; a manifest also names those of further datasets."""
     return [f for f in manifest.files if f.path.startswith(f"{manifest.partition}/") and f.path.endswith(".parquet")]
 
 

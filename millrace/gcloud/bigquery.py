@@ -46,7 +46,7 @@ class BigQueryWarehouse:
         self._location = ""
 
     def location(self) -> str:
-        """Where the dataset lies, and so where its jobs run. Raises SettingError, AccessError.
+        """Return where the dataset lies, and so where its jobs run. Raises SettingError, AccessError.
 
         The dataset is asked once in a process.
         """
@@ -74,7 +74,7 @@ class BigQueryWarehouse:
         return there
 
     def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> "pa.Table":
-        """Runs one SELECT in BigQuery's dialect; parameters: @name → value. Raises QueryError, CostError, AccessError.
+        """Run one SELECT in BigQuery's dialect; parameters: @name → value. Raises QueryError, CostError, AccessError.
 
         Timestamps come without a zone and mean UTC. A query that would read more than [bigquery] max_bytes_billed is
         not run.
@@ -93,14 +93,14 @@ class BigQueryWarehouse:
             return zoneless(self._run(sql, self._config(typed, maximum_bytes_billed=limit)))
 
     def tables(self) -> list[str]:
-        """Names of the dataset's tables; views are none."""
+        """Name of the dataset's tables; views are none."""
         self.location()
         with told(f"list the tables of {self.uri}"):
             listed = self._client().list_tables(self._reference(), retry=retry(), timeout=TIMEOUT)
             return sorted(table.table_id for table in listed if table.table_type == "TABLE")
 
     def check(self, tables: Mapping[str, Table]) -> None:
-        """Raises SchemaError if a table that is there can't take rows like these, SettingError or AccessError if
+        """Raise SchemaError if a table that is there can't take rows like these, SettingError or AccessError if
         nothing could be published at all. Changes nothing; two requests a table, and two more."""
         from google.api_core.exceptions import NotFound
 
@@ -131,7 +131,7 @@ class BigQueryWarehouse:
     def publish(
         self, name: str, table: Table, date: datetime.date, digest: str, files: Sequence[str], rows: int
     ) -> None:
-        """Makes the rows of some Parquet files, and no others, the table's partition of a day.
+        """Make the rows of some Parquet files, and no others, the table's partition of a day.
 
         The table is created if need be; a column that it lacks is added. digest: of the manifest that names the files:
         what was published once under it is not published again, unless something else was since. files: URIs. rows: how
@@ -200,7 +200,8 @@ class BigQueryWarehouse:
             )
 
     def rows(self, names: Sequence[str]) -> Mapping[str, Mapping[datetime.date, int]]:
-        """Rows of every partition of some tables, table → day → rows, in one request, and one more the first time.
+        """Return rows of every partition of some tables, table → day → rows, in one request, and one more the first
+        time.
 
         BigQuery answers for at most 1,000 tables; there may be more of them in the dataset.
         """
@@ -220,14 +221,14 @@ class BigQueryWarehouse:
         return found
 
     def count(self, name: str, date: datetime.date) -> int:
-        """Rows of the table's partition of a day; 0 where there is none. To count reads no bytes."""
+        """Return rows of the table's partition of a day; 0 where there is none. To count reads no bytes."""
         if name not in self.tables():
             return 0
         found = self.query(f"SELECT COUNT(*) AS found FROM `{name}` WHERE date = @date", {"date": date})
         return int(found["found"][0].as_py())
 
     def export(self, name: str, date: datetime.date, folder: str) -> list[str]:
-        """The table's partition of a day as Parquet files, for pipelines to read: their URIs.
+        """Return the table's partition of a day as Parquet files, for pipelines to read: their URIs.
 
         folder: gs:// URI of a folder to write to, for this partition alone. Exported again into the same folder, the
         table unchanged, it is the same job, unless a file of it has gone since. Raises QueryError if there is no table.
@@ -282,7 +283,7 @@ class BigQueryWarehouse:
         return files(job)
 
     def delete(self, name: str, date: datetime.date) -> None:
-        """Empties the table's partition of a day; no table is fine."""
+        """Empty the table's partition of a day; no table is fine."""
         with told(f"empty {self._name(name)} for {date}"):
             self._client().delete_table(self._partition(name, date), retry=retry(), timeout=TIMEOUT, not_found_ok=True)
 
@@ -300,7 +301,7 @@ class BigQueryWarehouse:
     # --- tables and partitions
 
     def _make(self, name: str, table: Table) -> "api.Table":
-        """Creates a table unless it is there; as it is. Raises SchemaError if what is there can't take the rows."""
+        """Create a table unless it is there; as it is. Raises SchemaError if what is there can't take the rows."""
         from google.api_core.exceptions import NotFound
         from google.cloud import bigquery as api
 
@@ -322,7 +323,7 @@ class BigQueryWarehouse:
         return there
 
     def _holds(self, name: str, date: datetime.date, job: "api.LoadJob") -> bool:
-        """Whether the partition still holds what a load job wrote.
+        """Return whether the partition still holds what a load job wrote.
 
         Its id says what it loaded, not that nobody loaded something else since: published as A, then as B, then as A
         again, the partition needs another job, although A's is done. BigQuery says when a partition was last written;
@@ -336,7 +337,7 @@ class BigQueryWarehouse:
         return bool(rows == job.output_rows and written < job.ended + datetime.timedelta(milliseconds=1))
 
     def _state(self, name: str, date: datetime.date) -> tuple[int, datetime.datetime] | None:
-        """A partition's rows and when it was last written; None where there is none."""
+        """Return a partition's rows and when it was last written; None where there is none."""
         found = self._select(
             f"SELECT total_rows, last_modified_time FROM {self._partitions} "
             "WHERE table_name = @name AND partition_id = @day",
@@ -361,7 +362,7 @@ class BigQueryWarehouse:
         return f"{self._project}.{self._dataset}.{name}"
 
     def _job_id(self, kind: str, name: str, date: datetime.date, what: str) -> str:
-        """An id of letters, digits, _ and - that is the same for the same job.
+        """Return an id of letters, digits, _ and - that is the same for the same job.
 
         In another location it is another: a dataset may be made anew elsewhere, where the first job is not found.
         """
@@ -386,7 +387,7 @@ class BigQueryWarehouse:
         return found.to_arrow(create_bqstorage_client=False)
 
     def _select(self, sql: str, doing: str, parameters: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
-        """Rows of a query about the dataset itself."""
+        """Return rows of a query about the dataset itself."""
         typed = [_parameter(name, value) for name, value in (parameters or {}).items()]
         with told(doing):
             found: list[dict[str, Any]] = self._run(sql, self._config(typed)).to_pylist()
@@ -394,7 +395,7 @@ class BigQueryWarehouse:
 
     @contextlib.contextmanager
     def _explained(self, statement: "exp.Query") -> Iterator[None]:
-        """What is wrong with a query, as QueryError or CostError."""
+        """Give what is wrong with a query, as QueryError or CostError."""
         from google.api_core.exceptions import BadRequest, GoogleAPICallError, NotFound
 
         try:
@@ -420,7 +421,7 @@ def _schema(table: Table) -> "list[api.SchemaField]":
 
 
 def _merged(there: "api.Table", table: Table) -> "list[api.SchemaField]":
-    """The columns of a table, and those of ours that it lacks: a load that leaves one out is refused."""
+    """Return the columns of a table, and those of ours that it lacks: a load that leaves one out is refused."""
     named = {field.name.lower() for field in there.schema}
     return [*there.schema, *(field for field in _schema(table) if field.name.lower() not in named)]
 
@@ -434,7 +435,8 @@ def _encryption() -> "api.EncryptionConfiguration | None":
 
 
 def _differences(there: "api.Table", table: Table) -> list[str]:
-    """What keeps a table from taking rows, in words; a column more or less does not, unless it must have a value.
+    """Return what keeps a table from taking rows, in words; a column more or less does not, unless it must have a
+    value.
 
     One more and one less of the same type is taken for a column that somebody has renamed.
     """
@@ -466,7 +468,7 @@ def _differences(there: "api.Table", table: Table) -> list[str]:
 
 
 def _check_stays(there: "api.Table", date: datetime.date) -> None:
-    """Raises SchemaError if rows of that day would vanish with the job that loads them."""
+    """Raise SchemaError if rows of that day would vanish with the job that loads them."""
     kept = datetime.timedelta(milliseconds=there.time_partitioning.expiration_ms or 0)
     begin = datetime.datetime.combine(date, datetime.time(), datetime.UTC)
     if kept and begin + kept <= datetime.datetime.now(datetime.UTC):
@@ -504,7 +506,7 @@ def _size(count: int) -> str:
 
 
 def _parameter(name: str, value: object) -> "api.ScalarQueryParameter":
-    """A query's parameter with the type that its value has in Python. Raises QueryError for any other."""
+    """Return a query's parameter with the type that its value has in Python. Raises QueryError for any other."""
     from google.cloud import bigquery as api
 
     # A bool is an int too, and a datetime a date.

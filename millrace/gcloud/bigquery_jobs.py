@@ -57,7 +57,7 @@ def finish(
     still_good: Callable[[_Job], bool],
     refused: _Refused,
 ) -> _Job:
-    """The job of this id, started unless it was before, once it has succeeded.
+    """Return the job of this id, started unless it was before, once it has succeeded.
 
     place: where it runs, as in "EU". start: begins it under an id. doing: what it does, as in "load a$20261119".
     still_good: whether the result of a job that this call did not start is there yet. refused: the error for what is
@@ -98,7 +98,7 @@ def finish(
 def _begin(
     client: "api.Client", place: str, job_id: str, start: Callable[[str], _Job], refused: _Refused
 ) -> tuple[_Job, bool] | None:
-    """A job, and whether this call started it (False also if it did, but the answer was lost).
+    """Return a job, and whether this call started it (False also if it did, but the answer was lost).
 
     None where there is one that only another account may look at.
     """

@@ -32,7 +32,7 @@ _wrap: Callable[[Storage], Storage] | None = None
 
 
 def storage() -> Storage:
-    """The storage that the settings name."""
+    """Return the storage that the settings name."""
     return _storage(sections.millrace().storage, os.getpid())
 
 
@@ -48,7 +48,7 @@ def _storage(root: str, process: int) -> Storage:
 
 
 def warehouse() -> Warehouse:
-    """The warehouse that the settings name: BigQuery, or the storage's own files."""
+    """Return the warehouse that the settings name: BigQuery, or the storage's own files."""
     uri, root = sections.millrace().warehouse, sections.millrace().storage
     if uri and not root.startswith("gs://"):
         raise SettingError(
@@ -90,7 +90,7 @@ def storage_client() -> "storage_api.Client":
 
 
 def access() -> Access:
-    """How objects of Cloud Storage are written and read, by [gcp] kms_key, storage_class and user_project."""
+    """Return how objects of Cloud Storage are written and read, by [gcp] kms_key, storage_class and user_project."""
     own = sections.gcp()
     return Access(own.kms_key, own.storage_class, own.user_project)
 
@@ -106,18 +106,18 @@ def dataflow_clients() -> DataflowClients:
 
 
 def session() -> "google.auth.transport.requests.AuthorizedSession":
-    """What asks those of Google's services that have no client here, at `endpoint`. Raises AccessError."""
+    """Return what asks those of Google's services that have no client here, at `endpoint`. Raises AccessError."""
     return _session(os.getpid())
 
 
 def endpoint(service: str) -> str:
-    """Where a service is that has no client here, such as "iam"; gcloud's own variable names another place."""
+    """Return where a service is that has no client here, such as "iam"; gcloud's own variable names another place."""
     named = os.environ.get(f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{service.upper()}")
     return (named or f"https://{service}.googleapis.com").rstrip("/")
 
 
 def project() -> str:
-    """The project that the settings name, or else the credentials. Raises SettingError for none."""
+    """Return the project that the settings name, or else the credentials. Raises SettingError for none."""
     named = sections.gcp().project or _credentials(os.getpid())[1]
     if not named:
         raise SettingError("no Google Cloud project is known; set project in [gcp] of luigi.cfg, or --gcp-project")
@@ -125,7 +125,10 @@ def project() -> str:
 
 
 def credentials() -> "google.auth.credentials.Credentials":
-    """The application-default credentials, or those of the account to impersonate. Raises AccessError for none."""
+    """Return the application-default credentials, or those of the account to impersonate.
+
+    Raises AccessError for none.
+    """
     return _credentials(os.getpid())[0]
 
 

@@ -182,7 +182,7 @@ class GcsStorage:
                 self._leases.remove(lease)
 
     def check(self) -> None:
-        """Raises AccessError if files can't be written, read, written over and deleted here. Changes nothing.
+        """Raise AccessError if files can't be written, read, written over and deleted here. Changes nothing.
 
         Who has a role in a managed folder alone, which the bucket does not tell of, is found out by trying.
         """
@@ -206,7 +206,7 @@ class GcsStorage:
         note: Mapping[str, str] | None = None,
         patience: float | None = None,
     ) -> str:
-        """Writes an object; its generation. patience: seconds, [gcp] patience unless given. Raises ConflictError."""
+        """Write an object; its generation. patience: seconds, [gcp] patience unless given. Raises ConflictError."""
         from google.api_core.exceptions import NotFound, PreconditionFailed
 
         failures: list[Exception] = []
@@ -238,11 +238,11 @@ class GcsStorage:
                 raise
 
     def _handle(self) -> Any:
-        """The handle of the bucket."""
+        """Return the handle of the bucket."""
         return clients.access().bucket(self._client(), self._bucket)
 
     def _blob(self, path: str) -> Any:
-        """The handle of an object, with all that is to be said of one that is written."""
+        """Return the handle of an object, with all that is to be said of one that is written."""
         access = clients.access()
         if path.startswith(f"{LEDGER}/"):  # written anew again and again, which the cheaper classes charge for
             access = replace(access, storage_class="")
@@ -255,7 +255,7 @@ class GcsStorage:
     def _blobs(
         self, prefix: str, field: str, pattern: str = "", *, placeholders: bool = False
     ) -> Iterator[tuple[str, Any]]:
-        """The objects below a folder, by path, in ascending order, with one field, in as few requests as can be.
+        """Yield the objects below a folder, by path, in ascending order, with one field, in as few requests as can be.
 
         pattern: of what comes after the folder. placeholders: with those that Google's console makes to show a folder.
         """
@@ -281,7 +281,7 @@ class GcsStorage:
                 raise self._no_bucket() from None
 
     def _delete(self, paths: Sequence[str]) -> None:
-        """Deletes at most 100 objects in one request; those that are not there are fine."""
+        """Delete at most 100 objects in one request; those that are not there are fine."""
         from google.api_core.exceptions import from_http_response
 
         left = paths
@@ -310,14 +310,14 @@ class GcsStorage:
             )
 
     def _remove(self, path: str, version: str, patience: float) -> None:
-        """Deletes a version of an object; another, or none, is fine."""
+        """Delete a version of an object; another, or none, is fine."""
         from google.api_core.exceptions import PreconditionFailed
 
         with self._told("delete", path, patience), contextlib.suppress(PreconditionFailed):
             _again(lambda: self._delete_one(path, version), patience)
 
     def _confirm(self) -> None:
-        """Raises ConflictError if a lock that this process holds was taken over."""
+        """Raise ConflictError if a lock that this process holds was taken over."""
         for lease in list(self._leases):
             lease.confirm()
 
@@ -346,7 +346,7 @@ class GcsStorage:
         )
 
     def _gone(self, path: str) -> Exception:
-        """What is to be said of an object that should be there."""
+        """Return what is to be said of an object that should be there."""
         self._see_bucket()
         return ManifestError(f"{self.uri(path)} is not there any more; run its task again")
 
@@ -368,21 +368,22 @@ class _LockFile:
 
 
 def _again(call: Callable[[], T], patience: float | None = None, failures: "list[Exception] | None" = None) -> T:
-    """Calls until it succeeds or fails for good; failures: takes up what passed."""
+    """Call until it succeeds or fails for good; failures: takes up what passed."""
     note = failures.append if failures is not None else None
     found: T = retry(patience)(call, on_error=note)()
     return found
 
 
 def _above(folder: str) -> Iterator[str]:
-    """The folders that a folder lies in."""
+    """Yield the folders that a folder lies in."""
     while folder:
         folder = os.path.dirname(folder)
         yield folder
 
 
 def _pattern(text: str) -> str:
-    """A text as a pattern, which may match others of its length too; with it goes a prefix, or a look at what it found.
+    """Return a text as a pattern, which may match others of its length too; with it goes a prefix, or a look at what
+    it found.
 
     Whether what is special in patterns can be escaped everywhere, such as { in what comes before {a,b}, is not sure.
     """

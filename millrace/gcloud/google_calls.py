@@ -27,12 +27,12 @@ __all__ = ["location", "passes", "reason", "redacted", "retry", "said", "told"]
 
 
 def retry(seconds: float | None = None) -> "Retry":
-    """What clients take as `retry`: what passes is tried again for so many seconds, or for [gcp] patience."""
+    """Return what clients take as `retry`: what passes is tried again for so many seconds, or for [gcp] patience."""
     return google_errors.retry(gcp().patience if seconds is None else seconds)
 
 
 def told(doing: str, seconds: float | None = None) -> AbstractContextManager[None]:
-    """Turns what Google's clients raise into one of our errors.
+    """Turn what Google's clients raise into one of our errors.
 
     doing: what was attempted, as in "read gs://b/x"; seconds: what its `retry` was given.
     """
@@ -40,7 +40,7 @@ def told(doing: str, seconds: float | None = None) -> AbstractContextManager[Non
 
 
 def _translated(error: BaseException, doing: str, seconds: float | None) -> MillraceError | None:
-    """The error for a person; None for what is none of Google's."""
+    """Return the error for a person; None for what is none of Google's."""
     from google.auth.exceptions import RefreshError
 
     if isinstance(error, RefreshError) and impersonating(error) and not passes(error):

@@ -21,7 +21,7 @@ _SHOWN = (sections.millrace, sections.gcp, sections.bigquery)
 
 
 def load(argv: Sequence[str]) -> None:
-    """Imports the module of tasks that a command line names. Raises SettingError if that can't be."""
+    """Import the module of tasks that a command line names. Raises SettingError if that can't be."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--module", default=MODULE)
     for name in dict.fromkeys((MODULE, parser.parse_known_args(argv)[0].module)):
@@ -34,7 +34,7 @@ def load(argv: Sequence[str]) -> None:
 
 
 def no_module(name: str) -> SettingError:
-    """Returns what is said of a module that there is none of."""
+    """Return what is said of a module that there is none of."""
     return SettingError(
         f"there is no module {name} (--module) where Python looks: in the project's folder, in PYTHONPATH, and among "
         "what is installed"
@@ -42,7 +42,7 @@ def no_module(name: str) -> SettingError:
 
 
 def day(value: str | None, flag: str, default: datetime.date) -> datetime.date:
-    """Returns the day that a flag names, the default without one. Raises SettingError."""
+    """Return the day that a flag names, the default without one. Raises SettingError."""
     if value is None:
         return default
     try:
@@ -53,7 +53,7 @@ def day(value: str | None, flag: str, default: datetime.date) -> datetime.date:
 
 @contextlib.contextmanager
 def parsed(parser: argparse.ArgumentParser, argv: Sequence[str]) -> Iterator[argparse.Namespace]:
-    """Gives what a command line says; meanwhile its settings are this process's. `load` was called before."""
+    """Give what a command line says; meanwhile its settings are this process's. `load` was called before."""
     parser.add_argument("--module", default=MODULE, help=f"where tasks are defined; {MODULE} unless given")
     group = parser.add_argument_group(
         "settings", "every key of luigi.cfg, as luigi has them (--SECTION-KEY VALUE); these matter here:"
@@ -76,7 +76,7 @@ def parsed(parser: argparse.ArgumentParser, argv: Sequence[str]) -> Iterator[arg
 
 
 def _sections() -> list[type[luigi.Config]]:
-    """The sections that are not luigi's own."""
+    """Return the sections that are not luigi's own."""
     return [
         task
         for task in registered().values()

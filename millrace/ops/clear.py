@@ -39,7 +39,7 @@ _RESERVED = {"date", "from", "to", "first", "last", "names", "dry_run", "yes", "
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Deletes what the command line names; the exit code."""
+    """Delete what the command line names; the exit code."""
     argv = sys.argv[1:] if argv is None else argv
     try:
         arguments.load(argv)
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser(tasks: Mapping[str, type[luigi.Task]]) -> tuple[argparse.ArgumentParser, list[str]]:
-    """The command line, and the parameters of tasks that are among its flags."""
+    """Return the command line, and the parameters of tasks that are among its flags."""
     # Of a setting and a parameter with the same flag the setting is meant, as luigi has it for other tasks' parameters.
     parser = argparse.ArgumentParser(
         prog="bin/clear",
@@ -106,7 +106,7 @@ class _Named:
         return [name for name in self.names if "/" not in name]
 
     def within(self, name: str) -> bool:
-        """Whether a partition, or a job of the ledger, is of the days that are meant."""
+        """Return whether a partition, or a job of the ledger, is of the days that are meant."""
         date = manifests.date_of(name)
         return self.days is None or (date is not None and self.days[0] <= date <= self.days[1])
 
@@ -140,13 +140,13 @@ def _clear(named: _Named, dry_run: bool, yes: bool) -> int:
 
 
 def _of(job: str, named: _Named) -> bool:
-    """Whether a job of the ledger is of a task that is named."""
+    """Return whether a job of the ledger is of a task that is named."""
     stages = [(family, task) for family in named.families if issubclass(task := named.tasks[family], Stage)]
     return any(job.startswith(job_of(family, stage.writes[0])) for family, stage in stages)
 
 
 def _partitions(storage: Storage) -> dict[str, Manifest | None]:
-    """All partitions with their manifests; None for one that can't be read."""
+    """Return all partitions with their manifests; None for one that can't be read."""
     paths, found = list(storage.list("", manifests.NAME)), {}
     for path, read in zip(paths, read_all(storage, paths), strict=True):
         if read:
@@ -159,7 +159,7 @@ def _partitions(storage: Storage) -> dict[str, Manifest | None]:
 
 
 def _meant(named: _Named, there: Mapping[str, Manifest | None], storage: Storage) -> list[str]:
-    """The partitions that are named, in the order of their names. Raises SettingError for what is none."""
+    """Return the partitions that are named, in the order of their names. Raises SettingError for what is none."""
     meant: set[str] = set()
     for name in named.names:
         if "/" in name:
@@ -177,14 +177,14 @@ def _meant(named: _Named, there: Mapping[str, Manifest | None], storage: Storage
 
 
 def _of_one_attempt(partition: str, tasks: Mapping[str, type[luigi.Task]]) -> set[str]:
-    """A partition, with those of further datasets that the same run of a stage makes."""
+    """Return a partition, with those of further datasets that the same run of a stage makes."""
     name, _, key = partition.partition("/")
     stages = [task for task in tasks.values() if issubclass(task, Stage) and name in task.writes]
     return {partition, *(f"{other}/{key}" for stage in stages for other in stage.writes)}
 
 
 def _own_parameters(task: type[luigi.Task], parameters: Mapping[str, str]) -> dict[str, Any]:
-    """The values of those parameters that a task has. Raises SettingError for one that it can't have."""
+    """Return the values of those parameters that a task has. Raises SettingError for one that it can't have."""
     own = {}
     for name, parameter in task.get_params():
         if name in parameters:
@@ -207,7 +207,7 @@ def _made_with(manifest: Manifest | None, own: Mapping[str, Any]) -> bool:
 
 
 def _datasets(task: type[luigi.Task], parameters: Mapping[str, str]) -> set[str]:
-    """The datasets, or tables, that a task fills. Raises SettingError if there is none that could be cleared."""
+    """Return the datasets, or tables, that a task fills. Raises SettingError if there is none that could be cleared."""
     if issubclass(task, Stage):
         return set(task.writes)
     outputs = flatten(_instance(task, _DAY, parameters).output())
@@ -221,7 +221,7 @@ def _datasets(task: type[luigi.Task], parameters: Mapping[str, str]) -> set[str]
 
 
 def _instance(task: type[luigi.Task], day: datetime.date, parameters: Mapping[str, str]) -> luigi.Task:
-    """A task of a day. Raises SettingError if it has a parameter of which no value is known."""
+    """Return a task of a day. Raises SettingError if it has a parameter of which no value is known."""
     values = _own_parameters(task, parameters)
     for name, parameter in task.get_params():
         if name in values or parameter.has_task_value(task.get_task_family(), name):
@@ -238,7 +238,7 @@ def _instance(task: type[luigi.Task], day: datetime.date, parameters: Mapping[st
 def _with_what_was_made_of(
     meant: Sequence[str], there: Mapping[str, Manifest | None], tasks: Mapping[str, type[luigi.Task]]
 ) -> list[str]:
-    """Some partitions, and after each what was made from it, from that, and so on."""
+    """Return some partitions, and after each what was made from it, from that, and so on."""
     made: dict[str, set[str]] = defaultdict(set)
     for partition, manifest in there.items():
         for read in [entry.partition for entry in manifest.inputs] if manifest else ():
@@ -252,7 +252,9 @@ def _with_what_was_made_of(
 
 
 def _by_own_tasks(there: Mapping[str, Manifest | None], tasks: Mapping[str, type[luigi.Task]]) -> dict[str, set[str]]:
-    """What luigi tasks that are no stages filled: partition of a stage → what was made from it, as requires() says."""
+    """Return what luigi tasks that are no stages filled: partition of a stage → what was made from it, as requires()
+    says.
+    """
     made: dict[str, set[str]] = defaultdict(set)
     for task in tasks.values():
         if issubclass(task, Stage):
@@ -273,7 +275,7 @@ def _by_own_tasks(there: Mapping[str, Manifest | None], tasks: Mapping[str, type
 
 
 def _notes(meant: Sequence[str], gone: Sequence[str], there: Mapping[str, Manifest | None]) -> Iterable[str]:
-    """What a person should know before all that is gone."""
+    """Yield what a person should know before all that is gone."""
     if further := [partition for partition in gone if partition not in meant]:
         yield f"with that goes what was made from it: {_described(further)}"
     own = {partition for partition in gone if (made := there[partition]) and made.pipeline == WRITER}
@@ -287,7 +289,7 @@ def _notes(meant: Sequence[str], gone: Sequence[str], there: Mapping[str, Manife
 
 
 def _described(partitions: Sequence[str]) -> str:
-    """Partitions in few words: their datasets and days."""
+    """Return partitions in few words: their datasets and days."""
     names = ", ".join(dict.fromkeys(partition.split("/")[0] for partition in partitions))
     return f"{names} of {_days(partitions)}"
 
@@ -300,7 +302,7 @@ def _days(partitions: Iterable[str]) -> str:
 
 
 def _ask(gone: Sequence[str], storage: Storage) -> None:
-    """Raises SettingError unless a person says yes."""
+    """Raise SettingError unless a person says yes."""
     what = f"{len(gone)} partitions of {_days(gone)} in {storage.uri('').rstrip('/')}"
     if not (sys.stdin and sys.stdin.isatty()):
         raise SettingError(
@@ -313,7 +315,7 @@ def _ask(gone: Sequence[str], storage: Storage) -> None:
 
 
 def _delete(partition: str, manifest: Manifest | None, tasks: Mapping[str, type[luigi.Task]]) -> None:
-    """Deletes a partition, its table's rows, and what the ledger knows of it: the next attempt is a first one."""
+    """Delete a partition, its table's rows, and what the ledger knows of it: the next attempt is a first one."""
     storage, name, date = clients.storage(), partition.split("/")[0], manifests.date_of(partition)
     ledger, stages = Ledger(storage), {family: task for family, task in tasks.items() if issubclass(task, Stage)}
     jobs = [job_of(family, partition) for family, task in stages.items() if name == task.writes[0]]

@@ -27,7 +27,7 @@ _STATE, _NAME = 9, 20
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Asks for everything that the settings need, or for all data; the exit code is 0 if nothing is wrong."""
+    """Ask for everything that the settings need, or for all data; the exit code is 0 if nothing is wrong."""
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(
         prog="bin/doctor",
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _examine_data(first: datetime.date | None, last: datetime.date | None) -> int:
-    """Looks at all that is stored; prints what is wrong as it is found."""
+    """Look at all that is stored; prints what is wrong as it is found."""
     from rich.console import Console
 
     console, looked = _console(), stored.Looked()
@@ -100,7 +100,7 @@ def _examine() -> int:
 
 
 def _print(console: "Console", title: str, examined: Iterable[tuple[Check, Finding]]) -> dict[str, Finding]:
-    """Prints findings as they come; those of checks that wait for others in one line each cause. Check → finding."""
+    """Print findings as they come; those of checks that wait for others in one line each cause. Check → finding."""
     found: dict[str, Finding] = {}
     waiting: dict[str, list[str]] = {}
     console.print(f"\n{title}", style="bold")

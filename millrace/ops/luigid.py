@@ -26,7 +26,7 @@ _REFUSED = b"error: luigid answers to its own names only; bin/luigid --name adds
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the server until it is stopped; the exit code if it can't be run."""
+    """Run the server until it is stopped; the exit code if it can't be run."""
     parser = argparse.ArgumentParser(
         prog="bin/luigid",
         description="luigi's server with its page: http://localhost:8082",
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def names(address: str, more: Sequence[str]) -> Callable[[str], bool]:
-    """What tells whether a host's name, or address, is that of a server that listens at an address."""
+    """Return what tells whether a host's name, or address, is that of a server that listens at an address."""
     known = _LOOPBACK | {address.lower()} | {name.lower() for name in more}
     listens_everywhere = address in ("", "0.0.0.0", "::")
     if address not in _LOOPBACK:
@@ -72,7 +72,7 @@ def names(address: str, more: Sequence[str]) -> Callable[[str], bool]:
 
 
 def guarded(ours: Callable[[str], bool], more: Sequence[str]) -> None:
-    """Has luigi's server refuse what was not meant for it, or comes from a page of elsewhere."""
+    """Have luigi's server refuse what was not meant for it, or comes from a page of elsewhere."""
     plain: Callable[[Any], Any] = luigi.server.app
 
     def app(scheduler: Any) -> RuleRouter:
@@ -88,7 +88,7 @@ class _Meant(Matcher):
         self.ours, self.more = ours, [name.lower() for name in more]
 
     def match(self, request: HTTPServerRequest) -> dict[str, Any] | None:
-        """Returns {} for what is meant, None for anything else."""
+        """Return {} for what is meant, None for anything else."""
         host = request.headers.get("Host", "")
         if not self.ours(_name(host)):
             return None
@@ -113,7 +113,7 @@ def _refuse(request: HTTPServerRequest) -> None:
 
 
 def _name(host: str) -> str:
-    """The name or address in a Host header."""
+    """Return the name or address in a Host header."""
     try:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:

@@ -31,7 +31,7 @@ _NO_COLUMN = re.compile(r"\bcolumn\b|unrecognized name|\bname\b.* not found", re
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the query of the command line; the exit code."""
+    """Run the query of the command line; the exit code."""
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(
         prog="bin/query", description="Queries the warehouse, in BigQuery's dialect.", allow_abbrev=False
@@ -68,7 +68,7 @@ def _found(sql: str) -> "pa.Table":
 
 
 def _columns() -> "pa.Table":
-    """All tables' columns, a row each."""
+    """Return all tables' columns, a row each."""
     import pyarrow as pa
 
     rows = [
@@ -114,7 +114,7 @@ def _print_raw_csv(table: "pa.Table") -> None:
 
 
 def _as_cell(value: object) -> str:
-    """A value for a spreadsheet: numbers and times are left as they are, texts can't be formulas."""
+    """Return a value for a spreadsheet: numbers and times are left as they are, texts can't be formulas."""
     text = _as_text(value)
     if isinstance(value, int | float | decimal.Decimal | datetime.date | datetime.time):
         return text

@@ -31,7 +31,7 @@ _TROUBLE = re.compile(r"ERROR|WARNING|error")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs luigi over the command line's task; the exit code."""
+    """Run luigi over the command line's task; the exit code."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_USAGE if not arguments else f"{_USAGE}\n\n{__doc__}", file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else 2
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _named(arguments: Sequence[str]) -> tuple[str, str | None]:
-    """The task, and the module, that luigi will take from a command line."""
+    """Return the task, and the module, that luigi will take from a command line."""
     with contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(SystemExit):  # luigi itself will say it
         known, _ = CmdlineParser._build_parser().parse_known_args(arguments)
         return known.root_task or "run", known.core_module
@@ -76,7 +76,7 @@ def _named(arguments: Sequence[str]) -> tuple[str, str | None]:
 
 
 def _is_there(module: str) -> bool:
-    """Whether Python finds a module; luigi, which imports it before anything of ours, would show its stack."""
+    """Return whether Python finds a module; luigi, which imports it before anything of ours, would show its stack."""
     try:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):  # a package around it; and what is no name
@@ -84,7 +84,7 @@ def _is_there(module: str) -> bool:
 
 
 def _luigi(arguments: Sequence[str], log: io.BufferedWriter) -> int:
-    """Runs luigi in a child process, whose output goes to the log; the exit code. It is told of every stop."""
+    """Run luigi in a child process, whose output goes to the log; the exit code. It is told of every stop."""
     with _held():
         child = os.fork()
         if not child:
@@ -132,14 +132,14 @@ def _say(log: io.BufferedWriter, what: str) -> None:
 
 
 def _killed(code: int) -> str:
-    """What an exit code means that is no luigi's."""
+    """Return what an exit code means that is no luigi's."""
     if code != 128 + signal.SIGKILL:
         return ""
     return ": it was killed, as the kernel does where memory runs out (fewer --workers need less)"
 
 
 def _trouble(name: str, begin: int) -> list[str]:
-    """What went wrong in a run, as its log says from a place on; or else its last lines."""
+    """Return what went wrong in a run, as its log says from a place on; or else its last lines."""
     with open(name, "rb") as log:
         log.seek(begin)
         lines = log.read().decode("utf-8", "replace").splitlines(keepends=True)

@@ -34,7 +34,10 @@ _TAKEN = {
 
 
 def arguments(task: str, runner: str = "DataflowRunner") -> list[str]:
-    """A task's command line on a runner, less what Millrace gives. Raises SettingError for what Beam does not take."""
+    """Return a task's command line on a runner, less what Millrace gives.
+
+    Raises SettingError for what Beam does not take.
+    """
     common = runner.removesuffix("Runner").lower()
     given, taken = sections.runner_options(runner, task), {"runner": "say runner in [millrace] or [dataflow.TASK]"}
     if runner == "DataflowRunner":
@@ -51,7 +54,7 @@ def arguments(task: str, runner: str = "DataflowRunner") -> list[str]:
 
 
 def _check_common(section: str) -> None:
-    """Raises SettingError if a task's section has a setting that holds for all tasks: nobody would read it."""
+    """Raise SettingError if a task's section has a setting that holds for all tasks: nobody would read it."""
     config, common = get_config(), sections.dataflow.get_param_names()  # type: ignore[no-untyped-call]
     for key in config.options(section) if config.has_section(section) else ():
         if key.replace("-", "_") in common:
@@ -74,7 +77,7 @@ def known() -> Mapping[str, argparse.Action]:
 
 
 def _argument(where: str, name: str, value: str) -> Sequence[str]:
-    """An option's arguments; where: how it is named in an error."""
+    """Return an option's arguments; where: how it is named in an error."""
     action = known().get(name)
     if action is None:
         near = difflib.get_close_matches(name, known(), 1)
@@ -112,7 +115,7 @@ def _elements(action: argparse.Action, value: str) -> list[str]:
 
 
 def _section(common: str, task: str, name: str) -> str:
-    """The section that gives an option: the task's own before everybody's."""
+    """Return the section that gives an option: the task's own before everybody's."""
     own = f"{common}.{task}"
     config = get_config()
     named = config.has_section(own) and name in (key.replace("-", "_") for key in config.options(own))

@@ -23,7 +23,7 @@ class Run:
 
 
 def run(module: str, options: Mapping[str, str], runner: str, more: Iterable[str]) -> Run:
-    """Runs a pipeline to its end, in this process; more: further arguments, those of the runner. Raises what a worker
+    """Run a pipeline to its end, in this process; more: further arguments, those of the runner. Raises what a worker
     raised.
     """
     start = importlib.import_module("millrace.beam.options").run_module  # only here is Beam imported
@@ -38,7 +38,7 @@ def run(module: str, options: Mapping[str, str], runner: str, more: Iterable[str
 
 
 def preload(module: str, runner: str) -> None:
-    """Imports a pipeline, and so Beam, before workers fork: they share it instead of each importing it."""
+    """Import a pipeline, and so Beam, before workers fork: they share it instead of each importing it."""
     importlib.import_module(module)
     if runner in ("DataflowRunner", "auto"):
         importlib.import_module("millrace.runners.dataflow.submission").preload()
@@ -48,7 +48,7 @@ def preload(module: str, runner: str) -> None:
 
 
 def _counters(result: Any) -> Mapping[str, int]:
-    """The user counters of a Beam result, each summed over the steps that count in it."""
+    """Return the user counters of a Beam result, each summed over the steps that count in it."""
     counters: dict[str, int] = {}
     for counter in result.metrics().query()["counters"]:
         name = counter.key.metric.name
@@ -58,14 +58,14 @@ def _counters(result: Any) -> Mapping[str, int]:
 
 
 def _our_error(error: Exception) -> MillraceError | None:
-    """A worker's error travels as text; the last one of ours in it counts."""
+    """Return a worker's error travels as text; the last one of ours in it counts."""
     if isinstance(error, MillraceError):
         return type(error)(re.sub(r" \[while running '[^']*'\]$", "", str(error)))
     return told_in(str(error))
 
 
 def told_in(text: str) -> MillraceError | None:
-    """The last error of ours that a traceback tells of; None for none."""
+    """Return the last error of ours that a traceback tells of; None for none."""
     found = _OURS.findall(text)
     if not found:
         return None

@@ -37,7 +37,7 @@ def clear(
     last: datetime.date | None = None,
     **parameters: object,
 ) -> str:
-    """Returns the bin/clear command for tasks, or partitions, of the days from `first` to `last`.
+    """Return the bin/clear command for tasks, or partitions, of the days from `first` to `last`.
 
     parameters: those of the task that the partitions were made with (source="…").
     """
@@ -49,13 +49,13 @@ def clear(
 
 
 def command(name: str, *arguments: str) -> str:
-    """Returns the command of bin/ that does this with this run's settings."""
+    """Return the command of bin/ that does this with this run's settings."""
     program, folder = _program(name)
     return shlex.join([*program, *arguments, *_flags(folder)])
 
 
 def run(family: str, **parameters: object) -> str:
-    """Returns the command that runs a task as this run does: by bin/run or luigi, with the flags that were given."""
+    """Return the command that runs a task as this run does: by bin/run or luigi, with the flags that were given."""
     known = CmdlineParser.get_instance()
     module = (known and known.known_args.core_module) or _MODULE
     if os.environ.get(CALLED_FROM):
@@ -76,17 +76,19 @@ def run(family: str, **parameters: object) -> str:
 
 
 def program(name: str) -> str:
-    """Returns how a command of bin/ that goes by luigi.cfg alone is called from where the person is."""
+    """Return how a command of bin/ that goes by luigi.cfg alone is called from where the person is."""
     return shlex.join(_program(name)[0])
 
 
 def in_project(shell: str) -> str:
-    """Returns a command that has to be run in the project's folder, for where the person is."""
+    """Return a command that has to be run in the project's folder, for where the person is."""
     return shell if _person_in(_ROOT) else f"cd {shlex.quote(str(_ROOT))} && {shell}"
 
 
 def _program(name: str) -> tuple[list[str], Path]:
-    """How a command of bin/ is called from where the person is, and the folder whose luigi.cfg it reads by itself."""
+    """Return how a command of bin/ is called from where the person is, and the folder whose luigi.cfg it reads by
+    itself.
+    """
     path = _ROOT / "bin" / name
     if path.is_file() and (_ROOT / ".venv/bin/python").exists():
         return [f"bin/{name}" if _person_in(_ROOT) else str(path)], _ROOT
@@ -95,7 +97,7 @@ def _program(name: str) -> tuple[list[str], Path]:
 
 
 def _luigi() -> list[str]:
-    """How luigi is called from here."""
+    """Return how luigi is called from here."""
     found, own = shutil.which("luigi"), Path(sys.executable).with_name("luigi")
     # `python -m luigi` finds modules in its folder, so that what was called so has to be again.
     if Path(sys.argv[0]).parts[-2:] == ("luigi", "__main__.py") or not own.exists():
@@ -117,7 +119,7 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _flags(folder: Path) -> Iterator[str]:
-    """The flags without which a command in a folder would have other settings than this run."""
+    """Yield the flags without which a command in a folder would have other settings than this run."""
     parser = CmdlineParser.get_instance()
     module = parser.known_args.core_module if parser else None
     if module and module != _MODULE:
@@ -137,5 +139,5 @@ def _flags(folder: Path) -> Iterator[str]:
 
 
 def _path(storage: str, folder: Path) -> str:
-    """A storage's folder as a whole path; a URI as it is."""
+    """Return a storage's folder as a whole path; a URI as it is."""
     return storage.rstrip("/") if "://" in storage else os.path.abspath(folder / Path(storage).expanduser())

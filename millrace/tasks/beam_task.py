@@ -91,7 +91,7 @@ class BeamTask(Stage):
 
     @classmethod
     def maker(cls) -> tuple[str, bool]:
-        """The pipeline's module."""
+        """Return the pipeline's module."""
         return cls.pipeline, True
 
     def decided_by(self) -> Sequence[str]:
@@ -99,15 +99,15 @@ class BeamTask(Stage):
         return [*self.settings, *(key for key in self.passes if getattr(self.section, key).significant)]
 
     def options(self) -> Mapping[str, Any]:
-        """Further options of the pipeline: name → value."""
+        """Return further options of the pipeline: name → value."""
         return {}
 
     def runs_here(self) -> bool:
-        """Whether the pipeline can only run in this process, since it reads what other machines can't."""
+        """Return whether the pipeline can only run in this process, since it reads what other machines can't."""
         return False
 
     def runner(self) -> str:
-        """The runner for this partition: what the settings say, and for auto by the bytes of the inputs."""
+        """Return the runner for this partition: what the settings say, and for auto by the bytes of the inputs."""
         named = self._named_runner()
         if named == "auto":
             large = sum(file.bytes for file in self.input_files()) > sections.millrace().auto_dataflow_above
@@ -115,7 +115,7 @@ class BeamTask(Stage):
         return "FnApiRunner" if self.runs_here() else named
 
     def _named_runner(self) -> str:
-        """The runner that the settings name. Raises SettingError if there is none such."""
+        """Return the runner that the settings name. Raises SettingError if there is none such."""
         named = self._wanted_runner()
         if named not in sections.RUNNERS:
             raise SettingError(
@@ -124,12 +124,12 @@ class BeamTask(Stage):
         return named
 
     def _wanted_runner(self) -> str:
-        """What the settings say: for this task, or else for all."""
+        """Return what the settings say: for this task, or else for all."""
         own = sections.runner_options("DataflowRunner", self.task_family)
         return own.get("runner", sections.millrace().runner)
 
     def begin(self, claim: Claim) -> None:
-        """Enters a new attempt. Raises JobFailedError where the same job has failed too often."""
+        """Enter a new attempt. Raises JobFailedError where the same job has failed too often."""
         runner, work, code = self.runner(), self._work(), self._code()
         failed, limit = failures(claim.entry, work, code), sections.dataflow().attempts
         if runner == "DataflowRunner" and failed >= limit:
@@ -144,7 +144,9 @@ class BeamTask(Stage):
         self._job = None  # nobody has known its name and request id until now
 
     def resumes(self, claim: Claim) -> bool:
-        """Whether the ledger's attempt is a Dataflow job that lives on, is done, or was about to be submitted."""
+        """Return whether the ledger's attempt is a Dataflow job that lives on, is done, or was about to be
+        submitted.
+        """
         entry = claim.attempt
         if entry.runner != "DataflowRunner":
             return False
@@ -173,7 +175,7 @@ class BeamTask(Stage):
         return False
 
     def execute(self, claim: Claim) -> Outcome:
-        """Runs the pipeline over the files of the inputs' partitions; its result file says what it wrote."""
+        """Run the pipeline over the files of the inputs' partitions; its result file says what it wrote."""
         files = self.input_files()
         options, runner = self._options(), claim.attempt.runner
         if self.empty_from_empty and sum(file.rows for file in files) == 0 and self.required():
@@ -202,14 +204,14 @@ class BeamTask(Stage):
         return Outcome(made, counters, result.schemas, self.pipeline, options, runner, run.job_id, run.usage)
 
     def _of_input(self, error: DamagedError) -> DamagedError:
-        """What a pipeline says of a damaged file, with the command that makes the file's partition anew."""
+        """Return what a pipeline says of a damaged file, with the command that makes the file's partition anew."""
         for dataset, (manifest, _) in self.inputs():
             if any(f"{clients.storage().uri(file.path)} " in str(error) for file in manifest.files):
                 return damage.told(dataset.partition, error)
         return error
 
     def input_files(self) -> list[FileEntry]:
-        """The files to read: those of the inputs' own partitions, in the order of requires()."""
+        """Return the files to read: those of the inputs' own partitions, in the order of requires()."""
         return [
             file
             for dataset, (manifest, _) in self.inputs()
@@ -235,12 +237,12 @@ class BeamTask(Stage):
         return {k: str(v) for k, v in {**({"date": date} if date else {}), **passed, **self.options()}.items()}
 
     def _work(self) -> str:
-        """A digest of what the pipeline is to do: what it reads, and with which options."""
+        """Return a digest of what the pipeline is to do: what it reads, and with which options."""
         work = [[file.path for file in self.input_files()], self._options()]
         return hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()[:32]
 
     def _result(self, attempt: Entry) -> str:
-        """Where the pipeline says what it wrote."""
+        """Return where the pipeline says what it wrote."""
         return f"{self._folder(self.datasets()[0].name, attempt)}/{RESULT}"
 
     def _folder(self, dataset: str, attempt: Entry) -> str:
@@ -278,7 +280,7 @@ class BeamTask(Stage):
         return dataflow_reports.result(job)
 
     def _over(self, claim: Claim, job: "Job") -> MillraceError:
-        """Closes the attempt of a job that has come to a bad end; the error that says which."""
+        """Close the attempt of a job that has come to a bad end; the error that says which."""
         from millrace.runners.dataflow import reports as dataflow_reports
 
         error = dataflow_reports.failure(job, self.command)
@@ -305,7 +307,7 @@ class BeamTask(Stage):
             log.warning("%s: job %s may still run; the next run finds it: %s", self, claim.attempt.job_name, error)
 
     def _link(self, url: str) -> None:
-        """Shows luigid where the job's page is."""
+        """Show luigid where the job's page is."""
         if self.set_tracking_url is None:  # nobody runs it through luigi
             return
         try:
@@ -317,14 +319,14 @@ class BeamTask(Stage):
             log.warning("%s: luigid can't be shown the job's page %s with this version of luigi: %s", self, url, error)
 
     def _tell(self, progress: "Progress", rows: int) -> None:
-        """Shows luigid how the job stands; rows: those of its input."""
+        """Show luigid how the job stands; rows: those of its input."""
         _show(self.set_status_message, progress.message)
         if self.progress and rows:
             _show(self.set_progress_percentage, min(100, 100 * progress.counters.get(self.progress, 0) // rows))
 
 
 def _show(show: Callable[[T], None] | None, value: T) -> None:
-    """Shows luigid something; one that is gone is no reason to stop waiting for a job."""
+    """Show luigid something; one that is gone is no reason to stop waiting for a job."""
     try:
         if show:
             show(value)
@@ -333,20 +335,20 @@ def _show(show: Callable[[T], None] | None, value: T) -> None:
 
 
 def _place() -> "Where":
-    """Where new jobs run."""
+    """Return where new jobs run."""
     from millrace.runners.dataflow import jobs as dataflow
 
     return dataflow.place()
 
 
 def _where(entry: Entry) -> "Where":
-    """The project and region of an attempt's job."""
+    """Return the project and region of an attempt's job."""
     project, _, region = entry.where.partition("/")
     return project, region
 
 
 def _job_of(entry: Entry) -> "Job | None":
-    """The job of an attempt, if it was submitted."""
+    """Return the job of an attempt, if it was submitted."""
     from millrace.runners.dataflow import jobs as dataflow
 
     if entry.job_id:

@@ -51,7 +51,7 @@ class _Listing:
         return clients.warehouse().rows(sorted(tables))
 
     def denies(self, task: str) -> bool:
-        """Whether it may say that a task is not complete, having not shown it; it does so once."""
+        """Return whether it may say that a task is not complete, having not shown it; it does so once."""
         if task in self.denied or os.getpid() != self._process or time.monotonic() > self._until:
             return False
         self.denied.add(task)
@@ -70,12 +70,15 @@ def _listing(*, anew: bool = False) -> _Listing:
 
 
 def kept() -> bool:
-    """Whether the storage keeps notes, so that `told` and `shown` know."""
+    """Return whether the storage keeps notes, so that `told` and `shown` know."""
     return _listing().notes is not None
 
 
 def shown(stage: "Stage") -> bool:
-    """Whether the listing shows a stage as complete. Raises SettingsDifferError if it was made with other settings."""
+    """Return whether the listing shows a stage as complete.
+
+    Raises SettingsDifferError if it was made with other settings.
+    """
     listing = _listing()
     if stage.task_id in listing.seen:
         return True
@@ -89,7 +92,7 @@ def shown(stage: "Stage") -> bool:
 
 
 def told(stage: "Stage") -> bool:
-    """Whether a stage is complete. Raises SettingsDifferError if it was made with other settings."""
+    """Return whether a stage is complete. Raises SettingsDifferError if it was made with other settings."""
     if shown(stage):
         return True
     listing = _listing()
@@ -109,7 +112,9 @@ def told(stage: "Stage") -> bool:
 
 
 def code_of(stage: "Stage") -> dict[str, list[str]]:
-    """What a stage's partition says of the code that made it (staleness.py), as far as this run has listed it."""
+    """Return what a stage's partition says of the code that made it (staleness.py), as far as this run has listed
+    it.
+    """
     if (notes := _listing().notes) is not None:
         found: dict[str, list[str]] = json.loads(notes.get(stage.datasets()[0].manifest_path, {}).get("code", "{}"))
         return found
@@ -134,13 +139,13 @@ def _published(stage: "Stage", note: Mapping[str, str]) -> bool:
 
 
 def _rows(note: Mapping[str, str]) -> dict[str, int]:
-    """The rows of each table that were published."""
+    """Return the rows of each table that were published."""
     found: dict[str, int] = json.loads(note.get("rows", "{}"))
     return found
 
 
 def _counted(stage: "Stage") -> dict[str, int] | None:
-    """The rows that a stage's tables have now; None where there is nothing to compare."""
+    """Return the rows that a stage's tables have now; None where there is nothing to compare."""
     warehouse = clients.warehouse()
     if not stage.tables or _listing().rows is None:
         return None

@@ -59,7 +59,7 @@ _DEFAULTS = {
 
 
 def install() -> None:
-    """Sets up the run of which this import is a part; does nothing outside a luigi command."""
+    """Set up the run of which this import is a part; does nothing outside a luigi command."""
     if not in_luigi_command():
         return
     global _said
@@ -140,7 +140,7 @@ class Lines(logging.StreamHandler[Any]):
 
 
 def _of_luigi(record: logging.LogRecord) -> bool:
-    """Whether what luigi says is shown: its summary, and what is wrong."""
+    """Return whether what luigi says is shown: its summary, and what is wrong."""
     progress.follow(record)
     _take_over()
     shown = _one_sentence(record)
@@ -151,7 +151,7 @@ def _of_luigi(record: logging.LogRecord) -> bool:
 
 
 def _take_over() -> None:
-    """Puts our handler in place of the one that luigi makes, some time after install(), where luigi.cfg names none."""
+    """Put our handler in place of the one that luigi makes, some time after install(), where luigi.cfg names none."""
     interface = logging.getLogger("luigi-interface")
     for handler in interface.handlers:
         if type(handler) is logging.StreamHandler and handler.formatter and handler.formatter._fmt == _LUIGIS_FORMAT:
@@ -162,7 +162,7 @@ def _take_over() -> None:
 
 
 def _one_sentence(record: logging.LogRecord) -> bool:
-    """An error that is meant for people is shown as it is, without the stack that led to it."""
+    """Return an error that is meant for people is shown as it is, without the stack that led to it."""
     error = record.exc_info[1] if record.exc_info else None
     task = record.args[-1] if isinstance(record.args, tuple) and record.args else None
     shown, about = "", f"{task}: " if task is not None else ""
@@ -186,7 +186,9 @@ def _one_sentence(record: logging.LogRecord) -> bool:
 
 
 def _bug(record: logging.LogRecord) -> str:
-    """The last line of the traceback that a record shows, if it shows one, without the secrets of a URL in it."""
+    """Return the last line of the traceback that a record shows, if it shows one, without the secrets of a URL in
+    it.
+    """
     text = "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else record.getMessage()
     last = text.rstrip().rpartition("\n")[2]
     return one_line(redacted(last), 500) if "Traceback (most recent call last)" in text else ""
@@ -199,7 +201,7 @@ def _not_ours(record: logging.LogRecord) -> bool:
 
 
 def _first_time(sentence: str) -> bool:
-    """Whether no process of this run has said this yet."""
+    """Return whether no process of this run has said this yet."""
     if _said is None:
         return True
     fcntl.lockf(_said, fcntl.LOCK_EX)
@@ -214,7 +216,7 @@ def _first_time(sentence: str) -> bool:
 
 
 def _sentences() -> list[str]:
-    """What went wrong so far in this run, in whichever of its processes."""
+    """Return what went wrong so far in this run, in whichever of its processes."""
     return os.pread(_said, os.fstat(_said).st_size, 0).decode().split("\n")[:-1] if _said is not None else []
 
 

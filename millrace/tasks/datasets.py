@@ -29,7 +29,7 @@ class Dataset(luigi.Target):
         return self.read() is not None
 
     def read(self) -> tuple[Manifest, str] | None:
-        """The manifest and its digest; None where there is none. Raises ManifestError for a broken one."""
+        """Return the manifest and its digest; None where there is none. Raises ManifestError for a broken one."""
         return self.parsed(clients.storage().read(self.manifest_path))
 
     def parsed(self, found: Versioned | None) -> tuple[Manifest, str] | None:

@@ -25,7 +25,10 @@ _well: bool | None = None
 
 
 def install(said: Callable[[], Sequence[str]]) -> None:
-    """Has the run of this process say at its end what there is to say. said: gives the sentences of what went wrong."""
+    """Have the run of this process say at its end what there is to say.
+
+    said: gives the sentences of what went wrong.
+    """
     schedule_and_run = _luigi._schedule_and_run
 
     def and_end(tasks: Sequence[luigi.Task], *args: Any, **kwargs: Any) -> Any:
@@ -42,7 +45,7 @@ def install(said: Callable[[], Sequence[str]]) -> None:
 
 
 def _where(task: luigi.Task) -> str:
-    """Says where the page is that the run was to make, or those of the tasks that it stands for (RangeDaily)."""
+    """Say where the page is that the run was to make, or those of the tasks that it stands for (RangeDaily)."""
     tasks = flatten(task.requires()) if isinstance(task, luigi.WrapperTask) else [task]
     pages: list[Any] = [each for each in tasks if hasattr(each, "page")]
     if len(pages) > 1:
@@ -51,12 +54,12 @@ def _where(task: luigi.Task) -> str:
 
 
 def _opened(uri: str) -> str:
-    """What a browser opens."""
+    """Return what a browser opens."""
     return uri.replace("gs://", "https://storage.cloud.google.com/", 1)
 
 
 def _send_mail(process: int, said: Callable[[], Sequence[str]]) -> None:
-    """Sends the mail of a run that failed, be it before it began; not of one that somebody stopped."""
+    """Send the mail of a run that failed, be it before it began; not of one that somebody stopped."""
     failed = _well is False or (_well is None and said())
     if process == os.getpid() and failed and not stopping.asked():
         mail.send(one_line(str(_task or "luigi"), 200), said())

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def of(stage: "Stage") -> dict[str, str]:
-    """Returns settings ("section.key"), own parameters ("days") and inputs' ("Aggregate.days") as text, less dates.
+    """Return settings ("section.key"), own parameters ("days") and inputs' ("Aggregate.days") as text, less dates.
 
     A date is in the partition's name. An input's parameter is left out where a setting, or an own parameter, of the
     same name says the same.
@@ -46,12 +46,12 @@ def of(stage: "Stage") -> dict[str, str]:
 
 
 def digest(stage: "Stage") -> str:
-    """Returns a digest of what a stage's result depends on, short enough for a note."""
+    """Return a digest of what a stage's result depends on, short enough for a note."""
     return hashlib.sha256(json.dumps(of(stage), sort_keys=True).encode()).hexdigest()[:32]
 
 
 def check(stage: "Stage", manifest: Manifest) -> None:
-    """Raises SettingsDifferError if a partition was made with other settings than this run's."""
+    """Raise SettingsDifferError if a partition was made with other settings than this run's."""
     mine = of(stage)
     for key in sorted({*mine, *manifest.settings}):
         here = mine.get(key, "not set")
@@ -72,7 +72,7 @@ def check(stage: "Stage", manifest: Manifest) -> None:
 
 
 def chain(stage: "Stage", *, by_kind: bool = False) -> Iterator[luigi.Task]:
-    """Yields a stage and all that it is built on, each before its inputs.
+    """Yield a stage and all that it is built on, each before its inputs.
 
     by_kind: of tasks that differ in their date alone, one is enough, and what that one is built on of its own kind.
     """
@@ -89,12 +89,12 @@ def chain(stage: "Stage", *, by_kind: bool = False) -> Iterator[luigi.Task]:
 
 
 def is_stage(task: luigi.Task) -> "TypeGuard[Stage]":
-    """Returns whether a task is a stage, and not one of luigi's plain ones."""
+    """Return whether a task is a stage, and not one of luigi's plain ones."""
     return hasattr(task, "built_on")
 
 
 def _settings(task: luigi.Task) -> Iterator[tuple[str, list[str]]]:
-    """Yields the settings that a task itself depends on; those of a task that is no stage are not known."""
+    """Yield the settings that a task itself depends on; those of a task that is no stage are not known."""
     if is_stage(task) and (keys := task.decided_by()):
         section = task.section()
         for key in keys:
@@ -102,7 +102,7 @@ def _settings(task: luigi.Task) -> Iterator[tuple[str, list[str]]]:
 
 
 def _parameters(task: luigi.Task) -> Iterator[tuple[str, list[str]]]:
-    """Yields the parameters that tell a task from others of its kind, less the date."""
+    """Yield the parameters that tell a task from others of its kind, less the date."""
     for name, value in _told_apart(task).items():
         # What a day means to a task that is no stage is not known: most likely it names what the task makes.
         if is_stage(task) or not isinstance(value, datetime.date):
@@ -119,7 +119,7 @@ def _names(kind: type[luigi.Task]) -> list[str]:
 
 
 def _told(manifest: Manifest, key: str) -> str | None:
-    """Returns what a manifest says of a setting; None for nothing.
+    """Return what a manifest says of a setting; None for nothing.
 
     One without a record of the code is of a time when stages named their inputs' settings by hand. What such a stage
     left out, its options may say, or its inputs' manifests.
@@ -135,13 +135,13 @@ def _told(manifest: Manifest, key: str) -> str | None:
 
 
 def _origin(stage: "Stage", key: str) -> str:
-    """Returns where a setting or parameter was read, in words."""
+    """Return where a setting or parameter was read, in words."""
     places = (stage.task_family, stage.section.__name__)
     return next((o for place in places if (o := origin(place, _name(key))) != "the default"), "the default")
 
 
 def _first_with(stage: "Stage", key: str) -> "Stage":
-    """Returns the stage farthest up whose result depends on a setting: its partitions, and what builds on them, go."""
+    """Return the stage farthest up whose result depends on a setting: its partitions, and what builds on them, go."""
     stages = [task for task in chain(stage, by_kind=True) if is_stage(task)]
     *_, last = stage, *(task for task in stages if key in of(task) or task.task_family == key.rpartition(".")[0])
     return last
@@ -156,5 +156,5 @@ def _texts(value: object) -> list[str]:
 
 
 def _quoted(text: str) -> str:
-    """Returns a text as one of several, so that a space in it does not make two of it."""
+    """Return a text as one of several, so that a space in it does not make two of it."""
     return shlex.quote(text) if any(map(str.isspace, text)) else text

@@ -11,7 +11,7 @@ log = logging.getLogger("millrace")
 
 
 def send(task: str, sentences: Sequence[str]) -> None:
-    """Sends it, to whom luigi.cfg says: to nobody where it names none, or where a person sees the run on a terminal.
+    """Send it, to whom luigi.cfg says: to nobody where it names none, or where a person sees the run on a terminal.
 
     task: what was to be run. sentences: what went wrong, each said once.
     """

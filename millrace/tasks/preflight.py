@@ -21,13 +21,13 @@ _asked: dict[tuple[str, str, str], MillraceError | None] = {}
 
 
 def check(stage: "Stage") -> None:
-    """Raises AccessError if nothing can be stored, and what preflight() raised for the first stage of this kind."""
+    """Raise AccessError if nothing can be stored, and what preflight() raised for the first stage of this kind."""
     _once("storage", clients.storage().check)
     _once(type(stage).__qualname__, stage.preflight)
 
 
 def for_tables(tables: Mapping[str, Table]) -> None:
-    """Raises SettingError, AccessError or SchemaError if the warehouse can't take rows of these tables."""
+    """Raise SettingError, AccessError or SchemaError if the warehouse can't take rows of these tables."""
     clients.warehouse().check(tables)
     if sections.millrace().warehouse:
         from millrace.ops.checks import data
@@ -36,7 +36,7 @@ def for_tables(tables: Mapping[str, Table]) -> None:
 
 
 def for_dataflow() -> None:
-    """Raises SettingError, or AccessError, if no job of these settings can run on Dataflow."""
+    """Raise SettingError, or AccessError, if no job of these settings can run on Dataflow."""
     from millrace.ops.checks import data
     from millrace.runners.dataflow import jobs as dataflow
     from millrace.runners.dataflow import submission
@@ -47,7 +47,7 @@ def for_dataflow() -> None:
 
 
 def _once(kind: str, look: Callable[[], None]) -> None:
-    """Raises what looking raised, be it this time or at first."""
+    """Raise what looking raised, be it this time or at first."""
     key = (kind, sections.millrace().storage, sections.millrace().warehouse)
     if key not in _asked:
         _asked[key] = _trouble(look)
@@ -64,7 +64,7 @@ def _trouble(look: Callable[[], None]) -> MillraceError | None:
 
 
 def _require(look: "Callable[[], Finding]") -> None:
-    """Raises SettingError if a check of bin/doctor's finds something wrong."""
+    """Raise SettingError if a check of bin/doctor's finds something wrong."""
     from millrace.ops.checks.findings import WRONG
 
     try:

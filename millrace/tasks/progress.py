@@ -20,7 +20,7 @@ _left: set[str] = set()
 
 
 def install() -> None:
-    """Shows from now on how far the run is, if people are there to see it: on a terminal that can clear a line."""
+    """Show from now on how far the run is, if people are there to see it: on a terminal that can clear a line."""
     global _counts
     if not sys.stderr.isatty():
         return
@@ -32,7 +32,7 @@ def install() -> None:
 
 
 def follow(record: logging.LogRecord) -> None:
-    """Counts what luigi says that it told the scheduler; the line appears when all is scheduled."""
+    """Count what luigi says that it told the scheduler; the line appears when all is scheduled."""
     if _counts is None:
         return
     if record.msg == "Informed scheduler that task   %s   has status   %s" and isinstance(record.args, tuple):
@@ -47,7 +47,7 @@ def follow(record: logging.LogRecord) -> None:
 
 
 def above(lines: str) -> str:
-    """Returns what to write so that these lines stand above the one that shows how far the run is."""
+    """Return what to write so that these lines stand above the one that shows how far the run is."""
     if _counts is None:
         return lines
     done, tasks = _PAIR.unpack(_counts[:])
@@ -55,7 +55,7 @@ def above(lines: str) -> str:
 
 
 def end(process: int | None = None) -> None:
-    """Clears the line for good. process: the only one that may, if any."""
+    """Clear the line for good. process: the only one that may, if any."""
     if _counts is not None and process in (None, os.getpid()):
         _show(0, 0)
 

@@ -19,12 +19,12 @@ _KILLED = "was killed, as the kernel does where memory runs out (fewer --workers
 
 
 def install() -> None:
-    """Has a run say when a task's process has died; luigi alone keeps that for its log."""
+    """Have a run say when a task's process has died; luigi alone keeps that for its log."""
     luigi.Task.event_handler(luigi.Event.PROCESS_FAILURE)(_died)
 
 
 def exhausted(error: BaseException) -> MillraceError | None:
-    """Returns what is said of an error that means that room or memory ran out; None for any other."""
+    """Return what is said of an error that means that room or memory ran out; None for any other."""
     for each in _chain(error):
         text = str(each)
         if full := next((words for words in _FULL if words in text), None):
@@ -38,7 +38,7 @@ def exhausted(error: BaseException) -> MillraceError | None:
 
 @contextlib.contextmanager
 def told() -> Iterator[None]:
-    """Raises, where room or memory ran out, an error that says so."""
+    """Raise, where room or memory ran out, an error that says so."""
     try:
         yield
     except MillraceError:
@@ -50,7 +50,7 @@ def told() -> Iterator[None]:
 
 
 def killed(code: int) -> str:
-    """Returns what is said of a process that ended with a code of waitpid, as in "its process …"."""
+    """Return what is said of a process that ended with a code of waitpid, as in "its process …"."""
     if code == -signal.SIGKILL:
         return _KILLED
     return f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
@@ -63,7 +63,7 @@ def _died(task: luigi.Task, message: str) -> None:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, and what led to it."""
+    """Yield an error, and what led to it."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

@@ -47,7 +47,7 @@ _REASON = re.compile(r"\[Errno -?\d+\] ([^'\")\]]+)")
 
 
 def install() -> None:
-    """Makes the runs of this process deal with luigid as this module says."""
+    """Make the runs of this process deal with luigid as this module says."""
     _luigi._WorkerSchedulerFactory = _Factory  # the command gives no other way to choose a worker
 
 
@@ -86,7 +86,7 @@ class Luigid(_Remote):  # type: ignore[misc]
         return f"luigid at {parts._replace(netloc=parts.netloc.rpartition('@')[2]).geturl()}"
 
     def lose(self, error: RPCError) -> None:
-        """Gives it up, and says so, once."""
+        """Give it up, and says so, once."""
         if not self.lost:
             self.lost = str(error)
             errors.error(
@@ -94,30 +94,30 @@ class Luigid(_Remote):  # type: ignore[misc]
             )
 
     def add_task(self, **task: Any) -> None:
-        """Tells luigid of a task, or of its state; a failure is never to shut it out, unless the task says when."""
+        """Tell luigid of a task, or of its state; a failure is never to shut it out, unless the task says when."""
         said = {key: value for key, value in (task.get("retry_policy_dict") or {}).items() if value is not None}
         super().add_task(**{**task, "retry_policy_dict": {**_NEVER, **said}})
 
     def set_task_status_message(self, task_id: str, status_message: str | None) -> None:
-        """Shows a message, which luigid's page takes for HTML."""
+        """Show a message, which luigid's page takes for HTML."""
         super().set_task_status_message(task_id, _harmless(status_message))
 
     def add_scheduler_message_response(self, task_id: str, message_id: str, response: str | None) -> None:
-        """Answers a message, in what luigid's page takes for HTML."""
+        """Answer a message, in what luigid's page takes for HTML."""
         super().add_scheduler_message_response(task_id, message_id, _harmless(response))
 
     def announce_scheduling_failure(self, **failure: Any) -> None:
-        """Tells luigid, for its mail, what could not be scheduled. If it is gone, the next question finds out."""
+        """Tell luigid, for its mail, what could not be scheduled. If it is gone, the next question finds out."""
         with suppress(RPCError):
             super().announce_scheduling_failure(**failure)
 
     def add_task_batcher(self, **batcher: Any) -> None:
-        """Tells luigid which tasks may be one. If it is gone, the next question finds out."""
+        """Tell luigid which tasks may be one. If it is gone, the next question finds out."""
         with suppress(RPCError):
             super().add_task_batcher(**batcher)
 
     def ping(self, **worker: Any) -> Mapping[str, Any] | None:
-        """Tells luigid that this run lives; None if it does not answer. One that stays away is given up."""
+        """Tell luigid that this run lives; None if it does not answer. One that stays away is given up."""
         try:
             answer: Mapping[str, Any] = super().ping(**worker)
         except RPCError as error:
@@ -129,12 +129,12 @@ class Luigid(_Remote):  # type: ignore[misc]
         return answer
 
     def running_elsewhere(self, worker: str) -> dict[str, Mapping[str, Any]]:
-        """The tasks that other workers than this are at work on, by id."""
+        """Return the tasks that other workers than this are at work on, by id."""
         found = self.task_list(status=RUNNING, upstream_status="", search="")
         return {id: task for id, task in found.items() if isinstance(task, dict) and task["worker_running"] != worker}
 
     def wanted_by_others(self, task_id: str, worker: str) -> bool:
-        """Whether another living worker than this has asked for a task that is running."""
+        """Return whether another living worker than this has asked for a task that is running."""
         task = self.task_list(status=RUNNING, upstream_status="", search="").get(task_id, {})
         return any(other != worker for other in task.get("workers", ()))
 
@@ -229,13 +229,15 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
         return work
 
     def _again(self, task_id: str) -> bool:
-        """Whether a task that failed in this run is done again: because it says so itself, or for another run."""
+        """Return whether a task that failed in this run is done again: because it says so itself, or for another
+        run.
+        """
         if self._scheduled_tasks[task_id].retry_count is not None:
             return True
         return bool(self._scheduler.wanted_by_others(task_id, self._id))
 
     def _keep_alive(self, get_work_response: GetWorkResponse) -> bool:
-        """Whether to look for work again, there being none for now."""
+        """Return whether to look for work again, there being none for now."""
         if super()._keep_alive(get_work_response):
             return True
         if self._stop_requesting_work or self._assistant:
@@ -248,7 +250,7 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
             return False
 
     def _others_are_at_work(self) -> bool:
-        """Whether another run is at work on a task that this one needs; says so at first."""
+        """Return whether another run is at work on a task that this one needs; says so at first."""
         found = self._scheduler.running_elsewhere(self._id)
         # What is done holds up what needs it, as long as luigid has not heard of it.
         wanted = {*self._asked, *self._done} if self._asked else set()
@@ -262,7 +264,7 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
         return bool(ours)
 
     def _ask_again(self) -> bool:
-        """Asks once more for what nothing holds up: luigid has forgotten it, or others have shut it out or given it up.
+        """Ask once more for what nothing holds up: luigid has forgotten it, or others have shut it out or given it up.
 
         Whether it makes sense to look for work. For a while luigid takes no task that it has just seen done. What is
         done is told once more too, because luigid does not hear of it while a run that died seems to be at work on it,
@@ -291,24 +293,24 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
         return any(task_id in self._asked for task_id in could)
 
     def _could_run(self, task_id: str) -> bool:
-        """Whether nothing that a task needs has failed, or is missing."""
+        """Return whether nothing that a task needs has failed, or is missing."""
         task = self._asked.get(task_id)
         return task is not None and all(d in self._done or self._could_run(d) for d in task["deps"])
 
 
 def _whose(worker: str) -> str:
-    """Where a worker of luigi runs, as its id says."""
+    """Return where a worker of luigi runs, as its id says."""
     found = dict(re.findall(r"(host|pid)=([^,)]+)", worker))
     return f" (host {found['host']}, process {found['pid']})" if found.keys() == {"host", "pid"} else ""
 
 
 def _harmless(message: str | None) -> str | None:
-    """A text that is the same as text and as HTML: luigid's page shows it as the one, then as the other."""
+    """Return a text that is the same as text and as HTML: luigid's page shows it as the one, then as the other."""
     return message and plain(str(message), keep="\n\t").replace("<", "‹").replace(">", "›")
 
 
 def _reason(error: Exception) -> str:
-    """What a failed request comes down to."""
+    """Return what a failed request comes down to."""
     response = getattr(error, "response", None)
     if response is not None:
         return f"status {response.status_code}"

@@ -203,7 +203,7 @@ class dataflow(Settings):
 
 
 def runner_options(runner: str, task: str) -> Mapping[str, str]:
-    """The options of Beam that the settings give a task on a runner: name → value, as written in luigi.cfg.
+    """Return the options of Beam that the settings give a task on a runner: name → value, as written in luigi.cfg.
 
     They stand in the runner's section, [dataflow] or [flink] or [spark] or [fnapi]; the task's own, [dataflow.Etl],
     overrides it.
@@ -218,5 +218,5 @@ def runner_options(runner: str, task: str) -> Mapping[str, str]:
 
 
 def dataflow_options(task: str) -> Mapping[str, str]:
-    """`runner_options` of Dataflow, less the choice of the runner itself."""
+    """Return `runner_options` of Dataflow, less the choice of the runner itself."""
     return {key: value for key, value in runner_options("DataflowRunner", task).items() if key != "runner"}

@@ -49,7 +49,7 @@ class Setting(luigi.Parameter):
         self._owner, self._key = owner.__name__, name
 
     def parse(self, x: str) -> Any:
-        """Raises SettingError."""
+        """Raise SettingError."""
         try:
             return self._convert(x.strip())
         except (ValueError, KeyError, MillraceError) as error:
@@ -71,7 +71,7 @@ class Setting(luigi.Parameter):
         return super()._get_value_from_config(section, name)  # type: ignore[no-untyped-call]
 
     def normalize(self, x: Any) -> Any:
-        """A value given in Python is held to the same as one given in text."""
+        """Return a value given in Python is held to the same as one given in text."""
         return self.parse(x) if isinstance(x, str) else x
 
     def serialize(self, x: Any) -> str:
@@ -107,7 +107,7 @@ class Flag(Setting):
 
 
 def origin(section: str, key: str) -> str:
-    """Where a setting was read, in words."""
+    """Return where a setting was read, in words."""
     names = [f"{section}-{key}", *([] if section in _sections() else [key])]
     flags = [f"--{name}".replace("_", "-") for name in names]
     for argument in sys.argv[1:] if in_luigi_command() or CmdlineParser.get_instance() else ():
@@ -127,12 +127,12 @@ def origin(section: str, key: str) -> str:
 
 
 def in_luigi_command() -> bool:
-    """Whether this process is the `luigi` command, whose arguments set what settings don't."""
+    """Return whether this process is the `luigi` command, whose arguments set what settings don't."""
     return "luigi.cmdline" in sys.modules
 
 
 def workers() -> int:
-    """How many tasks luigi runs side by side, each in a process of its own if more than one."""
+    """Return how many tasks luigi runs side by side, each in a process of its own if more than one."""
     return int(luigi.interface.core().workers) if in_luigi_command() else 1
 
 
@@ -184,7 +184,7 @@ class Settings(luigi.Config):
 
     @classmethod
     def default(cls, key: str) -> Any:
-        """The value of a key that nobody sets."""
+        """Return the value of a key that nobody sets."""
         return dict(cls.get_params())[key]._default
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -206,7 +206,7 @@ class Settings(luigi.Config):
 
 
 def not_filled_in(error: configparser.InterpolationError) -> SettingError:
-    """Returns what is said of a value whose variables can't be filled in."""
+    """Return what is said of a value whose variables can't be filled in."""
     where = f"{error.section}.{error.option}, {origin(error.section, error.option)}"
     missing = re.search(r"nonexisting environment variable (.*?)\. Section", str(error))
     if missing:
@@ -215,7 +215,7 @@ def not_filled_in(error: configparser.InterpolationError) -> SettingError:
 
 
 def _check_sections() -> None:
-    """Raises SettingError for a section of luigi.cfg that is nearly one of ours, because nobody would read it."""
+    """Raise SettingError for a section of luigi.cfg that is nearly one of ours, because nobody would read it."""
     ours = {section.__name__ for section in Settings.__subclasses__()} | _LUIGIS
     of_tasks = {section.__name__ for section in Settings.__subclasses__() if section.open_keys}
     others = set(Register.task_names())
@@ -236,7 +236,7 @@ def _check_sections() -> None:
 
 
 def _sections() -> set[str]:
-    """Names of the sections; their flags begin with them, a task's own need not."""
+    """Name of the sections; their flags begin with them, a task's own need not."""
     return {
         section.__name__ for section in Settings.__subclasses__() if section.__dict__.get("use_cmdline_section", True)
     }
@@ -250,7 +250,7 @@ def text(value: str) -> str:
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:
-    """A whole number from low to high."""
+    """Return a whole number from low to high."""
 
     def convert(value: str) -> int:
         number = int(value.replace("_", ""))
@@ -262,7 +262,7 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
 
 
 def number(low: float, high: float) -> Callable[[str], float]:
-    """A number from low to high."""
+    """Return a number from low to high."""
 
     def convert(value: str) -> float:
         found = float(value)
@@ -274,7 +274,7 @@ def number(low: float, high: float) -> Callable[[str], float]:
 
 
 def share(value: str) -> float:
-    """A number from 0 to 1."""
+    """Return a number from 0 to 1."""
     number = float(value)
     if not 0 <= number <= 1:
         raise ValueError
@@ -282,7 +282,7 @@ def share(value: str) -> float:
 
 
 def one_of(*names: str) -> Callable[[str], str]:
-    """One of some names."""
+    """Return one of some names."""
 
     def convert(value: str) -> str:
         if value not in names:
@@ -293,14 +293,14 @@ def one_of(*names: str) -> Callable[[str], str]:
 
 
 def day(value: str) -> datetime.date:
-    """A day as YYYY-MM-DD."""
+    """Return a day as YYYY-MM-DD."""
     if len(value) != 10:
         raise ValueError
     return datetime.date.fromisoformat(value)
 
 
 def yesterday() -> datetime.date:
-    """The last whole UTC day."""
+    """Return the last whole UTC day."""
     return datetime.datetime.now(datetime.UTC).date() - datetime.timedelta(days=1)
 
 
@@ -316,7 +316,10 @@ class Day(Setting):
         super().__init__(day, "a day as YYYY-MM-DD", **{"default": None, "description": described, **kwargs})
 
     def normalize(self, x: Any) -> Any:
-        """A day; midnight in UTC is one. Raises SettingError for other times, and for days at the calendar's ends."""
+        """Return a day; midnight in UTC is one.
+
+        Raises SettingError for other times, and for days at the calendar's ends.
+        """
         if x is None:
             return yesterday()
         value = super().normalize(x)

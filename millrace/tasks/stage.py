@@ -91,22 +91,25 @@ class Stage(luigi.Task):
         return super().get_params()  # type: ignore[no-untyped-call]
 
     def output(self) -> Any:
-        """The partitions of the task's date."""
+        """Return the partitions of the task's date."""
         return [Dataset(name, getattr(self, "date", None)) for name in self.writes]
 
     def execute(self, claim: Claim) -> Outcome:
-        """Makes the files, in folders named by claim.attempt. Raises a MillraceError for what a person should mend."""
+        """Make the files, in folders named by claim.attempt. Raises a MillraceError for what a person should mend."""
         raise NotImplementedError(f"{type(self).__name__}.execute")
 
     def check(self, manifest: Manifest) -> None:
-        """Raises a MillraceError if what came out must not be published."""
+        """Raise a MillraceError if what came out must not be published."""
 
     def parameters(self) -> dict[str, Any]:
-        """The parameters that tell this task from others of its kind."""
+        """Return the parameters that tell this task from others of its kind."""
         return {n: getattr(self, n) for n, p in self.get_params() if p.significant}
 
     def required(self) -> "list[Stage]":
-        """The stages that requires() says, or a luigi.WrapperTask there: what it reads. For other tasks luigi waits."""
+        """Return the stages that requires() says, or a luigi.WrapperTask there: what it reads.
+
+        For other tasks luigi waits.
+        """
         found, left = [], list(flatten(self.requires()))  # type: ignore[no-untyped-call]
         for task in left:
             if isinstance(task, Stage):
@@ -116,7 +119,7 @@ class Stage(luigi.Task):
         return found
 
     def built_on(self) -> list[luigi.Task]:
-        """The tasks whose identities are part of this one's: all that it requires.
+        """Return the tasks whose identities are part of this one's: all that it requires.
 
         It is asked for complete partitions too, so that it must not ask a server, or refuse.
         """
@@ -124,35 +127,37 @@ class Stage(luigi.Task):
 
     @classmethod
     def maker(cls) -> tuple[str, bool]:
-        """The module whose code makes the result, and whether it may be a package that counts as a whole."""
+        """Return the module whose code makes the result, and whether it may be a package that counts as a whole."""
         return cls.made_by or cls.__module__, bool(cls.made_by)
 
     def _code(self) -> str:
-        """The code that an attempt is made with: Millrace's version, and after a space what code.py says of its own."""
+        """Return the code that an attempt is made with: Millrace's version, and after a space what code.py says of
+        its own.
+        """
         return f"{code_version()} {code.of(self)}"
 
     def decided_by(self) -> Sequence[str]:
-        """The keys of its section that its result depends on by itself."""
+        """Return the keys of its section that its result depends on by itself."""
         return self.settings
 
     def datasets(self) -> list[Dataset]:
-        """The outputs; the first one's manifest decides."""
+        """Return the outputs; the first one's manifest decides."""
         return list(flatten(self.output()))
 
     def manifest(self) -> Manifest | None:
-        """The manifest of the finished stage, whatever settings it was made with."""
+        """Return the manifest of the finished stage, whatever settings it was made with."""
         found = self.datasets()[0].read()
         return found[0] if found else None
 
     def finished(self) -> Manifest:
-        """The manifest of a stage that this one builds on. Raises ManifestError if it has gone."""
+        """Return the manifest of a stage that this one builds on. Raises ManifestError if it has gone."""
         manifest = self.manifest()
         if manifest is None:
             raise ManifestError(f"{self.datasets()[0].partition} has no manifest any more; run again")
         return manifest
 
     def complete(self) -> bool:
-        """Whether the partition is there, made with this run's settings, and published.
+        """Return whether the partition is there, made with this run's settings, and published.
 
         Raises SettingsDifferError, and for what is not there what preflight() raises: then luigi starts nothing.
         """
@@ -168,14 +173,14 @@ class Stage(luigi.Task):
         return completeness.told(self) if listed else self._complete_by_reading()
 
     def preflight(self) -> None:
-        """Raises a MillraceError for what would stop every stage of this kind; it is asked once a process."""
+        """Raise a MillraceError for what would stop every stage of this kind; it is asked once a process."""
         code.of(self)  # before processes are forked, so that each need not parse it by itself
         if self.tables:
             preflight.for_tables(self.tables)
 
     @classmethod
     def bulk_complete(cls, parameter_tuples: Iterable[Any]) -> Iterator[Any]:
-        """The dates whose tasks are complete: what luigi's RangeDaily asks for."""
+        """Return the dates whose tasks are complete: what luigi's RangeDaily asks for."""
         # RangeDaily binds the task's other parameters to the class before it calls.
         make: Callable[..., Stage] = cls
         done: Callable[[Stage], bool] = completeness.shown if completeness.kept() else Stage.made
@@ -186,19 +191,21 @@ class Stage(luigi.Task):
 
     @classmethod
     def cleared(cls) -> None:
-        """Mends what leads to partitions that bin/clear has deleted."""
+        """Mend what leads to partitions that bin/clear has deleted."""
 
     def follows(self) -> bool:
-        """Whether more than the manifest itself has to be made visible: further datasets, or tables."""
+        """Return whether more than the manifest itself has to be made visible: further datasets, or tables."""
         return len(self.datasets()) > 1 or bool(self.tables)
 
     def note(self, manifest: Manifest | None = None) -> dict[str, str]:
-        """What a storage that keeps notes tells of this stage's manifest: of settings as of this run's, a digest."""
+        """Return what a storage that keeps notes tells of this stage's manifest: of settings as of this run's, a
+        digest.
+        """
         made = {"code": json.dumps(manifest.code, sort_keys=True)} if manifest and manifest.code else {}
         return {"settings": identity.digest(self), **made}
 
     def run(self) -> None:
-        """Does what is left to do; a second run at the same time, or after a crash, gives the same result."""
+        """Do what is left to do; a second run at the same time, or after a crash, gives the same result."""
         self._inputs = None
         # By partition, not by luigi's task id: tasks that differ in a parameter may write the same one.
         job = job_of(self.task_family, self.datasets()[0].partition)
@@ -218,7 +225,7 @@ class Stage(luigi.Task):
         completeness.changed(self)
 
     def on_failure(self, exception: BaseException) -> Any:
-        """What luigi tells people: the sentence of an error that is meant for them."""
+        """Return what luigi tells people: the sentence of an error that is meant for them."""
         if isinstance(exception, MillraceError | Stopped):
             return str(exception)
         return super().on_failure(exception)  # type: ignore[no-untyped-call]
@@ -230,11 +237,14 @@ class Stage(luigi.Task):
     # --- the protocol's steps
 
     def resumes(self, claim: Claim) -> bool:
-        """Whether the attempt in the ledger, which no living process works at, is gone on with. Else it is dead."""
+        """Return whether the attempt in the ledger, which no living process works at, is gone on with.
+
+        Else it is dead.
+        """
         return False
 
     def begin(self, claim: Claim) -> None:
-        """Enters a new attempt."""
+        """Enter a new attempt."""
         claim.begin(self._job_prefix(), code=self._code())
 
     def _attempt(self, claim: Claim) -> tuple[Manifest, str]:
@@ -272,7 +282,7 @@ class Stage(luigi.Task):
             raise
 
     def _show(self, manifest: Manifest, data: bytes) -> tuple[Manifest, str] | None:
-        """Writes the manifest; if another run's is there, that one."""
+        """Write the manifest; if another run's is there, that one."""
         storage, path = clients.storage(), self.datasets()[0].manifest_path
         try:
             storage.create(path, data, self.note(manifest))
@@ -308,7 +318,7 @@ class Stage(luigi.Task):
                 storage.delete(f"{dataset.partition}/{name}")
 
     def _check_files(self, files: Sequence[FileEntry]) -> None:
-        """Raises ManifestError for a file that is not there as it was written."""
+        """Raise ManifestError for a file that is not there as it was written."""
         storage = clients.storage()
         there = {path: size for dataset in self.datasets() for path, size in storage.sizes(dataset.partition).items()}
         for file in files:
@@ -341,7 +351,7 @@ class Stage(luigi.Task):
         )
 
     def inputs(self) -> list[tuple[Dataset, tuple[Manifest, str]]]:
-        """The partitions that it reads, each with its manifest and digest, as they were when this run began.
+        """Return the partitions that it reads, each with its manifest and digest, as they were when this run began.
 
         Raises ManifestError if one is gone.
         """
@@ -370,7 +380,7 @@ class Stage(luigi.Task):
         _side_by_side(publish, self.tables)  # each is seconds of waiting for a load job
 
     def _note(self, manifest: Manifest) -> None:
-        """Notes on the manifest that the stage is done, for those who only look at notes."""
+        """Note on the manifest that the stage is done, for those who only look at notes."""
         note = self.note(manifest)
         if self.follows():
             rows = {name: manifest.rows(name) for name in self.tables}
@@ -378,13 +388,13 @@ class Stage(luigi.Task):
         clients.storage().note(self.datasets()[0].manifest_path, note)
 
     def _derive(self, manifest: Manifest) -> None:
-        """Makes the further datasets of the same attempt visible."""
+        """Make the further datasets of the same attempt visible."""
         for dataset in self.datasets()[1:]:
             if not self._derived(dataset, manifest):
                 clients.storage().replace(dataset.manifest_path, _of_dataset(manifest, dataset).to_json())
 
     def partition_date(self) -> datetime.date:
-        """The day of the partition; only of stages that have one."""
+        """Return the day of the partition; only of stages that have one."""
         date: datetime.date = self.date  # type: ignore[attr-defined]
         return date
 
@@ -401,7 +411,7 @@ class Stage(luigi.Task):
         return found is not None and found[0].attempt == manifest.attempt
 
     def check_settings(self) -> None:
-        """Raises SettingsDifferError if the partition is there and was made with other settings than this run's."""
+        """Raise SettingsDifferError if the partition is there and was made with other settings than this run's."""
         if manifest := self.manifest():
             identity.check(self, manifest)
 
@@ -410,12 +420,12 @@ class Stage(luigi.Task):
 
 
 def job_of(family: str, partition: str) -> str:
-    """What the ledger calls the work for a partition."""
+    """Return what the ledger calls the work for a partition."""
     return f"{family}_{partition.replace('/', '.')}"
 
 
 def _side_by_side(work: Callable[[str], None], names: Iterable[str]) -> None:
-    """Does some work for each name, all at once; raises what the first that failed raised, when all have ended.
+    """Do some work for each name, all at once; raises what the first that failed raised, when all have ended.
 
     Who is stopped meanwhile waits for none: a pool's threads would keep the process, daemons don't.
     """
@@ -437,7 +447,7 @@ def _side_by_side(work: Callable[[str], None], names: Iterable[str]) -> None:
 
 
 def _of_dataset(manifest: Manifest, dataset: Dataset) -> Manifest:
-    """The manifest of a further dataset: the same attempt, its own files."""
+    """Return the manifest of a further dataset: the same attempt, its own files."""
     own = [file for file in manifest.files if file.path.startswith(f"{dataset.partition}/")]
     return dataclasses.replace(manifest, partition=dataset.partition, files=own)
 

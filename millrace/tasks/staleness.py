@@ -32,7 +32,7 @@ _DAY = datetime.timedelta(days=1)
 
 
 def of(family: str, own: str, inputs: Iterable[Manifest]) -> dict[str, list[str]]:
-    """Returns what a manifest says of the code that made a stage's result, and those that the result is built on.
+    """Return what a manifest says of the code that made a stage's result, and those that the result is built on.
 
     Of more than two of one stage the first two are named: one of them, at least, is not the code of any later run.
     """
@@ -46,13 +46,13 @@ def of(family: str, own: str, inputs: Iterable[Manifest]) -> dict[str, list[str]
 
 
 def asked(stage: "Stage") -> None:
-    """Remembers a stage for the end of the run."""
+    """Remember a stage for the end of the run."""
     if in_luigi_command():
         _asked[stage.task_id] = stage
 
 
 def install() -> None:
-    """Has runs of this process say at their end what was made by other code, while their flags still hold."""
+    """Have runs of this process say at their end what was made by other code, while their flags still hold."""
     schedule_and_run = _luigi._schedule_and_run
 
     def and_tell(*args: Any, **kwargs: Any) -> Any:
@@ -68,7 +68,7 @@ def install() -> None:
 
 
 def lines(stages: Iterable["Stage"]) -> Iterator[str]:
-    """Yields what there is to say of some stages and all that they are built on: a line for each kind of stage."""
+    """Yield what there is to say of some stages and all that they are built on: a line for each kind of stage."""
     made = {stage.task_id: (stage, completeness.code_of(stage)) for stage in stages}
     said = {(family, each) for _, found in made.values() for family, all_ in found.items() for each in all_}
     other = {(family, each) for family, each in said if (kind := _kind(family)) and not code.is_of(each, kind)}
@@ -100,7 +100,7 @@ def _kind(family: str) -> "type[Stage] | None":
 
 
 def _roots(stages: "list[Stage]") -> "list[Stage]":
-    """Returns those of some stages that no other of them is built on: what the run was for."""
+    """Return those of some stages that no other of them is built on: what the run was for."""
     below = {task.task_id for stage in stages for task in stage.built_on()}
     return [stage for stage in stages if stage.task_id not in below]
 
@@ -119,13 +119,13 @@ def _line(family: str, made: "list[tuple[Stage, str]]", roots: "list[Stage]") ->
 
 
 def _day(stage: "Stage") -> datetime.date | None:
-    """Returns a stage's day; None where its date is none, or an hour."""
+    """Return a stage's day; None where its date is none, or an hour."""
     date = getattr(stage, "date", None)
     return date if type(date) is datetime.date else None
 
 
 def _commands(stages: "list[Stage]") -> Iterator[str]:
-    """Yields commands that clear the partitions of some stages of one kind and what was made of them, but no others."""
+    """Yield commands that clear the partitions of some stages of one kind and what was made of them, but no others."""
     alike: dict[str, list[datetime.date]] = defaultdict(list)
     ways: dict[str, dict[str, object]] = {}
     for stage in stages:

@@ -22,14 +22,14 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def files() -> list[str]:
-    """The files that luigi reads its settings from, as luigi.configuration has them."""
+    """Return the files that luigi reads its settings from, as luigi.configuration has them."""
     named = os.environ.get("LUIGI_CONFIG_PATH")
     paths = ["/etc/luigi/client.cfg", "/etc/luigi/luigi.cfg", "client.cfg", "luigi.cfg", *([named] if named else [])]
     return [path for path in paths if os.path.isfile(path)]
 
 
 def unreadable() -> str:
-    """Returns what is wrong with the first of those files that can't be read, in a sentence, or nothing."""
+    """Return what is wrong with the first of those files that can't be read, in a sentence, or nothing."""
     if os.environ.get("LUIGI_CONFIG_PARSER", "cfg") == "toml":
         return ""
     for path in files():
@@ -50,7 +50,7 @@ def unreadable() -> str:
 
 
 def settle() -> None:
-    """Raises SystemExit if settings can't be read; keeps this machine from being asked by a proxy; gives a home."""
+    """Raise SystemExit if settings can't be read; keeps this machine from being asked by a proxy; gives a home."""
     if trouble := unreadable():
         print(f"error: {trouble}", file=sys.stderr)
         run = __package__ and "millrace.ops.run" in sys.orig_argv

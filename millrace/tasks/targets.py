@@ -76,7 +76,7 @@ class GCSTarget(luigi.Target):
         return blob.generation if blob else None
 
     def open(self, mode: str = "r") -> IO[Any]:
-        """Opens the file to read ("r") or to write it anew ("w"). Raises SourceError if there is none to read.
+        """Open the file to read ("r") or to write it anew ("w"). Raises SourceError if there is none to read.
 
         What is written is there, whole, once the file is closed; if its `with` ends by an exception, nothing is.
         """
@@ -192,15 +192,15 @@ class BigQueryTarget(luigi.Target):
         return found > 0 if expected is None else found == expected
 
     def rows(self) -> int:
-        """Rows of the partition; 0 where there is none."""
+        """Return rows of the partition; 0 where there is none."""
         return clients.warehouse().count(self.name, self.date)
 
     def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> "pa.Table":
-        """Runs one SELECT in BigQuery's dialect, in which @date is the day. Raises QueryError, CostError."""
+        """Run one SELECT in BigQuery's dialect, in which @date is the day. Raises QueryError, CostError."""
         return clients.warehouse().query(sql, {"date": self.date, **(parameters or {})})
 
     def write(self, rows: "pa.Table", table: Table) -> None:
-        """Makes some rows, and no others, the partition: it is loaded from a file below the storage.
+        """Make some rows, and no others, the partition: it is loaded from a file below the storage.
 
         rows: they have the columns of `table`, in any order and of types that can be cast without loss; `date` is the
         day in each. table: what the table is like; it is made if need be, a column that it lacks is added. Who dies at
@@ -240,7 +240,7 @@ class BigQueryTarget(luigi.Target):
                 storage.delete(f"{partition}/{name}")
 
     def export(self, folder: str) -> list[str]:
-        """The partition as Parquet files, for what reads files: their URIs, [] where there is no partition.
+        """Return the partition as Parquet files, for what reads files: their URIs, [] where there is no partition.
 
         folder: below it BigQuery writes them, gs://BUCKET/PATH or relative to the storage; those that it wrote before
         are taken if the table has not changed. Where the warehouse is the storage's own files, they are those, good
@@ -254,14 +254,14 @@ class BigQueryTarget(luigi.Target):
         return ManifestError(f"{self._dataset.partition} is what a stage makes; give your table another name")
 
     def _record(self) -> Manifest | None:
-        """The manifest of what was written here for this warehouse."""
+        """Return the manifest of what was written here for this warehouse."""
         found = self._dataset.read()
         if found is None or not _written_here(found[0]):
             return None
         return found[0] if found[0].settings["warehouse"] == clients.warehouse().uri else None
 
     def _record_of(self, file: FileEntry, schema: "pa.Schema") -> Callable[[str], bytes]:
-        """Gives the record's bytes for a state."""
+        """Give the record's bytes for a state."""
         started, uri = now(), clients.warehouse().uri
 
         def record(state: str) -> bytes:
@@ -284,7 +284,7 @@ class BigQueryTarget(luigi.Target):
         return record
 
     def _fitting(self, rows: "pa.Table", table: Table) -> "pa.Table":
-        """The rows as the table has them. Raises SchemaError."""
+        """Return the rows as the table has them. Raises SchemaError."""
         import pyarrow as pa
 
         schema = table.schema()
@@ -314,7 +314,7 @@ def _written_here(manifest: Manifest) -> bool:
 
 
 def _parquet(rows: "pa.Table") -> bytes:
-    """A Parquet file of some rows, the same bytes for the same rows."""
+    """Return a Parquet file of some rows, the same bytes for the same rows."""
     import pyarrow.parquet as pq
 
     file = io.BytesIO()

@@ -72,12 +72,12 @@ class Inputs:
         self.shards = max((number for numbers in shards.values() for number in numbers), default=0)
 
     def of(self, table: str, shard: int = 0) -> list[tuple[bool, Input]]:
-        """(in the window, file) of a table's shard."""
+        """Return (in the window, file) of a table's shard."""
         return self._files.get((table, shard), [])
 
 
 def read_counts(inputs: Inputs, table: str, *, now: bool, shard: int = 0) -> pa.Table:
-    """The sum over days, of the window or of the one before, of a table's shard. Not for pairs."""
+    """Return the sum over days, of the window or of the one before, of a table's shard. Not for pairs."""
     parts = files.read_tables([file for of_window, file in inputs.of(table, shard) if of_window == now])
     return count.merge(table, [count.SCHEMAS[table].empty_table(), *parts])
 
@@ -119,7 +119,7 @@ class Shard(beam.DoFn):
 
 
 def rank_pairs(parts: Sequence[tuple[bool, pa.Table]], totals: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """The top pairs of a shard by log_weight, and those on the rise. totals: see Words."""
+    """Return the top pairs of a shard by log_weight, and those on the rise. totals: see Words."""
     posts, previous_posts = (int(totals.schema.metadata[name]) for name in (b"posts", b"previous_posts"))
     if not parts:
         return top("word_cooccur", None), top("emerging_pairs", None)
@@ -176,7 +176,7 @@ def log_weight(count: int, percent1: float, percent2: float) -> float:
 
 
 def z(now: int, before: int, posts: int, previous_posts: int) -> float:
-    """How sure it is that a pair rose: the z-score of its log-odds ratio with the prior 0.5.
+    """Return how sure it is that a pair rose: the z-score of its log-odds ratio with the prior 0.5.
 
     Monroe, Colaresi, Quinn 2008, "Fightin' Words", equations 16, 20 and 22, with a post as the trial: `now` of `posts`
     posts contain the pair, and `before` of `previous_posts`.
@@ -187,7 +187,7 @@ def z(now: int, before: int, posts: int, previous_posts: int) -> float:
 
 
 def contenders(score: Any, limit: int) -> Any:
-    """Indices of the highest scores, and of all so near that only exact arithmetic can tell them apart."""
+    """Return indices of the highest scores, and of all so near that only exact arithmetic can tell them apart."""
     if len(score) <= limit:
         return np.arange(len(score))
     last = np.partition(score, -limit)[-limit]
@@ -195,7 +195,7 @@ def contenders(score: Any, limit: int) -> Any:
 
 
 def top(name: str, rows: pa.Table | Sequence[tuple[Any, ...]] | None) -> pa.Table:
-    """The first rows of a table in its order. Without ts and date."""
+    """Return the first rows of a table in its order. Without ts and date."""
     schema = pa.schema([f for f in TABLES[name] if f.name not in ("ts", "date")])
     rank, key, limit = _TOPS[name]
     if not isinstance(rows, pa.Table):
@@ -224,7 +224,7 @@ class WriteTable(beam.DoFn):
 
 
 def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
-    """Adds the pipeline: words once, then URLs and pairs by shard, then the tops of the shards."""
+    """Add the pipeline: words once, then URLs and pairs by shard, then the tops of the shards."""
     mine = options.view_as(AggregateOptions)
     inputs = Inputs(files.expand(mine.input), mine.date, mine.days)
     words = (

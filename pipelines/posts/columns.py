@@ -132,7 +132,7 @@ def _parse(record: pa.ChunkedArray) -> Parsed:
 
 
 def _urls(posts: list[parse.Ordinary]) -> pa.Array:
-    """The posts' lists of URLs, without what is no link, and no longer than they may be."""
+    """Return the posts' lists of URLs, without what is no link, and no longer than they may be."""
     urls = pa.array([post.urls for post in posts], pa.list_(pa.string()))
     flat = pc.list_flatten(urls)
     doubtful = pc.or_(pc.less_equal(pc.binary_length(flat), _LONGEST_STUMP), pc.match_substring(flat, "…"))
@@ -147,7 +147,7 @@ def _urls(posts: list[parse.Ordinary]) -> pa.Array:
 
 
 def _decoded(records: list[bytes]) -> list[parse.Ordinary]:
-    """Each record's fields; none of them for a record that is not of the ordinary shape."""
+    """Return each record's fields; none of them for a record that is not of the ordinary shape."""
     decoded: list[parse.Ordinary] = []
     rest = iter(records)
     while len(decoded) < len(records):
@@ -159,19 +159,19 @@ def _decoded(records: list[bytes]) -> list[parse.Ordinary]:
 
 
 def _only(kind: type, values: list[Any]) -> list[Any]:
-    """The values, with None in place of those of another type."""
+    """Return the values, with None in place of those of another type."""
     return values if set(map(type, values)) == {kind} else [v if type(v) is kind else None for v in values]
 
 
 def _each(test: Callable[[Any], bool], values: list[Any]) -> Any:
-    """A mask of the values that pass; quick where all are of one type that does."""
+    """Return a mask of the values that pass; quick where all are of one type that does."""
     if len(set(map(type, values))) == 1 and test(values[0]):
         return np.True_
     return np.fromiter(map(test, values), np.bool_, len(values))
 
 
 def _readable(record: pa.ChunkedArray, records: list[bytes]) -> list[bytes]:
-    """The records, with nothing in place of those that are too long or not UTF-8, whatever is in them."""
+    """Return the records, with nothing in place of those that are too long or not UTF-8, whatever is in them."""
     if (pc.max(pc.binary_length(record)).as_py() or 0) <= parse.MAX_RECORD:
         try:
             record.cast(pa.large_string())

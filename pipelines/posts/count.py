@@ -73,20 +73,20 @@ class CountBlock(beam.DoFn):
 
 
 def count_hours(created_at: pa.ChunkedArray) -> pa.Table:
-    """Posts of each hour that has any."""
+    """Return posts of each hour that has any."""
     hours = pc.floor_temporal(created_at, unit="hour").combine_chunks().value_counts()
     return pa.Table.from_arrays([hours.field(0), hours.field(1)], schema=HOURS).sort_by("hour")
 
 
 def count_words(tokens: Tokens) -> pa.Table:
-    """Posts that contain each word."""
+    """Return posts that contain each word."""
     posts = np.bincount(tokens.word, minlength=len(tokens.vocabulary))
     table = pa.Table.from_arrays([tokens.vocabulary, pa.array(posts, pa.int64())], schema=WORDS)
     return table.filter(pa.array(posts > 0))
 
 
 def count_urls(urls: pa.ChunkedArray, rule_set: rules.Rules, shards: int) -> tuple[pa.Table, Any]:
-    """Occurrences of each URL, and its shard."""
+    """Return occurrences of each URL, and its shard."""
     raw = pc.list_flatten(urls.combine_chunks()).drop_null().value_counts()
     counted = pa.table(
         {
@@ -99,7 +99,7 @@ def count_urls(urls: pa.ChunkedArray, rule_set: rules.Rules, shards: int) -> tup
 
 
 def count_pairs(tokens: Tokens, shards: int, at_once: int = MAX_PAIRS_AT_ONCE) -> tuple[pa.Table, Any]:
-    """Posts that contain both words of each pair, and the pair's shard. at_once: pairs held at a time."""
+    """Return posts that contain both words of each pair, and the pair's shard. at_once: pairs held at a time."""
     starts = np.flatnonzero(np.diff(tokens.post, prepend=-1))
     lengths = np.diff(np.append(starts, len(tokens.post)))
     lengths[lengths > MAX_PAIRED_WORDS] = 0
@@ -115,7 +115,7 @@ def count_pairs(tokens: Tokens, shards: int, at_once: int = MAX_PAIRS_AT_ONCE) -
 
 
 def _pairs_of(tokens: Tokens, starts: Any, lengths: Any) -> pa.Table:
-    """The pairs of some posts, given where each one's words begin and how many they are."""
+    """Return the pairs of some posts, given where each one's words begin and how many they are."""
     size = len(tokens.vocabulary)
     pairs = np.empty(int((lengths * (lengths - 1) // 2).sum()), _number_type(size))
     word = tokens.word.astype(pairs.dtype)
@@ -134,30 +134,32 @@ def _pairs_of(tokens: Tokens, starts: Any, lengths: Any) -> pa.Table:
 
 
 def _number_type(words: int) -> type[np.unsignedinteger[Any]]:
-    """The smallest type that numbers all pairs of so many words: w1 · words + w2."""
+    """Return the smallest type that numbers all pairs of so many words: w1 · words + w2."""
     return np.uint32 if words < 1 << 16 else np.uint64
 
 
 def encoded_pairs(w1: Any, w2: Any, posts: Any, vocabulary: pa.Array) -> pa.Table:
-    """Pairs as word numbers in a vocabulary → a table with their words."""
+    """Return pairs as word numbers in a vocabulary → a table with their words."""
     columns = [pa.DictionaryArray.from_arrays(pa.array(w.astype(np.int32)), vocabulary) for w in (w1, w2)]
     return pa.Table.from_arrays([*columns, pa.array(posts, pa.int64())], schema=PAIRS)
 
 
 def common_vocabulary(tables: Sequence[pa.Table]) -> pa.Array:
-    """All words of several tables of pairs, in ascending order."""
+    """Return all words of several tables of pairs, in ascending order."""
     words = pa.chunked_array([d for table in tables for d in _dictionaries(table)], pa.string()).unique()
     return words.take(pc.sort_indices(words))
 
 
 def _dictionaries(pairs: pa.Table) -> list[pa.Array]:
-    """The vocabularies of w1 and w2 (one chunk a column); only one if both have the same."""
+    """Return the vocabularies of w1 and w2 (one chunk a column); only one if both have the same."""
     first, second = (pairs[name].chunk(0).dictionary for name in ("w1", "w2"))
     return [first] if first.equals(second) else [first, second]
 
 
 def pair_numbers(pairs: pa.Table, vocabulary: pa.Array) -> Any:
-    """The pairs of a table (one chunk a column) as numbers, w1 · words + w2, in a vocabulary that has their words."""
+    """Return the pairs of a table (one chunk a column) as numbers, w1 · words + w2, in a vocabulary that has their
+    words.
+    """
     kind = _number_type(len(vocabulary))
     places = [pc.index_in(words, vocabulary).to_numpy().astype(kind) for words in _dictionaries(pairs)]
     first, second = (pairs[name].chunk(0).indices.to_numpy() for name in ("w1", "w2"))
@@ -167,7 +169,7 @@ def pair_numbers(pairs: pa.Table, vocabulary: pa.Array) -> Any:
 def sum_pairs(
     tables: Sequence[pa.Table], vocabulary: pa.Array, group_of: Sequence[int], groups: int = 1
 ) -> tuple[Any, Any]:
-    """The distinct pairs of several tables, as ascending numbers, and their posts summed by the tables' groups.
+    """Return the distinct pairs of several tables, as ascending numbers, and their posts summed by the tables' groups.
 
     group_of: for each table its group's number, from 0. The sums have the shape (groups, pairs).
     """
@@ -184,7 +186,7 @@ def sum_pairs(
 
 
 def merge(name: str, tables: Sequence[pa.Table]) -> pa.Table:
-    """The sum of several partial counts of one kind."""
+    """Return the sum of several partial counts of one kind."""
     tables = [table.combine_chunks() for table in tables if table.num_rows] or list(tables[:1])
     if len(tables) == 1:
         return tables[0]
@@ -197,7 +199,7 @@ def merge(name: str, tables: Sequence[pa.Table]) -> pa.Table:
 
 
 def _sum_by(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The second column's sum for each value of the first, in its order."""
+    """Return the second column's sum for each value of the first, in its order."""
     key, value = schema.names
     summed = table.group_by(key, use_threads=False).aggregate([(value, "sum")]).sort_by(key)
     return pa.Table.from_arrays([summed[key], summed[f"{value}_sum"]], schema=schema)
@@ -222,7 +224,7 @@ class MergeShard(beam.DoFn):
 
 
 def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
-    """Adds the pipeline: count by block, merge by shard of the key's hash."""
+    """Add the pipeline: count by block, merge by shard of the key's hash."""
     mine = options.view_as(CountOptions)
     blocks = files.blocks(files.expand(mine.input))
     count_block = CountBlock(mine.rules, mine.languages.split(","), mine.shards)

@@ -119,7 +119,7 @@ def _rejected_table(block: pa.Table, rejects: list[tuple[int, str]], source: str
 
 
 def split(posts: pa.Table, shards: int) -> Iterator[tuple[int, pa.Table]]:
-    """Posts by the hash of their id, so that one worker sees all with the same."""
+    """Yield posts by the hash of their id, so that one worker sees all with the same."""
     if shards == 1:
         yield 0, posts
         return
@@ -129,7 +129,7 @@ def split(posts: pa.Table, shards: int) -> Iterator[tuple[int, pa.Table]]:
 
 
 def last_of_each(posts: pa.Table) -> pa.Table:
-    """One post an id, the one that stands last, in order of place."""
+    """Return one post an id, the one that stands last, in order of place."""
     if pc.count_distinct(posts["id"]).as_py() < posts.num_rows:
         last = posts.select(["id", "place"]).group_by("id", use_threads=False).aggregate([("place", "max")])
         posts = posts.filter(pc.is_in(posts["place"], last["place_max"].combine_chunks()))
@@ -158,7 +158,7 @@ class WriteShard(beam.DoFn):
 
 
 def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
-    """Adds the pipeline: parse by block, de-duplicate by shard of the id's hash."""
+    """Add the pipeline: parse by block, de-duplicate by shard of the id's hash."""
 
     mine = options.view_as(EtlOptions)
     work = ParseBlock(mine.output, mine.date, json.loads(mine.sources), mine.shards)

@@ -146,7 +146,9 @@ class SplitFile(beam.DoFn):
 
 
 def _in_files(held: Mapping[int, Sequence[pa.Table]]) -> Iterator[list[int]]:
-    """The days that are held, by the file that they go to: each its own, or of more than _MOST_FILES neighbours one."""
+    """Yield the days that are held, by the file that they go to: each its own, or of more than _MOST_FILES neighbours
+    one.
+    """
     sizes = {day: sum(table.nbytes for table in held[day]) for day in sorted(held)}
     if _NO_DAY in sizes:
         del sizes[_NO_DAY]
@@ -170,13 +172,13 @@ def _label(days: Sequence[int]) -> str:
 
 
 def shared_with(label: str, date: datetime.date) -> bool:
-    """Whether a split's file that several days share may hold records of a day."""
+    """Return whether a split's file that several days share may hold records of a day."""
     first, shared, last = label.partition("_")
     return bool(shared) and first <= str(date) <= last
 
 
 def take_day(path: str, date: datetime.date, output: str, dataset: str) -> results.Written:
-    """Writes a day's records of a file that it shares with others, if any, to a file of its own, called alike."""
+    """Write a day's records of a file that it shares with others, if any, to a file of its own, called alike."""
     table = files.read_parquet(path, dictionaries=["file"])
     mine = table.filter(pc.equal(table["day"], pa.scalar(date))).select(records.SCHEMA.names)
     if not mine.num_rows:
@@ -200,7 +202,7 @@ def _table(uri: str, line: pa.Array, record: pa.Array) -> pa.Table:
 
 
 def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
-    """Adds the pipeline: a file of the source is a unit of work."""
+    """Add the pipeline: a file of the source is a unit of work."""
     mine = options.view_as(FetchOptions)
     date = datetime.date.fromisoformat(mine.date) if mine.date else None
     work = FetchFile if date else SplitFile

@@ -17,7 +17,7 @@ _STUMPS = frozenset(["", "htt", *(scheme + rest for scheme in ("http", "https") 
 
 
 def find(text: str) -> Iterator[tuple[int, int, str | None]]:
-    """Yields (start, end, URL) of each URL in a text; None for one that is cut by an ellipsis or is a scheme alone.
+    """Yield (start, end, URL) of each URL in a text; None for one that is cut by an ellipsis or is a scheme alone.
 
     A URL ends where a bracket or quotation mark closes that it did not open, and before the punctuation that follows.
     """
@@ -41,12 +41,12 @@ def _end(text: str, at: int) -> int:
 
 
 def urls(text: str) -> list[str]:
-    """The links that stand in a text."""
+    """Return the links that stand in a text."""
     return [url for _, _, url in find(text) if url is not None] if "://" in text else []
 
 
 def without(text: str) -> str:
-    """The text with a space in place of each URL, cut ones included."""
+    """Return the text with a space in place of each URL, cut ones included."""
     parts, at = [], 0
     for start, end, _ in find(text):
         parts.append(text[at:start])
@@ -55,6 +55,6 @@ def without(text: str) -> str:
 
 
 def is_link(url: str) -> bool:
-    """Whether a URL that a record lists is one: neither empty nor cut."""
+    """Return whether a URL that a record lists is one: neither empty nor cut."""
     url = url.strip()
     return not url.endswith("…") and url.lower() not in _STUMPS

@@ -22,7 +22,9 @@ _HUGE = re.compile(r"&#(?:[0-9]{8,}|[xX][0-9a-fA-F]{8,});?")
 
 
 def unescape(text: str) -> str:
-    """The text with its HTML references decoded, as html.unescape does it, whatever the length of their numbers."""
+    """Return the text with its HTML references decoded, as html.unescape does it, whatever the length of their
+    numbers.
+    """
     return html.unescape(_bounded(text))
 
 
@@ -31,12 +33,15 @@ def _bounded(text: str) -> str:
 
 
 def is_html(text: str) -> bool:
-    """Whether a text is HTML as a whole: it begins with an element's tag and ends with one. A stray `<` is none."""
+    """Return whether a text is HTML as a whole: it begins with an element's tag and ends with one.
+
+    A stray `<` is none.
+    """
     return len(text) <= MAX_HTML and bool(_BEGINS.match(text) and _ENDS.search(text[-_LONGEST_END:]))
 
 
 def read(text: str) -> tuple[str, list[str]] | None:
-    """The words of a text that is HTML, and its links; None where it is too broken to be read."""
+    """Return the words of a text that is HTML, and its links; None where it is too broken to be read."""
     reader = _Reader()
     try:
         reader.feed(_bounded(text))

@@ -98,7 +98,7 @@ decode_ordinary = msgspec.json.Decoder(Ordinary).decode
 
 
 def is_ordinary(post: Ordinary) -> bool:
-    """Whether nothing but the first of its fields is there."""
+    """Return whether nothing but the first of its fields is there."""
     return (
         post.entities
         is post.extended_tweet
@@ -110,7 +110,7 @@ def is_ordinary(post: Ordinary) -> bool:
 
 
 def parse(record: bytes) -> Post:
-    """Reads one record: a JSON object as bytes, white space around it allowed. Raises Rejected with the reason."""
+    """Read one record: a JSON object as bytes, white space around it allowed. Raises Rejected with the reason."""
     return parse_text(decoded(record))
 
 
@@ -142,7 +142,7 @@ def parse_text(record: str) -> Post:
 
 
 def _first(*values: Any) -> Any:
-    """The first of several values that is there."""
+    """Return the first of several values that is there."""
     return next((value for value in values if value is not None), None)
 
 
@@ -162,7 +162,7 @@ def created_at(record: bytes) -> int:
 
 
 def decoded(record: bytes) -> str:
-    """A record as text. Raises Rejected for one that is too long or not UTF-8."""
+    """Return a record as text. Raises Rejected for one that is too long or not UTF-8."""
     if len(record) > MAX_RECORD and len(record.removesuffix(b"\n").removesuffix(b"\r")) > MAX_RECORD:
         raise Rejected(TOO_LONG)
     try:
@@ -179,7 +179,7 @@ _decode_created_at = msgspec.json.Decoder(_CreatedAt).decode
 
 
 def microseconds(value: object) -> int:
-    """A created_at of any accepted form → microseconds since 1970 (UTC). Raises Rejected.
+    """Return a created_at of any accepted form → microseconds since 1970 (UTC). Raises Rejected.
 
     ISO 8601 with any offset (none means UTC), BigQuery's "2026-03-02 09:00:00 UTC", Twitter's "Wed Aug 27 13:08:45
     +0000 2008", 14 digits (20260302090000), or epoch seconds, milliseconds, microseconds or nanoseconds, which their
@@ -247,14 +247,14 @@ def _post(id_: object, created: object, text: object, user: str | None, lang: st
 
 
 def _is_notice(status: Mapping[str, Any]) -> bool:
-    """Whether an object is a notice of the streaming API, and no status."""
+    """Return whether an object is a notice of the streaming API, and no status."""
     return any(isinstance(status.get(name), kind) for name, kind in _NOTICES.items()) and not any(
         status.get(name) is not None for name in ("tid", "id_str", "id", "text", "full_text")
     )
 
 
 def _said(status: Mapping[str, Any]) -> tuple[Any, list[str] | None]:
-    """A status's text and links (None: those that stand in the text): of a cut retweet, what was retweeted."""
+    """Return a status's text and links (None: those that stand in the text): of a cut retweet, what was retweeted."""
     text, urls = _whole(status)
     retweeted = status.get("retweeted_status")
     cut = status.get("truncated") is True or not isinstance(text, str) or text.rstrip().endswith(_CUT)
@@ -266,7 +266,9 @@ def _said(status: Mapping[str, Any]) -> tuple[Any, list[str] | None]:
 
 
 def _whole(status: Mapping[str, Any]) -> tuple[Any, list[str] | None]:
-    """A status's own text and links, those of its `extended_tweet` where it is truncated; a quote links to its post."""
+    """Return a status's own text and links, those of its `extended_tweet` where it is truncated; a quote links to its
+    post.
+    """
     extended = status.get("extended_tweet")
     if isinstance(extended, dict) and isinstance(extended.get("full_text"), str):
         text, urls = extended["full_text"], _urls(extended)
@@ -294,7 +296,7 @@ def _urls(fields: Mapping[str, Any]) -> list[str] | None:
 
 
 def _url(item: object) -> str | None:
-    """The expanded_url of an entity, its url where that is null."""
+    """Return the expanded_url of an entity, its url where that is null."""
     if not isinstance(item, dict):
         return None
     expanded = item.get("expanded_url")
@@ -317,7 +319,7 @@ def _object(record: str) -> dict[str, Any]:
 
 
 def _integer(digits: str) -> int | float:
-    """Integers that Python won't read are good JSON all the same, though no id and no time."""
+    """Return integers that Python won't read are good JSON all the same, though no id and no time."""
     try:
         return int(digits)
     except ValueError:

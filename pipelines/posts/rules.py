@@ -125,7 +125,7 @@ def _folded(text: str) -> str:
 
 @functools.cache
 def _stop_lists(languages: tuple[str, ...]) -> frozenset[str]:
-    """The stop words of some languages, in the form that words have; what is several words is none."""
+    """Return the stop words of some languages, in the form that words have; what is several words is none."""
     import stopwordsiso
 
     entries = [_read(entry) for language in languages for entry in stopwordsiso.stopwords(language) if " " not in entry]
@@ -146,7 +146,7 @@ def _articles(language: str) -> frozenset[str]:
 
 @functools.cache
 def languages() -> frozenset[str]:
-    """The ISO 639 codes of the languages whose stop words are known."""
+    """Return the ISO 639 codes of the languages whose stop words are known."""
     import stopwordsiso
 
     return frozenset(stopwordsiso.langs())
@@ -162,7 +162,7 @@ RULES = ("standard", "classic")
 
 
 def get(name: str, fallback: Sequence[str] = ("en",)) -> Rules:
-    """The rules of that name; `fallback` are the languages of posts that don't say theirs. Raises KeyError."""
+    """Return the rules of that name; `fallback` are the languages of posts that don't say theirs. Raises KeyError."""
     if name == "classic":
         return Rules(
             _classic_words, lambda language: _CLASSIC_STOP, lambda language, word: word, lambda lang: "", str.lower

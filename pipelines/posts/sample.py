@@ -174,7 +174,7 @@ _WEEKDAYS, _MONTHS = "MonTueWedThuFriSatSun", "JanFebMarAprMayJunJulAugSepOctNov
 
 
 def lines(date: datetime.date) -> Iterator[bytes]:
-    """The raw records of a UTC day: JSON lines without their ends, in about the order in which they came."""
+    """Return the raw records of a UTC day: JSON lines without their ends, in about the order in which they came."""
     dice = _Dice(f"millrace-sample-{date.isoformat()}")
     arrived = sorted(_arrivals(date, dice), key=lambda arrival: arrival[0])
     return (line for _, line in arrived)
@@ -197,11 +197,11 @@ class _Dice:
         return items[int(self.roll() * len(items))]
 
     def often(self, items: Sequence[T]) -> T:
-        """One of the items after Zipf's law: the first are picked most."""
+        """Return one of the items after Zipf's law: the first are picked most."""
         return items[self.weighted(_zipf(len(items)))]
 
     def weighted(self, sums: Sequence[float]) -> int:
-        """A position, given the running sums of the weights."""
+        """Return a position, given the running sums of the weights."""
         return bisect.bisect_right(sums, self.roll() * sums[-1], hi=len(sums) - 1)
 
 
@@ -239,7 +239,7 @@ def _words(table: str) -> list[str]:
 
 
 def _rows(table: str) -> list[str]:
-    """The lines; one that ends in | goes on in the next."""
+    """Return the lines; one that ends in | goes on in the next."""
     return table.strip().replace("|\n", "|").splitlines()
 
 
@@ -285,7 +285,7 @@ def _talk(date: datetime.date) -> _Talk:
 
 
 def _arrivals(date: datetime.date, dice: _Dice) -> Iterator[tuple[float, bytes]]:
-    """(when it came, in seconds since the day's begin; the line)"""
+    """Yield (when it came, in seconds since the day's begin; the line)"""
     talk = _talk(date)
     markup = {dice.between(0, 600), dice.between(600, 1200)}
     times = _times(date, dice)
@@ -308,7 +308,7 @@ def _arrivals(date: datetime.date, dice: _Dice) -> Iterator[tuple[float, bytes]]
 
 
 def _times(date: datetime.date, dice: _Dice) -> list[float]:
-    """The times of the day's posts, in order, and of a few that belong to the days beside it."""
+    """Return the times of the day's posts, in order, and of a few that belong to the days beside it."""
     hours = list(itertools.accumulate(_BY_HOUR))
     count = _BY_WEEKDAY[date.weekday()] + dice.between(-50, 51)
     times = [dice.weighted(hours) * 3600 + dice.between(0, 3_600_000) / 1000 for _ in range(count)]
@@ -346,7 +346,7 @@ def _post(id_: int, time: float, talk: _Talk, recent: Sequence[_Post], markup: b
 
 
 def _fill(template: str, topic: _Topic, town: str, dice: _Dice) -> str:
-    """The template with words in its fields; its sentences begin with capitals."""
+    """Return the template with words in its fields; its sentences begin with capitals."""
     start = dice.between(1, len(topic.things))
     first = dice.often(topic.things)
     others = [thing for thing in topic.things[start:] + topic.things[:start] if thing != first]
@@ -359,7 +359,7 @@ def _fill(template: str, topic: _Topic, town: str, dice: _Dice) -> str:
 
 
 def _url(topic: _Topic, town: str, lang: str, dice: _Dice) -> str:
-    """One of a topic's pages; the same page under many names, as people share it."""
+    """Return one of a topic's pages; the same page under many names, as people share it."""
     page = dice.often(range(12))
     host = _HOST_LIST[page % len(_HOST_LIST)]
     # Slugs are ASCII; other languages number their topics.
@@ -374,7 +374,7 @@ def _url(topic: _Topic, town: str, lang: str, dice: _Dice) -> str:
 
 
 def _choose_shape(dice: _Dice) -> Callable[[_Post, datetime.date], bytes]:
-    """How a post is written: mostly plain, a few per cent in other accepted forms."""
+    """Return how a post is written: mostly plain, a few per cent in other accepted forms."""
     return (_plain, _in_text, _id_as_text, _offset, _epoch, _twitter)[dice.weighted((84, 88, 91, 93, 95, 100))]
 
 
@@ -400,7 +400,8 @@ def _offset(post: _Post, date: datetime.date) -> bytes:
 
 
 def _epoch(post: _Post, date: datetime.date) -> bytes:
-    """Seconds or milliseconds, whichever is nothing else at first sight: milliseconds are at least 12 digits long, and
+    """Return seconds or milliseconds, whichever is nothing else at first sight: milliseconds are at least 12 digits
+    long, and
     14 digits may be a time without separators."""
     seconds = (date.toordinal() - datetime.date(1970, 1, 1).toordinal()) * 86_400 + int(post.time // 1)
     only_milliseconds, only_seconds = abs(seconds) >= 10**11, abs(seconds) < 10**8
@@ -437,7 +438,7 @@ def _iso(post: _Post, date: datetime.date) -> str:
 
 
 def _spoil(post: _Post, date: datetime.date, dice: _Dice) -> bytes:
-    """A line that can't be used, in one of the ways in which real ones can't."""
+    """Return a line that can't be used, in one of the ways in which real ones can't."""
     line = _plain(post, date).decode()
     return dice.pick(
         (

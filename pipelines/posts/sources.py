@@ -39,7 +39,7 @@ def named(text: str) -> str:
 
 
 def check(source: str) -> None:
-    """Raises SourceError, with the reason, for a name that can't be a source."""
+    """Raise SourceError, with the reason, for a name that can't be a source."""
     scheme = _scheme(source)
     secrets.refuse(source)
     shown = secrets.redacted(source)
@@ -72,7 +72,7 @@ def _fields(source: str) -> list[str]:
 
 
 def _template(source: str) -> str:
-    """A source for str.format, which must not take a variable for a field."""
+    """Return a source for str.format, which must not take a variable for a field."""
     return secrets.VARIABLE.sub(r"${{\1}}", source)
 
 
@@ -85,25 +85,27 @@ def _is_url(source: str) -> bool:
 
 
 def is_archive(source: str) -> bool:
-    """Whether a source holds many days at once: it has no field for the date."""
+    """Return whether a source holds many days at once: it has no field for the date."""
     return source != SAMPLE and not _fields(source)
 
 
 def is_local(source: str) -> bool:
-    """Whether only this machine can read a source: it lies on its disk, or takes secrets that only it knows."""
+    """Return whether only this machine can read a source: it lies on its disk, or takes secrets that only it knows."""
     if _scheme(source) in _HTTP:
         return secrets.from_here(source)
     return _scheme(source) in ("", "file")
 
 
 def key(source: str) -> str:
-    """A short name for a source, safe in a path: what people recognise, then eight hex digits that tell it apart."""
+    """Return a short name for a source, safe in a path: what people recognise, then eight hex digits that tell it
+    apart.
+    """
     stem = re.sub(r"[^A-Za-z0-9]+", "-", os.path.basename(source.rstrip("/")) or source).strip("-")[:40]
     return f"{stem or 'source'}-{hashlib.sha256(source.encode()).hexdigest()[:8]}"
 
 
 def resolve(source: str, date: datetime.date | None, redirect_hosts: Sequence[str] = ()) -> list[str]:
-    """The URIs of a source's files: those of a day, or an archive's (date None), sorted. [] if there are none.
+    """Return the URIs of a source's files: those of a day, or an archive's (date None), sorted. [] if there are none.
 
     Raises SourceError where the source refuses, SourceBusyError where it does not answer.
     """
@@ -118,7 +120,7 @@ def resolve(source: str, date: datetime.date | None, redirect_hosts: Sequence[st
 
 
 def version(source: str, redirect_hosts: Sequence[str] = ()) -> str:
-    """What an archive's files are like now: changes when the archive does. "" if there is no such archive."""
+    """Return what an archive's files are like now: changes when the archive does. "" if there is no such archive."""
     if _scheme(source) == "gs":
         return _digest(f"{found.uri}|{found.size}|{found.generation}" for found in _listed(source))
     if _scheme(source) in _HTTP:
@@ -140,7 +142,7 @@ def _digest(marks: Iterable[str]) -> str:
 def open_uri(
     uri: str, max_bytes: int, max_seconds: float = 3600, redirect_hosts: Sequence[str] = ()
 ) -> Iterator[IO[bytes]]:
-    """Opens a URI for reading, decompressed by what its first bytes say (.gz, .bz2, .zst, or plain).
+    """Open a URI for reading, decompressed by what its first bytes say (.gz, .bz2, .zst, or plain).
 
     Raises SourceError for what can't be read or is larger than max_bytes (as stored or decompressed), SourceBusyError
     for a server that fails as often as it is asked, or does not send all within max_seconds.
@@ -190,7 +192,7 @@ def _at(source: str, date: datetime.date) -> str:
 
 @contextlib.contextmanager
 def _our_errors(uri: str) -> Iterator[None]:
-    """Raises an error of Cloud Storage as one of the source that is read there."""
+    """Raise an error of Cloud Storage as one of the source that is read there."""
     try:
         yield
     except AccessError as error:

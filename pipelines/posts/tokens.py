@@ -30,7 +30,7 @@ class Tokens:
 
 
 def tokenize(text: pa.ChunkedArray, lang: pa.ChunkedArray, rules: Rules) -> Tokens:
-    """The words of each post. text and lang: strings, one a post; lang may be null."""
+    """Return the words of each post. text and lang: strings, one a post; lang may be null."""
     texts = pa.concat_arrays(text.chunks) if text.num_chunks != 1 else text.chunk(0)
     chunks = pc.ascii_split_whitespace(texts)
     post_of_token = pc.list_parent_indices(chunks).to_numpy()
@@ -95,7 +95,9 @@ def _elisions(words: list[str], languages: list[str], rules: Rules) -> dict[int,
 def _stopped(
     language_of: _Languages, vocabulary: list[str], rules: Rules, post: NDArray[Any], word: NDArray[Any]
 ) -> NDArray[np.bool_]:
-    """Which (post, word) don't count: stop words in the post's language, and what an elision leaves nothing of."""
+    """Return which (post, word) don't count: stop words in the post's language, and what an elision leaves nothing
+    of.
+    """
     table = np.zeros((len(language_of.names), len(vocabulary)), np.bool_)
     for row, language in enumerate(language_of.names):
         stop = rules.stop_words(language) | {""}

@@ -22,7 +22,8 @@ _UNRESERVED = re.compile(r"[\w\-.~]", re.ASCII)
 
 
 def standard(url: str) -> str:
-    """The URL with scheme and host in lower case, hosts in Punycode, what need not be encoded decoded and the rest in
+    """Return the URL with scheme and host in lower case, hosts in Punycode, what need not be encoded decoded and the
+    rest in
     capitals, without dot segments, default port, tracking parameters and fragment. What is no URL stays as it is."""
     url = url.strip()
     if not _ORDINARY.match(url) or len(url) > _MAX_URL:
@@ -46,7 +47,7 @@ def standard(url: str) -> str:
 
 
 def _encoded(part: str) -> str:
-    """A part of a URL with each character either plain or percent-encoded, always in the same way."""
+    """Return a part of a URL with each character either plain or percent-encoded, always in the same way."""
     if _CLEAN.fullmatch(part):
         return part
     return _ENCODED.sub(_one, quote(part, safe=_SAFE))
@@ -60,7 +61,7 @@ def _one(encoded: re.Match[str]) -> str:
 
 
 def _host(name: str) -> str:
-    """A host's name in lower case, in Punycode where it is not ASCII (IDNA 2008 with UTS #46)."""
+    """Return a host's name in lower case, in Punycode where it is not ASCII (IDNA 2008 with UTS #46)."""
     if "%" in name and not name.startswith("["):
         name = _decoded(name)
     if name.isascii() or len(name) > _MAX_HOST:
@@ -82,7 +83,7 @@ def _decoded(name: str) -> str:
 
 
 def _without_dots(path: str) -> str:
-    """A path without the segments `.` and `..`, as RFC 3986 resolves them; of an empty one, /."""
+    """Return a path without the segments `.` and `..`, as RFC 3986 resolves them; of an empty one, /."""
     if "/." not in path:
         return path or "/"
     kept: list[str] = []

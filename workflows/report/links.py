@@ -26,7 +26,7 @@ class Link:
 
 
 def link(url: str) -> Link:
-    """Returns what the page makes of a URL, which may be any text.
+    """Return what the page makes of a URL, which may be any text.
 
     The name of a host is shown in ASCII (punycode), because letters of other scripts can look like those of a known
     name; the title tells the name as its owner writes it besides. A link is made of http and https only, and not where
@@ -55,19 +55,21 @@ def link(url: str) -> Link:
 
 
 def _text(url: str) -> Link:
-    """Returns a URL as text alone; a password that stands in it is not shown."""
+    """Return a URL as text alone; a password that stands in it is not shown."""
     text = re.sub(r"//[^/?#\s]*@", "//…@", url)
     return Link(plain(text, SHOWN), plain(text, TOLD), None)
 
 
 def _sound(parts: SplitResult) -> bool:
-    """Whether a browser finds the same host in it: a backslash, say, ends the host for one and not for the other."""
+    """Return whether a browser finds the same host in it: a backslash, say, ends the host for one and not for the
+    other.
+    """
     host = parts.netloc.rpartition(":")[0] if parts.port is not None else parts.netloc.rstrip(":")
     return bool(_HOST.fullmatch(host))
 
 
 def _ascii(host: str) -> tuple[str, bool]:
-    """Returns a host's name as it is asked for in the DNS, and whether the standard (IDNA 2008, UTS 46) knows one."""
+    """Return a host's name as it is asked for in the DNS, and whether the standard (IDNA 2008, UTS 46) knows one."""
     if host.isascii():
         return host, True
     try:
@@ -78,7 +80,7 @@ def _ascii(host: str) -> tuple[str, bool]:
 
 
 def _spoken(name: str) -> str:
-    """Returns a name of the DNS as its owner writes it."""
+    """Return a name of the DNS as its owner writes it."""
     if "xn--" not in name:
         return name
     try:

@@ -68,7 +68,7 @@ _patience = Patience()
 
 
 def patience() -> Patience:
-    """How servers are asked now."""
+    """Return how servers are asked now."""
     return _patience
 
 
@@ -80,7 +80,7 @@ def set_patience(patience: Patience) -> Patience:
 
 
 def head(uri: str, redirect_hosts: Sequence[str] = ()) -> dict[str, str] | None:
-    """The headers of an HTTP resource, names in lower case; None where there is none."""
+    """Return the headers of an HTTP resource, names in lower case; None where there is none."""
 
     def ask(seconds: float) -> dict[str, str] | None:
         with _asked("HEAD", uri, redirect_hosts, seconds) as (answer, _):
@@ -94,7 +94,7 @@ def head(uri: str, redirect_hosts: Sequence[str] = ()) -> dict[str, str] | None:
 
 
 def download(uri: str, target: BinaryIO, max_bytes: int, max_seconds: float, redirect_hosts: Sequence[str]) -> bool:
-    """Streams an HTTP resource to a file, from the beginning again where the connection breaks.
+    """Stream an HTTP resource to a file, from the beginning again where the connection breaks.
 
     Returns whether the server packed it (Content-Encoding: gzip) for the way.
     """
@@ -140,7 +140,10 @@ def _receive(uri: str, answer: "requests.Response", watch: "_Watch", target: Bin
 
 
 def _length(uri: str, told: str | None) -> int | None:
-    """The Content-Length, which a server may have said more than once. Raises SourceError for one that is none."""
+    """Return the Content-Length, which a server may have said more than once.
+
+    Raises SourceError for one that is none.
+    """
     if told is None:
         return None
     lengths = {each.strip() for each in told.split(",")}
@@ -150,7 +153,7 @@ def _length(uri: str, told: str | None) -> int | None:
 
 
 def _checked(uri: str, answer: "requests.Response") -> dict[str, str] | None:
-    """The headers of an answer; None for one that says that there is nothing."""
+    """Return the headers of an answer; None for one that says that there is nothing."""
     status = f"{answer.status_code} {_said(uri, answer.reason or '')}".strip()
     if answer.status_code in _GONE:
         return None
@@ -175,7 +178,7 @@ _AGES = 365 * 86_400.0
 
 
 def _seconds(retry_after: str) -> float:
-    """What a Retry-After asks for: seconds, or a date; 0 for anything else."""
+    """Return what a Retry-After asks for: seconds, or a date; 0 for anything else."""
     if re.fullmatch(r"\s*[0-9]+\s*", retry_after, re.ASCII):
         return min(_AGES, float(retry_after))
     with contextlib.suppress(ValueError, TypeError, OverflowError):
@@ -186,7 +189,7 @@ def _seconds(retry_after: str) -> float:
 
 
 def _said(uri: str, text: str) -> str:
-    """What a server, or a library that quotes it, said: one line without the URL's secrets."""
+    """Return what a server, or a library that quotes it, said: one line without the URL's secrets."""
     return one_line(secrets.hidden(text, uri), 200)
 
 
@@ -197,7 +200,7 @@ def _said(uri: str, text: str) -> str:
 def _asked(
     method: str, uri: str, redirect_hosts: Sequence[str], seconds: float
 ) -> Iterator[tuple["requests.Response", "_Watch"]]:
-    """The answer to a request, its body not read yet, redirects followed where they may be; for so many seconds.
+    """Give the answer to a request, its body not read yet, redirects followed where they may be; for so many seconds.
 
     Raises SourceError and SourceBusyError, also for what goes wrong while the body is read.
     """
@@ -218,7 +221,7 @@ def _asked(
 
 
 def _followed(session: "requests.Session", method: str, uri: str, redirect_hosts: Sequence[str]) -> "requests.Response":
-    """The answer at the end of all redirects."""
+    """Return the answer at the end of all redirects."""
     from requests.utils import get_auth_from_url
 
     first = url = secrets.filled(uri)
@@ -247,7 +250,7 @@ def _followed(session: "requests.Session", method: str, uri: str, redirect_hosts
 
 
 def _redirected(uri: str, first: str, url: str, where: str, redirect_hosts: Sequence[str]) -> str:
-    """The URL to which an answer redirects.
+    """Return the URL to which an answer redirects.
 
     Raises SourceError for one that leaves https, or that is on another host that the settings don't name.
     """
@@ -314,7 +317,7 @@ class _Watch:
                     each.shutdown(socket.SHUT_RDWR)
 
     def session(self) -> "requests.Session":
-        """A session whose connections are watched, and that follows no redirect by itself."""
+        """Return a session whose connections are watched, and that follows no redirect by itself."""
         import requests
         from requests.adapters import HTTPAdapter
         from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
@@ -371,7 +374,7 @@ class _Watch:
 
 
 def _patiently(uri: str, action: Callable[[float], T], seconds: float, late: str) -> T:
-    """Asks again, with a growing pause, while the server is busy or the connection breaks; for so many seconds in all.
+    """Ask again, with a growing pause, while the server is busy or the connection breaks; for so many seconds in all.
 
     action: gets the seconds that are left.
     """
@@ -405,7 +408,7 @@ def _patiently(uri: str, action: Callable[[float], T], seconds: float, late: str
 
 
 def _our_error(uri: str, error: Exception) -> MillraceError:
-    """What went wrong with a connection or an answer, as a sentence; SourceBusyError for what may pass."""
+    """Return what went wrong with a connection or an answer, as a sentence; SourceBusyError for what may pass."""
     import requests
     from urllib3.exceptions import ProtocolError, TimeoutError
 
@@ -431,7 +434,7 @@ def _our_error(uri: str, error: Exception) -> MillraceError:
 
 
 def _root(error: BaseException) -> BaseException:
-    """The error that an error is about: libraries wrap it, one in the other."""
+    """Return the error that an error is about: libraries wrap it, one in the other."""
     for _ in range(20):
         inner = (getattr(error, "reason", None), *error.args, error.__cause__)
         found = next((each for each in inner if isinstance(each, BaseException)), None)

@@ -14,7 +14,7 @@ from millrace.errors import SourceError
 
 
 def files(pattern: str) -> list[str]:
-    """The files that a path or pattern means, in ascending order; one whose name is not UTF-8 as a file:// URI.
+    """Return the files that a path or pattern means, in ascending order; one whose name is not UTF-8 as a file:// URI.
 
     Raises SourceError where a folder can't be read.
     """
@@ -38,7 +38,7 @@ def _matching(pattern: str) -> Iterator[str]:
 
 
 def _below(folder: str, parts: list[str]) -> Iterator[str]:
-    """What a pattern's parts mean in a folder, which is text that the name of a file may follow."""
+    """Yield what a pattern's parts mean in a folder, which is text that the name of a file may follow."""
     part, rest = parts[0], parts[1:]
     if part == "**":
         while rest[:1] == ["**"]:
@@ -61,7 +61,9 @@ def _below(folder: str, parts: list[str]) -> Iterator[str]:
 
 
 def _folders(folder: str) -> Iterator[str]:
-    """A folder and all below it, each once: links are followed, but a folder's own place counts before a link to it."""
+    """Yield a folder and all below it, each once: links are followed, but a folder's own place counts before a link
+    to it.
+    """
     waiting, links, seen = [folder], list[str](), set[tuple[int, int]]()
     while waiting or links:
         here = waiting.pop() if waiting else links.pop(0)

@@ -46,7 +46,7 @@ class Block:
 
 
 def read(stream: IO[bytes], *, block: int = BLOCK, max_kept: int = MAX_KEPT) -> Iterator[Block]:
-    """The records of a stream, in order; blank lines are none."""
+    """Yield the records of a stream, in order; blank lines are none."""
     first = _peek(stream)
     if encoding := _UTF16.get(first[:2]):
         stream = cast("IO[bytes]", io.BufferedReader(_AsUtf8(stream, first[2:], encoding), _PEEK))
@@ -113,7 +113,7 @@ def _lines(first: bytes, stream: IO[bytes], block: int, max_kept: int) -> Iterat
 
 
 def _skip_line(stream: IO[bytes], block: int) -> bytes:
-    """Passes over the rest of a line; what it read of the next ones, beginning with the line's end."""
+    """Pass over the rest of a line; what it read of the next ones, beginning with the line's end."""
     while data := stream.read(block):
         if (end := data.find(b"\n")) >= 0:
             return data[end:]
@@ -132,7 +132,7 @@ def _pieces(lines: bytes) -> Iterator[bytes]:
 
 
 def _split(block: bytes) -> pa.Array:
-    """Lines of a block as a large_binary array on the block's own bytes, without a copy."""
+    """Return lines of a block as a large_binary array on the block's own bytes, without a copy."""
     ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + 1
     if not len(ends) or ends[-1] != len(block):
         ends = np.append(ends, len(block))
@@ -142,7 +142,7 @@ def _split(block: bytes) -> pa.Array:
 
 
 def _shortened(lines: pa.Array, max_kept: int) -> pa.Array:
-    """The lines with no more than so many bytes before their ends."""
+    """Return the lines with no more than so many bytes before their ends."""
     if (pc.max(pc.binary_length(lines)).as_py() or 0) <= max_kept:
         return lines
     whole = ((line, line.removesuffix(b"\n")) for line in lines.to_pylist())
@@ -160,7 +160,7 @@ def _nonblank(numbers: NDArray[np.int64], lines: pa.Array) -> Block:
 
 
 def _response(first: bytes, stream: IO[bytes], block: int, max_kept: int) -> Iterator[Block]:
-    """The statuses of API responses, each as its own text; what can't be read on from is one last record."""
+    """Yield the statuses of API responses, each as its own text; what can't be read on from is one last record."""
     number, size = 1, 0
     held: list[bytes] = []
     for record in responses.Responses(first.removeprefix(_BOM), stream, max_kept).records():

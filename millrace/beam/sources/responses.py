@@ -27,7 +27,7 @@ _scan = json.JSONDecoder(strict=False, parse_int=str, parse_float=str).raw_decod
 
 
 def begins(text: str) -> bool:
-    """Whether a text is the beginning of an API response."""
+    """Return whether a text is the beginning of an API response."""
     return _BEGINS.match(text) is not None
 
 
@@ -40,7 +40,7 @@ class Responses:
         self._text, self._at = self._decoder.decode(first), 0
 
     def records(self) -> Iterator[str]:
-        """Each status as it stands there; then the rest, where the text breaks off or is something else."""
+        """Yield each status as it stands there; then the rest, where the text breaks off or is something else."""
         try:
             while self._response_follows():
                 yield from self._array() if self._next() == "[" else self._object()
@@ -57,7 +57,7 @@ class Responses:
             self._at = len(self._text)
 
     def _more(self) -> bool:
-        """Reads on; what came before the present place is forgotten. False at the end."""
+        """Read on; what came before the present place is forgotten. False at the end."""
         if self._ended:
             return False
         data = self._stream.read(_CHUNK)
@@ -82,7 +82,7 @@ class Responses:
         self._take("]")
 
     def _object(self) -> Iterator[str]:
-        """The statuses, at whatever place of the object they are."""
+        """Yield the statuses, at whatever place of the object they are."""
         self._take("{")
         if self._next() != "}":
             while True:
@@ -98,7 +98,7 @@ class Responses:
         self._take("}")
 
     def _next_or_end(self) -> str:
-        """The next character that is no white space; "" at the end."""
+        """Return the next character that is no white space; "" at the end."""
         while True:
             found = _SPACE.match(self._text, self._at)
             self._at = found.end() if found else self._at
@@ -108,7 +108,7 @@ class Responses:
                 return ""
 
     def _next(self) -> str:
-        """The next character that is no white space. Raises IndexError at the end."""
+        """Return the next character that is no white space. Raises IndexError at the end."""
         if not (character := self._next_or_end()):
             raise IndexError
         return character
@@ -119,7 +119,7 @@ class Responses:
         self._at += 1
 
     def _value(self) -> str:
-        """The next value as it stands there. Raises ValueError for one that is broken, and stays before it."""
+        """Return the next value as it stands there. Raises ValueError for one that is broken, and stays before it."""
         self._next()
         while True:
             length = len(self._text) - self._at
@@ -143,7 +143,9 @@ class Responses:
                 pass
 
     def _passed_over(self) -> str:
-        """The beginning of a value that is too long or nested too deep, read to its end by its brackets alone."""
+        """Return the beginning of a value that is too long or nested too deep, read to its end by its brackets
+        alone.
+        """
         if self._text[self._at] not in '"[{':
             raise ValueError
         kept, depth, quoted = "", 0, 0

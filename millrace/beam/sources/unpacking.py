@@ -17,7 +17,7 @@ _CHUNK = 1 << 20
 
 @contextlib.contextmanager
 def told(uri: str) -> Iterator[None]:
-    """Raises SourceError for what reading a broken file raises."""
+    """Raise SourceError for what reading a broken file raises."""
     import zstandard
 
     try:
@@ -63,7 +63,7 @@ class Bounded(io.RawIOBase):
 
 
 def unpacked(raw: IO[bytes]) -> IO[bytes]:
-    """A stream that can be sought, without its compression; as it is where it has none."""
+    """Return a stream that can be sought, without its compression; as it is where it has none."""
     head = raw.read(4)
     raw.seek(0)
     if head.startswith(b"\x1f\x8b"):

@@ -22,7 +22,7 @@ _WORKER_ROLES = {"roles/dataflow.worker", "roles/dataflow.admin", "roles/editor"
 
 
 def applies() -> bool:
-    """Whether the settings ask for Google Cloud at all."""
+    """Return whether the settings ask for Google Cloud at all."""
     return in_bucket() or names.has_warehouse() or uses_dataflow()
 
 
@@ -58,7 +58,7 @@ def project() -> Finding:
 
 
 def services() -> Finding:
-    """The APIs that a run uses are enabled in the project."""
+    """Return the APIs that a run uses are enabled in the project."""
     name, wanted = clients.project(), names.services()
     query = [("names", f"projects/{name}/services/{each}.googleapis.com") for each in wanted]
     try:
@@ -112,7 +112,7 @@ def job_permissions() -> Finding:
 
 
 def worker_accounts() -> Finding:
-    """The accounts that jobs run as are there, and who asks may let jobs run as them."""
+    """Return the accounts that jobs run as are there, and who asks may let jobs run as them."""
     for account in names.worker_accounts():
         try:
             path = f"v1/projects/-/serviceAccounts/{account}"
@@ -132,7 +132,7 @@ def worker_accounts() -> Finding:
 
 
 def worker_roles() -> Finding:
-    """The accounts that jobs run as have a role that workers need; who may not see who has which can't tell."""
+    """Return the accounts that jobs run as have a role that workers need; who may not see who has which can't tell."""
     name, accounts = clients.project(), names.worker_accounts()
     try:
         policy = names.ask("POST", "cloudresourcemanager", f"v3/projects/{name}:getIamPolicy", {})

@@ -29,7 +29,7 @@ _KEPT = 14
 
 
 def bucket() -> Finding:
-    """The bucket is there, and lets objects be written over, as locks and the ledger have to be."""
+    """Return the bucket is there, and lets objects be written over, as locks and the ledger have to be."""
     if not in_bucket():
         return wrong(
             f"storage = {sections.millrace().storage}, {origin('millrace', 'storage')}, is a folder, which neither "
@@ -83,7 +83,8 @@ def bucket_region() -> Finding:
 
 
 def lifecycle() -> Finding:
-    """What Dataflow leaves in _dataflow/ is deleted some day, and so are old versions, where the bucket keeps them.
+    """Return what Dataflow leaves in _dataflow/ is deleted some day, and so are old versions, where the bucket keeps
+    them.
 
     No rule deletes what a manifest names, and no manifest.
     """
@@ -116,13 +117,13 @@ def _deletes(rule: Mapping[str, Any]) -> bool:
 
 
 def _prefixes(rule: Mapping[str, Any], staging: str) -> list[str]:
-    """Those prefixes of a rule that concern the storage; "" if it has none."""
+    """Return those prefixes of a rule that concern the storage; "" if it has none."""
     root = staging.removesuffix("_dataflow/")
     return [p for p in rule["condition"].get("matchesPrefix", [""]) if p.startswith(root) or root.startswith(p)]
 
 
 def _set_rules(rules: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
-    """The commands that give the bucket these rules, and no others."""
+    """Return the commands that give the bucket these rules, and no others."""
     return (
         f"echo {shlex.quote(json.dumps({'rule': rules}))} >lifecycle.json",
         f"gcloud storage buckets update gs://{names.bucket_name()} --lifecycle-file=lifecycle.json",
@@ -133,7 +134,7 @@ def _set_rules(rules: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
 
 
 def dataset() -> Finding:
-    """The dataset is there, in the location that the settings name if they do."""
+    """Return the dataset is there, in the location that the settings name if they do."""
     name, given = names.dataset_name(), sections.bigquery().location
     try:
         found = names.dataset()
@@ -205,7 +206,7 @@ def jobs() -> Finding:
 
 
 def tables() -> Finding:
-    """Tables can be made in the dataset, filled, read and emptied."""
+    """Return tables can be made in the dataset, filled, read and emptied."""
     from google.cloud import bigquery as api
 
     client, again = clients.bigquery_client(), retry(PATIENCE)

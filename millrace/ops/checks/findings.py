@@ -33,22 +33,22 @@ class Check:
 
 
 def ok(said: str) -> Finding:
-    """All is well."""
+    """Return all is well."""
     return Finding(OK, said)
 
 
 def warning(said: str, *mend: str) -> Finding:
-    """A run works, but costs more than it should, or may not always work."""
+    """Return a run works, but costs more than it should, or may not always work."""
     return Finding(WARNING, said, mend)
 
 
 def wrong(said: str, *mend: str) -> Finding:
-    """A run would fail."""
+    """Return a run would fail."""
     return Finding(WRONG, said, mend)
 
 
 def examine(checks: Iterable[Check]) -> Iterator[tuple[Check, Finding]]:
-    """Asks for one thing after the other; what depends on something wrong is not asked for, and says on what."""
+    """Ask for one thing after the other; what depends on something wrong is not asked for, and says on what."""
     causes: dict[str, str] = {}
     for check in checks:
         if waits := [causes[name] for name in check.after if name in causes]:
@@ -68,22 +68,22 @@ def examine(checks: Iterable[Check]) -> Iterator[tuple[Check, Finding]]:
 
 
 def uses_dataflow() -> bool:
-    """Whether any task may run on Dataflow."""
+    """Return whether any task may run on Dataflow."""
     named = {sections.runner_options("DataflowRunner", task).get("runner") for task in beam_tasks()}
     return bool({"DataflowRunner", "auto"} & {sections.millrace().runner, *named})
 
 
 def job_options() -> list[Mapping[str, str]]:
-    """The options of each task's jobs, if any runs on Dataflow."""
+    """Return the options of each task's jobs, if any runs on Dataflow."""
     return [sections.dataflow_options(task) for task in beam_tasks()] if uses_dataflow() else []
 
 
 def in_bucket() -> bool:
-    """Whether the storage is a bucket."""
+    """Return whether the storage is a bucket."""
     return sections.millrace().storage.startswith("gs://")
 
 
 def beam_tasks() -> dict[str, type[BeamTask]]:
-    """The public tasks that wrap a pipeline, by name."""
+    """Return the public tasks that wrap a pipeline, by name."""
     found = {name: Register.get_task_cls(name) for name in workflows.__all__}
     return {name: task for name, task in found.items() if issubclass(task, BeamTask)}

@@ -27,7 +27,7 @@ _LUIGID_KEYS = ("scheduler_url", "scheduler_host", "default-scheduler-url", "def
 
 
 def settings() -> Finding:
-    """Every section of luigi.cfg holds what it may."""
+    """Return every section of luigi.cfg holds what it may."""
     for section in Settings.__subclasses__():
         section()
     storage = sections.millrace().storage
@@ -69,7 +69,7 @@ def versions() -> Finding:
 
 
 def pipelines() -> Finding:
-    """Every pipeline's module can be imported."""
+    """Return every pipeline's module can be imported."""
     names = sorted({task.pipeline for task in beam_tasks().values()})
     for name in names:
         try:
@@ -104,7 +104,7 @@ def options() -> Finding:
 
 
 def folder() -> Finding:
-    """The storage's folder, or the one in which it is to be made, can be written and locked."""
+    """Return the storage's folder, or the one in which it is to be made, can be written and locked."""
     there = wanted = os.path.abspath(os.path.expanduser(sections.millrace().storage))
     while not os.path.isdir(there):
         there = os.path.dirname(there)
@@ -135,7 +135,7 @@ def luigid() -> Finding:
 
 
 def names_luigid() -> bool:
-    """Whether luigi.cfg names a server."""
+    """Return whether luigi.cfg names a server."""
     return any(get_config().has_option("core", key) for key in _LUIGID_KEYS)
 
 

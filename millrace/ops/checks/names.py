@@ -36,12 +36,12 @@ PERSON = "user:$(gcloud config get account)"
 
 
 def has_warehouse() -> bool:
-    """Whether tables are in BigQuery."""
+    """Return whether tables are in BigQuery."""
     return bool(sections.millrace().warehouse)
 
 
 def services() -> list[str]:
-    """The APIs that these settings need, without .googleapis.com."""
+    """Return the APIs that these settings need, without .googleapis.com."""
     gcp, found = sections.gcp(), ["cloudresourcemanager", "storage"]
     if has_warehouse():
         found.append("bigquery")
@@ -62,7 +62,7 @@ def ask(
     body: Mapping[str, Any] | None = None,
     query: Sequence[tuple[str, str]] = (),
 ) -> Any:
-    """What a service that has no client here answers. Raises MillraceError."""
+    """Return what a service that has no client here answers. Raises MillraceError."""
     from google.api_core.exceptions import from_http_response
 
     def call() -> Any:
@@ -77,13 +77,13 @@ def ask(
 
 
 def missing(service: str, resource: str, wanted: Sequence[str]) -> list[str]:
-    """Which of some permissions on a resource are not granted to who asks. Raises MillraceError."""
+    """Return which of some permissions on a resource are not granted to who asks. Raises MillraceError."""
     answer = ask("POST", service, f"{resource}:testIamPermissions", {"permissions": wanted})
     return [each for each in wanted if each not in answer.get("permissions", ())]
 
 
 def why(error: MillraceError) -> str:
-    """What Google said, without our own words around it."""
+    """Return what Google said, without our own words around it."""
     return said(error.__cause__ or error)
 
 
@@ -91,32 +91,32 @@ def why(error: MillraceError) -> str:
 
 
 def service_account() -> str:
-    """The service account that asks; "" for a person."""
+    """Return the service account that asks; "" for a person."""
     name = sections.gcp().impersonate or getattr(clients.credentials(), "service_account_email", "")
     return name if "@" in name else ""
 
 
 def asking() -> str:
-    """Who asks, as policies name them."""
+    """Return who asks, as policies name them."""
     account = service_account()
     return f"serviceAccount:{account}" if account else PERSON
 
 
 def project_of(account: str) -> str:
-    """The project that a service account belongs to."""
+    """Return the project that a service account belongs to."""
     found = re.fullmatch(r"[^@]+@([^.]+)\.iam\.gserviceaccount\.com", account)
     return found[1] if found else clients.project()
 
 
 def worker_accounts() -> list[str]:
-    """The accounts that jobs run as: what the options name, or else the project's own for Compute Engine."""
+    """Return the accounts that jobs run as: what the options name, or else the project's own for Compute Engine."""
     named = {options.get("service_account_email", "") for options in job_options()}
     return sorted(account or f"{_number()}-compute@developer.gserviceaccount.com" for account in named)
 
 
 @functools.cache
 def _number() -> str:
-    """The project's number."""
+    """Return the project's number."""
     found: str = ask("GET", "cloudresourcemanager", f"v3/projects/{clients.project()}")["name"]
     return found.removeprefix("projects/")
 
@@ -125,19 +125,19 @@ def _number() -> str:
 
 
 def bucket_name() -> str:
-    """The storage's bucket."""
+    """Return the storage's bucket."""
     return sections.millrace().storage.removeprefix("gs://").partition("/")[0]
 
 
 def staging() -> str:
-    """The folder of the bucket in which Dataflow's files are."""
+    """Return the folder of the bucket in which Dataflow's files are."""
     folder = sections.millrace().storage.removeprefix("gs://").partition("/")[2]
     return f"{folder}/_dataflow/" if folder else "_dataflow/"
 
 
 @functools.cache
 def bucket() -> "storage_api.Bucket":
-    """The bucket as Cloud Storage describes it. Raises SettingError, AccessError."""
+    """Return the bucket as Cloud Storage describes it. Raises SettingError, AccessError."""
     with told(f"read gs://{bucket_name()}", PATIENCE):
         found = clients.access().bucket(clients.storage_client(), bucket_name())
         found.reload(timeout=TIMEOUT, retry=retry(PATIENCE))
@@ -145,7 +145,7 @@ def bucket() -> "storage_api.Bucket":
 
 
 def bucket_places() -> Sequence[str]:
-    """The regions that the bucket is in, or its one multi-region."""
+    """Return the regions that the bucket is in, or its one multi-region."""
     location = bucket().location.lower()
     if bucket().location_type == "dual-region" and bucket().data_locations:
         return [place.lower() for place in bucket().data_locations]
@@ -153,13 +153,13 @@ def bucket_places() -> Sequence[str]:
 
 
 def lies_in(place: str, location: str) -> bool:
-    """Whether a region, or multi-region, is the location or within it."""
+    """Return whether a region, or multi-region, is the location or within it."""
     begin, _ = _CONTINENTS.get(location, ("no region", ""))
     return place == location or (place.startswith(begin) and not (location == "eu" and place in _NOT_EU))
 
 
 def likely_region() -> str:
-    """A region for Dataflow: the bucket's own, or one near it."""
+    """Return a region for Dataflow: the bucket's own, or one near it."""
     place = bucket_places()[0]
     return _CONTINENTS.get(place, ("", place))[1]
 
@@ -171,14 +171,14 @@ def dataset_name() -> str:
 
 @functools.cache
 def dataset() -> "bigquery_api.Dataset":
-    """The dataset as BigQuery describes it. Raises SettingError, AccessError."""
+    """Return the dataset as BigQuery describes it. Raises SettingError, AccessError."""
     with told(f"read dataset {dataset_name()}", PATIENCE):
         name = dataset_name().replace(":", ".")
         return clients.bigquery_client().get_dataset(name, retry=retry(PATIENCE), timeout=TIMEOUT)
 
 
 def dataset_place() -> str:
-    """Where a dataset has to be, to be loaded from the bucket."""
+    """Return where a dataset has to be, to be loaded from the bucket."""
     place = bucket_places()[0]
     return place.upper() if place in _CONTINENTS else place
 
@@ -187,7 +187,7 @@ def dataset_place() -> str:
 
 
 def grant_project(role: str, member: str = "") -> str:
-    """The command that grants a role in the project, to who asks unless a member is named."""
+    """Return the command that grants a role in the project, to who asks unless a member is named."""
     member = member or asking()
     return (
         f'gcloud projects add-iam-policy-binding {clients.project()} --member="{member}" --condition=None --role={role}'
@@ -195,12 +195,12 @@ def grant_project(role: str, member: str = "") -> str:
 
 
 def grant_bucket(role: str) -> str:
-    """The command that grants a role in the bucket to who asks."""
+    """Return the command that grants a role in the bucket to who asks."""
     return f'gcloud storage buckets add-iam-policy-binding gs://{bucket_name()} --member="{asking()}" --role={role}'
 
 
 def grant_account(account: str, role: str, member: str = "") -> str:
-    """The command that grants a role on a service account, to who asks unless a member is named."""
+    """Return the command that grants a role on a service account, to who asks unless a member is named."""
     member, project = member or asking(), project_of(account)
     return (
         f"gcloud iam service-accounts add-iam-policy-binding {account} --project={project} "
@@ -209,14 +209,16 @@ def grant_account(account: str, role: str, member: str = "") -> str:
 
 
 def grant_dataset(location: str = "") -> str:
-    """The command that lets who asks make, fill, read and empty tables in the dataset; location: its own, if known."""
+    """Return the command that lets who asks make, fill, read and empty tables in the dataset; location: its own, if
+    known.
+    """
     project, _, name = dataset_name().partition(":")
     sql = rf"GRANT \`roles/bigquery.dataEditor\` ON SCHEMA \`{project}\`.\`{name}\` TO '{asking()}'"
     return f'bq --location={location or dataset_place()} query --use_legacy_sql=false "{sql}"'
 
 
 def make_bucket(name: str, region: str) -> str:
-    """The command that makes a bucket as it should be."""
+    """Return the command that makes a bucket as it should be."""
     return (
         f"gcloud storage buckets create gs://{name} --project={clients.project()} --location={region} "
         "--uniform-bucket-level-access --public-access-prevention --soft-delete-duration=0"
@@ -224,5 +226,5 @@ def make_bucket(name: str, region: str) -> str:
 
 
 def set_in_config(section: str, key: str, value: str) -> str:
-    """What to write into luigi.cfg."""
+    """Return what to write into luigi.cfg."""
     return f"luigi.cfg, [{section}]: {key} = {value}"

@@ -26,7 +26,7 @@ class Looked:
 
 
 def examine(first: datetime.date | None, last: datetime.date | None, looked: Looked) -> Iterator[tuple[str, Finding]]:
-    """Yields the partitions of some days, or of all, that something is wrong with, and what that is.
+    """Yield the partitions of some days, or of all, that something is wrong with, and what that is.
 
     On this machine every byte is read; Cloud Storage tells sizes and checksums in a listing.
     """
@@ -61,7 +61,7 @@ def examine(first: datetime.date | None, last: datetime.date | None, looked: Loo
 
 
 def _further(partition: str, manifest: Manifest, there: dict[str, Manifest]) -> list[str]:
-    """Returns what is wrong with the further datasets that were made with a partition."""
+    """Return what is wrong with the further datasets that were made with a partition."""
     _, _, key = partition.partition("/")
     others = {f"{file.path.partition('/')[0]}/{key}" for file in manifest.files} - {partition}
     return [

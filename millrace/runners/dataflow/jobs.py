@@ -63,18 +63,18 @@ class Command(Protocol):
     content: str
 
     def respond(self, response: str, /) -> object:
-        """Answers whoever typed."""
+        """Answer whoever typed."""
 
 
 class Messages(Protocol):
     """Where commands arrive: a task's `scheduler_messages`, or any queue."""
 
     def get(self, block: bool = True, timeout: float | None = None, /) -> Any:
-        """The next command. Raises queue.Empty if none comes within the seconds."""
+        """Return the next command. Raises queue.Empty if none comes within the seconds."""
 
 
 def place() -> Where:
-    """The project and region of new jobs. Raises SettingError where either is unknown."""
+    """Return the project and region of new jobs. Raises SettingError where either is unknown."""
     region = sections.gcp().region
     if not region:
         raise SettingError("no region for Dataflow jobs is known; set region in [gcp] of luigi.cfg, or --gcp-region")
@@ -82,12 +82,12 @@ def place() -> Where:
 
 
 def find(job_name: str, request_id: str, where: Where) -> Job | None:
-    """The job of a name and a request, finished ones included; None for none."""
+    """Return the job of a name and a request, finished ones included; None for none."""
     return next((job for job in named(job_name, where) if job.request_id in ("", request_id)), None)
 
 
 def named(job_name: str, where: Where) -> list[Job]:
-    """All jobs of a name, finished ones included."""
+    """Return all jobs of a name, finished ones included."""
     request = {"project_id": where[0], "location": where[1], "name": job_name, "filter": "ALL"}
     with told(f"list the Dataflow jobs named {job_name}"):
         listed = list(clients.dataflow_clients().jobs.list_jobs(request=request, retry=retry(), timeout=TIMEOUT))
@@ -96,7 +96,7 @@ def named(job_name: str, where: Where) -> list[Job]:
 
 
 def get(id: str, where: Where) -> Job | None:
-    """The job of an id; None where Dataflow knows none, as in the moment in which it is created."""
+    """Return the job of an id; None where Dataflow knows none, as in the moment in which it is created."""
     import google.api_core.exceptions as api
 
     try:
@@ -108,14 +108,14 @@ def get(id: str, where: Where) -> Job | None:
 
 
 def job_of(proto: Any, where: Where) -> Job:
-    """A job as Google's client gives it."""
+    """Return a job as Google's client gives it."""
     # A state that this client does not know yet is a number.
     state = str(getattr(proto.current_state, "name", proto.current_state)).removeprefix("JOB_STATE_")
     return Job(proto.id, proto.name, state, proto.client_request_id, where, proto.replaced_by_job_id)
 
 
 def wait(job: Job, look: Callable[[Job], None], messages: Messages | None = None) -> Job:
-    """Waits until a job, or the one that replaced it, has come to its end.
+    """Wait until a job, or the one that replaced it, has come to its end.
 
     look: called with the job as it is, whenever Dataflow has told. messages: where commands of people arrive, `cancel`
     and `drain`. Raises ServiceError if Dataflow does not answer for [dataflow] stuck_after seconds, JobCancelledError
@@ -148,7 +148,7 @@ def wait(job: Job, look: Callable[[Job], None], messages: Messages | None = None
 
 
 def cancel(job: Job) -> Job:
-    """Asks for a job, or the one that replaced it, to be cancelled; the job as it is once that is done, or after
+    """Ask for a job, or the one that replaced it, to be cancelled; the job as it is once that is done, or after
     [dataflow] cancel_wait seconds.
 
     Raises ServiceError if Dataflow does not answer for so long, and AccessError.
@@ -165,27 +165,27 @@ def cancel(job: Job) -> Job:
 
 
 def drain(job: Job) -> Job:
-    """Asks for a job to end with what it has read so far; the job as it is then. Dataflow drains no batch job."""
+    """Ask for a job to end with what it has read so far; the job as it is then. Dataflow drains no batch job."""
     return _request(job, "JOB_STATE_DRAINING", sections.gcp().patience)
 
 
 def first_pause() -> float:
-    """Seconds from the first question about something that takes its time to the second."""
+    """Return seconds from the first question about something that takes its time to the second."""
     return min(2.0, sections.dataflow().poll_max / 4)
 
 
 def longer(pause: float) -> float:
-    """The pause after one: half as long again, up to [dataflow] poll_max seconds."""
+    """Return the pause after one: half as long again, up to [dataflow] poll_max seconds."""
     return min(pause * 1.5, sections.dataflow().poll_max)
 
 
 def jittered(seconds: float) -> float:
-    """A pause that is not everybody's."""
+    """Return a pause that is not everybody's."""
     return seconds * random.uniform(0.8, 1.2)
 
 
 def request_of(job: Job) -> dict[str, str]:
-    """What every request about a job begins with."""
+    """Return what every request about a job begins with."""
     return {"project_id": job.where[0], "location": job.where[1], "job_id": job.id}
 
 
@@ -203,7 +203,7 @@ def _soon(seconds: float) -> "Retry":
 
 
 def _look(job: Job, silent: float) -> Job | None:
-    """One look at a job; None for one in vain that may be repeated. silent: seconds since the last answer."""
+    """Return one look at a job; None for one in vain that may be repeated. silent: seconds since the last answer."""
     import google.api_core.exceptions as api
 
     try:
@@ -232,7 +232,7 @@ def _look(job: Job, silent: float) -> Job | None:
 
 
 def _request(job: Job, state: str, seconds: float) -> Job:
-    """Asks for a state; the job as it is then. Where it has come to its end by itself, that is no error."""
+    """Ask for a state; the job as it is then. Where it has come to its end by itself, that is no error."""
     while job.replaced_by:
         job = _get(replace(job, id=job.replaced_by), _soon(seconds))
     request = {**request_of(job), "job": {"requested_state": state}}
@@ -247,7 +247,7 @@ def _request(job: Job, state: str, seconds: float) -> Job:
 
 
 def _obey_next(job: Job, commands: Messages, seconds: float) -> bool:
-    """Waits for a command and obeys it; False where none came within the seconds."""
+    """Wait for a command and obeys it; False where none came within the seconds."""
     try:
         command: Command = commands.get(True, seconds)
     except queue.Empty:

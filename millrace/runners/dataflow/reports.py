@@ -54,7 +54,9 @@ def changes(report: Callable[[Progress], None]) -> Callable[[Job], None]:
 
 
 def result(job: Job) -> Run:
-    """What a finished job counted and used; what can't be learnt is left out, rather than to lose the job's result."""
+    """Return what a finished job counted and used; what can't be learnt is left out, rather than to lose the job's
+    result.
+    """
     try:
         metrics = _metrics(job, sections.gcp().patience)
     except MillraceError as error:
@@ -64,7 +66,7 @@ def result(job: Job) -> Run:
 
 
 def failure(job: Job, command: str) -> MillraceError:
-    """The error that tells of a job that ended without its result; command: what tries again.
+    """Return the error that tells of a job that ended without its result; command: what tries again.
 
     A worker's error of ours that passes stays what it is, such as NotThereYetError, and so does DamagedError.
     """
@@ -101,7 +103,7 @@ def consequence(said: Sequence[str]) -> str:
 
 
 def _ours(said: Sequence[str]) -> MillraceError | None:
-    """The last error of ours; one that passes only if it is the last of all.
+    """Return the last error of ours; one that passes only if it is the last of all.
 
     What came after it shows that the work was tried again, and failed for another reason.
     """
@@ -133,14 +135,14 @@ class _Heard:
         return self._messages[-1].time - _LATE if self._messages else None
 
     def add(self, messages: Iterable[Any]) -> list[str]:
-        """The texts of the last messages, with these, oldest first."""
+        """Return the texts of the last messages, with these, oldest first."""
         found = {each.id: each for each in (*self._messages, *messages)}
         self._messages = sorted(found.values(), key=lambda each: each.time)[-_KEPT:]
         return [each.message_text for each in self._messages]
 
 
 def _progress(job: Job, before: Progress | None, heard: _Heard) -> Progress:
-    """How a job stands; what could not be asked in one try is as it was before."""
+    """Return how a job stands; what could not be asked in one try is as it was before."""
     before = replace(before or Progress(job.state), state=job.state)
     try:
         with told(f"read the messages of Dataflow job {job.name}"):
@@ -166,7 +168,7 @@ def _messages(job: Job, seconds: float | None, since: datetime.datetime | None =
 
 
 def _errors(job: Job, seconds: float) -> list[str]:
-    """The texts of a job's error messages, oldest first."""
+    """Return the texts of a job's error messages, oldest first."""
     with told(f"read the messages of Dataflow job {job.name} ({job.id})"):
         return [message.message_text for message in sorted(_messages(job, seconds), key=lambda each: each.time)]
 
@@ -180,7 +182,7 @@ def _metrics(job: Job, seconds: float | None) -> list[Any]:
 
 
 def _user_counters(metrics: Iterable[Any]) -> dict[str, int]:
-    """Counters of committed work. A distribution's parts come as numbers as well: those are no counters."""
+    """Return counters of committed work. A distribution's parts come as numbers as well: those are no counters."""
     mine = [m for m in metrics if m.name.origin == "user" and m.name.context.get("tentative") != "true"]
     distributions = {m.name.name for m in mine if m.distribution}
     parts = {f"{name}_{part}" for name in distributions for part in ("MIN", "MAX", "MEAN", "COUNT")}

@@ -53,7 +53,7 @@ def submit(
     root: str,
     waits: Callable[[str], None] = lambda why: None,
 ) -> Job:
-    """Creates the job of a pipeline; the same request twice is the same job, also where that is finished.
+    """Create the job of a pipeline; the same request twice is the same job, also where that is finished.
 
     module, options: the pipeline and its own options; task: its name in [dataflow.TASK]; root: the storage, gs://….
     waits: told why, once, if the job has to wait for its turn.
@@ -69,7 +69,7 @@ def submit(
 
 
 def check_root(root: str) -> None:
-    """Raises SettingError for a storage that workers can't reach."""
+    """Raise SettingError for a storage that workers can't reach."""
     if not root.startswith("gs://"):
         raise SettingError(
             f"a Dataflow job can't read {root}, {origin('millrace', 'storage')}; set storage in [millrace] to "
@@ -78,7 +78,7 @@ def check_root(root: str) -> None:
 
 
 def preload() -> None:
-    """Imports what submitting and watching need, before workers fork: they share it instead of each importing it, and
+    """Import what submitting and watching need, before workers fork: they share it instead of each importing it, and
     take turns at describing their jobs.
     """
     importlib.import_module("apache_beam.runners.dataflow.internal.apiclient")
@@ -91,12 +91,17 @@ def preload() -> None:
 
 @functools.cache
 def _turns() -> IO[bytes]:
-    """A file with no name, of which a process locks a byte while it is its turn; the lock ends with the process."""
+    """Return a file with no name, of which a process locks a byte while it is its turn; the lock ends with the
+    process.
+    """
     return tempfile.TemporaryFile()
 
 
 def _described(module: str, own: Sequence[str], task: str, request: Request, root: str, folder: str) -> Any:
-    """The job to create, as Google's client takes it; what it needs is staged. To be called in a child process."""
+    """Return the job to create, as Google's client takes it; what it needs is staged.
+
+    To be called in a child process.
+    """
     # As many at a time as there are processors: each takes tens of megabytes.
     fcntl.lockf(_turns(), fcntl.LOCK_EX, 1, os.getpid() % (os.cpu_count() or 1))
     clients.credentials()  # Beam looks for them for half a minute and then goes on without
@@ -107,7 +112,7 @@ def _described(module: str, own: Sequence[str], task: str, request: Request, roo
 
 
 def _job_options(task: str, request: Request, root: str, folder: str) -> list[str]:
-    """The command line of a job, less what is the pipeline's own."""
+    """Return the command line of a job, less what is the pipeline's own."""
     project, region = request.where
     gcp, chosen = sections.gcp(), beam_options.arguments(task)
     named = {argument.partition("=")[0] for argument in chosen}
@@ -131,7 +136,10 @@ def _job_options(task: str, request: Request, root: str, folder: str) -> list[st
 
 
 def _staged(module: str, argv: list[str]) -> Any:
-    """The job of a pipeline as Beam describes it, what it needs staged. Raises SettingError for what Beam refuses."""
+    """Return the job of a pipeline as Beam describes it, what it needs staged.
+
+    Raises SettingError for what Beam refuses.
+    """
     from apache_beam.options.pipeline_options import TestOptions
     from apache_beam.runners.dataflow.internal import apiclient
 
@@ -170,7 +178,7 @@ def _stage(uri: str, source: Any) -> None:
 
 
 def _create(proto: Any, request: Request, waits: Callable[[str], None]) -> Job:
-    """Creates a job; where the project runs as many as it may, as soon as it does no longer."""
+    """Create a job; where the project runs as many as it may, as soon as it does no longer."""
     patience = sections.dataflow().stuck_after
     end, pause = time.monotonic() + patience, 0.0
     while True:
@@ -221,7 +229,8 @@ def _full(error: BaseException) -> bool:
 
 
 def _existing(request: Request, why: str) -> Job:
-    """The job that Dataflow says exists. Raises ConflictError if it is not of this request, and ServiceError if it is
+    """Return the job that Dataflow says exists. Raises ConflictError if it is not of this request, and ServiceError if
+    it is
     not listed for [gcp] patience seconds: a list may be behind.
     """
     patience = sections.gcp().patience

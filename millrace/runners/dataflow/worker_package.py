@@ -24,7 +24,7 @@ _SHIPPED = (
 
 
 def write(folder: str) -> str:
-    """Writes the wheel into a folder; its path."""
+    """Write the wheel into a folder; its path."""
     files = {
         path.relative_to((part if part.name == "pipelines" else _LIBRARY).parent).as_posix(): path.read_bytes()
         for part in _SHIPPED
@@ -49,5 +49,5 @@ def write(folder: str) -> str:
 
 
 def _sha256(data: bytes) -> str:
-    """A digest as wheels write it."""
+    """Return a digest as wheels write it."""
     return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
