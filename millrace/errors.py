@@ -21,11 +21,20 @@
         └── ConflictError      somebody else wrote first
 
 Whether to retry is a type check: `isinstance(error, TransientError)`.
+
+An error carries what happened, where the value came from that led to it, what mends it, and the commands that do. They
+make its one sentence: "WHAT, WHERE; MEND". It travels as data (`as_data`, `from_data`), not as text to be parsed.
 """
+
+import datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 __all__ = [
     "AccessError",
     "ConflictError",
+    "Command",
     "CostError",
     "DamagedError",
     "DeadLetterError",
@@ -46,8 +55,86 @@ __all__ = [
 ]
 
 
+@dataclass(frozen=True)
+class Command:
+    """A command of ours that mends something, by what it does; tasks/advice.py knows how it is typed here.
+
+    name: as in bin/NAME. arguments: as they are typed. first, last: the days that it is for. parameters: those of the
+    task that it is for.
+    """
+
+    name: str
+    arguments: Sequence[str] = ()
+    first: datetime.date | None = None
+    last: datetime.date | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+def _plainly(command: Command) -> str:
+    """Return a command as it is typed in the project's folder, where luigi.cfg has all settings."""
+    days = {"from": command.first, "to": command.last}
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in {**days, **command.parameters}.items() if value]
+    return " ".join([f"bin/{command.name}", *command.arguments, *flags])
+
+
+#: How commands are spelled. The settings, and where the person is, are known to the tasks alone, which say it once.
+_spelling: Callable[[Command], str] = _plainly
+
+
+def spell(how: Callable[[Command], str]) -> None:
+    """Have the commands in errors of this process spelled like this."""
+    global _spelling
+    _spelling = how
+
+
 class MillraceError(Exception):
-    """Base of all errors that Millrace raises on purpose; its text is one sentence for a person."""
+    """Base of all errors that Millrace raises on purpose; its text is one sentence for a person.
+
+    what: what happened, with the name and the value. where: where that came from, "" if `what` says so. mend: what to
+    do, with {0}, {1} … where `commands` stand; "" if `what` says so.
+    """
+
+    def __init__(self, what: str, *commands: Command, where: str = "", mend: str = "") -> None:
+        super().__init__(what)
+        self.what, self.where, self.mend, self.commands = what, where, mend, commands
+
+    def __str__(self) -> str:
+        where = f", {self.where}" if self.where else ""
+        return self.what + where + (f"; {self.mend.format(*map(_spelling, self.commands))}" if self.mend else "")
+
+    def __reduce__(self) -> Any:
+        return from_data, (self.as_data(),)
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the error as JSON can carry it."""
+        commands = [
+            {
+                "name": each.name,
+                "arguments": list(each.arguments),
+                "first": each.first and str(each.first),
+                "last": each.last and str(each.last),
+                "parameters": dict(each.parameters),
+            }
+            for each in self.commands
+        ]
+        said = {"what": self.what, "where": self.where, "mend": self.mend, "commands": commands}
+        return {"error": type(self).__name__, **said}
+
+
+def from_data(data: Mapping[str, Any]) -> MillraceError:
+    """Return the error that `as_data` told of; one of a kind that is not known here is a MillraceError."""
+    kind = globals().get(data["error"], MillraceError)
+    if not (isinstance(kind, type) and issubclass(kind, MillraceError)):
+        kind = MillraceError
+
+    def day(value: str | None) -> datetime.date | None:
+        return datetime.date.fromisoformat(value) if value else None
+
+    commands = [
+        Command(each["name"], each["arguments"], day(each["first"]), day(each["last"]), each["parameters"])
+        for each in data["commands"]
+    ]
+    return kind(data["what"], *commands, where=data["where"], mend=data["mend"])
 
 
 class TerminalError(MillraceError):

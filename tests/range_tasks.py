@@ -5,8 +5,8 @@ import datetime
 import luigi
 import pyarrow as pa
 
+from millrace import BigQueryTarget
 from millrace.common.tables import Table
-from millrace.tasks import BigQueryTarget
 
 NUMBERS = Table({"n": "INT64", "date": "DATE"})
 

@@ -15,7 +15,9 @@ import datetime
 
 from luigi import IntParameter
 
-from millrace.tasks import Stage, clients
+from millrace import Stage
+
+from millrace.tasks import clients
 from millrace.core.manifests import FileEntry
 from millrace.tasks.settings import Day, Settings
 from millrace.tasks.stage import Outcome

@@ -12,7 +12,7 @@ import pytest
 import running
 
 import workflows
-from millrace.tasks import Stage
+from millrace import Stage
 
 GOOGLE = ("google.cloud", "googleapiclient", "apache_beam.io.gcp")
 HEAVY = {

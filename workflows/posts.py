@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import luigi
 
+from millrace import BeamTask, Dataset, Stage
 from millrace.core import code, damage, manifests
 from millrace.core.ledger import Claim, Entry
 from millrace.core.manifests import FileEntry, Manifest
 from millrace.core.storage import crc32c
 from millrace.errors import DeadLetterError, MillraceError, NotThereYetError
 from millrace.gcloud import clients
-from millrace.tasks import BeamTask, Dataset, Stage, advice, settings
+from millrace.tasks import advice, settings
 from millrace.tasks.settings import Day, Setting, Settings
 from millrace.tasks.stage import Outcome
 from pipelines.posts import sources

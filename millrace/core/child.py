@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import NoReturn, TypeVar
 
 from millrace.beam.google_errors import redacted
+from millrace.core import resources
 from millrace.errors import MillraceError, TransientError
-from millrace.tasks import resources
 
 T = TypeVar("T")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)

@@ -7,8 +7,7 @@ from typing import TypeAlias
 from millrace.common.checksums import Input
 from millrace.core.manifests import FileEntry
 from millrace.core.storage import Storage
-from millrace.errors import DamagedError
-from millrace.tasks import advice
+from millrace.errors import Command, DamagedError
 
 Stored: TypeAlias = Mapping[str, tuple[int, str]]
 
@@ -40,4 +39,5 @@ def differing(storage: Storage, files: Sequence[FileEntry], there: Stored) -> It
 
 def told(partition: str, error: DamagedError) -> DamagedError:
     """Return the error with what mends it."""
-    return DamagedError(f"{error}; make partition {partition} anew: {advice.clear(partition)}, then run again")
+    mend = f"make partition {partition.replace('{', '{{').replace('}', '}}')} anew: {{0}}, then run again"
+    return DamagedError(str(error), Command("clear", [partition]), mend=mend)

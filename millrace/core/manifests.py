@@ -11,8 +11,7 @@ from typing import Any
 
 from millrace.common.results import File
 from millrace.core.storage import crc32c
-from millrace.errors import DamagedError, ManifestError
-from millrace.tasks import advice
+from millrace.errors import Command, DamagedError, ManifestError
 
 NAME = "_MANIFEST.json"
 FORMAT = 1
@@ -84,10 +83,10 @@ class Manifest:
             if written != FORMAT:
                 raise ManifestError(f"{path} has format {written}; this Millrace reads {FORMAT}")
             if (noted := value.pop("checksum", None)) and noted != (found := _checksum(value)):
-                mend = advice.clear(path.removesuffix(f"/{NAME}"))
                 raise DamagedError(
-                    f"{path} is damaged: its checksum is {found}, but it was written with {noted}; make its partition "
-                    f"anew: {mend}, then run again"
+                    f"{path} is damaged: its checksum is {found}, but it was written with {noted}",
+                    Command("clear", [path.removesuffix(f"/{NAME}")]),
+                    mend="make its partition anew: {0}, then run again",
                 )
             if path.endswith(f"/{NAME}") and not f"/{path}".endswith(f"/{value['partition']}/{NAME}"):
                 raise ManifestError(
@@ -98,8 +97,10 @@ class Manifest:
             value["inputs"] = [InputEntry(**entry) for entry in value["inputs"]]
             return cls(**value)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            forget = advice.clear(path.removesuffix(f"/{NAME}"))
-            raise ManifestError(f"{path} is no manifest ({error}); delete its partition with {forget}") from None
+            forget = Command("clear", [path.removesuffix(f"/{NAME}")])
+            raise ManifestError(
+                f"{path} is no manifest ({error})", forget, mend="delete its partition with {0}"
+            ) from None
 
 
 def _checksum(value: Mapping[str, Any]) -> str:

@@ -19,8 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from millrace.common import checksums, links
+from millrace.core import resources
 from millrace.errors import AccessError, ConflictError, ManifestError, SettingError
-from millrace.tasks import resources
 
 if TYPE_CHECKING:
     import tenacity

@@ -1,13 +1,5 @@
-"""The machinery, which knows no workflow: settings, clients, storage, manifests, ledger, stages, warehouse."""
+"""The tasks of luigi: stages, targets, settings, and how a run looks and ends."""
 
 from millrace.tasks import surroundings
 
 surroundings.settle()  # before luigi is imported, which reads its settings then
-
-from millrace.tasks.beam_task import BeamTask
-from millrace.tasks.datasets import Dataset
-from millrace.tasks.ranges import RangeDaily
-from millrace.tasks.stage import Stage
-from millrace.tasks.targets import BigQueryTarget, GCSTarget
-
-__all__ = ["BeamTask", "BigQueryTarget", "Dataset", "GCSTarget", "RangeDaily", "Stage"]

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from luigi.cmdline_parser import CmdlineParser
 
+from millrace import errors
+from millrace.errors import Command
 from millrace.tasks import sections
 from millrace.tasks.settings import Settings
 
@@ -46,6 +48,13 @@ def clear(
         if value is not None:
             arguments += [f"--{flag.replace('_', '-')}", str(value)]
     return command("clear", *arguments)
+
+
+def spelled(command_: Command) -> str:
+    """Return a command that an error carries as it is typed here."""
+    if command_.name == "clear":
+        return clear(command_.arguments, command_.first, command_.last, **command_.parameters)
+    return command(command_.name, *command_.arguments)
 
 
 def command(name: str, *arguments: str) -> str:
@@ -141,3 +150,6 @@ def _flags(folder: Path) -> Iterator[str]:
 def _path(storage: str, folder: Path) -> str:
     """Return a storage's folder as a whole path; a URI as it is."""
     return storage.rstrip("/") if "://" in storage else os.path.abspath(folder / Path(storage).expanduser())
+
+
+errors.spell(spelled)

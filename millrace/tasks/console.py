@@ -15,14 +15,15 @@ import traceback
 import warnings
 from typing import Any
 
+import luigi
 from luigi.configuration import get_config
 from luigi.parameter import UnconsumedParameterWarning
 
 from millrace import errors
 from millrace.common.secrets import redacted
 from millrace.common.text import one_line, plain
-from millrace.core import stopping
-from millrace.tasks import ending, progress, resources, scheduler, staleness
+from millrace.core import resources, stopping
+from millrace.tasks import ending, progress, scheduler, staleness
 from millrace.tasks.settings import in_luigi_command
 
 _OURS_IN_TRACEBACK = re.compile(r"^millrace\.errors\.\w+: (.*)$", re.MULTILINE)
@@ -90,7 +91,7 @@ def install() -> None:
     warnings.filterwarnings("ignore", 'Parameter "param_name" with value "None"', UserWarning)
     _choose_scheduler()
     scheduler.install()
-    resources.install()
+    luigi.Task.event_handler(luigi.Event.PROCESS_FAILURE)(_died)  # luigi alone keeps that for its log
     stopping.install()
     staleness.install()
     ending.install(_sentences)
@@ -229,3 +230,9 @@ def print_error(error: BaseException) -> int:
     else:
         print(plain("".join(traceback.format_exception(error)), keep="\n\t"), file=sys.stderr, end="")
     return 1
+
+
+def _died(task: luigi.Task, message: str) -> None:
+    found = re.search(r"exit code (-?\d+)", message)
+    what = resources.killed(int(found[1])) if found else message
+    logging.getLogger("luigi-interface").error("%s: its process %s; run again", task, what)

@@ -29,7 +29,7 @@ import luigi
 from luigi.task import flatten
 
 from millrace.common.tables import Table
-from millrace.core import code, damage, manifests
+from millrace.core import code, damage, manifests, resources
 from millrace.core.ledger import Claim, Entry, Ledger, now
 from millrace.core.manifests import FileEntry, InputEntry, Manifest
 from millrace.core.stopping import Stopped
@@ -37,7 +37,7 @@ from millrace.core.storage import read_all
 from millrace.core.version import code_version
 from millrace.errors import AccessError, ConflictError, ManifestError, MillraceError, TransientError
 from millrace.gcloud import clients
-from millrace.tasks import completeness, identity, preflight, resources, staleness
+from millrace.tasks import completeness, identity, preflight, staleness
 from millrace.tasks.datasets import Dataset
 from millrace.tasks.settings import Settings
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import running
 
+from millrace import BeamTask
 from millrace.core import code
-from millrace.tasks import BeamTask
 from workflows import Aggregate, Count, Etl, Fetch, Report
 
 MADE = '''

@@ -22,7 +22,7 @@ import datetime
 import luigi
 from millrace.common.tables import Table
 from workflows import Aggregate
-from millrace.tasks import BigQueryTarget, GCSTarget
+from millrace import BigQueryTarget, GCSTarget
 
 LONG_WORDS = Table({"word": "STRING", "date": "DATE"})
 

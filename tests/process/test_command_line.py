@@ -15,9 +15,10 @@ from luigi.tools.range import RangeHourly
 from running import DAY
 
 import workflows
+from millrace import BeamTask
 from millrace.errors import SettingError
 from millrace.ops import clear
-from millrace.tasks import BeamTask, settings, tasks
+from millrace.tasks import settings, tasks
 from millrace.tasks.ranges import RangeDaily
 from workflows import Aggregate, Etl, Report
 

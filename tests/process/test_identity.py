@@ -9,10 +9,11 @@ from typing import Any
 import luigi
 import pytest
 
+from millrace import BeamTask, Stage
 from millrace.core.ledger import Claim
 from millrace.core.manifests import Manifest
 from millrace.errors import SettingsDifferError
-from millrace.tasks import BeamTask, Stage, identity
+from millrace.tasks import identity
 from millrace.tasks.settings import Setting, Settings, one_of, whole_number
 from millrace.tasks.stage import Outcome
 from workflows import Count, Etl, Fetch, Report

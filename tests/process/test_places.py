@@ -12,11 +12,12 @@ import pytest
 import running
 from luigi.configuration import get_config
 
+from millrace import GCSTarget
 from millrace.common.checksums import Input
 from millrace.core import manifests
 from millrace.core.storage import LocalStorage
 from millrace.errors import AccessError, SettingError
-from millrace.tasks import GCSTarget, sections
+from millrace.tasks import sections
 
 #: A user that owns nothing.
 NOBODY = 65534

@@ -9,9 +9,9 @@ import pytest
 import running
 from luigi.task_register import Register
 
+from millrace import RangeDaily
 from millrace.core.storage import LocalStorage
 from millrace.core.warehouse import LocalWarehouse
-from millrace.tasks import RangeDaily
 from workflows import Etl
 
 #: Just after a midnight, UTC.

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 import running
 
-from millrace.tasks import resources
+from millrace.core import resources
 
 FLAGS = ("--date", running.DAY)
 

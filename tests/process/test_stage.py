@@ -7,11 +7,11 @@ from pathlib import Path
 import luigi
 import pytest
 
+from millrace import Stage
 from millrace.core.ledger import Claim
 from millrace.core.manifests import FileEntry
 from millrace.errors import ManifestError
 from millrace.gcloud import clients
-from millrace.tasks import Stage
 from millrace.tasks.sections import millrace
 from millrace.tasks.settings import Settings
 from millrace.tasks.stage import Outcome

@@ -13,10 +13,11 @@ import small_project
 from cloud_running import Place
 from small_project import COUNT, DAY, Small, said
 
+from millrace import Dataset, Stage
 from millrace.core import code, manifests
 from millrace.core.manifests import Manifest
 from millrace.core.storage import LocalStorage
-from millrace.tasks import Dataset, Stage, staleness
+from millrace.tasks import staleness
 from millrace.tasks.sections import millrace
 from workflows import Aggregate, Count, Etl, Fetch, Report, posts
 

@@ -23,12 +23,12 @@ from luigi.configuration import get_config
 from localcloud import BUCKET, DATASET, PROJECT, Cloud
 from localcloud.bigquery_files import Objects, parquet
 from localcloud.faults import Fault, FaultPlan, Kind
+from millrace import BigQueryTarget, GCSTarget
 from millrace.common.tables import Table
 from millrace.core.manifests import Manifest
 from millrace.errors import DamagedError, ManifestError, QueryError, SchemaError, SourceError
 from millrace.gcloud import clients
 from millrace.ops import clear
-from millrace.tasks import BigQueryTarget, GCSTarget
 
 DAY = datetime.date(2026, 11, 19)
 NEXT = datetime.date(2026, 11, 20)
@@ -181,7 +181,7 @@ def test_on_one_machine_a_relative_path_is_a_file_of_the_storage(folder: Path) -
 _WRITE = """
 import sys
 import luigi.configuration
-from millrace.tasks import GCSTarget
+from millrace import GCSTarget
 luigi.configuration.get_config().set("millrace", "storage", sys.argv[1])
 with GCSTarget("a.txt").open("w") as file:
     file.write("\\u00e4")
@@ -480,7 +480,7 @@ if "CRASH_LOG" in os.environ:
 import luigi.configuration
 import pyarrow as pa
 from millrace.common.tables import Table
-from millrace.tasks import BigQueryTarget
+from millrace import BigQueryTarget
 table = Table({"word": "STRING", "date": "DATE"})
 storage, warehouse, day, *words = sys.argv[1:]
 luigi.configuration.get_config().set("millrace", "storage", storage)

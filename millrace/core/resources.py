@@ -2,25 +2,16 @@
 
 import contextlib
 import errno
-import logging
 import os
-import re
 import signal
 import tempfile
 from collections.abc import Iterator
-
-import luigi
 
 from millrace.errors import AccessError, MillraceError
 
 #: What the system says of a disk, a quota or a file's limit, in whichever library's error.
 _FULL = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
 _KILLED = "was killed, as the kernel does where memory runs out (fewer --workers need less)"
-
-
-def install() -> None:
-    """Have a run say when a task's process has died; luigi alone keeps that for its log."""
-    luigi.Task.event_handler(luigi.Event.PROCESS_FAILURE)(_died)
 
 
 def exhausted(error: BaseException) -> MillraceError | None:
@@ -54,12 +45,6 @@ def killed(code: int) -> str:
     if code == -signal.SIGKILL:
         return _KILLED
     return f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-
-
-def _died(task: luigi.Task, message: str) -> None:
-    found = re.search(r"exit code (-?\d+)", message)
-    what = killed(int(found[1])) if found else message
-    logging.getLogger("luigi-interface").error("%s: its process %s; run again", task, what)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
