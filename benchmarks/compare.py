@@ -49,7 +49,7 @@ def same(left: tuple[Any, ...], right: tuple[Any, ...]) -> bool:
 
 
 def compare(left: Path, right: Path, date: str, tables: list[str]) -> dict[str, str]:
-    """What there is to say of each table; 'equal, N rows' where nothing differs."""
+    """Return what there is to say of each table; 'equal, N rows' where nothing differs."""
     report = {}
     for table in tables:
         a, b = rows(left, table, date), rows(right, table, date)

@@ -60,7 +60,7 @@ def source_posts() -> Iterator[dict[str, Any]]:
 
 
 def inner(text: str) -> bytes:
-    """The text as it stands between the quotes of a JSON string."""
+    """Return the text as it stands between the quotes of a JSON string."""
     return orjson.dumps(text)[1:-1]
 
 
@@ -84,17 +84,14 @@ def corpus() -> Corpus:
 
 
 def replacements(random: np.random.Generator, unigrams: int) -> Iterator[tuple[int, int]]:
-    """For each word replaced: its distance from the one replaced before, and which unigram takes its place.
-
-    The distances are geometric, so the words between cost no random number.
-    """
+    """Yield for each word replaced its distance from the one replaced before, and which unigram takes its place."""
     while True:
         distances = random.geometric(REPLACED, size=BLOCK).tolist()
         yield from zip(distances, random.integers(unigrams, size=BLOCK).tolist(), strict=True)
 
 
 def day_lines(source: Corpus, day: dt.date, posts: int, seed: int) -> Iterator[bytes]:
-    """One day's lines in blocks, in the order of their time."""
+    """Yield one day's lines in blocks, in the order of their time."""
     random = np.random.default_rng([seed, day.toordinal()])
     templates, unigrams = source
     clock = [b"%02d:%02d:%02d" % (s // 3600, s // 60 % 60, s % 60) for s in range(86_400)]
@@ -122,7 +119,7 @@ def day_lines(source: Corpus, day: dt.date, posts: int, seed: int) -> Iterator[b
 
 
 def write(out: Path, posts: int, days: int, last_day: dt.date, seed: int = 1) -> list[Path]:
-    """Spread the posts evenly over the days; returns the files."""
+    """Spread the posts evenly over the days; return the files."""
     out.mkdir(parents=True, exist_ok=True)
     source = corpus()
     files = []

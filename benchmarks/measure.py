@@ -20,7 +20,7 @@ class Measure(NamedTuple):
 
 
 def tree(pid: int) -> list[int]:
-    """The process and all that descend from it."""
+    """Return the process and all that descend from it."""
     pids, waiting = [], [pid]
     while waiting:
         pids.append(waiting.pop())
@@ -38,7 +38,7 @@ def resident(pid: int) -> int:
 
 
 def proportional(pid: int) -> int:
-    """A process's memory with each shared page divided by the processes that share it."""
+    """Return a process's memory with each shared page divided by the processes that share it."""
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
@@ -52,7 +52,7 @@ def memory(pid: int) -> int:
 
 
 def measure(command: Sequence[str], cwd: Path, env: Mapping[str, str], log: Path) -> Measure:
-    """Raises RuntimeError, with the end of the log, when the command fails."""
+    """Run a command and measure it. Raises RuntimeError, with the end of the log, when the command fails."""
     peak, done = 0, threading.Event()
 
     def sample() -> None:

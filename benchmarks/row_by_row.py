@@ -106,7 +106,7 @@ def hour(post: Post) -> str:
 
 
 def first(size: int) -> Any:
-    """The largest counts (or weights), ties by key ascending: as one sorted list."""
+    """Add the largest counts (or weights), ties by key ascending: as one sorted list."""
     return beam.combiners.Top.Smallest(size, key=lambda item: (-item[1], item[0]))
 
 

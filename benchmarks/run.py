@@ -73,8 +73,10 @@ class Bench:
         self.cold_runs: dict[str, tuple[list[Measure], list[Measure]]] = {}
 
     def posts(self, posts: int, extra_day: bool = False) -> Path:
-        """A folder of `posts` posts over the days that end with the last day; `extra_day`: one more, as large as one
-        of them, after it."""
+        """Return a folder of `posts` posts over the days that end with the last day.
+
+        extra_day: one more day, as large as one of them.
+        """
         folder = self.data_folder / f"posts-{posts}"
         if not (folder / f"posts-{self.day}.jsonl").exists():
             self.make_posts(folder, posts, DAYS, self.day)
@@ -111,7 +113,7 @@ class Bench:
         return [str(Path(sys.executable).with_name("luigi")), "--module", *arguments]
 
     def report(self, name: str, data: Path, rules: str, storage: Path, day: dt.date) -> Measure:
-        """The product: the command as a user types it, and the page that it must have made."""
+        """Run the command as a user types it, and check that it made its page."""
         source = str(data / "posts-{date:%Y-%m-%d}.jsonl")
         settings = ["--posts-source", source, "--posts-rules", rules, "--millrace-storage", str(storage)]
         command = self.luigi("workflows", "Report", "--date", str(day), "--days", str(DAYS), *settings)
@@ -133,7 +135,7 @@ class Bench:
         return self.work / f"{module}-{rules}"
 
     def cold(self, rules: str) -> tuple[list[Measure], list[Measure]]:
-        """The cold chain and the DuckDB script, in turns; once for all cases that need it."""
+        """Run the cold chain and the DuckDB script, in turns; once for all cases that need them."""
         if rules not in self.cold_runs:
             data = self.posts(self.args.posts)
             peer, product = alternate(

@@ -225,7 +225,7 @@ def _numbering(name: str, values: list[exp.Expr], parts: _Parts) -> exp.Expr:
 
 
 def _by(translator: "Translator", name: str, values: list[exp.Expr], parts: _Parts) -> exp.Expr:
-    """Return the value of the row that has the most or least of something."""
+    """Return ANY_VALUE(… HAVING MAX or MIN …): the value of the row in which something else is largest or smallest."""
     if name in ("MAX_BY", "MIN_BY"):
         count_arguments(name, values, 2, 2)
         return call("arg_max" if name == "MAX_BY" else "arg_min", values[0], call("bq_ranked", values[1]))

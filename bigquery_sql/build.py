@@ -8,9 +8,7 @@ from bigquery_sql.errors import SqlError, UnsupportedError
 
 
 def call(name: str, *arguments: exp.Expr) -> exp.Expr:
-    """Return a call of a function of DuckDB, or of a macro; literals of text are VARCHAR there, and of no other
-    type.
-    """
+    """Return a call of a function or macro of DuckDB's, in which literals of text are VARCHAR and of no other type."""
     return exp.Anonymous(this=name, expressions=[typed(each) for each in arguments])
 
 
@@ -45,7 +43,7 @@ def text(value: str) -> exp.Expr:
 
 
 def unsupported(what: str) -> UnsupportedError:
-    """Say that BigQuery can, and one machine can't."""
+    """Return the error for what BigQuery can do and one machine can't."""
     return UnsupportedError(f"{what} is not supported on one machine")
 
 

@@ -64,7 +64,7 @@ def _unnamed(at: int) -> str:
 
 
 def cast_to(translator: "Translator", node: exp.Expr) -> exp.Expr:
-    """CAST, or a literal such as DATE '…'."""
+    """Return CAST, or a literal such as DATE '…'."""
     kind, this = node.args["to"], node.this
     if node.args.get("format") is not None or node.args.get("action") is not None:
         raise unsupported("CAST with FORMAT")
@@ -95,7 +95,7 @@ def cast_to(translator: "Translator", node: exp.Expr) -> exp.Expr:
 
 
 def _constructed(translator: "Translator", this: exp.Expr, kind: exp.DataType) -> exp.Expr:
-    """ARRAY<…>[…] and STRUCT<…>(…), whose items take the types that are given."""
+    """Return ARRAY<…>[…] or STRUCT<…>(…), whose items take the types that are given."""
     if isinstance(this, exp.Array):
         return translator.array(this)
     names = [
@@ -116,7 +116,7 @@ def named_struct(fields: dict[str, exp.Expr]) -> exp.Expr:
 
 
 def try_cast(translator: "Translator", node: exp.Expr) -> exp.Expr:
-    """SAFE_CAST: NULL for what can't be cast."""
+    """Return SAFE_CAST, which gives NULL for what can't be cast."""
     try:
         return call("TRY", cast_to(translator, node))
     except SqlError as error:

@@ -49,7 +49,7 @@ _WIDER = {
 
 
 def prepare(connection: duckdb.DuckDBPyConnection) -> None:
-    """Set a connection so that nothing depends on the machine: its zone is UTC."""
+    """Set up a connection so that nothing depends on the machine: the zone is UTC."""
     connection.execute("SET TimeZone = 'UTC'")
 
 
@@ -70,7 +70,7 @@ def translate(
 
 
 def fetch(connection: duckdb.DuckDBPyConnection, sql: str, *, only_types: bool = False) -> tuple["pa.Table", list[str]]:
-    """Return the rows that a translated query gives, and DuckDB's type of each column, or JSON. Raises SqlError.
+    """Return the rows that a translated query gives, and for each column DuckDB's type, or JSON. Raises SqlError.
 
     connection: prepared, with the tables that the query reads. only_types: no rows.
     """
@@ -133,7 +133,7 @@ def _check_items(name: str, column: "pa.ChunkedArray") -> None:
 
 
 def told(error: duckdb.Error) -> str:
-    """Return what DuckDB says, in GoogleSQL's words where a macro said it."""
+    """Return what DuckDB says of an error, in GoogleSQL's words where a macro raised it."""
     whole = str(error).strip()
     if ours := re.search(r"string 'bq: (.*)' to INT64", whole, re.DOTALL):
         return ours[1]

@@ -5,7 +5,7 @@ _K0, _K1, _K2 = 0xC3A5C85C97CB3127, 0xB492B66FBE98F273, 0x9AE16A3B2F90404F
 
 
 def fingerprint(data: bytes) -> int:
-    """FARM_FINGERPRINT: the hash as a signed number."""
+    """Return FARM_FINGERPRINT: the hash as a signed number."""
     found = _hash(data)
     return found - 2**64 if found >= 2**63 else found
 

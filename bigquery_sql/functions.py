@@ -88,7 +88,7 @@ def amount(translator: "Translator", interval: exp.Expr) -> exp.Expr:
 
 
 def extract(translator: "Translator", node: exp.Expr) -> exp.Expr:
-    """EXTRACT(part FROM value [AT TIME ZONE zone])."""
+    """Return EXTRACT(part FROM value [AT TIME ZONE zone])."""
     whole, of = node.this.name.upper(), node.expression
     part, first = _part(node.this)
     if isinstance(of, exp.AtTimeZone):
@@ -158,7 +158,7 @@ def _added(name: str, sign: int) -> Callable[["Translator", Arguments], exp.Expr
 
 
 def plus(translator: "Translator", name: str, value: exp.Expr, interval: exp.Expr, times: int) -> exp.Expr:
-    """Return a date or time and so many times an INTERVAL. name: the function that says it."""
+    """Return a date or time and so many times an INTERVAL. name: the function that was called."""
     part = interval.args["unit"].name.upper()
     count = amount(translator, interval)
     sizes = {"DAY": ("days", 1), "WEEK": ("days", 7)}
@@ -213,7 +213,10 @@ def _last_day(translator: "Translator", arguments: Arguments) -> exp.Expr:
 
 
 def _dates(name: str) -> Callable[["Translator", Arguments], exp.Expr]:
-    """GENERATE_DATE_ARRAY and GENERATE_TIMESTAMP_ARRAY: each is so many steps after the first, so that none drifts."""
+    """Return what translates GENERATE_DATE_ARRAY or GENERATE_TIMESTAMP_ARRAY.
+
+    Each item is so many steps after the first, so that none drifts.
+    """
 
     def made(translator: "Translator", arguments: Arguments) -> exp.Expr:
         count_arguments(name, arguments, 2 if name == "GENERATE_DATE_ARRAY" else 3, 3)
@@ -268,7 +271,7 @@ def _struct(translator: "Translator", arguments: Arguments) -> exp.Expr:
 
 
 def _groups(pattern: exp.Expr, name: str) -> exp.Expr:
-    """Return which group of a pattern is wanted: the first, or all of it."""
+    """Return which group of a pattern is wanted: the first, or all of the match where there is no group."""
     if not is_text(pattern):
         raise unsupported(f"{name} with a pattern that is no literal")
     plain = re.sub(r"\\Q.*?(\\E|$)|\\.|\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*\]", "", pattern.name, flags=re.DOTALL)
@@ -316,7 +319,7 @@ def _normalized(name: str) -> Callable[["Translator", Arguments], exp.Expr]:
 
 
 def _folded(name: str, least: int = 1) -> Callable[["Translator", Arguments], exp.Expr]:
-    """Return a function of any number of arguments, by one of two."""
+    """Return what translates a function of any number of arguments into calls of a function of two."""
 
     def made(translator: "Translator", arguments: Arguments) -> exp.Expr:
         count_arguments(name, arguments, least, 1000)
@@ -335,8 +338,8 @@ def _concatenated(translator: "Translator", arguments: Arguments) -> exp.Expr:
 
 
 def _plain(name: str, least: int, most: int) -> Callable[["Translator", Arguments], exp.Expr]:
-    """Return a function that DuckDB has under a name; text stays a literal, so that it takes the other arguments'
-    type.
+    """Return what translates a function into DuckDB's of a given name; text stays a literal, so that it takes the type
+    of the other arguments.
     """
 
     def made(translator: "Translator", arguments: Arguments) -> exp.Expr:
@@ -359,12 +362,12 @@ def _nullif(translator: "Translator", arguments: Arguments) -> exp.Expr:
 
 
 def matched(value: exp.Expr) -> exp.Expr:
-    """Return what is compared as = does: a NaN, which equals nothing, is NULL there."""
+    """Return a value for a comparison by DuckDB's =, with NULL for NaN, because NaN equals nothing."""
     return value if is_text(value) or isinstance(value, exp.Null) else call("bq_matched", value)
 
 
 def _safely(macro: str, most: int) -> Callable[["Translator", Arguments], exp.Expr]:
-    """NULL where an operator would fail."""
+    """Return what translates SAFE_ADD and its like, which give NULL where the operator would fail."""
 
     def made(translator: "Translator", arguments: Arguments) -> exp.Expr:
         count_arguments(f"SAFE of {macro}", arguments, most, most)

@@ -77,7 +77,7 @@ def _next(text: str, at: int) -> int:
 
 
 def _member(text: str, at: int, step: str | int) -> int:
-    """Return where a member of the object, or an item of the array, begins that begins at a place of a text.
+    """Return where a member of an object or an item of an array begins, given where the object or array begins.
 
     What comes after the member is not read, because BigQuery finds what stands in the valid beginning of a text that is
     no JSON as a whole.
@@ -125,7 +125,7 @@ def _scalar(value: Any) -> str | None:
 
 
 def value(text: str, path: str) -> str | None:
-    """JSON_VALUE: a scalar as text; NULL for what is none."""
+    """Return JSON_VALUE: a scalar as text; NULL for anything else."""
     try:
         return _scalar(_at(text, path))
     except _MissingError:
@@ -147,7 +147,7 @@ def query_text(text: str, path: str) -> str | None:
 
 
 def values(text: str, path: str) -> list[str | None] | None:
-    """JSON_VALUE_ARRAY: an array of scalars as texts; NULL for what is none."""
+    """Return JSON_VALUE_ARRAY: an array of scalars as texts; NULL for anything else."""
     try:
         found = _at(text, path)
     except _MissingError:
@@ -158,7 +158,7 @@ def values(text: str, path: str) -> list[str | None] | None:
 
 
 def queries(text: str, path: str) -> list[str] | None:
-    """JSON_QUERY_ARRAY: an array's items as JSON."""
+    """Return JSON_QUERY_ARRAY: an array's items as JSON."""
     try:
         found = _at(text, path)
     except _MissingError:
@@ -167,12 +167,12 @@ def queries(text: str, path: str) -> list[str] | None:
 
 
 def parse(text: str) -> str:
-    """PARSE_JSON. Refuses a number that FLOAT64 or INT64 does not hold exactly."""
+    """Return PARSE_JSON. Raises ValueError for a number that FLOAT64 and INT64 don't hold exactly."""
     return _dump(_normal(_load(text)))
 
 
 def _normal(value: Any) -> Any:
-    """Return a value as the type JSON holds it: members by name, of one name the first; numbers that fit."""
+    """Return a value as the type JSON holds it: of members with one name the first, and only numbers that fit."""
     if isinstance(value, _Object):
         return _Object([(name, _normal(value[name])) for name in sorted(value)])
     if isinstance(value, list):
@@ -201,7 +201,7 @@ def field(text: str, key: str) -> str | None:
 
 
 def kind(text: str) -> str:
-    """JSON_TYPE."""
+    """Return JSON_TYPE."""
     found = _load(text)
     if isinstance(found, _Number):
         return "number"
@@ -210,7 +210,7 @@ def kind(text: str) -> str:
 
 
 def lax_bool(text: str) -> bool | None:
-    """LAX_BOOL."""
+    """Return LAX_BOOL."""
     found = _load(text)
     if isinstance(found, _Number):
         return float(found) != 0
@@ -220,7 +220,7 @@ def lax_bool(text: str) -> bool | None:
 
 
 def lax_int64(text: str) -> int | None:
-    """LAX_INT64."""
+    """Return LAX_INT64."""
     found = _load(text)
     if isinstance(found, bool):
         return int(found)
@@ -233,7 +233,7 @@ def lax_int64(text: str) -> int | None:
 
 
 def lax_float64(text: str) -> float | None:
-    """LAX_FLOAT64."""
+    """Return LAX_FLOAT64."""
     found = _load(text)
     try:
         return float64(found) if isinstance(found, str) else None
@@ -242,7 +242,7 @@ def lax_float64(text: str) -> float | None:
 
 
 def lax_string(text: str) -> str | None:
-    """LAX_STRING."""
+    """Return LAX_STRING."""
     found = _load(text)
     if isinstance(found, _Number) and not re.fullmatch(r"-?\d+", found):
         return float_text(float(found))
@@ -283,17 +283,17 @@ def strict_string(text: str) -> str:
 
 
 def json_of(value: Any) -> str:
-    """TO_JSON."""
+    """Return TO_JSON."""
     return _written(value, wide=True)
 
 
 def to_json(value: Any) -> str:
-    """TO_JSON_STRING."""
+    """Return TO_JSON_STRING."""
     return _written(value, wide=False)
 
 
 def _written(value: Any, wide: bool) -> str:
-    """Return a value of any type as JSON. wide: INT64 that FLOAT64 does not hold are numbers too."""
+    """Return a value of any type as JSON. wide: an INT64 that FLOAT64 does not hold is written as a number too."""
     if isinstance(value, bool) or value is None:
         return json.dumps(value)
     if isinstance(value, int):

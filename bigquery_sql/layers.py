@@ -1,7 +1,7 @@
 """A SELECT in layers: aggregates below, window functions above them, and what is made of both on top.
 
-DuckDB takes no overloaded macro around an aggregate or a window function of the same SELECT, because it can't tell
-their types there. In a layer above they are columns like others.
+DuckDB takes no overloaded macro around an aggregate or a window function of the same SELECT, because it can't tell the
+types there. In a layer above, aggregates and window functions are columns like others.
 """
 
 from collections.abc import Callable, Iterator
@@ -42,7 +42,7 @@ def _uses_aliases(node: exp.Expr) -> bool:
     DuckDB would take the given name there; BigQuery knows only what FROM has, as a query below does.
     """
     if any(each.find(exp.Query) for each in node.expressions):
-        # What a query within takes of the FROM stays in reach of it.
+        # What a query within takes of the FROM stays in reach of that query.
         return False
     given = {each.alias.lower() for each in node.expressions if isinstance(each, exp.Alias)}
     where = node.args.get("where")
@@ -172,7 +172,7 @@ def _grouped(translator: "Translator", node: exp.Expr, group: exp.Expr | None) -
 def _lifted(
     found: list[exp.Expr], kind: str, make: Callable[[exp.Expr], tuple[exp.Expr, aggregates.Wrap]]
 ) -> list[exp.Expr]:
-    """Return columns of the layer below for these nodes, which become what is made of them; like ones share a
+    """Return columns of the layer below for these nodes, and put what `make` gives in their places; like nodes share a
     column.
     """
     below: list[exp.Expr] = []
@@ -190,14 +190,14 @@ def _lifted(
 
 
 def _swap(node: exp.Expr, found: exp.Expr, by: exp.Expr) -> None:
-    """Put something in a node's place; a column of the SELECT keeps its name."""
+    """Put an expression in a node's place; a column of the SELECT keeps its name."""
     if found.parent is node and found.arg_key == "expressions" and isinstance(found, exp.Column | exp.Dot):
         by = exp.alias_(by, found.name, quoted=True)
     found.replace(by)
 
 
 def _keys(node: exp.Expr, group: exp.Expr | None) -> list[exp.Expr]:
-    """Return what is grouped by, with places and names of columns spelt out."""
+    """Return the expressions that are grouped by, with places and names of columns spelt out."""
     if group is None:
         return []
     if group.args.get("all"):
@@ -233,7 +233,7 @@ def _leaves(node: exp.Expr) -> Iterator[exp.Expr]:
 
 
 def _resolved(translator: "Translator", node: exp.Expr, sets: exp.Expr) -> exp.Expr:
-    """ROLLUP, CUBE or GROUPING SETS of what was meant."""
+    """Return ROLLUP, CUBE or GROUPING SETS with places and names of columns spelt out."""
     made = sets.copy()
     for each in list(_leaves(made)):
         each.replace(translator.node(_meant(node, each)))
@@ -259,7 +259,7 @@ def _meant(node: exp.Expr, key: exp.Expr) -> exp.Expr:
 
 
 def _windowed(translator: "Translator", node: exp.Expr) -> None:
-    """Window functions, and the columns that the SELECT names, as columns of a query below."""
+    """Move window functions, and the columns that the SELECT names, into a query below."""
     found = [each for part in _tops(node) for each in list(_within(part, _is_window))]
     below = _lifted(found, "window", lambda each: aggregates.windowed(translator, each))
     columns: list[exp.Expr] = []

@@ -22,7 +22,7 @@ _OF_ANYTHING: dict[str, Callable[..., Any]] = {
 
 @functools.cache
 def known() -> dict[str, str]:
-    """Name → the statement that makes the macro."""
+    """Return name → the statement that makes the macro."""
     texts = [resources.files("bigquery_sql").joinpath(name).read_text("utf-8") for name in ("macros.sql", "times.sql")]
     statements = re.findall(r"^CREATE MACRO (\w+)(.*);$", "\n".join(texts), re.MULTILINE)
     json = 'STRUCT("json$" VARCHAR)'
@@ -36,7 +36,7 @@ def provide(connection: "DuckDBPyConnection", sql: str) -> None:
     made: set[str] = set()
 
     def make(name: str) -> None:
-        """Make one, after those that it needs itself."""
+        """Make one macro or function, after those that it needs itself."""
         made.add(name)
         for other in sorted(_names(known().get(name, ""))):
             if other not in made:
@@ -58,7 +58,7 @@ def provide(connection: "DuckDBPyConnection", sql: str) -> None:
 
 
 def _of_values(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function, whose result is NULL where an argument is."""
+    """Return the function with NULL as its result where an argument is NULL."""
 
     @functools.wraps(function)
     def made(*values: object) -> object:

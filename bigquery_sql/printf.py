@@ -11,7 +11,7 @@ _SPECIFIER = re.compile(r"%([-+ #0']*)(\*|\d+)?(?:\.(\*|\d+))?([diouxXfFeEgGstTp
 
 
 def text_format(form: str | None, *values: Any) -> str | None:
-    """FORMAT: values in place of specifiers; NULL if one of them is NULL, but for %t and %T."""
+    """Return FORMAT: values in place of specifiers; NULL if one of them is NULL, but for %t and %T."""
     if form is None:
         return None
     found: list[str] = []

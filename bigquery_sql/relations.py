@@ -55,7 +55,9 @@ def select(translator: "Translator", node: exp.Expr) -> exp.Expr:
 
 
 def _refuse_structs(node: exp.Expr) -> None:
-    """Let * fail of a STRUCT that UNNEST gives, because BigQuery gives its fields; unnest() does that for literals."""
+    """Make * fail for a STRUCT that UNNEST gives, because BigQuery gives the fields there; unnest() does that for
+    literals.
+    """
     tables = [from_.this for from_ in [node.args.get("from_")] if from_ is not None]
     tables += [each.this for each in node.args.get("joins") or []]
     names = [_item_name(each) for each in tables if isinstance(each, exp.Unnest) and not _known_structs(each)]
@@ -71,7 +73,7 @@ def _refuse_structs(node: exp.Expr) -> None:
 
 
 def _drop_nan(node: exp.Expr) -> None:
-    """Leave out rows that an inner JOIN … USING has for NaN, which equals nothing, and itself in DuckDB's USING."""
+    """Leave out the rows that DuckDB's inner JOIN … USING joins by NaN, because NaN equals nothing in BigQuery."""
     joins = [each for each in node.args.get("joins") or [] if not each.side]
     for name in [each.name for join in joins for each in join.args.get("using") or []]:
         held: exp.Expr = layers.Done(this=call("bq_number", exp.column(name, quoted=True)))
@@ -81,7 +83,7 @@ def _drop_nan(node: exp.Expr) -> None:
 
 
 def _as_struct(node: exp.Expr) -> None:
-    """SELECT AS STRUCT gives one column, a struct of the others."""
+    """Make one column of SELECT AS STRUCT, a struct of the others."""
     if any(each.is_star for each in node.expressions):
         raise unsupported("SELECT AS STRUCT *")
     fields = {each.alias_or_name: each.this if isinstance(each, exp.Alias) else each for each in node.expressions}
@@ -91,7 +93,7 @@ def _as_struct(node: exp.Expr) -> None:
 
 
 def _name_columns(node: exp.Expr) -> None:
-    """What has no name is called f0_, f1_ …, as BigQuery calls it."""
+    """Name the columns that have no name f0_, f1_ …, as BigQuery does."""
     unnamed = 0
     for column in list(node.expressions):
         if isinstance(column, exp.Dot) and not column.is_star:
@@ -102,7 +104,7 @@ def _name_columns(node: exp.Expr) -> None:
 
 
 def _outside(translator: "Translator", node: exp.Expr) -> exp.Expr:
-    """ORDER BY, LIMIT and OFFSET around rows of which each is there once, or that are of several queries.
+    """Return ORDER BY, LIMIT and OFFSET around rows that are distinct or come from several queries.
 
     There DuckDB takes no key but the columns themselves.
     """
@@ -121,7 +123,7 @@ def _outside(translator: "Translator", node: exp.Expr) -> exp.Expr:
 
 
 def combined(translator: "Translator", node: exp.Expr) -> exp.Expr:
-    """UNION, INTERSECT and EXCEPT."""
+    """Return UNION, INTERSECT or EXCEPT."""
     for key in ("by_name", "side", "kind", "on"):
         if node.args.get(key):
             raise unsupported(f"{key.upper()} in a set operation")
@@ -133,7 +135,7 @@ def combined(translator: "Translator", node: exp.Expr) -> exp.Expr:
 
 
 def order(translator: "Translator", node: exp.Expr) -> exp.Expr:
-    """ORDER BY. NaN is less than all numbers there, and more than NULL."""
+    """Return ORDER BY. NaN is less than all numbers there, and more than NULL."""
     keys: list[exp.Expr] = []
     for each in node.expressions:
         if not isinstance(each, exp.Ordered) or each.args.get("with_fill"):
@@ -149,7 +151,7 @@ def order(translator: "Translator", node: exp.Expr) -> exp.Expr:
 
 
 def star(translator: "Translator", node: exp.Expr) -> exp.Expr:
-    """*, with EXCEPT and REPLACE."""
+    """Return *, with EXCEPT and REPLACE."""
     if node.args.get("rename"):
         raise unsupported("RENAME")
     if replaced := node.args.get("replace"):
@@ -176,7 +178,7 @@ def subquery(translator: "Translator", node: exp.Expr) -> exp.Expr:
 
 
 def unnest(translator: "Translator", node: exp.Expr) -> exp.Expr:
-    """Return UNNEST in FROM: a column of its items, and with OFFSET their places from 0; of structs, their fields."""
+    """Return UNNEST in FROM: a column of the items, and with OFFSET their places from 0; of structs, the fields."""
     if len(node.expressions) != 1:
         raise unsupported("UNNEST of several arrays")
     (array,) = node.expressions
@@ -237,7 +239,7 @@ def _pivoted(translator: "Translator", source: exp.Expr, pivots: list[exp.Expr])
 
 
 def _spread(translator: "Translator", source: exp.Expr, pivot: exp.Expr) -> exp.Expr:
-    """PIVOT: a column for each value, the other columns are what is grouped by."""
+    """Return PIVOT: a column for each value; the other columns are grouped by."""
     (chosen,) = pivot.args["fields"]
     if not isinstance(chosen, exp.In) or not isinstance(chosen.this, exp.Column):
         raise unsupported("such a PIVOT")
@@ -280,7 +282,7 @@ def _spread(translator: "Translator", source: exp.Expr, pivot: exp.Expr) -> exp.
 
 
 def _unpivoted(source: exp.Expr, pivot: exp.Expr) -> exp.Expr:
-    """UNPIVOT: a row for each of some columns, without those that are NULL."""
+    """Return UNPIVOT: a row for each of some columns, without those that are NULL."""
     (chosen,) = pivot.args["fields"]
     if pivot.args.get("include_nulls") or len(pivot.expressions) != 1 or not isinstance(chosen, exp.In):
         raise unsupported("UNPIVOT INCLUDE NULLS, or of several columns at once")

@@ -19,7 +19,7 @@ _CODES = dict(zip("BFPVCGJKQSXZDTLMNR", "111122222222334556", strict=True))
 
 
 def numeric(op: str, a: Decimal, b: Decimal) -> Decimal:
-    """Arithmetic on NUMERIC, with 9 digits after the point, rounded half away from zero."""
+    """Return the result of an operation on NUMERIC: 9 digits after the point, half rounded away from zero."""
     if op in ("/", "//", "%") and not b:
         raise ValueError(f"division by zero: {a.normalize():f} {op} 0")
     if op in ("round", "trunc"):
@@ -66,7 +66,7 @@ def float64(text: str) -> float:
 
 
 def float_text(value: float) -> str:
-    """FLOAT64 as text: the fewest of 15 or 17 digits that give the value again; 0 and NaN without a sign."""
+    """Return FLOAT64 as text: the fewest of 15 or 17 digits that give the value again; 0 and NaN without a sign."""
     if value == 0:
         return "0"
     short = f"{value:.15g}"
@@ -86,7 +86,7 @@ def _wide() -> decimal.Context:
 
 
 def shift(value: int, by: int, left: bool) -> int:
-    """value << by, or value >> by; bits that go out are lost, and the sign's bit is one like others."""
+    """Return value << by, or value >> by; bits that go out are lost, and the sign's bit is one like others."""
     if by < 0:
         raise ValueError(f"bitwise shift by a negative number: {by}")
     bits = value & (2**64 - 1)
@@ -111,7 +111,7 @@ def cut(data: bytes, position: int, length: int | None) -> bytes | None:
 
 
 def instr(text: str, part: str, position: int, occurrence: int) -> int:
-    """INSTR: where the nth occurrence begins, from 1; 0 for none. A negative position searches backwards."""
+    """Return INSTR: where the nth occurrence begins, from 1; 0 for none. A negative position searches backwards."""
     if position == 0 or occurrence < 1:
         raise ValueError("position and occurrence of INSTR must not be 0, occurrence not negative")
     if not part:
@@ -129,7 +129,7 @@ def instr(text: str, part: str, position: int, occurrence: int) -> int:
 
 
 def pad(name: str, text: str, length: int, pattern: str) -> str:
-    """LPAD and RPAD."""
+    """Return LPAD or RPAD."""
     if length < 0 or not pattern:
         raise ValueError(f"{name} needs a length that is not negative, and a pattern that is not empty")
     if length <= len(text):
@@ -140,7 +140,7 @@ def pad(name: str, text: str, length: int, pattern: str) -> str:
 
 
 def initcap(text: str, delimiters: str | None) -> str | None:
-    """INITCAP: the first letter of each word upper case, the others lower."""
+    """Return INITCAP: the first letter of each word upper case, the others lower."""
     if text is None:
         return None
     between = _DELIMITERS if delimiters is None else set(delimiters)
@@ -150,7 +150,7 @@ def initcap(text: str, delimiters: str | None) -> str | None:
 
 
 def translate(text: str, source: str, target: str) -> str:
-    """TRANSLATE."""
+    """Return TRANSLATE."""
     if len(set(source)) < len(source):
         raise ValueError("Duplicate characters in TRANSLATE source characters are not supported")
     pairs = {letter: target[at] if at < len(target) else "" for at, letter in enumerate(source)}
@@ -158,7 +158,7 @@ def translate(text: str, source: str, target: str) -> str:
 
 
 def normalize(text: str, form: str, casefold: bool) -> str:
-    """NORMALIZE, and NORMALIZE_AND_CASEFOLD."""
+    """Return NORMALIZE or NORMALIZE_AND_CASEFOLD."""
     if form not in ("NFC", "NFKC", "NFD", "NFKD"):
         raise ValueError(f"invalid normalization mode {form}")
     whole = cast("Literal['NFC', 'NFKC', 'NFD', 'NFKD']", form)
@@ -193,7 +193,7 @@ def bytes_points(data: bytes) -> list[int]:
 
 
 def string_of(codes: list[int]) -> str | None:
-    """CODE_POINTS_TO_STRING."""
+    """Return CODE_POINTS_TO_STRING."""
     if None in codes:
         return None
     for code in codes:
@@ -203,7 +203,7 @@ def string_of(codes: list[int]) -> str | None:
 
 
 def bytes_of(codes: list[int]) -> bytes | None:
-    """CODE_POINTS_TO_BYTES."""
+    """Return CODE_POINTS_TO_BYTES."""
     if None in codes:
         return None
     for code in codes:
@@ -213,7 +213,7 @@ def bytes_of(codes: list[int]) -> bytes | None:
 
 
 def decode(data: bytes) -> str:
-    """SAFE_CONVERT_BYTES_TO_STRING: what is no UTF-8 becomes U+FFFD."""
+    """Return SAFE_CONVERT_BYTES_TO_STRING: what is no UTF-8 becomes U+FFFD."""
     return data.decode("utf-8", "replace")
 
 
@@ -223,17 +223,17 @@ def join(texts: list[str], between: str) -> str:
 
 
 def sha512(data: bytes) -> bytes:
-    """SHA512."""
+    """Return SHA512."""
     return hashlib.sha512(data).digest()
 
 
 def contains(text: str, part: str) -> bool:
-    """Return CONTAINS_SUBSTR of a STRING: normalised, and whatever the case."""
+    """Return CONTAINS_SUBSTR of a STRING: normalised, upper and lower case alike."""
     return normalize(part, "NFKC", True) in normalize(text, "NFKC", True)
 
 
 def distance(a: str, b: str, most: int | None) -> int | None:
-    """EDIT_DISTANCE, by letters; no more than max_distance where that is given."""
+    """Return EDIT_DISTANCE by letters; at most max_distance where that is given."""
     if a is None or b is None:
         return None
     if most is not None and most < 0:
@@ -276,5 +276,5 @@ FUNCTIONS: dict[str, Known] = {
     "py_contains": (contains, ["VARCHAR", "VARCHAR"], "BOOLEAN"),
     "py_distance": (distance, ["VARCHAR", "VARCHAR", "BIGINT"], "BIGINT"),
 }
-#: Those that are called with NULLs too.
+#: #: Functions that are called with NULLs too.
 TAKE_NULL = {"py_cut", "py_initcap", "py_distance"}

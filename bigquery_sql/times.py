@@ -107,7 +107,10 @@ def _elements(form: str) -> list[str]:
 
 
 def format_time(kind: str, form: str, at: datetime.datetime, east: int, zone: str) -> str:
-    """FORMAT_DATE, _DATETIME, _TIME and _TIMESTAMP. kind: which one; at: local time; east: seconds east of UTC."""
+    """Return FORMAT_DATE, FORMAT_DATETIME, FORMAT_TIME or FORMAT_TIMESTAMP.
+
+    kind: which of them. at: the local time. east: seconds east of UTC.
+    """
     return "".join(
         _formatted(kind, piece[1:], at, east, zone) if piece.startswith("%") else piece for piece in _elements(form)
     )
@@ -212,7 +215,9 @@ _READ |= {"b": _READ["B"], "h": _READ["B"], "a": _READ["A"]}
 
 
 def parse_time(kind: str, form: str, text: str) -> str:
-    """PARSE_DATE, _DATETIME, _TIME and _TIMESTAMP: the time in DuckDB's words, in UTC where the text names a zone."""
+    """Return PARSE_DATE, PARSE_DATETIME, PARSE_TIME or PARSE_TIMESTAMP in DuckDB's words, in UTC where the text names a
+    zone.
+    """
     pattern = ""
     for piece in _elements(form):
         element = piece[1:]

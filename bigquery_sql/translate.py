@@ -67,11 +67,11 @@ class Translator:
         return node
 
     def all(self, nodes: list[exp.Expr]) -> list[exp.Expr]:
-        """Return several nodes."""
+        """Return several nodes in DuckDB's words."""
         return [self.node(each) for each in nodes]
 
     def unnest_name(self) -> str:
-        """Another name for a table of UNNEST."""
+        """Return another name for a table of UNNEST."""
         self._unnests += 1
         return f"unnest_{self._unnests}"
 
@@ -104,11 +104,11 @@ class Translator:
         return self._parameters[node.name.lower()].copy()
 
     def hexadecimal(self, node: exp.Expr) -> exp.Expr:
-        """0xFF."""
+        """Return a number such as 0xFF."""
         return cast(text(str(int(node.name, 16))), "BIGINT")
 
     def bracket(self, node: exp.Expr) -> exp.Expr:
-        """array[OFFSET(n)] and its like, or json['name']."""
+        """Return array[OFFSET(n)] or one of its like, or json['name']."""
         if len(node.expressions) != 1:
             raise unsupported(_told(node))
         (index,) = node.expressions
@@ -119,13 +119,13 @@ class Translator:
         return call(name, self.node(node.this), self.node(index), base)
 
     def like(self, node: exp.Expr) -> exp.Expr:
-        """LIKE, where a backslash escapes."""
+        """Return LIKE, in which a backslash escapes."""
         if isinstance(node.expression, exp.Any | exp.All):
             return self._like_several(node)
         return call("bq_like", self.node(node.this), self.node(node.expression))
 
     def _like_several(self, node: exp.Expr) -> exp.Expr:
-        """LIKE ANY (…) and LIKE ALL (…)."""
+        """Return LIKE ANY (…) or LIKE ALL (…)."""
         given = node.expression.this
         if node.args.get("negate") or not isinstance(given, exp.Paren | exp.Tuple):
             raise unsupported("NOT LIKE ANY, NOT LIKE ALL, or LIKE ANY of anything but patterns in parentheses")
@@ -140,7 +140,7 @@ class Translator:
         return exp.Paren(this=found)
 
     def contained(self, node: exp.Expr) -> exp.Expr:
-        """x IN (…), IN (SELECT …) and IN UNNEST(…). NaN is in nothing."""
+        """Return x IN (…), IN (SELECT …) or IN UNNEST(…). NaN is in nothing."""
         this = self.node(node.this)
         unnest = node.args.get("unnest")
         if unnest is not None:
@@ -154,13 +154,13 @@ class Translator:
         return self._of_numbers(exp.In(this=this, expressions=self.all(node.expressions)))
 
     def _of_numbers(self, found: exp.In) -> exp.Expr:
-        """Return whether something is in others and no NaN."""
+        """Return IN with a condition that what is looked for is no NaN."""
         if isinstance(found.this, exp.Null | exp.Tuple | exp.Struct) or is_text(found.this):
             return found
         return exp.Paren(this=exp.And(this=found, expression=call("bq_number", found.this.copy())))
 
     def between(self, node: exp.Expr) -> exp.Expr:
-        """x BETWEEN low AND high, which is false where high is NaN."""
+        """Return x BETWEEN low AND high, which is false where high is NaN."""
         if any(each.name.upper() == "RAND" for each in node.this.find_all(exp.Anonymous)):
             # DuckDB would draw twice, once for each end.
             raise unsupported(f"RAND() in {_told(node)}")
@@ -171,7 +171,7 @@ class Translator:
         return exp.Paren(this=exp.And(this=node, expression=call("bq_number", high.copy())))
 
     def case(self, node: exp.Expr) -> exp.Expr:
-        """CASE; in CASE x WHEN y no NaN is matched."""
+        """Return CASE; in CASE x WHEN y no NaN is matched."""
         simple = node.args.get("this") is not None
         self.parts(node)
         for each in node.args["ifs"] if simple else []:
@@ -179,7 +179,7 @@ class Translator:
         return node
 
     def array(self, node: exp.Expr) -> exp.Expr:
-        """[…] and ARRAY(SELECT …)."""
+        """Return […] or ARRAY(SELECT …)."""
         if len(node.expressions) == 1 and isinstance(node.expressions[0], exp.Query):
             return exp.Anonymous(this="ARRAY", expressions=self.all(node.expressions))
         items = [typed(each) for each in self.all(node.expressions)]
@@ -198,11 +198,11 @@ class Translator:
         return casts.named_struct(dict(zip(names, values, strict=True)))
 
     def interval(self, node: exp.Expr) -> exp.Expr:
-        """INTERVAL n PART as a value; _moved has what is added to or taken from a time."""
+        """Return INTERVAL n PART as a value; _moved has what is added to a time or taken from one."""
         raise unsupported(f"{_told(node)} where it is neither added nor subtracted")
 
     def _moved(self, node: exp.Expr) -> exp.Expr | None:
-        """Return a time and or less an INTERVAL; None for other sums. A DATE becomes a DATETIME by that."""
+        """Return a time plus or minus an INTERVAL, by which a DATE becomes a DATETIME; None for other sums."""
         value, interval = node.this.unnest(), node.expression.unnest()
         if isinstance(node, exp.Add) and isinstance(value, exp.Interval):
             value, interval = interval, value
@@ -214,7 +214,7 @@ class Translator:
         return functions.plus(self, "an INTERVAL", call("bq_moment", self.node(value)), interval, sign)
 
     def limit(self, node: exp.Expr) -> exp.Expr:
-        """LIMIT and OFFSET, of a literal or a parameter."""
+        """Return LIMIT or OFFSET, of a literal or a parameter."""
         if isinstance(node.expression, exp.Parameter | exp.Placeholder | exp.Cast):
             node.set("expression", self.node(node.expression))
         elif not is_whole(node.expression):
@@ -222,7 +222,7 @@ class Translator:
         return node
 
     def safe(self, node: exp.Expr) -> exp.Expr:
-        """SAFE.function(…)."""
+        """Return SAFE.function(…)."""
         if not isinstance(node.this, exp.Anonymous):
             raise unsupported(_told(node))
         return call("TRY", self.node(node.this))

@@ -77,12 +77,12 @@ class Cloud:
 
     @property
     def requests(self) -> "list[Answered]":
-        """What all three have answered, a service after the other."""
+        """Return what all three services have answered, one service after the other."""
         return self.storage.requests + self.bigquery.requests + self.dataflow.requests
 
     @property
     def effects(self) -> int:
-        """How many of them changed anything, or would have but for a fault."""
+        """Return how many requests changed anything, or would have but for a fault."""
         return sum(each.effect for each in self.requests)
 
     @property

@@ -17,7 +17,7 @@ from localcloud import Cloud
 
 
 def main() -> int:
-    """Start the services; the exit code of the command, or 0."""
+    """Start the services; return the exit code of the command, or 0."""
     parser = argparse.ArgumentParser(
         prog="bin/local-cloud",
         description="Cloud Storage, BigQuery and Dataflow on this machine, in memory: they end with this command.",
@@ -57,7 +57,7 @@ def _leave(number: int, _: object) -> NoReturn:
 
 
 def _run(command: Sequence[str], variables: Mapping[str, str]) -> int:
-    """Run a command to its end; its exit code. It hears of Ctrl-C by itself, and is told of SIGTERM."""
+    """Run a command to its end; return its exit code. It hears of Ctrl-C by itself, and is told of SIGTERM."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     try:
         process = subprocess.Popen(command, env={**os.environ, **variables, "PATH": path})

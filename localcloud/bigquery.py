@@ -86,7 +86,7 @@ class _Upload:
 
 
 class BigQuery(Service):
-    """The service. storage_url: where the local Cloud Storage is for workers.
+    """The service. storage_url: where its jobs find the local Cloud Storage.
 
     Views are made, shown and listed, but not read.
     """
@@ -103,7 +103,7 @@ class BigQuery(Service):
 
     @property
     def jobs(self) -> list[Job]:
-        """All jobs, in the order of their creation."""
+        """Return all jobs, in the order of their creation."""
         with self._lock:
             return self._jobs.all()
 
@@ -124,7 +124,7 @@ class BigQuery(Service):
         raise ApiError("notFound", f"Not found: Dataset {dataset}")
 
     def deny(self, *permissions: str) -> None:
-        """From now on nobody has these permissions, as in "bigquery.jobs.create"."""
+        """Refuse these permissions from now on, as in "bigquery.jobs.create"."""
         self._catalog.denied.update(permissions)
 
     def allow(self, *permissions: str) -> None:
@@ -132,22 +132,22 @@ class BigQuery(Service):
         self._catalog.denied.difference_update(permissions)
 
     def sign_in(self, account: str) -> None:
-        """From now on it is this account that asks, as in "somebody@example.com"."""
+        """Take all further requests as this account's, as in "somebody@example.com"."""
         self._jobs.account = account
 
     def fail_jobs(
         self, kind: str, reason: str, times: int, message: str = "the local BigQuery was told to let this job fail"
     ) -> None:
-        """The next jobs of a kind (load, query, extract, copy) fail, for a reason such as "backendError"."""
+        """Let the next jobs of a kind (load, query, extract, copy) fail, for a reason such as "backendError"."""
         self._jobs.failing[kind] = [ApiError(reason, message)] * times
 
     def hide_jobs(self, times: int) -> None:
-        """From now on a new job is not found so many times (404), as in the moment in which it is created."""
+        """Answer so many times that a new job is not found (404), as in the moment in which a job is created."""
         self._jobs.unseen = times
 
     @property
     def asked_locations(self) -> list[str]:
-        """Where each job and dry run was asked to run, in order; "" for one that did not say."""
+        """Return where each job and dry run was asked to run, in order; "" for one that did not say."""
         with self._lock:
             return list(self._jobs.asked)
 
@@ -329,7 +329,7 @@ class BigQuery(Service):
 
     def _jobs_get(self, request: Request, project: str, job: str) -> Response:
         found = self._jobs.get(project, request.query.get("location"), job)
-        if found.account != self._jobs.account:  # the owner of the project may, whom nobody is here
+        if found.account != self._jobs.account:  # the project's owner may too, but nobody is that here
             why = f"User does not have bigquery.jobs.get permission for job {found.name}."
             raise ApiError("accessDenied", f"Access Denied: Job {found.name}: {why}")
         return json_response(found.resource())
@@ -430,7 +430,7 @@ def _results(job: Job, query: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _rows(rows: pa.Table, fields: Sequence[Field], query: Mapping[str, str]) -> dict[str, Any]:
-    """Return a page of rows."""
+    """Return a page of a result's rows."""
     start = int(query.get("pageToken") or query.get("startIndex") or 0)
     size = min(int(query.get("maxResults", _PAGE)), _PAGE)
     page = rows.slice(start, size)
@@ -443,7 +443,7 @@ def _rows(rows: pa.Table, fields: Sequence[Field], query: Mapping[str, str]) -> 
 
 
 def _page(items: Sequence[Any], query: Mapping[str, str]) -> tuple[Sequence[Any], str | None]:
-    """Return a page of a listing and the next one's token."""
+    """Return a page of a listing and the token of the next page."""
     start = int(query.get("pageToken", 0))
     end = start + int(query.get("maxResults", 1000))
     return items[start:end], str(end) if end < len(items) else None

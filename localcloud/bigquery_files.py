@@ -57,7 +57,7 @@ class Objects:
         self._call("POST", f"/upload/storage/v1/b/{bucket}/o", uri, params=query, data=data)
 
     def check_location(self, uri: str, dataset: str) -> None:
-        """Raise ApiError if a dataset of that location can't take files of the URI's bucket: only US takes all."""
+        """Raise ApiError if a dataset of that location can't load from the URI's bucket: only US loads from all."""
         bucket, _ = _split(uri)
         there = self._call("GET", f"/storage/v1/b/{bucket}", uri, params={}).json().get("location", "US").upper()
         here = dataset.upper()
@@ -73,7 +73,7 @@ class Objects:
 
     def _call(self, method: str, path: str, uri: str, **how: Any) -> requests.Response:
         base = self._url if isinstance(self._url, str) else self._url()
-        # Always another connection: nothing stays open that somebody would have to close.
+        # Always another connection, so that nothing stays open that somebody would have to close.
         answer = requests.request(method, base + path, timeout=60, **how)
         if answer.status_code == 404:
             raise ApiError("notFound", f"Not found: URI {uri}")
@@ -86,7 +86,7 @@ def _split(uri: str) -> tuple[str, str]:
     if not uri.startswith("gs://") or not bucket or not path:
         raise ApiError("invalid", f"Source URI must be a Google Cloud Storage location: {uri}")
     if "//" in f"/{path}":
-        # The reference says that BigQuery takes none such, not with which words.
+        # The reference says that BigQuery takes no such file, but not with which words.
         raise ApiError("invalid", f"Source URI must not contain consecutive slashes: {uri}")
     return bucket, path
 
@@ -127,7 +127,7 @@ def _parquet(
     hints = {each["name"].lower(): each["type"] for each in fields}
     modes = {each["name"].lower(): each["mode"] for each in fields}
     for each, column in zip(found, rows.schema, strict=True):
-        # A time without a zone is loaded as either, as the table has it.
+        # A time without a zone is loaded as a TIMESTAMP or a DATETIME, whichever the table has.
         if hints.get(each["name"].lower()) == "DATETIME" and column.type == pa.timestamp("us"):
             each["type"] = "DATETIME"
     if not config.get("schema"):
@@ -165,7 +165,7 @@ def _json_lines(data: bytes, fields: Sequence[Field]) -> tuple[pa.Table, list[Fi
 
 
 def _from_text(values: Sequence[Any], each: Field, target: pa.Field) -> pa.Array:
-    """Return values of JSON as a column; what is no text there goes through it, so that "12" is a number and 12 is
+    """Return values of JSON as a column; other values become text first, so that "12" can be a number and 12 can be
     text.
     """
     if each["mode"] == "REPEATED" or each["type"] == "RECORD":

@@ -15,7 +15,9 @@ from localcloud.bigquery_work import Catalog, Outcome, Query
 
 @dataclass
 class Job:
-    """A job. kind: load, query, extract or copy. error: what it failed with. unseen: how often it is yet denied."""
+    """A job. kind: load, query, extract or copy. error: what it failed with. unseen: how often it is still answered
+    404.
+    """
 
     project: str
     location: str
@@ -40,7 +42,7 @@ class Job:
         return {"projectId": self.project, "location": self.location, "jobId": self.id}
 
     def resource(self, *, running: bool = False) -> dict[str, Any]:
-        """As the API shows it; running: as if it were not done yet."""
+        """Return the job as the API shows it; running: as if it were not done yet."""
         times = {"creationTime": millis(self.created), "startTime": millis(self.created)}
         shown: dict[str, Any] = {
             "kind": "bigquery#job",
@@ -71,7 +73,7 @@ class Jobs:
         self._catalog, self._objects = catalog, objects
         self._jobs: dict[tuple[str, str, str], Job] = {}
         self._by_request: dict[str, Job] = {}
-        #: Who asks.
+        #: #: The account that asks.
         self.account = "nobody@example.com"
         #: Kind → why its next jobs fail.
         self.failing: dict[str, list[ApiError]] = {}
@@ -102,10 +104,10 @@ class Jobs:
         data: bytes | None,
         request_id: str = "",
     ) -> Job:
-        """Make a job and does its work. Raises ApiError where there is to be no job.
+        """Make a job and do its work. Raises ApiError where there is to be no job.
 
-        resource, reference: the job and its jobReference as in the API. data: what was uploaded with it. request_id:
-        of jobs.query; a repeated one is the job that it already made.
+        resource, reference: the job and its jobReference as in the API. data: what was uploaded with it. request_id: of
+        jobs.query; a repeated one gives the job that it already made.
         """
         if request_id in self._by_request:
             return self._by_request[request_id]
@@ -156,7 +158,7 @@ class Jobs:
         }
 
     def _location(self, given: str | None, names: Sequence[Name]) -> str:
-        """Return where a job runs: where it says, or else where the first dataset is.
+        """Return where a job runs: where its reference says, or else where the first dataset is.
 
         Raises ApiError if one is elsewhere.
         """

@@ -61,7 +61,7 @@ class Statement:
     replaces: bool = False
 
     def bytes_processed(self, sources: Sequence[Source]) -> list[int]:
-        """Return bytes that the statement reads, by table: those of the columns that it names; 10 MB for a view."""
+        """Return the bytes that the statement reads, by table: those of the columns that it names; 10 MB for a view."""
         columns = {column.name.lower() for column in self.select.find_all(exp.Column)}
         whole = any(
             star.parent is None or star.parent.name.upper() != "COUNT" for star in self.select.find_all(exp.Star)
@@ -74,7 +74,7 @@ class Statement:
         ]
 
     def run(self, sources: Sequence[Source], *, only_types: bool = False) -> tuple[pa.Table, list[Field]]:
-        """Return the rows that it gives, with their fields; only_types: no rows. Raises ApiError."""
+        """Return the rows that the statement gives, with their fields; only_types: no rows. Raises ApiError."""
         settings: dict[str, str | bool | int | float | list[str]] = {"python_enable_replacements": False, "threads": 1}
         with duckdb.connect(":memory:", config=settings) as connection:
             bigquery_sql.prepare(connection)
@@ -93,12 +93,15 @@ class Statement:
 
 
 def bytes_billed(processed: Iterable[int]) -> int:
-    """Return bytes that are paid for, given those read by table: whole MB, and at least 10 MB a table."""
+    """Return the bytes that are paid for, given those read by table: whole MB, and at least 10 MB a table."""
     return sum(max(10 * _MB, -(-size // _MB) * _MB) for size in processed)
 
 
 def parse(sql: str, config: Mapping[str, Any], project: str) -> Statement:
-    """Understands a statement. config: of the query job, for its parameters and default dataset. Raises ApiError."""
+    """Return a statement as it is understood. Raises ApiError.
+
+    config: of the query job, for its parameters and default dataset.
+    """
     if config.get("useLegacySql", True):
         raise unsupported("legacy SQL")
     parameters = config.get("queryParameters", [])
@@ -150,7 +153,7 @@ def _understood(tree: exp.Expr, default: Mapping[str, str] | None, project: str)
 
 
 def _in_own_definition(table: exp.Table) -> bool:
-    """Return whether it stands in the WITH clause that gives its name to something else, and so means the table."""
+    """Return whether a table stands in the query that WITH gives its name to, and so means the stored table."""
     clause = table.find_ancestor(exp.CTE)
     while clause and clause.alias_or_name != table.name:
         clause = clause.find_ancestor(exp.CTE)
@@ -177,7 +180,7 @@ def _name(table: exp.Expr, default: Mapping[str, str] | None, project: str) -> N
 
 
 def _numbered(sql: str) -> str:
-    """Name instead of question marks."""
+    """Return the statement with names in place of question marks."""
     pieces, end, count = [], 0, 0
     try:
         tokens = sqlglot.tokenize(sql, read="bigquery")
@@ -262,7 +265,7 @@ _TIME = pa.timestamp("us", "UTC")
 
 
 def _rows(schema: Mapping[str, pa.DataType], rows: Iterable[Sequence[Any]]) -> pa.Table:
-    """Return rows that begin with the table's catalog, schema and name, as those of every view do."""
+    """Return rows with the table's catalog, schema and name before them, as in every view."""
     whole = pa.schema({"table_catalog": pa.string(), "table_schema": pa.string(), "table_name": pa.string(), **schema})
     return pa.Table.from_pylist([dict(zip(whole.names, row, strict=True)) for row in rows], whole)
 

@@ -38,7 +38,9 @@ NO_DAY = "__NULL__"
 
 
 class ApiError(Exception):
-    """What BigQuery answers instead: a reason of its list, such as "notFound", a sentence, and the URI it is about."""
+    """What BigQuery answers instead: a reason of its list, such as "notFound", a sentence, and the URI that it is
+    about.
+    """
 
     def __init__(self, reason: str, message: str, location: str = "") -> None:
         super().__init__(message)
@@ -53,7 +55,7 @@ class ApiError(Exception):
 
 
 def unsupported(what: str) -> ApiError:
-    """Say that the real service can, and this one can't."""
+    """Return the error for what the real service can do and this one can't."""
     return ApiError("notImplemented", f"the local BigQuery does not support {what}")
 
 
@@ -100,7 +102,7 @@ class Name:
 
 @dataclass
 class Table:
-    """A table. about: what whoever made it said: schema, timePartitioning, clustering, labels, description."""
+    """A table. about: schema, timePartitioning, clustering, labels, description, as in the request that made it."""
 
     name: Name
     about: dict[str, Any]
@@ -132,13 +134,13 @@ class Table:
         return (self.about.get("timePartitioning") or {}).get("field")
 
     def days(self) -> pa.ChunkedArray:
-        """Of every row, the partition that it is in. Raises ApiError for a table without partitions."""
+        """Return the partition of every row. Raises ApiError for a table without partitions."""
         if not self.day_field:
             raise ApiError("invalid", f"Table {self.name} is not partitioned.")
         return days_of(self.rows, self.day_field)
 
     def unexpired(self, rows: pa.Table) -> pa.Table:
-        """Of rows in its schema, those whose partition is younger than it keeps them."""
+        """Return the rows whose partition has not expired, of rows in the table's schema."""
         kept = (self.about.get("timePartitioning") or {}).get("expirationMs")
         if not kept:
             return rows
@@ -146,7 +148,7 @@ class Table:
         return rows.filter(pc.greater(days_of(rows, str(self.day_field)), f"{gone:%Y%m%d}"))
 
     def partitions(self) -> dict[str, pa.Table]:
-        """Day → its rows, in order; {"": all} for a table without partitions."""
+        """Return day → its rows, in order; {"": all} for a table without partitions."""
         if not self.day_field:
             return {"": self.rows}
         days = self.days()
@@ -157,7 +159,7 @@ class Table:
         return self.rows.filter(pc.equal(self.days(), day)) if day else self.rows
 
     def resource(self, day: str = "") -> dict[str, Any]:
-        """Return the table as the API shows it, its size that of the partition where one is named."""
+        """Return the table as the API shows it; the size is the partition's where one is named."""
         name = Name(**{**self.name.__dict__, "day": day})
         rows = self.read(day)
         return {
@@ -216,7 +218,7 @@ class Write:
 
 
 def days_of(rows: pa.Table, name: str) -> pa.ChunkedArray:
-    """Of every row, the partition that a DATE, TIMESTAMP or DATETIME field puts it into."""
+    """Return the partition that a DATE, TIMESTAMP or DATETIME field puts each row into."""
     return pc.fill_null(pc.strftime(rows.column(name).cast(pa.date32()), format="%Y%m%d"), NO_DAY)
 
 
@@ -295,9 +297,10 @@ def merge(name: Name, there: Sequence[Field], new: Sequence[Field], updates: Seq
 
 
 def alter(name: Name, there: Sequence[Field], new: Sequence[Field]) -> list[Field]:
-    """Return the schema that a patch or update of a table makes. Raises ApiError for anything but new nullable fields
-    and
-    required fields that become nullable."""
+    """Return the schema that a patch or update of a table makes.
+
+    Raises ApiError for anything but new nullable fields and required fields that become nullable.
+    """
     kept = {each["name"].lower() for each in new}
     for each in there:
         if each["name"].lower() not in kept:
@@ -312,7 +315,7 @@ def alter(name: Name, there: Sequence[Field], new: Sequence[Field]) -> list[Fiel
 
 
 def arrow_schema(fields: Sequence[Field]) -> pa.Schema:
-    """Fields as Arrow's; a TIMESTAMP is in UTC, a DATETIME has no zone."""
+    """Return fields as Arrow's; a TIMESTAMP is in UTC, a DATETIME has no zone."""
     return pa.schema([pa.field(each["name"], _arrow_type(each)) for each in fields])
 
 
@@ -383,7 +386,7 @@ def conform(rows: pa.Table, fields: Sequence[Field]) -> pa.Table:
 
 
 def table_bytes(rows: pa.Table) -> dict[str, int]:
-    """Column → how many bytes BigQuery counts for its values."""
+    """Return column → how many bytes BigQuery counts for its values."""
     return {name: _bytes(rows.column(name).combine_chunks()) for name in rows.column_names}
 
 

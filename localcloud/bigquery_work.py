@@ -35,14 +35,14 @@ ROWS_PER_FILE = 10_000
 
 @dataclass
 class Catalog:
-    """Datasets (project, name → as the API shows it) and tables, and what nobody may do: the permissions denied."""
+    """Datasets (project, name → as the API shows it) and tables; denied: the permissions that are refused."""
 
     datasets: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     tables: dict[Name, Table] = field(default_factory=dict)
     denied: set[str] = field(default_factory=set)
 
     def need(self, permission: str, what: str) -> None:
-        """Raise ApiError if a permission is denied; what: of which resource, as in "Table p:d.t"."""
+        """Raise ApiError if a permission is denied; what: the resource, as in "Table p:d.t"."""
         if permission in self.denied:
             kind, _, name = what.partition(" ")
             why = f"Permission {permission} denied on {kind.lower()} {name} (or it may not exist)."
@@ -157,10 +157,10 @@ class Work(Protocol):
     names: list[Name]
 
     def check(self) -> None:
-        """Raise ApiError for what is refused before there is a job."""
+        """Raise ApiError for what BigQuery refuses before there is a job."""
 
     def run(self) -> Outcome:
-        """Do it, all or nothing. Raises ApiError for what the job fails with."""
+        """Do the work, all or nothing. Raises ApiError for what the job fails with."""
 
 
 class Load:
@@ -218,7 +218,9 @@ class Load:
         return {uri: self._objects.read(uri) for uri in uris}
 
     def _given_fields(self) -> list[Field]:
-        """Return the fields that the job or else the table says the files have; [] if they are to say so themselves."""
+        """Return the fields that the job or else the table says the files have; [] if the files are to say so
+        themselves.
+        """
         given = normal(self._config.get("schema", {}).get("fields", []))
         table = self._catalog.tables.get(self._name.whole)
         if given or self._config.get("autodetect"):

@@ -5,11 +5,11 @@
 
 The API is v1b3's as google-cloud-dataflow-client speaks it: jobs (create, get, update, list, aggregated), messages,
 metrics, classic and flex templates. A job's workers are this machine's Python with the libraries that are installed
-here and the packages that the job staged; `Life` (cloud.dataflow_jobs) moves it from state to state.
+here and the packages that the job staged; `Life` (localcloud.dataflow_jobs) moves a job from state to state.
 
-What it has not: Pub/Sub and other unbounded sources, SDKs but Python, requirements.txt, work spread over machines,
-retries of single bundles (a job runs once, whole; `tries` gives it more). A streaming job is one that was submitted as
-such; it reads bounded sources and may be drained.
+Not here: Pub/Sub and other unbounded sources, SDKs but Python, requirements.txt, work spread over machines, retries of
+single bundles (a job runs once, whole; `tries` gives it more). A streaming job is one that was submitted as such; it
+reads bounded sources and may be drained.
 """
 
 import json
@@ -34,7 +34,7 @@ _NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 _REGION = re.compile(r"[a-z]+-[a-z]+[0-9]+")
 _DEFAULT_REGION = "us-central1"
 _PAGE = 100
-#: What a call takes, where it is not called the same.
+#: The argument of a call, where it has another name.
 _PERMISSIONS = {
     "jobs.aggregated": "jobs.list",
     "jobs.update": "jobs.cancel",
@@ -95,7 +95,7 @@ class Dataflow(Service):
         self.unseen = unseen
         self.most, self.full = math.inf, 429
         self.images = images or {}
-        #: Permissions that whoever calls does not have, as in "dataflow.jobs.create"; tests add to them.
+        #: Permissions that the caller does not have, as in "dataflow.jobs.create"; tests add to them.
         self.denied: set[str] = set()
         #: Every job, in the order of their creation.
         self.jobs: list[Job] = []
@@ -113,12 +113,12 @@ class Dataflow(Service):
         self.life.stop()
 
     def cancel(self, id: str) -> None:
-        """Cancel a job, as somebody else would; one that is over stays what it is."""
+        """Cancel a job, as somebody else would; a job that is over stays what it is."""
         with self.life.changed:
             self.life.ask(self._job(id), "JOB_STATE_CANCELLED")
 
     def replace(self, id: str) -> Job:
-        """Update a job with its own pipeline, as somebody else would; the job that it is replaced by."""
+        """Update a job with its own pipeline, as somebody else would; return the job that replaces it."""
         old = self._job(id)
         submitted = api.Job(old.submitted)
         submitted.replace_job_id, submitted.client_request_id = id, f"replaces-{id}"
@@ -192,7 +192,7 @@ class Dataflow(Service):
         raise RefusedError(404, f"Information about job {where[2]} could not be found in our system")
 
     def _launched(self, project: str, location: str, launch: Any, *, dry: bool) -> Job | None:
-        """Begin a flex template's job; None for a dry run."""
+        """Begin a flex template's job; return None for a dry run."""
         submitted, command = flex(self._storage_url, launch, self.images)
         _check_name(submitted.name)
         place = {"runner": "DataflowRunner", "project": project, "region": location, "job_name": submitted.name}

@@ -30,7 +30,7 @@ _LOST = (
 
 
 class Workers:
-    """The process that forks the jobs' processes (cloud.dataflow_worker); it ends with this one."""
+    """The process that forks the jobs' processes (localcloud.dataflow_worker); it ends with this one."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self._lock = threading.Lock()
@@ -48,7 +48,7 @@ class Workers:
             )
 
     def run(self, path: Path) -> tuple[int, IO[str]]:
-        """Start a job that a file describes: its process, and the stream of its reports. Raises OSError."""
+        """Start a job that a file describes; return its process and the stream of its reports. Raises OSError."""
         reading, writing = os.pipe()
         try:
             pid = int(self._ask(f"run {path}", writing))
@@ -64,7 +64,7 @@ class Workers:
         self._ask(f"end {pid}")
 
     def stop(self) -> None:
-        """End every job, and the process itself."""
+        """End every job, and the process that forks them."""
         self._channel.shutdown(socket.SHUT_RDWR)
         try:
             self._process.wait(20)
@@ -95,7 +95,7 @@ class Message:
 class Job:
     """A job. submitted: the api.Job that was asked for; asked: the state that somebody wants it to go to.
 
-    launcher: the command that is to submit it, of a flex template; "submitted" is but its name until then.
+    launcher: the command that is to submit it, of a flex template; until then "submitted" holds only its name.
     metrics: the worker's last report of them. workers: (time, number) whenever the number changed.
     """
 
@@ -160,7 +160,7 @@ def now() -> datetime.datetime:
 
 
 def _number(text: str) -> float:
-    """Return a number of a Struct, which has no whole ones: Beam's options take no 1.0 for 1."""
+    """Return a number of a Struct, which has no whole numbers; Beam's options take no 1.0 for 1."""
     value = float(text)
     return int(value) if value.is_integer() else value
 
@@ -187,7 +187,7 @@ class Life:
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Gets ready to run jobs."""
+        """Get ready to run jobs."""
         self._folder = Path(tempfile.mkdtemp(prefix="local-dataflow-"))
 
     def stop(self) -> None:
@@ -202,24 +202,24 @@ class Life:
         shutil.rmtree(self._folder)
 
     def begin(self, job: Job) -> None:
-        """The beginning of a job's life."""
+        """Begin a job's life."""
         job.say("JOB_MESSAGE_BASIC", f"Worker configuration: 1 worker, of this machine, for {job.location}.")
         thread = threading.Thread(target=self._live, args=(job,), daemon=True)
         self._threads.append(thread)
         thread.start()
 
     def hold(self, pattern: str) -> None:
-        """Jobs with such names, a shell pattern, stay RUNNING without doing anything, until `release`."""
+        """Keep jobs with such names, a shell pattern, RUNNING without doing anything, until `release`."""
         with self.changed:
             self._held.append(pattern)
 
     def stick(self, pattern: str) -> None:
-        """Jobs with such names stay CANCELLING, until `release`."""
+        """Keep jobs with such names CANCELLING, until `release`."""
         with self.changed:
             self._stuck.append(pattern)
 
     def fail(self, pattern: str, message: str) -> None:
-        """Jobs with such names fail with a message, without doing anything."""
+        """Let jobs with such names fail with a message, without doing anything."""
         with self.changed:
             self._failing.append((pattern, message))
 
@@ -267,7 +267,7 @@ class Life:
                 self._enter(job, "JOB_STATE_DONE")
 
     def _lived(self, job: Job) -> str:
-        """Whatever comes before the end; the error, or ""."""
+        """Bring a job to what comes before its end; return the error, or ""."""
         if job.launcher and (error := self._launched(job)):
             return error
         with self.changed:
@@ -311,7 +311,7 @@ class Life:
         return error
 
     def _launched(self, job: Job) -> str:
-        """Run the process that is to submit the job; the error, or ""."""
+        """Run the process that is to submit the job; return the error, or ""."""
         try:
             self._reported(job, f"{job.id}.launcher", {"command": job.launcher})
         except OSError as problem:
@@ -324,7 +324,7 @@ class Life:
         return error
 
     def _executed(self, job: Job) -> str:
-        """Run the job's pipeline to its end; the error, or ""."""
+        """Run the job's pipeline to its end; return the error, or ""."""
         described = {
             "name": job.name,
             "pipeline_url": job.options["pipelineUrl"],
@@ -334,7 +334,7 @@ class Life:
         return self._reported(job, f"{job.id}.{job.attempts}", described)
 
     def _reported(self, job: Job, name: str, described: Mapping[str, Any]) -> str:
-        """Run a process of the job's to its end and notes its reports; the error, or ""."""
+        """Run a process of the job's to its end and note its reports; return the error, or ""."""
         spec = self._folder / f"{name}.json"
         spec.write_text(json.dumps(described), encoding="utf-8")
         workers = self._ready()
@@ -363,7 +363,7 @@ class Life:
         return error
 
     def _ready(self) -> Workers:
-        """Return the workers, which the first job starts: most clouds of tests never need them.
+        """Return the workers, which the first job starts, because most clouds of tests never need them.
 
         Raises OSError at the end.
         """

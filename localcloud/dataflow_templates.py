@@ -21,7 +21,7 @@ class RefusedError(Exception):
 
 
 def parsed(kind: Any, value: Any) -> Any:
-    """Return a message of the API from its JSON. Raises RefusedError for JSON that is none of it."""
+    """Return a message of the API from its JSON. Raises RefusedError for other JSON."""
     message = kind()
     try:
         json_format.ParseDict(value, kind.pb(message))
@@ -62,7 +62,7 @@ def template(storage_url: str, uri: str) -> Any:
 
 
 def flex(storage_url: str, launch: Any, images: Mapping[str, Sequence[str]]) -> tuple[Any, list[str]]:
-    """Return the job that a flex template's launch begins, and the command line that is to submit it, up to where to.
+    """Return the job that a flex template's launch begins, and the command that submits it, but for where to.
 
     launch: LaunchFlexTemplateParameter; images: what a container of an image would run. Raises RefusedError.
     """
@@ -98,7 +98,7 @@ def _check(parameters: Mapping[str, str], metadata: Any) -> None:
 def _read(storage_url: str, uri: str, otherwise: Any = None) -> dict[str, Any]:
     """Return an object of JSON.
 
-    Raises RefusedError for one that isn't there, unless there is something to take otherwise.
+    Raises RefusedError for an object that isn't there, unless there is something to return instead.
     """
     bucket, _, name = uri.removeprefix("gs://").partition("/")
     if not uri.startswith("gs://") or not name:

@@ -1,6 +1,6 @@
 """Where the local Dataflow's jobs run: a process that has Beam imported forks one process, and group, for each job.
 
-Started by `cloud.dataflow` as a program by its path, isolated, so that it knows the installed libraries and the
+Started by `localcloud.dataflow` as a program by its path, isolated, so that it knows the installed libraries and the
 packages that a job staged, but not the checkout. The service speaks to it over a socket, one packet a command:
 
     run PATH   with a pipe's end beside it: forks, answers with the pid; the job's reports go into the pipe.
@@ -117,7 +117,8 @@ class Runner(FnApiRunner):
 
 
 def metrics(runner: Runner, steps: Mapping[str, str]) -> dict[str, Any]:
-    """User counters and distributions, each [step, namespace, name, value, committed?], and what the process used.
+    """Return user counters and distributions, each [step, namespace, name, value, committed?], and what the process
+    used.
 
     A step is an id of the pipeline's, by `steps` (name → id), as Dataflow has it; what the runner made of a step, as of
     a splittable DoFn, counts as that step.
@@ -194,7 +195,8 @@ def check(pipeline: Any) -> None:
 
 
 def install(artifacts: Iterable[Any], packages: Path) -> list[str]:
-    """Install what was staged for the workers, each package once and for all jobs; the folders to import it from.
+    """Install what was staged for the workers, each package once and for all jobs; return the folders to import it
+    from.
 
     Raises UnsupportedError for what would have to be fetched from elsewhere.
     """
@@ -216,7 +218,7 @@ def install(artifacts: Iterable[Any], packages: Path) -> list[str]:
 def _installed(name: str, data: bytes, packages: Path) -> Path:
     """Return the folder that a package is installed in.
 
-    By its contents: each build of the same sources differs in times.
+    The folder is named by the package's contents, because each build of the same sources differs in times.
     """
     digest = hashlib.sha256()
     for member, content in _members(name, data):
@@ -281,7 +283,7 @@ def _reporting(runner: Runner, steps: Mapping[str, str], report: Report) -> Iter
 
 
 def work(path: str, pipe: int) -> NoReturn:
-    """The whole life of a job's process."""
+    """Live the whole life of a job's process."""
     os.setpgid(0, 0)
     log = os.open(f"{path}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 1)
@@ -316,7 +318,7 @@ def _end(pid: int) -> None:
 
 
 def serve(channel: socket.socket) -> None:
-    """Obey the service until it is gone, then kills what still runs."""
+    """Obey the service until it is gone, then kill what still runs."""
     service, jobs = os.getppid(), set[int]()
     while os.getppid() == service:
         if not select.select([channel], [], [], 1)[0]:
@@ -332,7 +334,7 @@ def serve(channel: socket.socket) -> None:
                 _die_with(here)
                 channel.close()
                 work(argument, pipes[0])
-            with suppress(PermissionError):  # whoever is first, this process or the job's
+            with suppress(PermissionError):  # either process may be first, this one or the job's
                 os.setpgid(pid, pid)
             os.close(pipes[0])
             jobs.add(pid)
@@ -352,7 +354,7 @@ def main() -> None:
     sys.meta_path[:] = [each for each in sys.meta_path if "editable" not in type(each).__module__ + str(each)]
     sys.path[:] = [each for each in sys.path if each.startswith((sys.prefix, sys.base_prefix))]
     gc.collect()
-    gc.freeze()  # or the collector would touch, and so copy, every page that the jobs share
+    gc.freeze()  # because the collector would otherwise touch, and so copy, every page that the jobs share
     serve(socket.socket(fileno=int(sys.argv[1])))
 
 

@@ -74,7 +74,7 @@ class FaultPlan:
         self._kinds: Sequence[Kind] = ()
 
     def at(self, n: int, fault: Fault, call: str = "*", service: str = "*", effects_only: bool = False) -> None:
-        """Plans a fault for the n-th matching call, counted from 1 and from now on.
+        """Plan a fault for the n-th matching call, counted from 1 and from now on.
 
         call, service: shell patterns, as in "objects.*". effects_only: calls that only read do not count.
         """
@@ -82,12 +82,12 @@ class FaultPlan:
             self._planned.append(_Planned(n, fault, call, service, effects_only))
 
     def randomly(self, share: float, seed: int, kinds: Sequence[Kind] = ("status", "cut", "delay", "lost")) -> None:
-        """From now on every call fails with this probability, in one of these ways; the seed decides which and how."""
+        """Let every call from now on fail with this probability, in one of these ways; the seed decides."""
         with self._lock:
             self._share, self._kinds, self._random = share, kinds, random.Random(seed)
 
     def clear(self) -> None:
-        """From now on nothing fails."""
+        """Let nothing fail from now on."""
         with self._lock:
             self._planned.clear()
             self._share = 0.0

@@ -43,7 +43,7 @@ class Projects(Service):
 
     def __init__(self, faults: FaultPlan | None = None) -> None:
         super().__init__(faults)
-        #: Permissions that whoever asks does not have.
+        #: Permissions that the caller does not have.
         self.denied: set[str] = set()
         #: APIs that are not enabled, as in "dataflow.googleapis.com".
         self.disabled: set[str] = set()

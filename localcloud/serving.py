@@ -137,7 +137,7 @@ class Service:
             threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:
-        """Close every connection and waits for what is being answered; must have been started."""
+        """Close every connection and wait for what is being answered; the service must have been started."""
         self._stopping.set()
         for server in self._servers:
             server.shutdown()
@@ -160,11 +160,11 @@ class Service:
         raise NotImplementedError
 
     def has_effect(self, request: Request) -> bool:
-        """Return whether a request is one to change things."""
+        """Return whether a request may change things."""
         return request.method not in ("GET", "HEAD")
 
     def dispatch(self, request: Request, *, for_workers: bool) -> Response | None:
-        """Answer a request as the fault plan says and logs that; None for no answer."""
+        """Answer a request as the fault plan says and log the answer; return None for no answer."""
         request.call = self.call_of(request)
         if for_workers:
             return self._handled(request)
@@ -194,7 +194,7 @@ class Service:
         try:
             return self.handle(request)
         except Exception:
-            # A bug of the service: shown to whoever called, with a status that nobody retries.
+            # A bug of the service: the caller is told, with a status that nobody retries.
             return error_response(501, f"local {self.name}: {traceback.format_exc()}")
 
 
@@ -212,7 +212,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Connection)
 
     def hang_up(self) -> None:
-        """Close every connection and waits for their threads."""
+        """Close every connection and wait for their threads."""
         for connection, thread in list(self.connections.items()):
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
@@ -236,7 +236,7 @@ class _Connection(BaseHTTPRequestHandler):
             super().finish()
 
     def handle(self) -> None:
-        with suppress(ConnectionError):  # whoever called is gone
+        with suppress(ConnectionError):  # the caller is gone
             super().handle()
 
     def answer(self) -> None:
@@ -270,9 +270,7 @@ class _Connection(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815
 
     def _meant_for_us(self) -> bool:
-        """Return whether it was asked by a name of its own, and not by a page of the web under a name that leads
-        here.
-        """
+        """Return whether the request names the service itself, and not a page of the web whose name leads here."""
         host, origin = self.headers.get("Host", ""), self.headers.get("Origin")
         try:
             named = urlsplit(f"//{host}").hostname

@@ -101,7 +101,7 @@ class _Bucket:
 
 @dataclass
 class _Session:
-    """A resumable upload. done: the answer to its last piece, for whoever asks once more."""
+    """A resumable upload. done: the answer to its last piece, in case that piece is sent again."""
 
     bucket: str
     name: str
@@ -111,7 +111,7 @@ class _Session:
     done: dict[str, Any] | None = None
 
     def take(self, start: int, piece: bytes, *, last: bool) -> None:
-        """Keep what is new of a piece; of one that leaves a gap nothing, and the answer says where to go on."""
+        """Keep what is new of a piece; keep nothing of one that leaves a gap, and let the answer say where to go on."""
         if piece and not last and len(piece) % PIECE:
             raise _RefusedError(400, f"a piece of {len(piece)} bytes that is not the last is no multiple of {PIECE}")
         have = len(self.received)
@@ -126,7 +126,7 @@ class Storage(Service):
 
     def __init__(self, faults: FaultPlan | None = None) -> None:
         super().__init__(faults)
-        #: Permissions that whoever calls does not have; tests add to them.
+        #: Permissions that the caller does not have; tests add to them.
         self.denied: set[str] = set()
         self._lock = threading.Lock()
         self._buckets: dict[str, _Bucket] = {}
@@ -175,7 +175,7 @@ class Storage(Service):
         return _routed(request)[0]
 
     def has_effect(self, request: Request) -> bool:
-        """Return whether a request is one to change things; to ask how far an upload has come is none."""
+        """Return whether a request may change things; the question how far an upload has come changes nothing."""
         return super().has_effect(request) and request.headers.get("Content-Range") != "bytes */*"
 
     def handle(self, request: Request) -> Response:
@@ -228,7 +228,7 @@ class Storage(Service):
         return Response(200, headers={"Location": location, "X-GUploader-UploadID": upload_id})
 
     def _piece(self, request: Request, named: dict[str, str]) -> Response:
-        """Return a piece of a resumable upload, or the question how far it has come."""
+        """Answer a piece of a resumable upload, or the question how far the upload has come."""
         session = self._sessions.get(request.query.get("upload_id", ""))
         if session is None:
             raise _RefusedError(404, "the upload does not exist")
@@ -281,7 +281,7 @@ class Storage(Service):
         return json_response({key: value for key, value in answer.items() if value})
 
     def _patch(self, request: Request, named: dict[str, str]) -> Response:
-        """objects.patch changes the fields that are given, objects.update drops those that are not."""
+        """Change the fields that are given (objects.patch); drop also those that are not (objects.update)."""
         self._permitted("storage.objects.update")
         there = self._live(named["bucket"], named["name"], request.query)
         _check(request.query, there)
@@ -303,7 +303,7 @@ class Storage(Service):
         return Response(204)
 
     def _copy(self, request: Request, named: dict[str, str]) -> Response:
-        """Return a copy has the source's fields, unless the request brings its own."""
+        """Copy an object; the copy has the source's fields, unless the request brings its own."""
         self._permitted("storage.objects.get")
         query = request.query
         of_source = {"generation": query["sourceGeneration"]} if "sourceGeneration" in query else {}
@@ -339,7 +339,7 @@ class Storage(Service):
     def _written(
         self, bucket: str, name: str, data: bytes, fields: Mapping[str, Any], query: Mapping[str, str]
     ) -> dict[str, Any]:
-        """Write an object, if the preconditions hold; its resource."""
+        """Write an object, if the preconditions hold; return its resource."""
         place = self._bucket(bucket)
         there = place.objects.get(name)
         self._permitted("storage.objects.create")
@@ -380,7 +380,7 @@ class Storage(Service):
         """Return the object that is there, of the generation that is asked for if one is."""
         there = self._bucket(bucket).objects.get(name)
         if there is None or str(query.get("generation") or there.generation) != there.generation:
-            self._permitted("storage.objects.list")  # whoever may not list is not told what is missing
+            self._permitted("storage.objects.list")  # a caller that may not list is not told what is missing
             raise _RefusedError(404, f"No such object: {bucket}/{name}")
         return there
 
@@ -388,9 +388,7 @@ class Storage(Service):
         return json_response(_linked(request, resource), headers={"ETag": resource["etag"]})
 
     def _batch(self, request: Request) -> Response:
-        """Return many calls in one request, each with an answer of its own; there are no uploads or downloads among
-        them.
-        """
+        """Answer many calls in one request, each with an answer of its own; none is an upload or a download."""
         parts = _mime(request).get_payload()
         if len(parts) > BATCH:
             raise _RefusedError(400, f"{len(parts)} calls in a batch; at most {BATCH} are allowed")
@@ -583,7 +581,7 @@ def _below(name: str, token: str, delimiter: str) -> bool:
 
 
 def _parts(request: Request) -> tuple[dict[str, Any], bytes]:
-    """Return a multipart upload's fields and data. By hand, for a parser of mail would read the data as text."""
+    """Return a multipart upload's fields and data. By hand, because a parser of mail would read the data as text."""
     boundary = _headers_and_body(f"Content-Type: {request.headers['Content-Type']}\n\n")[0].get_boundary()
     _, first, second, _ = request.body.split(f"--{boundary}".encode(), 3)
     about, data = re.split(rb"\r?\n\r?\n", second.lstrip(b"\r\n"), maxsplit=1)

@@ -354,7 +354,8 @@ def log_weight(count: int, percent1: float, percent2: float) -> float:
 
 def z_score(y: int, n: int, x: int, m: int) -> float:
     """Of y of n posts against x of m: Monroe, Colaresi and Quinn (2008), equations 15 to 22, with a Beta(0.5, 0.5)
-    prior; a post is the trial."""
+    prior; a post is the trial.
+    """
     delta = math.log((y + 0.5) / (n - y + 0.5)) - math.log((x + 0.5) / (m - x + 0.5))
     variance = 1 / (y + 0.5) + 1 / (x + 0.5)
     return delta / math.sqrt(variance)

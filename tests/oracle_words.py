@@ -80,7 +80,8 @@ def _segments(text: str) -> list[str]:
     """The text cut by UAX #29, but not between two letters, digits or underscores.
 
     Marks and joiners go with what they stand on (its rule WB4), and the library is asked about the rest, because it
-    cuts a mark from the apostrophe behind it."""
+    cuts a mark from the apostrophe behind it.
+    """
     units = regex.findall(r"[^\p{M}\u200c\u200d][\p{M}\u200c\u200d]*", text)
     bare = "".join(unit[0] for unit in units)
     ends = {found.start() for found in BOUNDARY.finditer(bare)}

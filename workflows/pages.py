@@ -24,7 +24,8 @@ def make_list() -> None:
     from workflows.report.page import render_index
 
     storage = clients.storage()
-    # The run that writes last must have seen all others' pages: read the list's version, then the pages, then write.
+    # The run that writes last must have seen all others' pages: it reads the list's version, then the pages, then
+    # writes.
     for again in conflict_retries():
         with again:
             there = storage.read(LIST)
@@ -45,7 +46,7 @@ def _rows() -> Iterator["IndexRow"]:
 
 
 def _row(path: str, manifest: Versioned | None, data: Versioned) -> "IndexRow":
-    """Return what the list says of a page, given its data. Raises ManifestError unless that is as it was written."""
+    """Return what the list says of a page, given the page's data. Raises ManifestError where that data has changed."""
     from workflows.report.page import index_row
 
     uri, folder = clients.storage().uri(path), path.rpartition("/")[0]

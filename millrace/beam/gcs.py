@@ -52,7 +52,7 @@ class Access:
         return blob
 
     def options(self) -> Mapping[str, str]:
-        """It as options of a stage: name → value, without what is as the bucket has it."""
+        """Return these settings as options of a stage: name → value, without those that are as the bucket has them."""
         return {f"gcs_{name}": value for name, value in asdict(self).items() if value}
 
     @classmethod

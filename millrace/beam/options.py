@@ -56,7 +56,7 @@ def run_module(module: str, argv: Sequence[str]) -> Any:
 
 
 def main(build: Build, options: type[StageOptions]) -> None:
-    """The body of `python -m pipelines.…`: help and checks first, then the run."""
+    """Run the command line of `python -m pipelines.…`: help and checks first, then the pipeline."""
     parser = argparse.ArgumentParser(
         description=sys.modules["__main__"].__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -23,7 +23,7 @@ class Input(NamedTuple):
     def check(self, size: int, crc32c: str | None) -> None:
         """Raise DamagedError unless what is there is what was written.
 
-        size, crc32c: of what is there, None where it is not known.
+        size, crc32c: of what is there, None where they are not known.
         """
         if not self.crc32c:
             return
@@ -33,12 +33,12 @@ class Input(NamedTuple):
             raise DamagedError(f"{self.path} is damaged: it has {size:,} bytes{found}, but {written}")
 
     def check_bytes(self, data: bytes) -> None:
-        """As check(), given all bytes that are there."""
+        """Raise DamagedError unless all the bytes that are there are those that were written."""
         if self.crc32c:
             self.check(len(data), f"{google_crc32c.value(data):08x}")
 
     def check_here(self, at: str = "") -> None:
-        """As check(), of a file of this machine, once a process for as long as nobody writes to it.
+        """Raise DamagedError unless a file of this machine is as it was written; read once until somebody writes to it.
 
         at: where a copy of the file lies, if the copy is to be looked at. Raises AccessError for what can't be reached.
         """
@@ -47,7 +47,7 @@ class Input(NamedTuple):
         place = at or self.path
         try:
             size = os.stat(place).st_size
-            # One of another size is another file: nothing more has to be read.
+            # A file of another size is another file, so that nothing more has to be read.
             self.check(size, of_file(place) if size == self.size else None)
         except FileNotFoundError:
             links.check(place)
@@ -59,7 +59,7 @@ class Input(NamedTuple):
 
 
 def of_file(path: str) -> str:
-    """Return the CRC-32C of a file of this machine, in hex, computed once a process unless somebody writes to it."""
+    """Return the CRC-32C of a file of this machine, in hex, computed once a process until somebody writes to it."""
     there = os.stat(path)
     return _computed(path, there.st_size, there.st_mtime_ns, there.st_ino)
 

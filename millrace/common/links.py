@@ -15,7 +15,7 @@ def check(path: str, top: str = "/") -> None:
 
 
 def leads_nowhere(link: str) -> AccessError:
-    """Return what is said of a link that leads nowhere."""
+    """Return the error for a link that leads nowhere."""
     return AccessError(
         f"{link} is a link to {os.readlink(link)}, which can't be reached; mount or mend what it leads to"
     )

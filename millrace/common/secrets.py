@@ -42,7 +42,7 @@ def refuse(source: str) -> None:
 
 
 def _is_literal(user: str) -> bool:
-    """Return whether `user:password`, or a user alone, is one that is no variable."""
+    """Return whether `user:password`, or a user alone, holds a word that is no variable."""
     name, colon, password = user.partition(":")
     return not VARIABLE.search(password if colon else name)
 
@@ -62,7 +62,7 @@ def redacted(text: str) -> str:
 
 
 def from_here(uri: str) -> bool:
-    """Return whether only this machine knows what it takes to ask for a URL: a variable, or an entry of its netrc
+    """Return whether only this machine can ask for a URL, because the URL takes a variable or an entry of its netrc
     file.
     """
     from requests.utils import get_netrc_auth
@@ -84,7 +84,7 @@ def filled(uri: str) -> str:
 
 
 def _parts(rest: str) -> tuple[str, str, str]:
-    """Authority, path, and query with its question mark."""
+    """Return authority, path, and query with its question mark."""
     end = min((at for mark in "/?#" if (at := rest.find(mark)) >= 0), default=len(rest))
     path, mark, query = rest[end:].partition("?")
     return rest[:end], path, mark + query
@@ -107,9 +107,7 @@ def expanded(text: str, named: str = "", *, quoted: bool = False) -> str:
 
 
 def hidden(text: str, uri: str) -> str:
-    """Return what was said of a URL, with the names of its variables for their values, however these are written
-    there.
-    """
+    """Return what was said of a URL, with the names of its variables for their values, however these are written."""
     values = {name: os.environ.get(name, "") for name in VARIABLE.findall(uri)}
     if any(values.values()) and (user := urlsplit(filled(uri)).netloc.rpartition("@")[0]):
         text = text.replace(base64.b64encode(unquote(user).encode()).decode(), "…")

@@ -21,12 +21,12 @@ _ARROW = {
 }
 
 
-#: Arrow's types, as they call themselves: BigQuery's.
+#: Arrow's types, as Arrow writes them → BigQuery's.
 _TYPES = {"bool": "BOOL", "double": "FLOAT64", "float": "FLOAT64", "halffloat": "FLOAT64", "date32[day]": "DATE"}
 
 
 def type_of(arrow: str) -> str:
-    """Return what BigQuery calls a type that Arrow calls so: int64 → INT64, list<item: string> → ARRAY<STRING>."""
+    """Return BigQuery's name of a type that Arrow writes so: int64 → INT64, list<item: string> → ARRAY<STRING>."""
     if found := re.fullmatch(r"(?:large_)?list<\w+: (.*?)(?: not null)?>", arrow):
         return f"ARRAY<{type_of(found[1])}>"
     if found := re.match(r"dictionary<values=(.*), indices=", arrow):

@@ -15,7 +15,7 @@ from typing import Any
 _LETTER = r"[[\p{L}\p{M}\p{S}]--[\x00-\x7f]]"
 _UNSAFE = (
     "(?V1)"
-    # A flag that is spelled in invisible letters (England's) is the one use of these, so that it is kept: group 1.
+    # A flag that is spelled in invisible letters (England's) is the one use that is kept, as group 1.
     r"(\U0001f3f4[\U000e0061-\U000e007a]{1,6}\U000e007f)"
     rf"|(?<!{_LETTER})[\u200c\u200d]|[\u200c\u200d](?!{_LETTER})"
     # Control, unassigned and private characters, lone surrogates, ends of lines and paragraphs, bidi controls, what is
@@ -48,7 +48,7 @@ def one_line(text: str, longest: int | None = None) -> str:
 
 
 def escaped(document: str) -> str:
-    """Return a JSON document that says the same, what `plain` would replace in it written as `\\uXXXX`."""
+    r"""Return a JSON document that says the same, with \uXXXX for every character that `plain` would replace."""
     return _replaced(document, "\n", lambda sign: json.dumps(sign)[1:-1])
 
 

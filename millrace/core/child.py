@@ -52,7 +52,7 @@ def in_child(work: Callable[[], T]) -> T:
 
 @contextlib.contextmanager
 def _held() -> Iterator[None]:
-    """Signals wait until the end of this."""
+    """Let signals wait until the end of this."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
@@ -61,8 +61,9 @@ def _held() -> Iterator[None]:
 
 
 def _answer(work: Callable[[], T], writing: int) -> NoReturn:
-    """The whole life of the child. It leaves without what the parent would do at its own end, whatever happens: where
-    the parent is gone there is nobody to answer.
+    """Live the whole life of the child, and leave without what the parent would do at its own end.
+
+    Where the parent is gone, nobody has to be answered.
     """
     status = 1
     try:

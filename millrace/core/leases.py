@@ -109,7 +109,7 @@ def _this_process() -> Holder:
 
 
 def _here() -> tuple[str, str]:
-    """This boot of this host, and its pid namespace: containers share the first."""
+    """Return the boot of this host, which containers share, and this process's pid namespace."""
     try:
         boot = (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return boot, os.readlink(_PROC / "self/ns/pid")

@@ -48,7 +48,8 @@ class Warehouse(Protocol):
 
     def check(self, tables: Mapping[str, Table]) -> None:
         """Raise SchemaError if a table that is there can't take rows like these, SettingError or AccessError if
-        nothing could be published at all. Changes nothing."""
+        nothing could be published at all. Changes nothing.
+        """
 
     def publish(
         self, name: str, table: Table, date: datetime.date, digest: str, files: Sequence[str], rows: int

@@ -101,7 +101,8 @@ class BigQueryWarehouse:
 
     def check(self, tables: Mapping[str, Table]) -> None:
         """Raise SchemaError if a table that is there can't take rows like these, SettingError or AccessError if
-        nothing could be published at all. Changes nothing; two requests a table, and two more."""
+        nothing could be published at all. Changes nothing; two requests a table, and two more.
+        """
         from google.api_core.exceptions import NotFound
 
         location = self.location()

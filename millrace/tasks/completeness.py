@@ -123,7 +123,7 @@ def code_of(stage: "Stage") -> dict[str, list[str]]:
 
 
 def changed(stage: "Stage") -> None:
-    """A stage has just run here: what the listing does not show of it is nothing to go by any more."""
+    """Note that a stage has just run here, so that what the listing does not show of it is asked for anew."""
     if _last is not None:
         _last.denied.add(stage.task_id)
 

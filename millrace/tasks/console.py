@@ -98,7 +98,7 @@ def install() -> None:
 
 
 def _choose_scheduler() -> None:
-    """luigi asks for a server unless told otherwise; we ask for one only where it is named."""
+    """Luigi asks for a server unless told otherwise; we ask for one only where it is named."""
     config = get_config()
     named = any(config.has_option("core", key) for key in _SCHEDULER_KEYS)
     flagged = any(argument.startswith(("--scheduler-", "--core-scheduler-")) for argument in sys.argv[1:])

@@ -82,7 +82,7 @@ _FLAGS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no"
 
 
 def _flag(value: str) -> bool:
-    """true or false."""
+    """Return true or false."""
     return _FLAGS[value.lower()]
 
 

@@ -1,4 +1,4 @@
-"""The counts of a window of days, and of the equally long window before it → the tables of what people read.
+"""The counts of a window of days, and of the equally long window before it → the tables that people read.
 
 Pairs and URLs are merged shard by shard; only words, tops and totals meet in one place. Run alone:
 
@@ -33,7 +33,7 @@ MIN_EMERGING = 5
 
 #: Table → its columns.
 TABLES = {name: table.schema() for name, table in DEFINITIONS.items()}
-#: What ranks a table's rows, highest first, the key that breaks ties, ascending, and how many rows there are.
+#: What ranks a table's rows, highest first; the key that breaks ties, ascending; and how many rows there are.
 _TOPS: dict[str, tuple[str | None, list[str], int | None]] = {
     "word_counts": ("percent", ["word"], TOP_WORDS),
     "urls": ("count", ["url"], TOP_URLS),
@@ -77,7 +77,7 @@ class Inputs:
 
 
 def read_counts(inputs: Inputs, table: str, *, now: bool, shard: int = 0) -> pa.Table:
-    """Return the sum over days, of the window or of the one before, of a table's shard. Not for pairs."""
+    """Return the sum over the days, of the window or of the one before, of a table's shard. Not for pairs."""
     parts = files.read_tables([file for of_window, file in inputs.of(table, shard) if of_window == now])
     return count.merge(table, [count.SCHEMAS[table].empty_table(), *parts])
 
@@ -93,7 +93,7 @@ class Words(beam.DoFn):
         posts, previous_posts = (pc.sum(table["posts"]).as_py() or 0 for table in (hours, before))
         words = read_counts(self._inputs, "words", now=True)
         percent = pa.table({"word": words["word"], "percent": words["posts"].to_numpy() / max(posts, 1)})
-        for name in TABLES:  # every table is written, be it empty
+        for name in TABLES:  # every table is written, even an empty one
             yield name, top(name, None)
         yield "word_counts", top("word_counts", percent)
         yield "posts_by_hour", hours
@@ -144,7 +144,7 @@ def rank_pairs(parts: Sequence[tuple[bool, pa.Table]], totals: pa.Table) -> tupl
         odds = np.log(y / (posts + 1 - y)) - np.log(x / (previous_posts + 1 - x))
         return odds / np.sqrt(1 / y + 1 / x)
 
-    # No weight exceeds count · ln(posts): a pair below what the frequent ones reach need not be weighed.
+    # No weight exceeds count · ln(posts), so that a pair below what the frequent ones reach need not be weighed.
     frequent = contenders(now, 10 * TOP_PAIRS)
     reached = np.partition(weights(frequent), -TOP_PAIRS)[-TOP_PAIRS] if len(frequent) >= TOP_PAIRS else 0.0
     heavy = np.flatnonzero(now * math.log(posts) >= reached * (1 - 1e-9))
@@ -171,7 +171,7 @@ def rank_pairs(parts: Sequence[tuple[bool, pa.Table]], totals: pa.Table) -> tupl
 
 
 def log_weight(count: int, percent1: float, percent2: float) -> float:
-    """count · ln(min(1/percent1, 1/percent2)): percents are the fractions of posts that contain each word."""
+    """Return count · ln(min(1/percent1, 1/percent2)); a percent is the fraction of posts that contain the word."""
     return count * math.log(min(1 / percent1, 1 / percent2))
 
 
@@ -187,7 +187,7 @@ def z(now: int, before: int, posts: int, previous_posts: int) -> float:
 
 
 def contenders(score: Any, limit: int) -> Any:
-    """Return indices of the highest scores, and of all so near that only exact arithmetic can tell them apart."""
+    """Return the indices of the highest scores, and of all so near that only exact arithmetic tells them apart."""
     if len(score) <= limit:
         return np.arange(len(score))
     last = np.partition(score, -limit)[-limit]
@@ -195,7 +195,7 @@ def contenders(score: Any, limit: int) -> Any:
 
 
 def top(name: str, rows: pa.Table | Sequence[tuple[Any, ...]] | None) -> pa.Table:
-    """Return the first rows of a table in its order. Without ts and date."""
+    """Return the first rows of a table in the table's order. Without ts and date."""
     schema = pa.schema([f for f in TABLES[name] if f.name not in ("ts", "date")])
     rank, key, limit = _TOPS[name]
     if not isinstance(rows, pa.Table):

@@ -1,6 +1,6 @@
 """Records → posts by the column: what parse.parse says of each, at a fraction of the time.
 
-Records of the ordinary shape are decoded and checked a column at a time; every other one goes through parse.parse,
+Records of the ordinary shape are decoded and checked a column at a time; every other record goes through parse.parse,
 which alone decides what a post is.
 """
 
@@ -53,12 +53,12 @@ _PLAIN_TIME = (
 #: A URL of more bytes than these is more than a scheme.
 _LONGEST_STUMP = 16
 
-#: Records in hand at a time: few enough for their Python objects to stay in the processor's cache.
+#: Records in hand at a time, so few that their Python objects stay in the processor's cache.
 _STEP = 8192
 
 
 def parse_block(record: pa.ChunkedArray) -> Parsed:
-    """Records (binary) → posts, as parse.parse has them. What is of the ordinary shape goes by the column."""
+    """Return the posts of a block of records (binary), as parse.parse has them."""
     with _no_collector():
         parts = [(at, _parse(record.slice(at, _STEP))) for at in range(0, len(record), _STEP)]
     return Parsed(
@@ -71,7 +71,7 @@ def parse_block(record: pa.ChunkedArray) -> Parsed:
 
 @contextlib.contextmanager
 def _no_collector() -> Iterator[None]:
-    """Nothing here makes cycles, and looking for them would take a third of the time."""
+    """Stop the garbage collector: nothing here makes cycles, and looking for them would take a third of the time."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -147,13 +147,13 @@ def _urls(posts: list[parse.Ordinary]) -> pa.Array:
 
 
 def _decoded(records: list[bytes]) -> list[parse.Ordinary]:
-    """Return each record's fields; none of them for a record that is not of the ordinary shape."""
+    """Return each record's fields; no field is set for a record that is not of the ordinary shape."""
     decoded: list[parse.Ordinary] = []
     rest = iter(records)
     while len(decoded) < len(records):
         try:
             decoded.extend(map(parse.decode_ordinary, rest))
-        except (ValueError, RecursionError):  # what came before stays
+        except (ValueError, RecursionError):  # what was decoded before stays
             decoded.append(parse.Ordinary())
     return decoded
 
@@ -164,7 +164,7 @@ def _only(kind: type, values: list[Any]) -> list[Any]:
 
 
 def _each(test: Callable[[Any], bool], values: list[Any]) -> Any:
-    """Return a mask of the values that pass; quick where all are of one type that does."""
+    """Return a mask of the values that pass a test; quick where all are of one type that passes."""
     if len(set(map(type, values))) == 1 and test(values[0]):
         return np.True_
     return np.fromiter(map(test, values), np.bool_, len(values))

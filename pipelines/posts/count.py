@@ -29,9 +29,10 @@ HOURS = pa.schema([("hour", pa.timestamp("us", "UTC")), ("posts", pa.int64())])
 WORDS = pa.schema([("word", pa.string()), ("posts", pa.int64())])
 URLS = pa.schema([("url", pa.string()), ("occurrences", pa.int64())])
 _ENCODED = pa.dictionary(pa.int32(), pa.string())
-#: w1 < w2. Both columns share one vocabulary in ascending order: where words are compared, numbers will do.
+#: w1 < w2. Both columns share one vocabulary in ascending order, so that words are compared by their numbers.
 PAIRS = pa.schema([("w1", _ENCODED), ("w2", _ENCODED), ("posts", pa.int64())])
-#: A post of more different words than this counts for its words, not for its pairs: their number grows with the square.
+#: A post of more different words than this counts for its words and not for its pairs, because pairs grow with the
+#: square.
 MAX_PAIRED_WORDS = 1024
 #: Pairs, with repetition, held at a time: up to 8 bytes each.
 MAX_PAIRS_AT_ONCE = 1 << 25
@@ -115,7 +116,7 @@ def count_pairs(tokens: Tokens, shards: int, at_once: int = MAX_PAIRS_AT_ONCE) -
 
 
 def _pairs_of(tokens: Tokens, starts: Any, lengths: Any) -> pa.Table:
-    """Return the pairs of some posts, given where each one's words begin and how many they are."""
+    """Return the pairs of some posts, given where each post's words begin and how many they are."""
     size = len(tokens.vocabulary)
     pairs = np.empty(int((lengths * (lengths - 1) // 2).sum()), _number_type(size))
     word = tokens.word.astype(pairs.dtype)
@@ -199,7 +200,7 @@ def merge(name: str, tables: Sequence[pa.Table]) -> pa.Table:
 
 
 def _sum_by(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Return the second column's sum for each value of the first, in its order."""
+    """Return the second column's sum for each value of the first, in the order of those values."""
     key, value = schema.names
     summed = table.group_by(key, use_threads=False).aggregate([(value, "sum")]).sort_by(key)
     return pa.Table.from_arrays([summed[key], summed[f"{value}_sum"]], schema=schema)

@@ -50,7 +50,7 @@ REJECTED = pa.schema(
 )
 #: Where a post stood: its file's place in the input, then its line. The last of several with one id wins.
 _PLACE = pa.field("place", pa.int64())
-#: Posts a row group: the block of work of the stages that follow.
+#: Posts in a row group, which is the block of work of the stages that follow.
 _ROW_GROUP = 1 << 18
 _ROW_GROUP_BYTES = 256 << 20
 
@@ -119,7 +119,7 @@ def _rejected_table(block: pa.Table, rejects: list[tuple[int, str]], source: str
 
 
 def split(posts: pa.Table, shards: int) -> Iterator[tuple[int, pa.Table]]:
-    """Yield posts by the hash of their id, so that one worker sees all with the same."""
+    """Yield posts by the hash of their id, so that one worker sees all posts of one id."""
     if shards == 1:
         yield 0, posts
         return
@@ -129,7 +129,7 @@ def split(posts: pa.Table, shards: int) -> Iterator[tuple[int, pa.Table]]:
 
 
 def last_of_each(posts: pa.Table) -> pa.Table:
-    """Return one post an id, the one that stands last, in order of place."""
+    """Return one post for each id, the one that stands last, in order of place."""
     if pc.count_distinct(posts["id"]).as_py() < posts.num_rows:
         last = posts.select(["id", "place"]).group_by("id", use_threads=False).aggregate([("place", "max")])
         posts = posts.filter(pc.is_in(posts["place"], last["place_max"].combine_chunks()))
@@ -159,7 +159,6 @@ class WriteShard(beam.DoFn):
 
 def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
     """Add the pipeline: parse by block, de-duplicate by shard of the id's hash."""
-
     mine = options.view_as(EtlOptions)
     work = ParseBlock(mine.output, mine.date, json.loads(mine.sources), mine.shards)
     blocks = files.blocks(files.expand(mine.input))

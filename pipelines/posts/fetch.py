@@ -29,10 +29,10 @@ from pipelines.posts import parse, sources
 
 #: Bytes of one archive's records held in memory before the fullest days are written.
 _HELD = 128 << 20
-#: Files of so many days are written at once; where there are more days, neighbours share files.
+#: Files of so many days are written at once; of more days, neighbours share files.
 _MOST_FILES = 400
 
-#: How a URI is opened, with what the settings allow its server.
+#: How a URI is opened, within what the settings allow its server.
 Opens: TypeAlias = Callable[[str], AbstractContextManager[IO[bytes]]]
 
 REJECTED = "rejected"
@@ -79,7 +79,8 @@ class FetchFile(beam.DoFn):
 class SplitFile(beam.DoFn):
     """(number, URI) → the file's records in Parquet files by day, labelled `YYYY-MM-DD`, and those that show no day.
 
-    Of very many days, some share a file, labelled by the first and the last of them: its column `day` tells them apart.
+    Of very many days, some share a file, labelled by the first and the last of them; the file's column `day` tells them
+    apart.
     """
 
     def __init__(self, output: str, dataset: str, opens: Opens) -> None:
@@ -146,9 +147,7 @@ class SplitFile(beam.DoFn):
 
 
 def _in_files(held: Mapping[int, Sequence[pa.Table]]) -> Iterator[list[int]]:
-    """Yield the days that are held, by the file that they go to: each its own, or of more than _MOST_FILES neighbours
-    one.
-    """
+    """Yield the days that are held, by the file that they go to; of more than _MOST_FILES, neighbours share files."""
     sizes = {day: sum(table.nbytes for table in held[day]) for day in sorted(held)}
     if _NO_DAY in sizes:
         del sizes[_NO_DAY]
@@ -178,7 +177,7 @@ def shared_with(label: str, date: datetime.date) -> bool:
 
 
 def take_day(path: str, date: datetime.date, output: str, dataset: str) -> results.Written:
-    """Write a day's records of a file that it shares with others, if any, to a file of its own, called alike."""
+    """Write a day's records of a file that it shares with others, if any, to a file of its own with the same name."""
     table = files.read_parquet(path, dictionaries=["file"])
     mine = table.filter(pc.equal(table["day"], pa.scalar(date))).select(records.SCHEMA.names)
     if not mine.num_rows:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-#: A post's links beyond so many are not counted: one hostile post must not stop a day.
+#: A post's links beyond so many are not counted, so that one hostile post can't stop a day.
 MAX_LINKS = 1000
 
 _BEGIN = re.compile(r"https?://", re.IGNORECASE)
@@ -17,9 +17,9 @@ _STUMPS = frozenset(["", "htt", *(scheme + rest for scheme in ("http", "https") 
 
 
 def find(text: str) -> Iterator[tuple[int, int, str | None]]:
-    """Yield (start, end, URL) of each URL in a text; None for one that is cut by an ellipsis or is a scheme alone.
+    """Yield (start, end, URL) of each URL in a text; None for a URL that an ellipsis cuts or that is a scheme alone.
 
-    A URL ends where a bracket or quotation mark closes that it did not open, and before the punctuation that follows.
+    A URL ends before a closing bracket or quotation mark that it did not open, and before the punctuation that follows.
     """
     at = 0
     while begin := _BEGIN.search(text, at):
@@ -55,6 +55,6 @@ def without(text: str) -> str:
 
 
 def is_link(url: str) -> bool:
-    """Return whether a URL that a record lists is one: neither empty nor cut."""
+    """Return whether a URL that a record lists is a link: neither empty nor cut."""
     url = url.strip()
     return not url.endswith("…") and url.lower() not in _STUMPS

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 from pipelines.posts import links
 
-#: A longer text is not read as HTML: one hostile post must not stop a day.
+#: A longer text is not read as HTML, so that one hostile post can't stop a day.
 MAX_HTML = 100_000
 
 _BLOCKS = "p|div|blockquote|ul|ol|li|pre|h[1-6]"
@@ -22,9 +22,7 @@ _HUGE = re.compile(r"&#(?:[0-9]{8,}|[xX][0-9a-fA-F]{8,});?")
 
 
 def unescape(text: str) -> str:
-    """Return the text with its HTML references decoded, as html.unescape does it, whatever the length of their
-    numbers.
-    """
+    """Return the text with its HTML references decoded, as html.unescape does, however long their numbers are."""
     return html.unescape(_bounded(text))
 
 
@@ -35,13 +33,13 @@ def _bounded(text: str) -> str:
 def is_html(text: str) -> bool:
     """Return whether a text is HTML as a whole: it begins with an element's tag and ends with one.
 
-    A stray `<` is none.
+    A stray `<` makes no HTML.
     """
     return len(text) <= MAX_HTML and bool(_BEGINS.match(text) and _ENDS.search(text[-_LONGEST_END:]))
 
 
 def read(text: str) -> tuple[str, list[str]] | None:
-    """Return the words of a text that is HTML, and its links; None where it is too broken to be read."""
+    """Return the words of a text that is HTML, and its links; None where the HTML is too broken to be read."""
     reader = _Reader()
     try:
         reader.feed(_bounded(text))
@@ -52,7 +50,7 @@ def read(text: str) -> tuple[str, list[str]] | None:
 
 
 class _Reader(HTMLParser):
-    """Collects text and links of what it is fed with."""
+    """Collects text and links of the HTML that it is fed."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)

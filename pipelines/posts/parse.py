@@ -23,7 +23,7 @@ BAD_JSON = "bad JSON"
 NO_ID = "no id"
 BAD_CREATED_AT = "bad created_at"
 NO_TEXT = "no text"
-#: A notice of the streaming API is no post and no reject; what reads records counts it apart.
+#: A notice of the streaming API is neither a post nor a reject; its reader counts it apart.
 NOTICE = "notice"
 
 DAY = 86_400_000_000  # microseconds
@@ -75,7 +75,7 @@ class Rejected(Exception):  # noqa: N818 (an outcome like any other)
 
 
 class Ordinary(msgspec.Struct, gc=False):
-    """The shape most records have; anything else goes through `_object`, which is exact and slower."""
+    """The shape that most records have; any other record goes through `_object`, which is exact and slower."""
 
     tid: int | str | None = None
     id: int | str | None = None
@@ -86,7 +86,7 @@ class Ordinary(msgspec.Struct, gc=False):
     user: str | None = None
     urls: list[str] | None = None
     lang: str | None = None
-    # Where one of these is there, the record is not of this shape.
+    # A record in which one of these fields stands is not of this shape.
     entities: msgspec.Raw | None = None
     extended_tweet: msgspec.Raw | None = None
     quoted_status_permalink: msgspec.Raw | None = None
@@ -98,7 +98,7 @@ decode_ordinary = msgspec.json.Decoder(Ordinary).decode
 
 
 def is_ordinary(post: Ordinary) -> bool:
-    """Return whether nothing but the first of its fields is there."""
+    """Return whether a record has no field but those of the ordinary shape."""
     return (
         post.entities
         is post.extended_tweet
@@ -110,12 +110,12 @@ def is_ordinary(post: Ordinary) -> bool:
 
 
 def parse(record: bytes) -> Post:
-    """Read one record: a JSON object as bytes, white space around it allowed. Raises Rejected with the reason."""
+    """Return the post of a record: a JSON object as bytes, white space around it allowed. Raises Rejected."""
     return parse_text(decoded(record))
 
 
 def parse_text(record: str) -> Post:
-    """Like `parse`, for a record known to be UTF-8 and not too long."""
+    """Return the post of a record known to be UTF-8 and not too long; see `parse`."""
     try:
         post = decode_ordinary(record)
         id_ = _first(post.tid, post.id_str, post.id)
@@ -142,12 +142,12 @@ def parse_text(record: str) -> Post:
 
 
 def _first(*values: Any) -> Any:
-    """Return the first of several values that is there."""
+    """Return the first of several values that is not null."""
     return next((value for value in values if value is not None), None)
 
 
 def created_at(record: bytes) -> int:
-    """Only when the record's post was made, as in Post. Raises Rejected where the record does not show it."""
+    """Return when the record's post was made, as in Post. Raises Rejected where the record does not show when."""
     text = decoded(record)
     try:
         value = _decode_created_at(text).created_at
@@ -254,7 +254,7 @@ def _is_notice(status: Mapping[str, Any]) -> bool:
 
 
 def _said(status: Mapping[str, Any]) -> tuple[Any, list[str] | None]:
-    """Return a status's text and links (None: those that stand in the text): of a cut retweet, what was retweeted."""
+    """Return a status's text and links (None: they stand in the text); of a cut retweet, those of the retweeted one."""
     text, urls = _whole(status)
     retweeted = status.get("retweeted_status")
     cut = status.get("truncated") is True or not isinstance(text, str) or text.rstrip().endswith(_CUT)
@@ -266,8 +266,9 @@ def _said(status: Mapping[str, Any]) -> tuple[Any, list[str] | None]:
 
 
 def _whole(status: Mapping[str, Any]) -> tuple[Any, list[str] | None]:
-    """Return a status's own text and links, those of its `extended_tweet` where it is truncated; a quote links to its
-    post.
+    """Return a status's own text and links, those of its `extended_tweet` where the status is truncated.
+
+    A quote links to the quoted post.
     """
     extended = status.get("extended_tweet")
     if isinstance(extended, dict) and isinstance(extended.get("full_text"), str):
@@ -284,7 +285,7 @@ def _whole(status: Mapping[str, Any]) -> tuple[Any, list[str] | None]:
 
 
 def _urls(fields: Mapping[str, Any]) -> list[str] | None:
-    """entities.urls decides, else urls, else (None) the text; a field that is not a list is not there."""
+    """Return the links of entities.urls, or else of urls; None where the text decides. No list is as no field."""
     entities = fields.get("entities")
     listed = entities.get("urls") if isinstance(entities, dict) else None
     if isinstance(listed, list):
@@ -319,7 +320,7 @@ def _object(record: str) -> dict[str, Any]:
 
 
 def _integer(digits: str) -> int | float:
-    """Return integers that Python won't read are good JSON all the same, though no id and no time."""
+    """Return a number for digits that Python won't read; their JSON is good all the same, though no id and no time."""
     try:
         return int(digits)
     except ValueError:

@@ -54,7 +54,7 @@ _BETWEEN = (
 )
 _WORD = regex.compile(rf"{_RUN}(?:(?:{_BETWEEN}){_RUN})*+(?:(?<={_H}[\p{{M}}\u200c\u200d]*)')?", regex.V1)
 _LETTER = regex.compile(r"\p{L}")
-#: The same for ASCII in lower case, where it is all that there is to know.
+#: The same for ASCII in lower case, which needs no other rule.
 _ASCII_WORD = re.compile(
     r"[a-z0-9]+(?:(?:(?<=[a-z])[.:'](?=[a-z])|(?<=[0-9])[.,;'](?=[0-9])|_+(?=[a-z0-9]))[a-z0-9]+)*+"
 )
@@ -68,7 +68,7 @@ _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "＇": "'", "׳
 #: Marks in a row: Unicode's stream-safe text has no more, and normal forms cost the square of their number.
 _MAX_MARKS = 30
 _TOO_MANY_MARKS = regex.compile(rf"(\p{{M}}{{{_MAX_MARKS}}})\p{{M}}+")
-#: Mentions, with the server of those who are elsewhere, and mail addresses.
+#: Mentions, with the server of accounts that are elsewhere, and mail addresses.
 _MENTION = re.compile(r"(?<!\w)[@＠]\w++(?:(?:-\w++)*\.\w++)*+(?:[@＠]\w++(?:[.-]+\w++)*+)?")
 _ADDRESS = re.compile(r"(?<![\w.+-])[\w.+-]++@\w++(?:-+\w++)*+(?:\.\w++(?:-+\w++)*+)++")
 #: Twitter's own words, and what is left of cut URLs; they say nothing about what a post is about.
@@ -100,7 +100,7 @@ def _read(chunk: str) -> tuple[str, ...]:
     if chunk.isascii():
         chunk = chunk.lower()
         bare = chunk.strip(_PUNCTUATION)
-        if bare.isalpha():  # most chunks, and the only test they need
+        if bare.isalpha():  # most chunks pass this test and need no other
             return (bare,) if len(bare) > 1 else ()
         return tuple(word for word in _ASCII_WORD.findall(chunk) if len(word) > 1 and _ASCII_LETTER.search(word))
     return tuple(
@@ -114,7 +114,7 @@ _remembered = functools.lru_cache(maxsize=1 << 17)(_read)
 
 
 def _folded(text: str) -> str:
-    """NFC, without case, with one kind of apostrophe, and without what is invisible."""
+    """Return a text in NFC, without case, with one kind of apostrophe, and without what is invisible."""
     if text.isascii():
         return text.lower()
     text = _INVISIBLE.sub("", text)
@@ -125,7 +125,7 @@ def _folded(text: str) -> str:
 
 @functools.cache
 def _stop_lists(languages: tuple[str, ...]) -> frozenset[str]:
-    """Return the stop words of some languages, in the form that words have; what is several words is none."""
+    """Return the stop words of some languages, in the form that words have; entries of several words are left out."""
     import stopwordsiso
 
     entries = [_read(entry) for language in languages for entry in stopwordsiso.stopwords(language) if " " not in entry]

@@ -2,7 +2,8 @@
 
 Everything in it is fictional; hosts are reserved names (RFC 2606). The bytes are the same on every platform and Python
 version: chance is only `random.Random(str).random()`, whose algorithm is kept; arithmetic is only + - * /, which IEEE
-754 fixes; sums are made one by one (`sum` of floats changed with Python 3.12). Change a table, and all days change.
+754 fixes; sums are made one by one (`sum` of floats changed with Python 3.12). Whoever changes a table changes all
+days.
 """
 
 import bisect
@@ -190,14 +191,14 @@ class _Dice:
         return self.roll() < probability
 
     def between(self, low: int, high: int) -> int:
-        """low ≤ number < high"""
+        """Return a number with low ≤ number < high."""
         return low + int(self.roll() * (high - low))
 
     def pick(self, items: Sequence[T]) -> T:
         return items[int(self.roll() * len(items))]
 
     def often(self, items: Sequence[T]) -> T:
-        """Return one of the items after Zipf's law: the first are picked most."""
+        """Return one of the items by Zipf's law: the first are picked most."""
         return items[self.weighted(_zipf(len(items)))]
 
     def weighted(self, sums: Sequence[float]) -> int:
@@ -239,7 +240,7 @@ def _words(table: str) -> list[str]:
 
 
 def _rows(table: str) -> list[str]:
-    """Return the lines; one that ends in | goes on in the next."""
+    """Return the table's lines; a line that ends in | goes on in the next."""
     return table.strip().replace("|\n", "|").splitlines()
 
 
@@ -269,7 +270,7 @@ class _Talk:
 
 
 def _talk(date: datetime.date) -> _Talk:
-    """Usual topics, stories out of season, and those on now, each with its own town and size."""
+    """Return usual topics, stories out of season, and stories of the day, each with a town and size of its own."""
     weighted = [(20 / (rank + 1.0), topic, "") for rank, topic in enumerate(_USUAL_TOPICS)]
     weighted += [(_STORY_REST, topic, "") for topic in _STORY_TOPICS]
     live = []
@@ -285,7 +286,7 @@ def _talk(date: datetime.date) -> _Talk:
 
 
 def _arrivals(date: datetime.date, dice: _Dice) -> Iterator[tuple[float, bytes]]:
-    """Yield (when it came, in seconds since the day's begin; the line)"""
+    """Yield (when a line came, in seconds since the day's begin; the line)."""
     talk = _talk(date)
     markup = {dice.between(0, 600), dice.between(600, 1200)}
     times = _times(date, dice)
@@ -346,7 +347,7 @@ def _post(id_: int, time: float, talk: _Talk, recent: Sequence[_Post], markup: b
 
 
 def _fill(template: str, topic: _Topic, town: str, dice: _Dice) -> str:
-    """Return the template with words in its fields; its sentences begin with capitals."""
+    """Return the template with words in its fields; each sentence begins with a capital."""
     start = dice.between(1, len(topic.things))
     first = dice.often(topic.things)
     others = [thing for thing in topic.things[start:] + topic.things[:start] if thing != first]
@@ -359,7 +360,7 @@ def _fill(template: str, topic: _Topic, town: str, dice: _Dice) -> str:
 
 
 def _url(topic: _Topic, town: str, lang: str, dice: _Dice) -> str:
-    """Return one of a topic's pages; the same page under many names, as people share it."""
+    """Return one of a topic's pages: the same page has many URLs, as people share it."""
     page = dice.often(range(12))
     host = _HOST_LIST[page % len(_HOST_LIST)]
     # Slugs are ASCII; other languages number their topics.
@@ -374,7 +375,7 @@ def _url(topic: _Topic, town: str, lang: str, dice: _Dice) -> str:
 
 
 def _choose_shape(dice: _Dice) -> Callable[[_Post, datetime.date], bytes]:
-    """Return how a post is written: mostly plain, a few per cent in other accepted forms."""
+    """Return what writes a post: most posts are plain, a few per cent have other accepted forms."""
     return (_plain, _in_text, _id_as_text, _offset, _epoch, _twitter)[dice.weighted((84, 88, 91, 93, 95, 100))]
 
 
@@ -393,16 +394,17 @@ def _id_as_text(post: _Post, date: datetime.date) -> bytes:
 
 
 def _offset(post: _Post, date: datetime.date) -> bytes:
-    """With the clock of another zone, which may show another date; at the calendar's ends none does."""
+    """Write a post with the clock of another zone, which may show another date, but for the calendar's ends."""
     hours = 2 if 43_200 <= post.time < 86_400 and date < datetime.date.max else 0
     zone = datetime.timezone(datetime.timedelta(hours=hours))
     return _plain(post, date, created_at=_moment(post, date).astimezone(zone).isoformat())
 
 
 def _epoch(post: _Post, date: datetime.date) -> bytes:
-    """Return seconds or milliseconds, whichever is nothing else at first sight: milliseconds are at least 12 digits
-    long, and
-    14 digits may be a time without separators."""
+    """Write a post with seconds or milliseconds, whichever is nothing else at first sight.
+
+    Milliseconds are at least 12 digits long, and 14 digits may be a time without separators.
+    """
     seconds = (date.toordinal() - datetime.date(1970, 1, 1).toordinal()) * 86_400 + int(post.time // 1)
     only_milliseconds, only_seconds = abs(seconds) >= 10**11, abs(seconds) < 10**8
     milliseconds = only_milliseconds or (post.id % 2 == 0 and not only_seconds and seconds < 10**10)
@@ -410,7 +412,7 @@ def _epoch(post: _Post, date: datetime.date) -> bytes:
 
 
 def _twitter(post: _Post, date: datetime.date) -> bytes:
-    """As Twitter's API v1.1 has it: short links in the text, the real ones in the entities."""
+    """Write a post as Twitter's API v1.1 does: short links in the text, the real ones in the entities."""
     t = _moment(post, date)
     weekday, month = _WEEKDAYS[3 * t.weekday() :][:3], _MONTHS[3 * t.month - 3 :][:3]
     short = [f"https://t.example/{post.id:x}{n}" for n in range(len(post.urls))]

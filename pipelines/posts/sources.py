@@ -23,16 +23,16 @@ from millrace.common.text import plain
 from millrace.errors import AccessError, ServiceError, SourceBusyError, SourceError
 
 SAMPLE = "sample://"
-#: Bytes taken of an object of Cloud Storage at a time: each is a request.
+#: Bytes that one request takes of an object of Cloud Storage.
 _RANGE = 16 << 20
 _HTTP = ("http", "https")
 
 
 def named(text: str) -> str:
-    """Sources as a setting says them, with the variables of paths filled in: ${DATA}/posts-{date:%Y-%m-%d}.jsonl.
+    """Return sources as a setting says them, with the variables of paths filled in: ${DATA}/{date:%Y-%m-%d}.jsonl.
 
-    Those of http(s):// URLs, where secrets stand, stay: they are filled in when a server is asked. Raises SourceError
-    for a variable that is not set.
+    Variables of http(s):// URLs, where secrets stand, stay as they are; they are filled in when a server is asked.
+    Raises SourceError for a variable that is not set.
     """
     url = re.compile(r"[\"']?https?://", re.IGNORECASE)
     return re.sub(r"\S+", lambda word: word[0] if url.match(word[0]) else secrets.expanded(word[0]), text)
@@ -85,12 +85,12 @@ def _is_url(source: str) -> bool:
 
 
 def is_archive(source: str) -> bool:
-    """Return whether a source holds many days at once: it has no field for the date."""
+    """Return whether a source holds many days at once, because no field of the date stands in its name."""
     return source != SAMPLE and not _fields(source)
 
 
 def is_local(source: str) -> bool:
-    """Return whether only this machine can read a source: it lies on its disk, or takes secrets that only it knows."""
+    """Return whether only this machine can read a source: it is on the machine's disk, or its secrets are."""
     if _scheme(source) in _HTTP:
         return secrets.from_here(source)
     return _scheme(source) in ("", "file")
@@ -105,7 +105,7 @@ def key(source: str) -> str:
 
 
 def resolve(source: str, date: datetime.date | None, redirect_hosts: Sequence[str] = ()) -> list[str]:
-    """Return the URIs of a source's files: those of a day, or an archive's (date None), sorted. [] if there are none.
+    """Return the URIs of a source's files, sorted: those of a day, or an archive's (date None). [] if there are none.
 
     Raises SourceError where the source refuses, SourceBusyError where it does not answer.
     """
@@ -120,14 +120,14 @@ def resolve(source: str, date: datetime.date | None, redirect_hosts: Sequence[st
 
 
 def version(source: str, redirect_hosts: Sequence[str] = ()) -> str:
-    """Return what an archive's files are like now: changes when the archive does. "" if there is no such archive."""
+    """Return what an archive's files are like, which changes when the archive does. "" if there is no such archive."""
     if _scheme(source) == "gs":
         return _digest(f"{found.uri}|{found.size}|{found.generation}" for found in _listed(source))
     if _scheme(source) in _HTTP:
         if (headers := downloads.head(source, redirect_hosts)) is None:
             return ""
         told = [headers[h] for h in ("etag", "last-modified", "content-length") if h in headers]
-        # A server that tells nothing of the kind is believed for a day.
+        # A server that does not say when a file changed is taken to change it once a day.
         return _digest(["|".join([source, *(told or [str(datetime.datetime.now(datetime.UTC).date())])])])
     stats = ((uri, os.stat(_path(uri))) for uri in resolve(source, None))
     return _digest(f"{uri}|{stat.st_size}|{stat.st_mtime_ns}" for uri, stat in stats)
@@ -192,7 +192,7 @@ def _at(source: str, date: datetime.date) -> str:
 
 @contextlib.contextmanager
 def _our_errors(uri: str) -> Iterator[None]:
-    """Raise an error of Cloud Storage as one of the source that is read there."""
+    """Raise an error of Cloud Storage as an error of the source that is read there."""
     try:
         yield
     except AccessError as error:

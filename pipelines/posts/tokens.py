@@ -47,7 +47,7 @@ def tokenize(text: pa.ChunkedArray, lang: pa.ChunkedArray, rules: Rules) -> Toke
     lengths = np.fromiter(map(len, words_of_chunk), np.int32, len(words_of_chunk))
     first = np.cumsum(lengths) - lengths
 
-    # The tokens of one word, which most are, then those of several, each repeated for each of its words.
+    # The tokens of one word, which most are, come first, then those of several, each repeated for each of its words.
     one, more = np.flatnonzero(lengths[code] == 1), np.flatnonzero(lengths[code] > 1)
     repeats = lengths[code[more]]
     nth = np.arange(repeats.sum()) - np.repeat(np.cumsum(repeats) - repeats, repeats)
@@ -68,7 +68,7 @@ def tokenize(text: pa.ChunkedArray, lang: pa.ChunkedArray, rules: Rules) -> Toke
 
 @dataclass(frozen=True)
 class _Languages:
-    """The languages of posts: their names, and for each post the row of its own in them."""
+    """The languages of posts: their names, and for each post the place of its language among them."""
 
     names: list[str]
     row: NDArray[np.int32]
@@ -84,7 +84,7 @@ def _languages(lang: pa.ChunkedArray, rules: Rules) -> _Languages:
 
 
 def _elisions(words: list[str], languages: list[str], rules: Rules) -> dict[int, dict[str, str]]:
-    """For each language's row the words that are others in its posts, and what they are; "" is none."""
+    """Return for each language's place the words that become others in its posts, and these others; "" is no word."""
     found = {
         row: {word: rest for word in words if (rest := rules.elided(language, word)) != word}
         for row, language in enumerate(languages)
@@ -95,9 +95,7 @@ def _elisions(words: list[str], languages: list[str], rules: Rules) -> dict[int,
 def _stopped(
     language_of: _Languages, vocabulary: list[str], rules: Rules, post: NDArray[Any], word: NDArray[Any]
 ) -> NDArray[np.bool_]:
-    """Return which (post, word) don't count: stop words in the post's language, and what an elision leaves nothing
-    of.
-    """
+    """Return which (post, word) don't count: stop words in the post's language, and words that are all elided."""
     table = np.zeros((len(language_of.names), len(vocabulary)), np.bool_)
     for row, language in enumerate(language_of.names):
         stop = rules.stop_words(language) | {""}

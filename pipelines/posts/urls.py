@@ -1,4 +1,4 @@
-"""The form under which the rules `standard` count a URL: the same for all ways to write it (RFC 3986, section 6.2)."""
+"""The form under which the rules `standard` count a URL: one form for all ways to write it (RFC 3986, section 6.2)."""
 
 import re
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -12,7 +12,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 _ORDINARY = re.compile(r"https?://\S", re.IGNORECASE)
 #: A longer URL is counted as it stands.
 _MAX_URL = 8000
-#: A longer host is none.
+#: A longer host is no host.
 _MAX_HOST = 253
 #: What may stand in a URL as it is, beside letters and digits: unreserved and reserved characters.
 _SAFE = "-._~:/?#[]@!$&'()*+,;=%"
@@ -22,9 +22,11 @@ _UNRESERVED = re.compile(r"[\w\-.~]", re.ASCII)
 
 
 def standard(url: str) -> str:
-    """Return the URL with scheme and host in lower case, hosts in Punycode, what need not be encoded decoded and the
-    rest in
-    capitals, without dot segments, default port, tracking parameters and fragment. What is no URL stays as it is."""
+    """Return the one form of all the ways to write a URL; what is no URL stays as it is.
+
+    Scheme and host are in lower case, hosts in Punycode; what need not be encoded is decoded, the other codes are in
+    capitals; dot segments, default port, tracking parameters and fragment are left out.
+    """
     url = url.strip()
     if not _ORDINARY.match(url) or len(url) > _MAX_URL:
         return url
@@ -83,7 +85,7 @@ def _decoded(name: str) -> str:
 
 
 def _without_dots(path: str) -> str:
-    """Return a path without the segments `.` and `..`, as RFC 3986 resolves them; of an empty one, /."""
+    """Return a path without the segments `.` and `..`, as RFC 3986 resolves them; / for an empty path."""
     if "/." not in path:
         return path or "/"
     kept: list[str] = []

@@ -290,7 +290,8 @@ def test_a_file_without_rows_empties_a_partition(client: api.Client, storage: St
 
 def test_dispositions(client: api.Client, storage: Storage, service: BigQuery) -> None:
     """WRITE_APPEND adds, WRITE_EMPTY fails where rows are, WRITE_TRUNCATE replaces rows and schema; CREATE_NEVER
-    fails where no table is."""
+    fails where no table is.
+    """
     uri = _put(storage, "one.parquet", _file(_words(("a", 1, DAY))))
     with pytest.raises(exceptions.NotFound, match=r"Not found: Table millrace-test:d\.words"):
         _load(client, uri, create_disposition="CREATE_NEVER")

@@ -76,7 +76,7 @@ def on_a_terminal(command: list[str], folder: Path, env: Mapping[str, str]) -> t
 
 
 def screen(written: str) -> list[str]:
-    """The lines that a terminal shows at last: \r goes to the line's begin, ESC [ K clears from there."""
+    r"""The lines that a terminal shows at last: \r goes to the line's begin, ESC [ K clears from there."""
     lines, at = [""], 0
     for part in re.findall(r"\x1b\[K|\r|\n|[^\x1b\r\n]+|\x1b", written):
         if part == "\n":

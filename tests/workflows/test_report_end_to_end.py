@@ -125,7 +125,8 @@ def test_the_page_is_the_same_in_every_zone_and_wherever_the_storage_lies(
     real: tuple[Path, list[object]], tmp_path: Path
 ) -> None:
     """The page's data made under TZ=Asia/Kolkata, below folders called hour=5, date=2020-01-01 and word=x, is that of
-    UTC below /data: neither the machine's zone nor the storage's path says anything of the rows."""
+    UTC below /data: neither the machine's zone nor the storage's path says anything of the rows.
+    """
     elsewhere = tmp_path / "hour=5" / "date=2020-01-01" / "word=x" / "data"
     shutil.copytree(real[0], elsewhere)
     page = Path("reports") / f"date={DATE}"

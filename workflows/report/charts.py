@@ -25,11 +25,11 @@ INK, SOFT, LINE = "#1d2733", "#5b6775", "#dfe4e8"
 WATER, WARM, PALE = "#2a7391", "#c65d2e", "#a9b6bf"
 GROUPS = ("#2a7391", "#c65d2e", "#5f7f3a", "#7b5aa6", "#b08a1e", "#b04a6f", "#66717d")
 
-#: Characters of a word that a picture shows at most; most often its room ends before.
+#: Characters of a word that a picture shows at most; most often the room ends before.
 _LONGEST = 80
 _FONT = "Helvetica, Arial, sans-serif"
 _SVG = "http://www.w3.org/2000/svg"
-# What Vega draws these charts with. Anything else in a picture (script, link, image, …) is refused.
+# The elements that Vega draws these charts with. Any other in a picture (script, link, image, …) is refused.
 _ELEMENTS = {f"{{{_SVG}}}{name}" for name in ("svg", "g", "path", "rect", "line", "text", "tspan", "circle", "defs")}
 _CONFIG: dict[str, Any] = {
     "aria": False,
@@ -47,10 +47,10 @@ Picture = alt.LayerChart | alt.FacetChart
 
 
 def spec(chart: Picture) -> Spec:
-    """Give a chart's Vega-Lite, to convert by `svg` or `png` in any thread.
+    """Return a chart's Vega-Lite, to convert by `svg` or `png` in any thread.
 
-    Build charts and call this in one thread at a time: Altair loses data when two threads build at once. The result is
-    not validated, since its shape does not depend on the data and the tests draw it.
+    Build charts and call this function in one thread at a time, because Altair loses data when two threads build at
+    once. The result is not validated, because its shape does not depend on the data and the tests draw it.
     """
     built: Spec = chart.to_dict(validate=False)
     built["config"] = _CONFIG
@@ -227,10 +227,10 @@ def network(pairs: Sequence[Pair], width: int, height: int, size: int = 12) -> P
 
 
 def mail(title: str, subtitle: str, data: Data) -> Spec:
-    """Give the picture for mail, 600 units wide: title, posts per hour, the top words, the pairs that rose most.
+    """Return the picture for mail, 600 units wide: title, posts per hour, the top words, the pairs that rose most.
 
-    title, subtitle: plain text. data: rows of which the first few are drawn; without posts the picture says so.
-    Charts are put together as Vega-Lite, which takes a third of the time of Altair's own concatenation.
+    title, subtitle: plain text. data: rows of which the first few are drawn; without posts the picture says so. Charts
+    are put together as Vega-Lite, which takes a third of the time of Altair's own concatenation.
     """
     inner, margin = 552, 24
     head = alt.TitleParams(
@@ -276,7 +276,9 @@ def mail(title: str, subtitle: str, data: Data) -> Spec:
 
 
 def _packed(picture: bytes) -> bytes:
-    """Compress a PNG better: the converter hurries, and this one goes by mail. Nothing but its bytes changes."""
+    """Compress a PNG further, because the converter hurries and this picture goes by mail. Nothing but the bytes
+    changes.
+    """
     head, rest, pixels = picture[:8], [], b""
     at = len(head)
     while at < len(picture):
@@ -295,7 +297,7 @@ def _packed(picture: bytes) -> bytes:
 
 
 def _ticks(most: int) -> list[int]:
-    """Give the whole numbers that an axis from 0 to `most` names: three or so, 0 left out."""
+    """Return the whole numbers that an axis from 0 to `most` names: three or so, 0 left out."""
     step = next(
         step for power in itertools.count() for step in (10**power, 2 * 10**power, 5 * 10**power) if 4 * step > most
     )
@@ -303,7 +305,7 @@ def _ticks(most: int) -> list[int]:
 
 
 def _names(texts: Sequence[str], width: int, most: float) -> int:
-    """Give the room for names left of bars, in pixels: for the longest, but no more than `most` of the width."""
+    """Return the room for names left of bars, in pixels: for the longest, but no more than `most` of the width."""
     longest = max(layout.text_width(text, 13) for text in texts)
     return math.ceil(min(max(longest + 9, width * 0.2), width * most))
 

@@ -120,12 +120,12 @@ def ask(query: Query, date: datetime.date, days: int) -> Data:
 
 
 def first_day(date: datetime.date, days: int) -> datetime.date:
-    """Give the first day of a window of `days` days that ends with `date`."""
+    """Return the first day of a window of `days` days that ends with `date`."""
     return date - datetime.timedelta(days=days - 1)
 
 
 def day_text(date: datetime.date) -> str:
-    """Write a day in full: `Thursday` is left to the reader, `19 November 2026` is not."""
+    """Write a day in full, without its weekday: `19 November 2026`."""
     return f"{date.day} {_MONTHS[date.month - 1]} {date.year}"
 
 
@@ -135,7 +135,7 @@ def short_day(date: datetime.date) -> str:
 
 
 def span_text(first: datetime.date, last: datetime.date) -> str:
-    """Write a span of days with no more than it needs: `13 – 19 November 2026`, `28 October – 3 November 2026`."""
+    """Write a span of days as briefly as is clear: `13 – 19 November 2026`, `28 October – 3 November 2026`."""
     if first == last:
         return day_text(last)
     if first.year != last.year:

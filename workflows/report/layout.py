@@ -24,7 +24,7 @@ _GOLDEN_ANGLE = 2.399963229728653
 def text_width(text: str, size: float) -> float:
     """Estimate how many pixels `text` takes in a sans-serif font of `size` pixels.
 
-    An estimate, and not the fonts of the machine that draws: the same words give the same picture everywhere.
+    An estimate does without the fonts of the machine, so that the same words give the same picture everywhere.
     """
     return size * sum(_letter_width(letter) for letter in text)
 
@@ -58,11 +58,12 @@ def fit_pair(pair: tuple[str, str], room: float, size: float) -> str:
 def place(
     boxes: Sequence[tuple[float, float]], edges: Sequence[Edge], width: float, height: float
 ) -> list[tuple[float, float]]:
-    """Place nodes on a canvas so that joined ones are near each other and no two cover each other.
+    """Place nodes on a canvas so that joined nodes are near each other and no two cover each other.
 
     boxes: the size of each node with its label, in pixels. edges: (node, node, weight > 0), nodes by index.
-    width, height: the canvas, in pixels. Returns the centre of each node's box, x to the right and y down. There is no
-    chance in it: the start is a spiral in the order given. A canvas too small for its nodes leaves some covered.
+    width, height: the canvas, in pixels. Returns the centre of each node's box, x to the right and y down. Chance plays
+    no
+    part: the start is a spiral in the order given. A canvas too small for its nodes leaves some covered.
     """
     if not boxes:
         return []

@@ -11,7 +11,7 @@ from millrace.common.text import plain
 #: Characters of a URL that the page shows, that a title tells, and that a link may have.
 SHOWN, TOLD, LINKED = 200, 2000, 2000
 
-# What the name of a host may be made of before it is written in ASCII; browsers read other signs in ways of their own.
+# The characters of a host's name that is then written in ASCII; browsers read other characters in ways of their own.
 _HOST = re.compile(r"[\w.-]+|\[[0-9a-f:.]+\]", re.IGNORECASE)
 _BEGIN = re.compile(r"^https://(?:www\.)?", re.IGNORECASE)
 
@@ -29,15 +29,15 @@ def link(url: str) -> Link:
     """Return what the page makes of a URL, which may be any text.
 
     The name of a host is shown in ASCII (punycode), because letters of other scripts can look like those of a known
-    name; the title tells the name as its owner writes it besides. A link is made of http and https only, and not where
-    the address holds a user's name or a password (they are left out of what is shown, too), what can't be seen, or more
-    than anybody types, nor where a browser might read another host in it.
+    name; the title also tells the name as its owner writes it. A link is made of http and https only. None is made
+    where the address holds a user's name or a password (which are left out of what is shown, too), what can't be seen,
+    or more than anybody types, nor where a browser might read another host in it.
     """
     try:
         parts = urlsplit(url)
         port = parts.port
         host = parts.hostname or ""
-    except ValueError:  # a host that Python refuses: of signs that turn into others, of brackets that don't match
+    except ValueError:  # Python refuses the host, for characters that turn into others or brackets that don't match
         return _text(url)
     if parts.scheme.lower() not in ("http", "https") or not host or url != url.strip():
         return _text(url)
@@ -61,15 +61,15 @@ def _text(url: str) -> Link:
 
 
 def _sound(parts: SplitResult) -> bool:
-    """Return whether a browser finds the same host in it: a backslash, say, ends the host for one and not for the
-    other.
+    """Return whether every browser finds the same host in a URL: a backslash, say, ends the host for some and not for
+    others.
     """
     host = parts.netloc.rpartition(":")[0] if parts.port is not None else parts.netloc.rstrip(":")
     return bool(_HOST.fullmatch(host))
 
 
 def _ascii(host: str) -> tuple[str, bool]:
-    """Return a host's name as it is asked for in the DNS, and whether the standard (IDNA 2008, UTS 46) knows one."""
+    """Return a host's name as the DNS is asked for it, and whether the standard (IDNA 2008, UTS 46) allows the name."""
     if host.isascii():
         return host, True
     try:

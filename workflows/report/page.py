@@ -113,7 +113,7 @@ class Facts:
     made_at: datetime.datetime
 
     def __post_init__(self) -> None:
-        """Refuse what no page can be made of."""
+        """Raise ValueError for facts that no page can be made of."""
         if self.days < 1:
             raise ValueError(f"days is {self.days}: a window has at least 1 day")
         if self.made_at.utcoffset() is None:
@@ -144,13 +144,13 @@ def render(facts: Facts, query: Query) -> dict[str, bytes]:
     the files by name: `index.html` (self-contained), `report.json` (see this module) and `report.png` (1200 pixels
     wide). A window without posts gives a page that says so. Raises what `query` raises.
     """
-    # Starting the converter takes half a second and releases the interpreter: meanwhile Altair loads, SQL runs.
+    # Starting the converter takes half a second without the interpreter's lock: meanwhile Altair loads and SQL runs.
     starter = threading.Thread(target=_start_converter, name="vl-convert")
     starter.start()
     try:
         data = ask(query, facts.date, facts.days)
         if not facts.posts_before:
-            data = replace(data, emerging=[])  # what is said by most is no rise where nobody spoke before
+            data = replace(data, emerging=[])  # nothing rises where the window before had no posts
         report = _report(facts, data)
         charts, picture = _draw(facts, data)
     finally:
@@ -162,7 +162,7 @@ def render(facts: Facts, query: Query) -> dict[str, bytes]:
 def index_row(report_json: bytes) -> IndexRow:
     """Read a line of the list of days from the bytes of a `report.json`.
 
-    Raises ValueError when they are no JSON of this schema, naming what is amiss.
+    Raises ValueError, naming what is amiss, when the bytes are no JSON of this schema.
     """
     try:
         report = orjson.loads(report_json)
@@ -240,7 +240,7 @@ _COUNTS = ("read", "kept", "other_days", "duplicates", "notices")
 
 
 def _report(facts: Facts, data: Data) -> dict[str, Any]:
-    """Give a page's data as `report.json` has it."""
+    """Return a page's data as `report.json` has it."""
     quality = [_quality(day) for day in facts.quality]
     total: Counter[str] = Counter()
     rejected: Counter[str] = Counter()
@@ -291,7 +291,7 @@ def _quality(day: Quality) -> dict[str, Any]:
 
 
 def _counts(day: Quality) -> dict[str, int]:
-    """Give what became of a day's records; notices, which few sources have, only where there are any."""
+    """Return what became of a day's records; notices, which few sources have, only where there are any."""
     return {name: getattr(day, name) for name in _COUNTS if name != "notices" or day.notices}
 
 
@@ -301,7 +301,7 @@ def _json(report: dict[str, Any]) -> bytes:
 
 
 def _context(facts: Facts, data: Data, report: dict[str, Any], charts: dict[str, str]) -> dict[str, Any]:
-    """Give what the template needs; the charts, made here and of known elements, are its only markup."""
+    """Return what the template needs; the charts, made here and of known elements, are its only markup."""
     import markupsafe
 
     first = first_day(facts.date, facts.days)
@@ -358,7 +358,7 @@ def _template(name: str) -> Any:
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
-        # What posts and servers say is escaped like any text, and shows what it hides.
+        # What posts and servers say is escaped like any text, and shows the characters that hide in it.
         finalize=lambda value: plain(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,

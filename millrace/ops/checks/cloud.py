@@ -49,7 +49,7 @@ def credentials() -> Finding:
 
 
 def project() -> Finding:
-    """It is known which project pays."""
+    """Check that it is known which project pays."""
     try:
         name = clients.project()
     except SettingError as error:

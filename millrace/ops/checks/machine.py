@@ -37,7 +37,7 @@ def settings() -> Finding:
 
 
 def versions() -> Finding:
-    """This Python and its packages are within the ranges of setup.py."""
+    """Check that this Python and its packages are within the ranges that the package asks for."""
     from packaging.requirements import Requirement
     from packaging.specifiers import SpecifierSet
 
@@ -120,7 +120,7 @@ def folder() -> Finding:
 
 
 def luigid() -> Finding:
-    """luigi's server answers where it is named."""
+    """Luigi's server answers where it is named."""
     core = luigi.interface.core()
     url = core.scheduler_url or f"http://{core.scheduler_host}:{core.scheduler_port}/"
     try:

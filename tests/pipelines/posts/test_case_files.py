@@ -1,5 +1,6 @@
 """The shapes of real producers that were once read wrongly: each file of shared/cases/posts gives what its README says,
-and what would take too long or too much costs little."""
+and what would take too long or too much costs little.
+"""
 
 import datetime
 import json
