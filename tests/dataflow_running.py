@@ -11,8 +11,8 @@ from millrace.runners.dataflow import jobs as dataflow
 from millrace.runners.dataflow import reports as dataflow_reports
 from millrace.runners.dataflow import submission
 from millrace.runners.dataflow.jobs import Job
-from millrace.runners.dataflow.reports import Progress
 from millrace.runners.dataflow.submission import Request
+from millrace.runners.runner import Progress
 
 ROOT = f"gs://{localcloud.BUCKET}/data"
 WHERE = (localcloud.PROJECT, localcloud.REGION)

@@ -1,50 +1,91 @@
-"""Runs a pipeline on the runner that the settings name, and turns what goes wrong into our own errors."""
+"""Runs a pipeline in this process, on any of Beam's runners, and turns what goes wrong into our own errors.
+
+Such a run ends with its process, so there is nothing to find, and nothing to stop but the process itself.
+"""
 
 import gc
 import importlib
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import millrace.errors
-from millrace.errors import MillraceError
+from millrace.errors import JobFailedError, MillraceError
+from millrace.runners import beam_options
+from millrace.runners.runner import Job, Messages, Progress, Run, Ticket
 
 _OURS = re.compile(r"millrace\.errors\.(\w+): (.*?)(?: \[while running '[^']*'\])?\s*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
-class Run:
-    """A finished run: its job, where the runner has such, the pipeline's user counters, and what a job used."""
+class LocalJob:
+    """A run of this process: PENDING until it is watched, for it takes the process that watches."""
 
-    job_id: str | None = None
-    counters: Mapping[str, int] = field(default_factory=dict)
-    usage: Mapping[str, float] = field(default_factory=dict)
+    name: str
+    begin: Callable[[], Any]
+    state: str = "PENDING"
+    counters: Mapping[str, int] | None = None
+    error: Exception | None = None
+    id: str = ""
+    url: str = ""
 
-
-def run(module: str, options: Mapping[str, str], runner: str, more: Iterable[str]) -> Run:
-    """Run a pipeline to its end, in this process; more: further arguments, those of the runner. Raises what a worker
-    raised.
-    """
-    start = importlib.import_module("millrace.beam.options").run_module  # only here is Beam imported
-    try:
-        given = {**options, "runner": runner}
-        result = start(module, [*more, *(f"--{key}={value}" for key, value in given.items())])
-    except Exception as error:
-        if ours := _our_error(error):
-            raise ours from None
-        raise
-    return Run(counters=_counters(result))
+    @property
+    def finished(self) -> bool:
+        return self.state != "PENDING"
 
 
-def preload(module: str, runner: str) -> None:
-    """Import a pipeline, and so Beam, before workers fork: they share it instead of each importing it."""
-    importlib.import_module(module)
-    if runner in ("DataflowRunner", "auto"):
-        importlib.import_module("millrace.runners.dataflow.submission").preload()
-    importlib.import_module("apache_beam.runners.portability.fn_api_runner.fn_runner")  # Beam would at the first run
-    gc.collect()
-    gc.freeze()  # the collector would touch, and so copy, every page that parent and children share
+class InProcess:
+    """Runner for FnApiRunner, FlinkRunner and all others but Dataflow's."""
+
+    outlives = False
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def check(self, task: str) -> None:
+        beam_options.arguments(task, self._name)
+
+    def place(self) -> str:
+        return ""
+
+    def preload(self, pipeline: str) -> None:
+        """Import the pipeline, and so Beam."""
+        importlib.import_module(pipeline)
+        importlib.import_module("apache_beam.runners.portability.fn_api_runner.fn_runner")  # Beam would at first
+        gc.collect()
+        gc.freeze()  # the collector would touch, and so copy, every page that parent and children share
+
+    def start(
+        self, pipeline: str, arguments: Mapping[str, str], task: str, ticket: Ticket, waits: Callable[[str], None]
+    ) -> LocalJob:
+        given = {**arguments, "runner": self._name}
+        argv = [*beam_options.arguments(task, self._name), *(f"--{key}={value}" for key, value in given.items())]
+        run = importlib.import_module("millrace.beam.options").run_module  # only here is Beam imported
+        return LocalJob(ticket.name, lambda: run(pipeline, argv))
+
+    def find(self, ticket: Ticket) -> None:
+        return None
+
+    def watch(self, job: Job, tell: Callable[[Progress], None], messages: Messages | None = None) -> LocalJob:
+        assert isinstance(job, LocalJob)
+        try:
+            return replace(job, state="DONE", counters=_counters(job.begin()))
+        except Exception as error:
+            return replace(job, state="FAILED", error=error)
+
+    def stop(self, job: Job) -> Job:
+        return job
+
+    def result(self, job: Job, command: str) -> Run:
+        assert isinstance(job, LocalJob)
+        if job.error is not None:
+            if ours := _our_error(job.error):
+                raise ours from None
+            raise job.error
+        if job.state != "DONE":
+            raise JobFailedError(f"{job.name} has not run; run again: {command}")
+        return Run(counters=job.counters or {})
 
 
 def _counters(result: Any) -> Mapping[str, int]:
@@ -58,14 +99,20 @@ def _counters(result: Any) -> Mapping[str, int]:
 
 
 def _our_error(error: Exception) -> MillraceError | None:
-    """Return a worker's error travels as text; the last one of ours in it counts."""
+    """Return the error of ours that a pipeline ended with: Beam appends the step's name to it, or tells it as text."""
     if isinstance(error, MillraceError):
-        return type(error)(re.sub(r" \[while running '[^']*'\]$", "", str(error)))
+        # Beam makes the error anew from its text, with the step's name at the end.
+        error.what = re.sub(r" \[while running '[^']*'\]$", "", error.what)
+        return error
     return told_in(str(error))
 
 
 def told_in(text: str) -> MillraceError | None:
-    """Return the last error of ours that a traceback tells of; None for none."""
+    """Return the last error of ours that a traceback tells of; None for none.
+
+    An error that belongs to a partition comes as data, in the partition's result. Of what ends a whole pipeline (a
+    bundle that failed too often) Beam and Dataflow keep the traceback's text alone.
+    """
     found = _OURS.findall(text)
     if not found:
         return None

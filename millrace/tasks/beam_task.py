@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from luigi.rpc import RPCError
 
+from millrace import runners
 from millrace.common.results import RESULT, read_result
 from millrace.core import damage
 from millrace.core.ledger import Claim, Entry, failures
@@ -37,17 +38,12 @@ from millrace.errors import (
     TerminalError,
 )
 from millrace.gcloud import clients
-from millrace.runners import beam_options
-from millrace.runners import in_process as runners
-from millrace.runners.in_process import Run
+from millrace.runners.runner import Job, Progress, Run, Runner, Ticket
 from millrace.tasks import advice, preflight, sections, settings
 from millrace.tasks.stage import Outcome, Stage
 
 if TYPE_CHECKING:
     from luigi.worker import SchedulerMessage
-
-    from millrace.runners.dataflow.jobs import Job, Where
-    from millrace.runners.dataflow.reports import Progress
 
 log = logging.getLogger("millrace")
 T = TypeVar("T")
@@ -71,7 +67,7 @@ class BeamTask(Stage):
     #: Where luigi puts messages of luigid while the task runs.
     scheduler_messages: "Queue[SchedulerMessage] | None" = None
     #: The attempt's job as it was found when this run began; None for one that is to be submitted.
-    _job: "Job | None" = None
+    _job: Job | None = None
 
     @property
     def accepts_messages(self) -> bool:
@@ -82,12 +78,12 @@ class BeamTask(Stage):
         """As Stage.preflight, and what its jobs need. What runs in processes of its own can share what is imported."""
         super().preflight()
         runner = self._named_runner()
-        if runner == "DataflowRunner" and not self.runs_here():
+        if runners.of(runner).outlives and not self.runs_here():
             preflight.for_dataflow()
-        if settings.workers() > 1:
-            runners.preload(self.pipeline, runner)
         for each in ("DataflowRunner", "FnApiRunner") if runner == "auto" else (runner,):
-            beam_options.arguments(self.task_family, each)
+            if settings.workers() > 1:
+                runners.of(each).preload(self.pipeline)
+            runners.of(each).check(self.task_family)
 
     @classmethod
     def maker(cls) -> tuple[str, bool]:
@@ -132,15 +128,14 @@ class BeamTask(Stage):
         """Enter a new attempt. Raises JobFailedError where the same job has failed too often."""
         runner, work, code = self.runner(), self._work(), self._code()
         failed, limit = failures(claim.entry, work, code), sections.dataflow().attempts
-        if runner == "DataflowRunner" and failed >= limit:
+        if runners.of(runner).outlives and failed >= limit:
             assert claim.entry is not None
             raise JobFailedError(
                 f"{self} has failed {failed} times with the same code and input, and dataflow.attempts = {limit} "
                 f"({settings.origin('dataflow', 'attempts')}), so no further job was submitted; the last one: "
                 f"{claim.entry.error}; mend it, forget the failures ({self._forget}), and run again"
             )
-        where = "/".join(_place()) if runner == "DataflowRunner" else ""
-        claim.begin(self._job_prefix(), runner=runner, where=where, work=work, code=code)
+        claim.begin(self._job_prefix(), runner=runner, where=runners.of(runner).place(), work=work, code=code)
         self._job = None  # nobody has known its name and request id until now
 
     def resumes(self, claim: Claim) -> bool:
@@ -148,24 +143,23 @@ class BeamTask(Stage):
         submitted.
         """
         entry = claim.attempt
-        if entry.runner != "DataflowRunner":
+        runner = runners.of(entry.runner)
+        if not runner.outlives:
             return False
-        job, same, again = _job_of(entry), entry.work == self._work(), entry.code == self._code()
+        job, same, again = runner.find(_ticket(entry)), entry.work == self._work(), entry.code == self._code()
         self._job = job
         if job is None:
             return entry.state == "running" and same and again
-        from millrace.runners.dataflow import jobs as dataflow
-
         stopping = job.state == "CANCELLING"
         if not job.finished and (stopping or not same):
-            job = dataflow.cancel(job)
+            job = runner.stop(job)
         became = f"job {job.id} is {job.state.lower()}"
         if not same:
             claim.close(f"its input or options have changed; {became}", "stopped")
         elif stopping:
             claim.close(f"stopped before; {became}", "stopped")
         elif job.finished and job.state != "DONE":
-            self._over(claim, job)
+            self._over(claim, runner, job)
         elif entry.state == "refused" and not again:
             claim.close(f"{entry.error}; other code may do better", "stopped")
         elif job.finished and clients.storage().read(self._result(entry)) is None:
@@ -189,10 +183,7 @@ class BeamTask(Stage):
         output = storage.uri(self._folder("{dataset}", claim.attempt))
         arguments = {"input": given, "output": output, **clients.access().options(), **options}
         try:
-            if runner == "DataflowRunner":
-                run = self._on_dataflow(claim, arguments, sum(file.rows for file in files))
-            else:
-                run = runners.run(self.pipeline, arguments, runner, beam_options.arguments(self.task_family, runner))
+            run = self._run(claim, arguments, sum(file.rows for file in files))
         except DamagedError as error:
             raise self._of_input(error) from None
         written = storage.read(self._result(claim.attempt))
@@ -249,57 +240,54 @@ class BeamTask(Stage):
         _, _, day = self.datasets()[0].partition.partition(f"{self.datasets()[0].name}/")
         return f"{dataset}/{day}/{attempt.attempt}"
 
-    # --- a job on Dataflow
+    # --- the pipeline's run
 
-    def _on_dataflow(self, claim: Claim, arguments: Mapping[str, str], rows: int) -> Run:
-        from millrace.runners.dataflow import jobs as dataflow
-        from millrace.runners.dataflow import reports as dataflow_reports
-        from millrace.runners.dataflow import submission
-
+    def _run(self, claim: Claim, arguments: Mapping[str, str], rows: int) -> Run:
+        """Run the pipeline, or wait for the run that was found; rows: those of its input."""
         entry, job = claim.attempt, self._job
-        claim.alive = True
+        runner = runners.of(entry.runner)
+        claim.alive = runner.outlives
         try:
             if job is None:
-                root = clients.storage().uri("").rstrip("/")
-                request = submission.Request(entry.job_name, entry.request_id, _where(entry))
                 waits = functools.partial(_show, self.set_status_message)
-                job = submission.submit(self.pipeline, arguments, self.task_family, request, root, waits)
-            claim.submitted(job.id)
-            _show(self._link, job.url)
-            look = dataflow_reports.changes(lambda progress: self._tell(progress, rows))
-            job = dataflow.wait(job, look, self.scheduler_messages)
+                job = runner.start(self.pipeline, arguments, self.task_family, _ticket(entry), waits)
+            if job.id:
+                claim.submitted(job.id)
+                _show(self._link, job.url)
+            job = runner.watch(job, lambda progress: self._tell(progress, rows), self.scheduler_messages)
         except (KeyboardInterrupt, Stopped) as stop:
-            self._stop(claim, job, stop)
+            self._stop(claim, runner, job, stop)
             raise
         except JobCancelledError as error:  # it is taking too long
             claim.close(str(error), counts=True)
             raise
         claim.alive = False
-        if job.state != "DONE":
-            raise self._over(claim, job)
-        return dataflow_reports.result(job)
+        if job.state != "DONE" and runner.outlives:
+            raise self._over(claim, runner, job)
+        return runner.result(job, self.command)
 
-    def _over(self, claim: Claim, job: "Job") -> MillraceError:
+    def _over(self, claim: Claim, runner: Runner, job: Job) -> MillraceError:
         """Close the attempt of a job that has come to a bad end; the error that says which."""
-        from millrace.runners.dataflow import reports as dataflow_reports
+        try:
+            runner.result(job, self.command)
+        except MillraceError as error:
+            # A source that was busy, say, is no reason to submit no more.
+            claim.close(str(error), counts=isinstance(error, TerminalError | JobCancelledError))
+            return error
+        raise AssertionError(f"{job.name} is {job.state} and has a result")
 
-        error = dataflow_reports.failure(job, self.command)
-        # A source that was busy, say, is no reason to submit no more.
-        claim.close(str(error), counts=isinstance(error, TerminalError | JobCancelledError))
-        return error
-
-    def _stop(self, claim: Claim, job: "Job | None", stop: BaseException) -> None:
-        from millrace.runners.dataflow import jobs as dataflow
-
+    def _stop(self, claim: Claim, runner: Runner, job: Job | None, stop: BaseException) -> None:
+        if not runner.outlives:  # it ends with this process
+            return
         if sections.run().detach:
             log.warning("%s: left running as job %s; the next run waits for it", self, claim.attempt.job_name)
             return
         try:
-            job = job or _job_of(claim.attempt)
+            job = job or runner.find(_ticket(claim.attempt))
             if job is None:  # the entry stays as it is
                 log.warning("%s: job %s may be on its way; the next run finds it", self, claim.attempt.job_name)
                 return
-            job = dataflow.cancel(job)
+            job = runner.stop(job)
             log.warning("%s: job %s is %s", self, job.id, job.state.lower())
             if job.finished and job.state != "DONE":
                 claim.close(f"{stop}; job {job.id} is {job.state.lower()}", "stopped")
@@ -318,7 +306,7 @@ class BeamTask(Stage):
         except (AttributeError, TypeError) as error:  # another luigi may do it otherwise
             log.warning("%s: luigid can't be shown the job's page %s with this version of luigi: %s", self, url, error)
 
-    def _tell(self, progress: "Progress", rows: int) -> None:
+    def _tell(self, progress: Progress, rows: int) -> None:
         """Show luigid how the job stands; rows: those of its input."""
         _show(self.set_status_message, progress.message)
         if self.progress and rows:
@@ -334,23 +322,6 @@ def _show(show: Callable[[T], None] | None, value: T) -> None:
         log.info("luigid does not answer: %s", error)
 
 
-def _place() -> "Where":
-    """Return where new jobs run."""
-    from millrace.runners.dataflow import jobs as dataflow
-
-    return dataflow.place()
-
-
-def _where(entry: Entry) -> "Where":
-    """Return the project and region of an attempt's job."""
-    project, _, region = entry.where.partition("/")
-    return project, region
-
-
-def _job_of(entry: Entry) -> "Job | None":
-    """Return the job of an attempt, if it was submitted."""
-    from millrace.runners.dataflow import jobs as dataflow
-
-    if entry.job_id:
-        return dataflow.get(entry.job_id, _where(entry))
-    return dataflow.find(entry.job_name, entry.request_id, _where(entry))
+def _ticket(entry: Entry) -> Ticket:
+    """Return what a runner finds an attempt's run by."""
+    return Ticket(entry.job_name, entry.request_id, entry.where, entry.job_id or "")

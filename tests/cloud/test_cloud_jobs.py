@@ -99,7 +99,7 @@ def test_a_job_that_has_failed_too_often_is_not_submitted_again(place: Place) ->
 def test_source_that_is_late_costs_no_attempt(place: Place) -> None:
     """What passes is no failure of the job's: a cron that comes too early must not use up the attempts."""
     place.set("dataflow", attempts="1")
-    place.cloud.dataflow.fail("*", "Traceback …\npipelines.errors.NotThereYetError: the file is not there yet")
+    place.cloud.dataflow.fail("*", "Traceback …\nmillrace.errors.NotThereYetError: the file is not there yet")
     ran = place.luigi(*FETCH)
     assert ran.code == 30, ran
     assert "the file is not there yet" in ran.out, ran

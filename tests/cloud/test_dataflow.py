@@ -12,7 +12,7 @@ from millrace.errors import JobCancelledError, ServiceError, SettingError
 from millrace.runners.dataflow import jobs as dataflow
 from millrace.runners.dataflow import reports as dataflow_reports
 from millrace.runners.dataflow.jobs import Job
-from millrace.runners.dataflow.reports import Progress
+from millrace.runners.runner import Progress
 
 
 class Typed:

@@ -17,9 +17,8 @@ from millrace.gcloud import clients
 from millrace.runners.dataflow import jobs as dataflow
 from millrace.runners.dataflow import reports as dataflow_reports
 from millrace.runners.dataflow import submission
-from millrace.runners.dataflow.reports import Progress
 from millrace.runners.dataflow.submission import Request
-from millrace.runners.in_process import Run
+from millrace.runners.runner import Progress, Run
 
 
 def test_counters_and_usage_are_the_jobs(local: Dataflow, tmp_path: Path, services: tuple[Storage, Dataflow]) -> None:
@@ -80,7 +79,7 @@ def test_a_bug_in_a_pipeline_is_told_by_its_last_line(local: Dataflow) -> None:
         (
             [
                 "Error message from worker: Traceback (most recent call last):\n  File x\nValueError: first",
-                "Traceback …\npipelines.errors.SourceError: a broken file [while running 'Read-ptransform-1']\n",
+                "Traceback …\nmillrace.errors.SourceError: a broken file [while running 'Read-ptransform-1']\n",
                 "Error message from worker: Traceback\n  File x\nKeyError: 'y' [while running 'A']\n\nNote: imports, …",
                 "Workflow failed. Causes: S01:Read failed.",
             ],
@@ -102,7 +101,7 @@ def test_the_error_of_consequence(said: list[str], told: str) -> None:
 def test_an_error_that_passes_stays_one(local: Dataflow, kind: type[Exception]) -> None:
     """So does one of a damaged file, to which the launcher adds what makes it anew."""
     name = new_name()
-    local.fail(name, f"Traceback …\npipelines.errors.{kind.__name__}: the file of 2026-11-19 is not there yet")
+    local.fail(name, f"Traceback …\nmillrace.errors.{kind.__name__}: the file of 2026-11-19 is not there yet")
     done, _ = wait(submit("sleep", 0, name))
     error = dataflow_reports.failure(done, "again")
     assert isinstance(error, kind)
@@ -111,7 +110,7 @@ def test_an_error_that_passes_stays_one(local: Dataflow, kind: type[Exception]) 
 
 def test_an_error_that_passed_is_not_why_the_job_failed() -> None:
     """A source was busy, the work was tried again, and failed for good for another reason: that one counts."""
-    busy = "Traceback …\npipelines.errors.SourceBusyError: https://example.org does not answer [while running 'Read']"
+    busy = "Traceback …\nmillrace.errors.SourceBusyError: https://example.org does not answer [while running 'Read']"
     bug = "Error message from worker: Traceback (most recent call last):\n  File x\nKeyError: 'y' [while running 'A']"
     summary = "Workflow failed. Causes: S01:Read failed."
     assert dataflow_reports.consequence([busy, bug, summary]) == "KeyError: 'y'"

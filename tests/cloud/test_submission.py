@@ -172,9 +172,9 @@ from luigi.configuration import get_config
 for key, value in {{"dataflow_endpoint": {local.url!r}, "poll_max": "0.1"}}.items():
     get_config().set("dataflow", key, value)
 get_config().set("gcp", "region", {localcloud.REGION!r})
-from millrace.runners import in_process as runners
+from millrace import runners
 from millrace.runners.dataflow import jobs as dataflow, submission
-runners.preload("pipelines.posts.count", "DataflowRunner")
+runners.of("DataflowRunner").preload("pipelines.posts.count")
 options = {{"input": '["sleep", 0]', "output": "{ROOT}/out"}}
 reading, writing = os.pipe()
 child = os.fork()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from millrace.errors import JobCancelledError, MillraceError, ServiceError, SettingError, TerminalError
 from millrace.gcloud import clients
 from millrace.gcloud.google_calls import passes, retry, said, told
+from millrace.runners.runner import Messages
 from millrace.tasks import sections
 
 if TYPE_CHECKING:
@@ -64,13 +65,6 @@ class Command(Protocol):
 
     def respond(self, response: str, /) -> object:
         """Answer whoever typed."""
-
-
-class Messages(Protocol):
-    """Where commands arrive: a task's `scheduler_messages`, or any queue."""
-
-    def get(self, block: bool = True, timeout: float | None = None, /) -> Any:
-        """Return the next command. Raises queue.Empty if none comes within the seconds."""
 
 
 def place() -> Where:

@@ -3,16 +3,16 @@
 import datetime
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from millrace.errors import DamagedError, JobCancelledError, JobFailedError, MillraceError, TransientError
 from millrace.gcloud import clients
 from millrace.gcloud.google_calls import retry, told
-from millrace.runners import in_process as runners
+from millrace.runners import in_process
 from millrace.runners.dataflow.jobs import TIMEOUT, Job, request_of
-from millrace.runners.in_process import Run
+from millrace.runners.runner import Progress, Run
 from millrace.tasks import sections
 
 log = logging.getLogger("millrace")
@@ -20,22 +20,6 @@ log = logging.getLogger("millrace")
 #: How many of a job's error messages a watcher remembers, and how much later than others one may appear.
 _KEPT, _LATE = 50, datetime.timedelta(minutes=2)
 _ERROR_LINE = re.compile(r"^[\w.]*(?:Error|Exception|Failure)\b.*$", re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How a job stands: state, workers (None where unknown), its last error of consequence, its user counters."""
-
-    state: str
-    workers: int | None = None
-    error: str = ""
-    counters: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def message(self) -> str:
-        """It in a line, the counters left out."""
-        workers = f", {self.workers} worker{'' if self.workers == 1 else 's'}" if self.workers else ""
-        return f"{self.state}{workers}{f'; {self.error}' if self.error else ''}"
 
 
 def changes(report: Callable[[Progress], None]) -> Callable[[Job], None]:
@@ -109,7 +93,7 @@ def _ours(said: Sequence[str]) -> MillraceError | None:
     """
     last = True
     for text in reversed(said):
-        error = runners.told_in(text)
+        error = in_process.told_in(text)
         if error is not None and (last or not isinstance(error, TransientError)):
             return error
         last = last and not _ERROR_LINE.search(text)

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pytest
 
 from localcloud.storage import Storage
+from millrace import runners
 from millrace.beam import files, gcs
 from millrace.common import results
-from millrace.runners import in_process as runners
-from millrace.runners.in_process import Run
+from millrace.runners.runner import Ticket
 from pipelines.posts import sample
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -33,7 +33,9 @@ class Chain:
     def stage(self, stage: str, dataset: str, part: str, /, **options: object) -> list[str]:
         """Runs a stage → the paths of what it wrote."""
         given = {"output": f"{self.root}/{{dataset}}/{part}", **options}
-        done: Run = runners.run(f"pipelines.posts.{stage}", {k: str(v) for k, v in given.items()}, "FnApiRunner", {})
+        here, arguments = runners.of("FnApiRunner"), {k: str(v) for k, v in given.items()}
+        job = here.start(f"pipelines.posts.{stage}", arguments, stage, Ticket(stage, "r1"), lambda why: None)
+        done = here.result(here.watch(job, lambda progress: None), "again")
         written = results.read_result(files.read_input(f"{self.root}/{dataset}/{part}/{results.RESULT}"))
         self.written[f"{stage}/{part}"], self.counted[f"{stage}/{part}"] = written, done.counters
         return [file.path for file in written.files if file.table == dataset or stage == "count"]

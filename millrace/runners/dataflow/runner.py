@@ -1,0 +1,60 @@
+"""Dataflow as a Runner: a run is a job, which outlives the process that submitted it."""
+
+import importlib
+from collections.abc import Callable, Mapping
+
+from millrace.gcloud import clients
+from millrace.runners import beam_options
+from millrace.runners.dataflow import jobs, reports, submission
+from millrace.runners.in_process import InProcess
+from millrace.runners.runner import Job, Messages, Progress, Run, Ticket
+
+
+class Dataflow:
+    """Runner for jobs on Dataflow."""
+
+    outlives = True
+
+    def check(self, task: str) -> None:
+        beam_options.arguments(task)
+
+    def place(self) -> str:
+        return "/".join(jobs.place())
+
+    def preload(self, pipeline: str) -> None:
+        importlib.import_module("millrace.runners.dataflow.submission").preload()
+        InProcess("FnApiRunner").preload(pipeline)
+
+    def start(
+        self, pipeline: str, arguments: Mapping[str, str], task: str, ticket: Ticket, waits: Callable[[str], None]
+    ) -> jobs.Job:
+        request = submission.Request(ticket.name, ticket.request_id, _where(ticket))
+        root = clients.storage().uri("").rstrip("/")
+        return submission.submit(pipeline, arguments, task, request, root, waits)
+
+    def find(self, ticket: Ticket) -> jobs.Job | None:
+        if ticket.id:
+            return jobs.get(ticket.id, _where(ticket))
+        return jobs.find(ticket.name, ticket.request_id, _where(ticket))
+
+    def watch(self, job: Job, tell: Callable[[Progress], None], messages: Messages | None = None) -> jobs.Job:
+        return jobs.wait(_own(job), reports.changes(tell), messages)
+
+    def stop(self, job: Job) -> jobs.Job:
+        return jobs.cancel(_own(job))
+
+    def result(self, job: Job, command: str) -> Run:
+        if job.state != "DONE":
+            raise reports.failure(_own(job), command)
+        return reports.result(_own(job))
+
+
+def _own(job: Job) -> jobs.Job:
+    assert isinstance(job, jobs.Job)
+    return job
+
+
+def _where(ticket: Ticket) -> jobs.Where:
+    """Return the project and region of a run."""
+    project, _, region = ticket.place.partition("/")
+    return project, region
