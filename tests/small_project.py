@@ -17,7 +17,7 @@ from luigi import IntParameter
 
 from millrace import Stage
 
-from millrace.tasks import clients
+from millrace.gcloud import clients
 from millrace.core.manifests import FileEntry
 from millrace.tasks.settings import Day, Settings
 from millrace.tasks.stage import Outcome

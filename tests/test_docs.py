@@ -137,7 +137,7 @@ def test_settings_are_settings(block: Block, tmp_path: Path) -> None:
     """Each block of luigi.cfg is one that Millrace reads without a complaint, keys of Beam included."""
     (tmp_path / "luigi.cfg").write_text(block.text, encoding="utf-8")
     look = (
-        "import workflows; from millrace.tasks import sections; from millrace.gcloud import beam_options\n"
+        "import workflows; from millrace.tasks import sections; from millrace.runners import beam_options\n"
         "from millrace.tasks.settings import Settings\n"
         "for section in Settings.__subclasses__(): section()\n"
         "for task in workflows.__all__: beam_options.arguments(task, 'DataflowRunner')\n"

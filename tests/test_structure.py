@@ -67,41 +67,22 @@ def offending(paths: list[Path], forbidden: tuple[str, ...], everywhere: bool = 
 
 
 def test_pipelines_know_neither_luigi_nor_workflows() -> None:
-    """pipelines/ ships to workers: it never imports luigi or workflows."""
-    assert modules("pipelines")
-    assert offending(modules("pipelines"), ("luigi", "workflows")) == []
+    """What ships to workers never imports luigi, workflows, or what of the library does not ship."""
+    stays = tuple(f"millrace.{name}" for name in ("core", "gcloud", "runners", "tasks", "ops"))
+    for shipped in ("pipelines", "millrace/beam", "millrace/common"):
+        assert modules(shipped)
+        assert offending(modules(shipped), ("luigi", "workflows", *stays)) == []
 
 
 def test_the_translation_of_sql_knows_nothing_of_ours() -> None:
     """bigquery_sql/ is of use to anybody with DuckDB: it imports nothing of ours but itself."""
     assert modules("bigquery_sql")
-    assert offending(modules("bigquery_sql"), ("luigi", "pipelines", "workflows", "tests", "cloud", *GOOGLE)) == []
+    assert offending(modules("bigquery_sql"), ("luigi", "millrace", "pipelines", "workflows", "tests", *GOOGLE)) == []
 
 
-def test_engine_knows_no_workflow() -> None:
-    """workflows/engine never imports a workflow's module, the report, or a pipeline."""
-    public = [f"workflows.{path.stem}" for path in (running.ROOT / "workflows").glob("*.py") if path.stem != "__init__"]
-    assert public
-    assert offending(modules("workflows/engine"), (*public, "workflows.report")) == []
-    shared = [
-        f"imports pipelines.{name}"
-        for name in (
-            "checksums",
-            "errors",
-            "gcs",
-            "google_errors",
-            "links",
-            "options",
-            "results",
-            "secrets",
-            "tables",
-            "text",
-        )
-    ]
-    tied = [
-        line for line in offending(modules("workflows/engine"), ("pipelines",)) if not any(s in line for s in shared)
-    ]
-    assert tied == []
+def test_the_library_knows_no_workflow() -> None:
+    """millrace/ never imports a workflow's module, the report, or a pipeline."""
+    assert offending(modules("millrace"), ("workflows.posts", "workflows.report", "pipelines.posts")) == []
 
 
 def test_report_knows_neither_luigi_nor_the_engine() -> None:
@@ -111,8 +92,8 @@ def test_report_knows_neither_luigi_nor_the_engine() -> None:
 
 def test_google_clients_are_built_in_one_file() -> None:
     """No file but millrace/gcloud/clients.py builds a Google client; in what ships to workers, none but gcs.py."""
-    builders = {running.ROOT / "workflows" / "engine" / "clients.py", running.ROOT / "pipelines" / "gcs.py"}
-    others = [path for path in modules("workflows", "pipelines") if path not in builders]
+    builders = {running.ROOT / "millrace" / "gcloud" / "clients.py", running.ROOT / "millrace" / "beam" / "gcs.py"}
+    others = [path for path in modules("workflows", "millrace", "pipelines") if path not in builders]
     assert {line for path in others for line in built(path)} == set()
     assert all(set(built(path)) for path in builders)
 
@@ -126,8 +107,11 @@ def built(path: Path) -> Iterator[str]:
 
 
 def test_beam_is_imported_only_to_run_a_pipeline() -> None:
-    """No module of workflows/ imports Beam where it is itself imported."""
-    assert offending(modules("workflows"), ("apache_beam",), everywhere=False) == []
+    """No module but those that ship to workers imports Beam where it is itself imported."""
+    paths = modules(
+        "workflows", *(f"millrace/{name}" for name in ("common", "core", "gcloud", "runners", "tasks", "ops"))
+    )
+    assert offending(paths, ("apache_beam",), everywhere=False) == []
 
 
 def test_public_tasks_are_sorted_tasks() -> None:

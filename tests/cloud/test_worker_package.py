@@ -20,9 +20,9 @@ def test_workers_install_pipelines_and_nothing_else(tmp_path: Path) -> None:
         names = archive.namelist()
         info = f"{'-'.join(wheel.name.split('-')[:2])}.dist-info"
         metadata = archive.read(f"{info}/METADATA").decode()
-    assert {name.split("/")[0] for name in names} == {"pipelines", info}
+    assert {name.split("/")[0] for name in names} == {"millrace", "pipelines", info}
     assert "pipelines/posts/etl.py" in names
-    needs = (running.ROOT / "pipelines" / "requirements.txt").read_text(encoding="utf-8").split()
+    needs = (running.ROOT / "millrace" / "beam" / "requirements.txt").read_text(encoding="utf-8").split()
     assert [line.split(": ")[1] for line in metadata.splitlines() if line.startswith("Requires-Dist")] == needs
     done = subprocess.run(
         [

@@ -38,7 +38,7 @@ def test_an_interrupt_ends_the_submitting_process() -> None:
     """Who is stopped while a child submits does not leave it behind to submit."""
     code = """
 import os, signal, subprocess, sys, time
-from millrace.tasks import child
+from millrace.core import child
 def stop(*_): raise SystemExit(5)
 signal.signal(signal.SIGALRM, stop)
 signal.setitimer(signal.ITIMER_REAL, 0.5)
@@ -67,7 +67,7 @@ def test_a_child_whose_parent_was_killed_does_not_go_on_in_its_place() -> None:
     """There is nobody to answer: the child ends, instead of becoming a second luigi in the middle of its work."""
     done = run("""
 import os, signal
-from millrace.tasks import child
+from millrace.core import child
 def work():
     os.kill(os.getppid(), signal.SIGKILL)
     while os.getppid() == parent:
@@ -86,7 +86,7 @@ def test_a_signal_in_the_moment_of_the_fork_only_ends_the_child() -> None:
     done = run("""
 import os, signal
 from millrace.errors import TransientError
-from millrace.tasks import child
+from millrace.core import child
 signal.signal(signal.SIGINT, lambda *_: print("handled by", "parent" if os.getpid() == parent else "child", flush=True))
 os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGINT))
 parent = os.getpid()

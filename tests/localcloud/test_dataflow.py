@@ -364,7 +364,7 @@ def test_no_job_survives_the_service(storage: Storage, tmp_path: Path) -> None:
         textwrap.dedent(f"""
         import sys, threading
         sys.path[:0] = {[str(running.ROOT), str(running.ROOT / "tests")]}
-        from cloud.dataflow import Dataflow
+        from localcloud.dataflow import Dataflow
         with Dataflow({storage.worker_url!r}) as service:
             print(service.url, flush=True)
             sys.stdin.readline()

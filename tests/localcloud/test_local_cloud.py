@@ -30,7 +30,7 @@ def test_a_command_runs_in_it(tmp_path: Path) -> None:
     """luigi's Fetch is a job there, since the cloud's settings come over those of luigi.cfg; nothing stays here."""
     script = f"""{" ".join(fetch())} || exit
 {running.python()} - <<'END'
-from millrace.tasks import clients
+from millrace.gcloud import clients
 for job in clients.dataflow_clients().jobs.list_jobs(request={{"project_id": "{PROJECT}", "location": "us-central1"}}):
     print("job", job.name, job.current_state.name)
 print("lies in", clients.storage().uri(""), [path for path in clients.storage().list("raw", "_MANIFEST.json")])

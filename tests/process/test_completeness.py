@@ -40,7 +40,7 @@ print(json.dumps(sorted(f"{t['name']} {t['params']['date']}" for t in tasks if "
 NOTES = """
 import datetime, json, sys
 import workflows
-from millrace.tasks import clients
+from millrace.gcloud import clients
 noted = {}
 for stage in ("Fetch", "Etl", "Count", "Aggregate", "Report"):
     more = {"source": "sample://"} if stage == "Fetch" else {}

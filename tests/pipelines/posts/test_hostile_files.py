@@ -67,7 +67,8 @@ HOSTILE: dict[str, tuple[bytes, bytes, bytes, int | None]] = {
 _CHILD = """
 import resource, sys, time
 sys.path[:0] = {path!r}
-from pipelines.posts import fetch, records
+from millrace.beam.sources import records
+from pipelines.posts import fetch
 from test_hostile_files import Endless, HOSTILE
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for name, (start, piece, end, _) in HOSTILE.items():
@@ -99,7 +100,8 @@ def test_hostile_bytes_are_read_within_bounds() -> None:
 
 _UNPACKS = """
 import resource, sys
-from pipelines.posts import fetch, records, sources
+from millrace.beam.sources import records
+from pipelines.posts import fetch, sources
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for path in sys.argv[1:]:
     with sources.open_uri(path, 1 << 30) as stream:
