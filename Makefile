@@ -25,7 +25,7 @@ test-all: .venv/test
 test-cloud: .venv/test
 	MILLRACE_TEST_ALL=1 $(BIN)/pytest tests/cloud/test_cloud_crashes.py tests/cloud/test_cloud_memory.py $(ARGS)
 
-# Every Python, and the lowest versions, that setup.py promises.
+# Every Python, and the lowest versions, that pyproject.toml promises.
 test-versions: .venv/test
 	tests/versions.sh
 
@@ -45,12 +45,12 @@ clean:
 	@$(PYTHON) -m venv .venv || { echo "error: $(PYTHON) has no venv module; on Debian: apt-get install python3-venv" >&2; exit 1; }
 	@touch $@
 
-.venv/workflows: .venv/python setup.py millrace/beam/requirements.txt constraints.txt
+.venv/workflows: .venv/python pyproject.toml millrace/beam/requirements.txt constraints.txt
 	@echo "Installing Millrace into .venv (once, about a minute)"
 	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[workflows]'
 	@touch $@
 
-.venv/test: .venv/python setup.py millrace/beam/requirements.txt constraints.txt
+.venv/test: .venv/python pyproject.toml millrace/beam/requirements.txt constraints.txt
 	@echo "Installing Millrace and its tests' tools into .venv (once, about a minute)"
 	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[workflows,test,lint]'
 	@touch .venv/workflows $@

@@ -1,5 +1,5 @@
 # Dataflow's workers with everything that pipelines need, so that none is installed while a job starts. Build it with the
-# launcher's own Python, and again whenever pipelines/ changes: docs/google-cloud.md says how.
+# launcher's own Python, and again whenever pipelines/ or millrace/ changes: docs/google-cloud.md says how.
 ARG PYTHON=3.11
 ARG BEAM=2.77.0
 FROM apache/beam_python${PYTHON}_sdk:${BEAM}
@@ -7,8 +7,13 @@ FROM apache/beam_python${PYTHON}_sdk:${BEAM}
 COPY constraints.txt millrace/beam/requirements.txt /tmp/millrace/
 RUN pip install --no-cache-dir -c /tmp/millrace/constraints.txt -r /tmp/millrace/requirements.txt
 
+# What the launcher would ship: of the library what runs on workers, and the pipelines. In a project with the library
+# installed, `RUN pip install millrace` takes the place of the first three lines.
+COPY millrace/__init__.py millrace/errors.py /tmp/millrace/packages/millrace/
+COPY millrace/common /tmp/millrace/packages/millrace/common
+COPY millrace/beam /tmp/millrace/packages/millrace/beam
+COPY pipelines /tmp/millrace/packages/pipelines
 # Beside Beam: a worker makes a virtual environment of its own, which sees what is installed for all.
-COPY pipelines /tmp/millrace/pipelines
-RUN cp -r /tmp/millrace/pipelines "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/" \
+RUN cp -r /tmp/millrace/packages/. "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/" \
     && rm -r /tmp/millrace \
     && cd / && python -c 'import pipelines.posts.aggregate, pipelines.posts.count, pipelines.posts.etl, pipelines.posts.fetch'

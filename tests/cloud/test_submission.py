@@ -211,7 +211,7 @@ def test_a_child_that_outlives_its_process_creates_no_job(local: Dataflow, servi
     code = f"""
 from luigi.configuration import get_config
 get_config().set("dataflow", "dataflow_endpoint", {local.url!r})
-from millrace.gcloud import submission
+from millrace.runners.dataflow import submission
 options = {{"input": '["sleep", 0]', "output": "{ROOT}/out"}}
 submission.submit("dataflow_case", options, "Etl", submission.Request({name!r}, "r1", {WHERE!r}), {ROOT!r})
 """

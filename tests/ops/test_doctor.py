@@ -75,7 +75,7 @@ class World:
 
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What an installation tells of Millrace: its version and the ranges of setup.py."""
+    """What an installation tells of Millrace: its version and the ranges of pyproject.toml."""
     folder = tmp_path_factory.mktemp("packages")
     subprocess.run(
         [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", folder],

@@ -106,12 +106,12 @@ def _described(module: str, own: Sequence[str], task: str, request: Request, roo
     fcntl.lockf(_turns(), fcntl.LOCK_EX, 1, os.getpid() % (os.cpu_count() or 1))
     clients.credentials()  # Beam looks for them for half a minute and then goes on without
     tempfile.tempdir = folder  # Beam leaves files behind
-    proto = _staged(module, [*own, *_job_options(task, request, root, folder)])
+    proto = _staged(module, [*own, *_job_options(module, task, request, root, folder)])
     proto.client_request_id = request.request_id
     return proto
 
 
-def _job_options(task: str, request: Request, root: str, folder: str) -> list[str]:
+def _job_options(module: str, task: str, request: Request, root: str, folder: str) -> list[str]:
     """Return the command line of a job, less what is the pipeline's own."""
     project, region = request.where
     gcp, chosen = sections.gcp(), beam_options.arguments(task)
@@ -131,7 +131,7 @@ def _job_options(task: str, request: Request, root: str, folder: str) -> list[st
     if gcp.kms_key:
         given.append(f"--dataflow_kms_key={gcp.kms_key}")
     if not named & {"--setup_file", "--sdk_container_image"}:
-        given.append(f"--extra_package={worker_package.write(folder)}")
+        given.append(f"--extra_package={worker_package.write(folder, module)}")
     return chosen + given
 
 

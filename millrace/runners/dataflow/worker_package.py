@@ -1,33 +1,29 @@
-"""What workers install: a wheel of `pipelines`, and of nothing else, that asks for millrace/beam/requirements.txt.
+"""What workers install: a wheel of the pipeline's own package and of what the library ships, and of nothing else.
 
-A wheel of plain Python is a zip file with three more files, so it is written here, in milliseconds, instead of being
-built by setuptools in seconds; a worker needs no setuptools either. The same sources make the same bytes.
+The wheel asks for millrace/beam/requirements.txt. A wheel of plain Python is a zip file with three more files, so it is
+written here, in milliseconds, instead of being built by setuptools in seconds; a worker needs no setuptools either. The
+same sources make the same bytes.
 """
 
 import base64
 import hashlib
+import importlib.util
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
-import pipelines
 from millrace import errors
 
 _LIBRARY = Path(errors.__file__).parent
-#: What the wheel holds: the application's pipelines, and of the library what ships to workers.
-_SHIPPED = (
-    Path(pipelines.__path__[0]),
-    _LIBRARY / "__init__.py",
-    _LIBRARY / "errors.py",
-    _LIBRARY / "common",
-    _LIBRARY / "beam",
-)
+#: What of the library ships to workers.
+_SHIPPED = [_LIBRARY / name for name in ("__init__.py", "errors.py", "common", "beam")]
 
 
-def write(folder: str) -> str:
-    """Write the wheel into a folder; its path."""
+def write(folder: str, pipeline: str) -> str:
+    """Write the wheel for a pipeline's module into a folder; its path."""
     files = {
-        path.relative_to((part if part.name == "pipelines" else _LIBRARY).parent).as_posix(): path.read_bytes()
-        for part in _SHIPPED
+        path.relative_to(part.parent if part not in _SHIPPED else _LIBRARY.parent).as_posix(): path.read_bytes()
+        for part in [*_application(pipeline), *_SHIPPED]
         for path in sorted([part] if part.is_file() else part.rglob("*"))
         if path.is_file() and "__pycache__" not in path.parts
     }
@@ -46,6 +42,16 @@ def write(folder: str) -> str:
             # Without a date of its own a member is of 1980.
             archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
     return str(wheel)
+
+
+def _application(pipeline: str) -> Iterator[Path]:
+    """Yield where the top-level package of a module lies, or the one file that such a module is."""
+    top = pipeline.partition(".")[0]
+    spec = importlib.util.find_spec(top) if top != _LIBRARY.name else None
+    if spec and spec.submodule_search_locations:
+        yield from map(Path, spec.submodule_search_locations)
+    elif spec and spec.origin:
+        yield Path(spec.origin)
 
 
 def _sha256(data: bytes) -> str:
