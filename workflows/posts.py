@@ -139,6 +139,7 @@ class WindowEnd(Setting):
             "the last day of the window that the day is wanted for; the day itself unless given",
             default=None,
             significant=False,
+            batched=True,
         )
 
 

@@ -64,10 +64,15 @@ class BeamTask(Stage):
     empty_from_empty: ClassVar[bool] = True
     #: The counter of the pipeline that ends at the rows of its inputs, if there is one.
     progress: ClassVar[str] = ""
+    batchable: ClassVar[bool] = True
     #: Where luigi puts messages of luigid while the task runs.
     scheduler_messages: "Queue[SchedulerMessage] | None" = None
     #: The attempt's job as it was found when this run began; None for one that is to be submitted.
     _job: Job | None = None
+
+    def shares_workers(self) -> bool:
+        """Return whether the pipeline runs on this machine, or may."""
+        return self.runs_here() or self._wanted_runner() != "DataflowRunner"
 
     @property
     def accepts_messages(self) -> bool:

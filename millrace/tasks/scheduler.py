@@ -21,14 +21,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import luigi.interface
-import luigi.worker
 from luigi.rpc import RemoteScheduler, RPCError
 from luigi.scheduler import WORKER_STATE_DISABLED, Scheduler
 from luigi.task_status import DONE, FAILED, PENDING, RUNNING
 from luigi.worker import GetWorkResponse
 
 from millrace.common.text import plain
-from millrace.tasks import advice
+from millrace.tasks import advice, workers
 
 log = logging.getLogger("millrace")
 errors = logging.getLogger("luigi-interface")
@@ -41,7 +40,6 @@ _NEVER = {"retry_count": 999_999_999, "disable_hard_timeout": 999_999_999}
 _CONNECT, _AWAY, _FRUITLESS = 3.05, 5.0, 15.0
 # luigi's classes have no type hints, and some of their methods only when they run.
 _Remote: Any = RemoteScheduler
-_LuigiWorker: Any = luigi.worker.Worker
 _luigi: Any = luigi.interface
 _REASON = re.compile(r"\[Errno -?\d+\] ([^'\")\]]+)")
 
@@ -65,8 +63,8 @@ class _Factory(_luigi._WorkerSchedulerFactory):  # type: ignore[misc]
 
     def create_worker(
         self, scheduler: "Scheduler | Luigid", worker_processes: int, assistant: bool = False
-    ) -> luigi.worker.Worker:
-        kind = Worker if isinstance(scheduler, Luigid) else luigi.worker.Worker
+    ) -> workers.Worker:
+        kind = Worker if isinstance(scheduler, Luigid) else workers.Worker
         return kind(scheduler=scheduler, worker_processes=worker_processes, assistant=assistant)
 
 
@@ -159,8 +157,8 @@ class Luigid(_Remote):  # type: ignore[misc]
         raise RPCError(f"{self.name} does not answer ({said})")
 
 
-class Worker(_LuigiWorker):  # type: ignore[misc]
-    """luigi's worker, at a luigid."""
+class Worker(workers.Worker):
+    """The worker of a run, at a luigid."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -214,7 +212,7 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
     def _get_work(self) -> GetWorkResponse:
         try:
             work: GetWorkResponse = super()._get_work()
-            while work.task_id in self._failed and not self._again(work.task_id):
+            while work.task_id is not None and self._refuses(work.task_id):
                 self._scheduler.add_task(worker=self._id, task_id=work.task_id, status=FAILED, runnable=False)
                 work = super()._get_work()
         except RPCError as error:
@@ -228,13 +226,11 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
                 asked["running_tasks"] = []
         return work
 
-    def _again(self, task_id: str) -> bool:
-        """Return whether a task that failed in this run is done again: because it says so itself, or for another
-        run.
-        """
-        if self._scheduled_tasks[task_id].retry_count is not None:
-            return True
-        return bool(self._scheduler.wanted_by_others(task_id, self._id))
+    def _refuses(self, task_id: str) -> bool:
+        """Return whether a task failed in this run and is not done again: it is if it says so, or for another run."""
+        if task_id not in self._failed or self._scheduled_tasks[task_id].retry_count is not None:
+            return False
+        return not self._scheduler.wanted_by_others(task_id, self._id)
 
     def _keep_alive(self, get_work_response: GetWorkResponse) -> bool:
         """Return whether to look for work again, there being none for now."""

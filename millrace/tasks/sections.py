@@ -83,6 +83,12 @@ class millrace(Settings):
         default=1 << 30,
         description="with runner = auto, stages that read more bytes than this run on Dataflow",
     )
+    batch: int = Setting(
+        convert=whole_number(1, 366),
+        allowed="a whole number from 1 to 366",
+        default=31,
+        description="days of a stage that are done in one pipeline, and so in one job, at the most; 1: each by itself",
+    )
 
 
 class run(Settings):

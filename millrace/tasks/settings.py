@@ -28,6 +28,7 @@ class Setting(luigi.Parameter):
 
     convert: its text → its value; raises ValueError (or a MillraceError) for what is not allowed.
     allowed: what is, in words. keeps_variables: whether ${NAME} in luigi.cfg is for convert, not for luigi, to fill in.
+    batched: whether tasks that differ in this parameter may be done in one batch.
     """
 
     def __init__(
@@ -37,11 +38,13 @@ class Setting(luigi.Parameter):
         description: str = "",
         *,
         keeps_variables: bool = False,
+        batched: bool = False,
         **kwargs: Any,
     ) -> None:
         # luigi hands the description to argparse, which takes a single % for a field.
         super().__init__(description=description.replace("%", "%%"), **kwargs)
         self._convert, self._allowed, self._keeps_variables = convert, allowed, keeps_variables
+        self.batched = batched
         self._owner = self._key = ""
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -313,7 +316,9 @@ class Day(Setting):
 
     def __init__(self, **kwargs: Any) -> None:
         described = "a day as YYYY-MM-DD; the last whole UTC day unless given"
-        super().__init__(day, "a day as YYYY-MM-DD", **{"default": None, "description": described, **kwargs})
+        super().__init__(
+            day, "a day as YYYY-MM-DD", **{"default": None, "description": described, "batched": True, **kwargs}
+        )
 
     def normalize(self, x: Any) -> Any:
         """Return a day; midnight in UTC is one.

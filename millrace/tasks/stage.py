@@ -76,6 +76,8 @@ class Stage(luigi.Task):
     made_by: ClassVar[str] = ""
     #: What is said of that code instead of a digest of it, so that only another text means other results.
     version: Any = ""
+    #: Whether several days may be done in one batch: a stage that has no pipeline would gain nothing.
+    batchable: ClassVar[bool] = False
     _inputs: list[tuple[Dataset, tuple[Manifest, str]]] | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -89,6 +91,21 @@ class Stage(luigi.Task):
     def get_params(cls) -> Any:
         """As luigi's, which looks through the class for each task that is made."""
         return super().get_params()  # type: ignore[no-untyped-call]
+
+    @classmethod
+    @functools.cache
+    def batched(cls) -> list[str]:
+        """Return the parameters that the tasks of a batch may differ in."""
+        return [name for name, parameter in cls.get_params() if getattr(parameter, "batched", False)]
+
+    @classmethod
+    def batch_param_names(cls) -> list[str]:
+        """Return none, because luigi's own worker would make one task of several days; workers.py does not."""
+        return []
+
+    def shares_workers(self) -> bool:
+        """Return whether the task keeps one of luigi's workers busy, so that a batch must not leave the others idle."""
+        return True
 
     def output(self) -> Any:
         """Return the partitions of the task's date."""

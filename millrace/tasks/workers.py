@@ -1,0 +1,328 @@
+"""Luigi's worker, for which several days of a stage are one piece of work: a batch, done by one process.
+
+Luigi's scheduler puts a batch together when a worker asks for work. Luigi's own worker makes one task of it, which has
+one fate, and is one more task for the scheduler. Here a batch is no task: its members are said to be running, each by
+itself, their process tells what became of each, and whatever luigi does with a task that has ended it does with each
+of them. So the summary, the history, luigid's page, mails and exit codes know days only.
+"""
+
+import contextlib
+import datetime
+import logging
+import multiprocessing
+import os
+import random
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import luigi.worker
+from luigi.event import Event
+from luigi.task_register import load_task
+from luigi.task_status import DONE, FAILED, PENDING, RUNNING
+
+from millrace.tasks import batches, sections
+from millrace.tasks.stage import Stage
+
+log = logging.getLogger("millrace")
+luigis_log = logging.getLogger("luigi-interface")
+
+# luigi's classes have no type hints.
+_LuigiWorker: Any = luigi.worker.Worker
+_TaskProcess: Any = luigi.worker.TaskProcess
+_ContextManaged: Any = luigi.worker.ContextManagedTaskProcess
+_DAY = datetime.timedelta(days=1)
+
+#: What luigi's worker is told of a task that ended: state, explanation, what was missing, what it needs now.
+_Result = tuple[str, Any, list[str], list[Any]]
+
+
+class _Running(dict[str, Any]):
+    """The tasks that run, each with its process; there are as many as there are processes, as luigi counts them."""
+
+    def __len__(self) -> int:
+        return len(set(self.values()))
+
+
+class Worker(_LuigiWorker):  # type: ignore[misc]
+    """luigi's worker, which runs batches."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._running_tasks = _Running()
+        #: The members of the batches that were given to this worker and have not begun, by the first one's id.
+        self._given: dict[str, list[Stage]] = {}
+        #: The processes that died, once that is told.
+        self._buried: set[Any] = set()
+
+    def run(self) -> bool:
+        """As luigi's, with batches of a size that leaves none of the processes idle."""
+        for kind, size in self._sizes().items():
+            self._scheduler.add_task_batcher(
+                worker=self._id, task_family=kind.task_family, batched_args=kind.batched(), max_batch_size=size
+            )
+        return bool(super().run())
+
+    def _add_task_batcher(self, task: luigi.Task) -> None:
+        """Nothing yet: how many belong together is known when all are scheduled."""
+
+    def _sizes(self) -> Mapping[type[Stage], int]:
+        """Return how many tasks of each kind may be a batch."""
+        left = {task: status for task, status, runnable in self._add_task_history}
+        kinds = defaultdict(list)
+        for task, status in left.items():
+            if status == PENDING and isinstance(task, Stage) and _can_be_batched(task):
+                kinds[type(task)].append(task)
+        most = sections.millrace().batch
+        sizes = {}
+        for kind, tasks in kinds.items():
+            shared = any(task.shares_workers() for task in tasks)
+            sizes[kind] = min(most, -(-len(tasks) // max(1, self.worker_processes))) if shared else most
+        return {kind: size for kind, size in sizes.items() if size > 1}
+
+    def _get_work_task_id(self, reply: dict[str, Any]) -> str | None:
+        """Return the task to run; of a batch the first member, by which _run_task knows the others."""
+        if "batch_id" not in reply:
+            found: str | None = super()._get_work_task_id(reply)
+            return found
+        ids = reply.pop("batch_task_ids")  # luigi would give all of them the first one's fate
+        members = []
+        for number, task_id in enumerate(ids):
+            if self._refuses(task_id):
+                continue
+            try:
+                task = self._scheduled_tasks.get(task_id) or _loaded(reply, number)
+            except Exception as error:  # as luigi, which can't know what a user's module raises
+                self._handle_task_load_error(error, [task_id])
+                self.run_succeeded = False
+                continue
+            self._scheduled_tasks[task_id] = task
+            members.append(task)
+        members.sort(key=lambda task: [str(getattr(task, name)) for name in task.batched()])
+        for number, task in enumerate(members):
+            self._scheduler.add_task(
+                worker=self._id,
+                task_id=task.task_id,
+                family=task.task_family,
+                module=task.task_module,
+                params=task.to_str_params(),
+                status=RUNNING,
+                accepts_messages=task.accepts_messages,
+                resources=task.process_resources(),
+                retry_policy_dict=luigi.worker._get_retry_policy_dict(task),
+            )
+            if number and (resources := task.process_resources()):  # a batch takes what one of its members takes
+                self._scheduler.decrease_running_task_resources(task.task_id, resources)
+        if not members:
+            return ids[0] if self._refuses(ids[0]) else None
+        self._given[members[0].task_id] = members
+        return str(members[0].task_id)
+
+    def _refuses(self, task_id: str) -> bool:
+        """Return whether a task is not to be done by this run, whatever the scheduler says."""
+        return False
+
+    def _run_task(self, task_id: str) -> None:
+        members = self._given.pop(task_id, [])
+        if len(members) < 2:
+            super()._run_task(task_id)
+            return
+        log.info("%s: %d in one batch", named(members), len(members))
+        process = self._process_of(members)
+        self._running_tasks.update((member.task_id, process) for member in members)
+        if process.use_multiprocessing:
+            with luigi.worker.fork_lock:
+                process.start()
+        else:
+            process.run()
+
+    def _process_of(self, members: Sequence[Stage]) -> "BatchProcess":
+        # A module's attribute, for who has put another reporter there.
+        reporter: Any = luigi.worker.TaskStatusReporter
+        messages: Any = multiprocessing.Queue() if any(task.accepts_messages for task in members) else None
+        reporters = [reporter(self._scheduler, task.task_id, self._id, messages) for task in members]
+        config = self._config
+        process = BatchProcess(
+            config.task_process_context,
+            members[0],
+            self._id,
+            self._task_result_queue,
+            reporters[0],
+            use_multiprocessing=config.force_multiprocessing or self.worker_processes > 1,
+            worker_timeout=config.timeout,
+            check_unfulfilled_deps=config.check_unfulfilled_deps,
+            check_complete_on_run=config.check_complete_on_run,
+            task_completion_cache=self._task_completion_cache,
+        )
+        process.hold(members, reporters)
+        return process
+
+    def _handle_next_task(self) -> None:
+        """As luigi's; when a batch begins to tell what became of its members, hear all of it.
+
+        Work that is asked for in between would be a batch of those that follow from the first few.
+        """
+        before = dict(self._running_tasks)
+        super()._handle_next_task()
+        telling = {process for task_id, process in before.items() if task_id not in self._running_tasks}
+        while any(process in telling for process in self._running_tasks.values()):
+            super()._handle_next_task()
+
+    def _purge_children(self) -> None:
+        """As luigi's; of a batch whose process died or took too long each member is told by itself."""
+        for process in set(self._running_tasks.values()) - self._buried:
+            members = process.members if isinstance(process, BatchProcess) else [process.task]
+            if not process.is_alive() and process.exitcode:
+                event, how = Event.PROCESS_FAILURE, f"died unexpectedly with exit code {process.exitcode}"
+            elif process.timeout_time is not None and time.time() > process.timeout_time and process.is_alive():
+                process.terminate()
+                event, how = Event.TIMEOUT, f"timed out after {process.worker_timeout} seconds and was terminated."
+            else:
+                continue
+            self._buried.add(process)
+            for task in members:
+                if len(members) > 1 and _is_complete(task):  # before the process ended
+                    self._task_result_queue.put((task.task_id, DONE, "", [], []))
+                    continue
+                words = f"Task {task.task_id} {how}"
+                luigis_log.info(words)
+                task.trigger_event(event, task, words)
+                self._task_result_queue.put((task.task_id, FAILED, words, [], []))
+
+
+class _Batch(_TaskProcess):  # type: ignore[misc]
+    """As luigi's process of a task, for the members of a batch: each has a result of its own."""
+
+    members: Sequence[Any] = ()
+    timeout_time: float | None
+    worker_timeout: float
+    reporters: Sequence[Any] = ()
+
+    def hold(self, members: "Sequence[Stage]", reporters: Sequence[Any]) -> None:
+        """Say what it is to do; reporters: by which each member shows how far it is."""
+        self.members, self.reporters = members, reporters
+        if self.worker_timeout:  # a day's time for each day
+            self.worker_timeout *= len(members)
+            self.timeout_time = time.time() + self.worker_timeout
+
+    def run(self) -> None:
+        """Do the batch, and tell luigi's worker what became of each member."""
+        results: dict[str, _Result] = {member.task_id: (FAILED, "", [], []) for member in self.members}
+        try:
+            if self.use_multiprocessing:
+                random.seed(os.getpid() * time.time())
+            self._run(results)
+        finally:
+            for task_id, result in results.items():
+                self.result_queue.put((task_id, *result))
+
+    def _run(self, results: dict[str, _Result]) -> None:
+        ready = []
+        for member in self.members:
+            luigis_log.info("[pid %s] Worker %s running   %s", os.getpid(), self.worker_id, member)
+            if missing := self._missing(member):
+                error = RuntimeError(f"Unfulfilled dependencies at run time: {', '.join(missing)}")
+                results[member.task_id] = FAILED, self._failed(member, error), missing, []
+            else:
+                ready.append(member)
+                member.trigger_event(Event.START, member)
+        began = time.time()
+        fates: dict[str, BaseException | None] = {}
+        try:
+            with self._reporting():
+                fates |= batches.run(ready) if ready else {}
+        except KeyboardInterrupt:
+            raise
+        except BaseException as stop:
+            fates |= {member.task_id: stop for member in ready}
+        for member in ready:
+            if wrong := fates.get(member.task_id) or self._not_done(member):
+                results[member.task_id] = FAILED, self._failed(member, wrong), [], []
+                continue
+            member.trigger_event(Event.PROCESSING_TIME, member, (time.time() - began) / len(ready))
+            results[member.task_id] = DONE, member.on_success(), [], []
+            luigis_log.info("[pid %s] Worker %s done      %s", os.getpid(), self.worker_id, member)
+            member.trigger_event(Event.SUCCESS, member)
+
+    def _missing(self, member: Any) -> list[str]:
+        """Return what a member needs and is not there, as luigi says it."""
+        if not self.check_unfulfilled_deps:
+            return []
+        return [need.task_id for need in member.deps() if not self.check_complete(need)]
+
+    def _not_done(self, member: Stage) -> BaseException | None:
+        """Return what is said of a member that ended without its result; None if it has one."""
+        try:
+            if not self.check_complete_on_run or self.check_complete(member):
+                return None
+        except Exception as error:
+            return error
+        return luigi.worker.TaskException("Task finished running, but complete() is still returning false.")
+
+    def _failed(self, member: Any, error: BaseException) -> Any:
+        """Log and tell that a member failed; return what it says to that."""
+        what = "[pid %s] Worker %s failed    %s"
+        luigis_log.error(what, os.getpid(), self.worker_id, member, exc_info=error)
+        member.trigger_event(Event.FAILURE, member, error)
+        return member.on_failure(error)
+
+    @contextlib.contextmanager
+    def _reporting(self) -> Iterator[None]:
+        """Give each member what shows luigid how far it is, as luigi does."""
+        for member, reporter in zip(self.members, self.reporters, strict=True):
+            for theirs, ours in self.forward_reporter_attributes.items():
+                setattr(member, ours, getattr(reporter, theirs))
+        try:
+            yield
+        finally:
+            for member in self.members:
+                for ours in self.forward_reporter_attributes.values():
+                    setattr(member, ours, None)
+
+
+class BatchProcess(_ContextManaged, _Batch):  # type: ignore[misc]
+    """The process of a batch, in the context that [worker] task_process_context names."""
+
+
+def named(members: "Sequence[Stage]") -> str:
+    """Return a batch as people say it: Etl 2026-11-01 to 2026-11-07."""
+    first = members[0]
+    kept = [str(value) for name, value in first.parameters().items() if name not in first.batched()]
+    return " ".join([first.task_family, *kept, ", ".join(_spans([_key(member) for member in members]))])
+
+
+def _key(member: Stage) -> Any:
+    """Return what tells a member from the others: its day."""
+    values = [value for name, value in member.parameters().items() if name in member.batched()]
+    return values[0] if len(values) == 1 else " ".join(map(str, values))
+
+
+def _spans(keys: Sequence[Any]) -> Iterator[str]:
+    """Yield days that follow each other as one, and whatever else by itself."""
+    first = last = keys[0]
+    for key in [*keys[1:], None]:
+        if isinstance(key, datetime.date) and key == last + _DAY:
+            last = key
+            continue
+        yield str(first) if first == last else f"{first} to {last}"
+        first = last = key
+
+
+def _can_be_batched(stage: Stage) -> bool:
+    """Return whether several of a stage can be done in one batch: not where what a run does is the stage's own."""
+    return stage.batchable and bool(stage.batched()) and type(stage).run.__module__.startswith("millrace.")
+
+
+def _is_complete(task: luigi.Task) -> bool:
+    try:
+        return bool(task.complete())
+    except Exception as error:
+        log.warning("%s: %s", task, error)
+        return False
+
+
+def _loaded(reply: Mapping[str, Any], number: int) -> Any:
+    """Return a member of a batch that this worker has not scheduled; number: its place in the batch."""
+    each = {name: said[number] if isinstance(said, list) else said for name, said in reply["task_params"].items()}
+    return load_task(reply.get("task_module"), reply["task_family"], each)
