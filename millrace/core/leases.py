@@ -30,8 +30,8 @@ import contextlib
 import dataclasses
 import json
 import logging
+import math
 import os
-import random
 import secrets
 import socket
 import threading
@@ -41,6 +41,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from millrace.common.polling import Pauses
 from millrace.core.storage import Versioned
 from millrace.errors import ConflictError, MillraceError
 
@@ -49,7 +50,7 @@ log = logging.getLogger("millrace")
 _PROC = Path("/proc")
 _FIRST_PAUSE = 0.1
 #: How long a process of this host that died may go unnoticed, in seconds.
-_LOCAL_PAUSE = 1.0
+_LOCAL_PAUSE = 0.8
 
 
 class Place(Protocol):
@@ -163,7 +164,7 @@ class Lease:
             self._renew()
 
     def _take(self) -> None:
-        pause, seen, since = _FIRST_PAUSE, "", 0.0
+        waiting, seen, since = Pauses(_FIRST_PAUSE, self._seconds / 4, spread=0.3), "", 0.0
         version: str | None = ""  # the version to write over
         while True:
             if version is not None:
@@ -189,8 +190,7 @@ class Lease:
                 log.warning("%s: %s was silent for %g s ([gcp] lease): taken over", self._name, who, self._seconds)
                 version = there.version
             if version is None:
-                time.sleep(pause * random.uniform(0.5, 1))
-                pause = min(pause * 1.5, self._seconds / 4, _LOCAL_PAUSE if holder and holder.is_here() else 3600)
+                waiting.pause(_LOCAL_PAUSE if holder and holder.is_here() else math.inf)
 
     def _keep_renewing(self) -> None:
         while not self._over.wait(self._seconds / 3) and not self._taken_over:

@@ -8,12 +8,11 @@ same job.
 """
 
 import itertools
-import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from millrace.common.polling import Pauses
 from millrace.errors import AccessError, MillraceError, ServiceError
 from millrace.gcloud.google_calls import location, passes, reason, redacted, retry, said, told
 from millrace.tasks import advice
@@ -64,11 +63,7 @@ def finish(
     wrong with the job itself. After a job that fails in passing another is started, until [gcp] patience has passed
     since the first. Raises the error of `refused`, AccessError, ServiceError.
     """
-    from google.api_core.retry import exponential_sleep_generator
-
-    # At random: many that write to one table at once, and so fail by its rate limit, shall not all come back at once.
-    pauses = exponential_sleep_generator(0.2, 16.0)
-    end = math.inf
+    waiting: Pauses | None = None
     with told(doing):
         for number in itertools.count(1):
             begun = _begin(client, place, job_id if number == 1 else f"{job_id}_{number}", start, refused)
@@ -87,11 +82,10 @@ def finish(
                 str(error.get("location", "")),
                 redacted(" ".join(str(error.get("message", "")).split())),
             )
-            end = min(end, time.monotonic() + gcp().patience)
-            pause = next(pauses)
-            if why.reason not in _PASSING or time.monotonic() + pause > end:
+            # Many that write to one table at once fail by its rate limit, and must not all come back at one moment.
+            waiting = waiting or Pauses(0.2, 16.0, gcp().patience, growth=2.0, spread=0.9)
+            if why.reason not in _PASSING or not waiting.pause():
                 raise _failure(doing, why, job.job_id, refused)
-            time.sleep(pause)
     raise AssertionError("unreachable")
 
 
@@ -119,10 +113,9 @@ def _begin(
 
 
 def _wait(job: "api.LoadJob | api.ExtractJob") -> None:
-    pause = 0.2
+    waiting = Pauses(0.2, 5.0, growth=2.0)
     while job.state != "DONE":
-        time.sleep(pause)
-        pause = min(pause * 2, 5.0)
+        waiting.pause()
         job.reload(retry=retry().with_predicate(_appears), timeout=TIMEOUT)
 
 

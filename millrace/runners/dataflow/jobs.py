@@ -5,13 +5,14 @@ One look is one call: what fails in passing is asked again at the next look, for
 """
 
 import logging
+import math
 import queue
-import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from millrace.common.polling import Pauses
 from millrace.errors import JobCancelledError, MillraceError, ServiceError, SettingError, TerminalError
 from millrace.gcloud import clients
 from millrace.gcloud.google_calls import passes, retry, said, told
@@ -117,7 +118,7 @@ def wait(job: Job, look: Callable[[Job], None], messages: Messages | None = None
     """
     settings = sections.dataflow()
     commands = messages or queue.SimpleQueue[Command]()
-    first = pause = first_pause()
+    waiting = pauses(wait=lambda seconds: _obey_next(job, commands, seconds))
     answered = changed = time.monotonic()
     while True:
         found = _look(job, time.monotonic() - answered)
@@ -138,7 +139,7 @@ def wait(job: Job, look: Callable[[Job], None], messages: Messages | None = None
                     f"Dataflow job {job.name} is still being cancelled after {settings.stuck_after:g} s ([dataflow] "
                     f"stuck_after) and was given up; see {job.url}"
                 )
-        pause = first if _obey_next(job, commands, jittered(pause)) else longer(pause)
+        waiting.pause()
 
 
 def cancel(job: Job) -> Job:
@@ -148,13 +149,10 @@ def cancel(job: Job) -> Job:
     Raises ServiceError if Dataflow does not answer for so long, and AccessError.
     """
     patience = sections.dataflow().cancel_wait
-    end = time.monotonic() + patience
+    waiting = Pauses(0.25, 2.0, patience)
     job = _request(job, "JOB_STATE_CANCELLED", max(patience, 1.0))
-    pause = 0.25
-    while not job.finished and (left := end - time.monotonic()) > 0:
-        time.sleep(min(jittered(pause), left))
-        pause = min(pause * 1.5, 2.0)
-        job = _get(job, _soon(max(left, 1.0)))
+    while not job.finished and waiting.pause():
+        job = _get(job, _soon(max(waiting.left, 1.0)))
     return job
 
 
@@ -163,19 +161,10 @@ def drain(job: Job) -> Job:
     return _request(job, "JOB_STATE_DRAINING", sections.gcp().patience)
 
 
-def first_pause() -> float:
-    """Return seconds from the first question about something that takes its time to the second."""
-    return min(2.0, sections.dataflow().poll_max / 4)
-
-
-def longer(pause: float) -> float:
-    """Return the pause after one: half as long again, up to [dataflow] poll_max seconds."""
-    return min(pause * 1.5, sections.dataflow().poll_max)
-
-
-def jittered(seconds: float) -> float:
-    """Return a pause that is not everybody's."""
-    return seconds * random.uniform(0.8, 1.2)
+def pauses(patience: float = math.inf, wait: Callable[[float], object] = time.sleep) -> Pauses:
+    """Return the pauses between looks at a job: at first 2 s, in the end [dataflow] poll_max seconds."""
+    longest = sections.dataflow().poll_max
+    return Pauses(min(2.0, longest / 4), longest, patience, wait=wait)
 
 
 def request_of(job: Job) -> dict[str, str]:

@@ -13,12 +13,12 @@ import logging
 import os
 import re
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import IO, Any
 
 from millrace.beam.gcs import split
+from millrace.common.polling import Pauses
 from millrace.core.child import in_child
 from millrace.errors import ConflictError, MillraceError, ServiceError, SettingError
 from millrace.gcloud import clients
@@ -180,24 +180,22 @@ def _stage(uri: str, source: Any) -> None:
 def _create(proto: Any, request: Request, waits: Callable[[str], None]) -> Job:
     """Create a job; where the project runs as many as it may, as soon as it does no longer."""
     patience = sections.dataflow().stuck_after
-    end, pause = time.monotonic() + patience, 0.0
+    waiting = dataflow.pauses(patience)
     while True:
         try:
             return _created(proto, request)
         except _FullError as full:
             project, _ = request.where
             what = f"project {project} runs as many Dataflow jobs as its quota allows ({full})"
-            if time.monotonic() >= end:
+            if not waiting.begun:
+                log.warning("%s waits for its turn: %s", request.job_name, what)
+                waits(f"waits for its turn: {what}")
+            if not waiting.pause():
                 raise ServiceError(
                     f"could not create Dataflow job {request.job_name}: {what}, and none came to its end within "
                     f"{patience:g} s ([dataflow] stuck_after); run again later, with fewer [core] workers, or "
                     "ask Google for a larger quota of concurrent Dataflow jobs"
                 ) from None
-            if not pause:
-                log.warning("%s waits for its turn: %s", request.job_name, what)
-                waits(f"waits for its turn: {what}")
-        pause = dataflow.longer(pause) if pause else dataflow.first_pause()
-        time.sleep(dataflow.jittered(pause))
 
 
 class _FullError(Exception):
@@ -234,15 +232,13 @@ def _existing(request: Request, why: str) -> Job:
     not listed for [gcp] patience seconds: a list may be behind.
     """
     patience = sections.gcp().patience
-    end, pause = time.monotonic() + patience, 0.25
+    waiting = Pauses(0.25, sections.dataflow().poll_max, patience)
     while not (jobs := dataflow.named(request.job_name, request.where)):
-        if time.monotonic() >= end:
+        if not waiting.pause():
             raise ServiceError(
                 f"Dataflow says that there is a job named {request.job_name} already ({why}), but has not listed it "
                 f"for {patience:g} s ([gcp] patience); run again"
             )
-        time.sleep(dataflow.jittered(pause))
-        pause = dataflow.longer(pause)
     for job in jobs:
         if job.request_id in ("", request.request_id):
             return job
