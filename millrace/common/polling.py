@@ -15,9 +15,9 @@ from collections.abc import Callable
 class Pauses:
     """The pauses between looks: the first seconds, then each longer by `growth`, up to the longest.
 
-    spread: the share by which a pause is longer or shorter by chance, so that many that wait for one thing do not look at
-    the same moment. patience: seconds in all, by a clock that nobody can set; the last pause ends with it. wait: waits for
-    some seconds; where it gives True, something happened meanwhile, and pauses begin again with the first.
+    spread: the share by which a pause is longer or shorter by chance, so that many that wait for one thing do not look
+    at the same moment. patience: seconds in all, by a clock that nobody can set; the last pause ends with it. wait:
+    waits for some seconds; where it gives True, something happened meanwhile, and pauses begin again with the first.
     """
 
     def __init__(
