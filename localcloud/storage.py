@@ -1,8 +1,4 @@
-"""Cloud Storage on this machine: the parts of its JSON API that Google's client and Beam use, with state in memory.
-
-Of gcp-storage-emulator this keeps the glob patterns. Its handlers know no preconditions, generations, pages or ranges
-and serve one request at a time, so that to mend them is to write them: each of them would change.
-"""
+"""Cloud Storage on this machine: the parts of its JSON API that Google's client and Beam use, with state in memory."""
 
 import base64
 import bisect
@@ -23,8 +19,8 @@ from typing import Any
 from urllib.parse import parse_qs, parse_qsl, quote, unquote, urlsplit
 
 import google_crc32c
-from gcp_storage_emulator.gcs_glob import gcs_glob_match
 
+from localcloud import globs
 from localcloud.faults import FaultPlan
 from localcloud.serving import Request, Response, Service, error_response, json_response
 
@@ -257,16 +253,19 @@ class Storage(Service):
         items: list[dict[str, Any]] = []
         prefixes: list[str] = []
         more = ""
+        matching = _matcher(glob, delimiter)
+        # Folders are told of below the one that a pattern names, though no prefix does.
+        below = len(max(prefix, globs.folder(glob), key=len))
         first = max(prefix, query.get("startOffset", ""), after)
         for name in itertools.islice(bucket.names, bisect.bisect_left(bucket.names, first), None):
             if not name.startswith(prefix) or ("endOffset" in query and name >= query["endOffset"]):
                 break
-            if glob and not gcs_glob_match(glob, name):
-                continue
             if after and (name == after or _below(name, after, delimiter)):
                 continue
-            cut = name.find(delimiter, len(prefix)) if delimiter else -1
+            cut = name.find(delimiter, below) if delimiter else -1
             folder = name[: cut + len(delimiter)] if cut >= 0 else ""
+            if not matching(folder or name):
+                continue
             if folder and prefixes and prefixes[-1] == folder:
                 continue
             if len(items) + len(prefixes) == room:
@@ -484,6 +483,18 @@ def _routed(request: Request) -> tuple[str, dict[str, str]]:
         if request.method in methods and (found := pattern.fullmatch(path)):
             return call, {key: unquote(value) for key, value in found.groupdict().items()}
     return "unknown", {}
+
+
+def _matcher(glob: str, delimiter: str) -> Callable[[str], object]:
+    """Return what tells whether a name or a folder is one of a pattern's."""
+    if not glob:
+        return lambda name: True
+    if delimiter not in ("", "/"):
+        raise _RefusedError(400, "When listing with a glob pattern, the only supported delimiter is '/'.")
+    try:
+        return globs.compiled(glob).fullmatch
+    except globs.GlobError as error:
+        raise _RefusedError(400, str(error)) from None
 
 
 def _check(query: Mapping[str, Any], there: _Object | None, *, reading: bool = False) -> None:

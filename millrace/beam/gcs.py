@@ -5,7 +5,6 @@ client, its metadata, its bytes), tells no generations, and gives its errors as 
 """
 
 import base64
-import fnmatch
 import functools
 import io
 import os
@@ -105,26 +104,41 @@ def match(pattern: str, seconds: float = PATIENCE) -> list[Found]:
     magic = re.search(r"[*?[]", name)
     how: dict[str, Any] = {"prefix": name, "max_results": 1}  # a name comes before all that begin with it
     if magic:
-        wild = name[magic.start() :]
-        how = {"prefix": name[: magic.start()], "delimiter": None if "/" in wild or "**" in wild else "/"}
+        how = {"prefix": name[: magic.start()], "match_glob": _glob(name)}
+        if "/" not in name[magic.start() :] and "**" not in name:
+            how["delimiter"] = "/"  # spares the service a look at what lies deeper
     with told(f"list {pattern}"):
         listed = _client().list_blobs(_access().bucket(_client(), bucket), retry=retry(seconds), **how)
         # A name that ends with / stands for a folder.
         found = {b.name: Found(f"gs://{bucket}/{b.name}", b.size, b.generation) for b in listed if b.name[-1] != "/"}
     if name in found or not magic:
         return [found[name]] if name in found else []
-    parts = name.split("/")
-    return [found[other] for other in sorted(found) if _matches(other.split("/"), parts)]
+    return [found[other] for other in sorted(found)]
 
 
-def _matches(parts: list[str], patterns: list[str]) -> bool:
-    if not patterns:
-        return not parts
-    if not parts:
-        return False
-    if patterns[0] == "**":
-        return len(patterns) == 1 or any(_matches(parts[at:], patterns[1:]) for at in range(len(parts)))
-    return fnmatch.fnmatchcase(parts[0], patterns[0]) and _matches(parts[1:], patterns[1:])
+def literal(text: str) -> str:
+    """Return the pattern of Cloud Storage that matches a text and nothing else."""
+    return re.sub(r"([\\*?\[\]{},!^])", r"\\\1", text)
+
+
+def _glob(name: str) -> str:
+    """Return a name or pattern of ours as a pattern of Cloud Storage.
+
+    Ours has no { } and no escapes; ** stands for folders only, and a name that looks like a pattern is still a name.
+    """
+
+    def translated(part: "re.Match[str]") -> str:
+        if part["stars"]:
+            return "**" if part["folders"] is not None else "*"
+        if part["members"]:
+            members = literal(part["members"])
+            wrong = any(first > last for first, last in re.findall("(.)-(.)", part["members"], re.DOTALL))
+            other = f"!/{members}" if part["other"] else members
+            return literal(part[0]) if wrong else f"{{[{other}],{literal(part[0])}}}"
+        return "?" if part[0] == "?" else literal(part[0])
+
+    tokens = r"(?P<stars>(?P<folders>(?<![^/])\*\*(?![^/]))|\*+)|\[(?P<other>!?)(?P<members>\]?[^]/]*)\]|."
+    return re.sub(tokens, translated, name, flags=re.DOTALL)
 
 
 def read(uri: str, seconds: float = PATIENCE) -> bytes:

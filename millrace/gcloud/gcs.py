@@ -17,11 +17,11 @@ leases before every change that it makes here.
 import base64
 import contextlib
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from millrace.beam.gcs import literal
 from millrace.core.leases import Lease
 from millrace.core.ledger import FOLDER as LEDGER
 from millrace.core.storage import Versioned
@@ -111,18 +111,17 @@ class GcsStorage:
 
     def notes(self, name: str, folders: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
         # One listing for all folders; a pattern's alternatives can't hold a /, so it may show more than was asked for.
-        tops = ",".join(sorted({_pattern(folder.partition("/")[0]) for folder in folders}))
-        place, pattern = (folders[0], f"**{name}") if len(folders) == 1 else ("", f"{{{tops}}}/**{name}")
+        tops = ",".join(sorted({literal(folder.partition("/")[0]) for folder in folders}))
+        place, pattern = (folders[0], "") if len(folders) == 1 else ("", f"{{{tops}}}/")
         asked = {*folders}
         return {
             path: blob.metadata or {}
-            for path, blob in (self._blobs(place, "metadata", pattern) if folders else ())
-            if os.path.basename(path) == name and any(folder in asked for folder in _above(path))
+            for path, blob in (self._blobs(place, "metadata", f"{pattern}**/{literal(name)}") if folders else ())
+            if any(folder in asked for folder in _above(path))
         }
 
     def list(self, prefix: str, name: str = "") -> Iterator[str]:
-        found = self._blobs(prefix, "", f"**{_pattern(name)}" if name else "")
-        paths = [path for path, _ in found if not name or os.path.basename(path) == name]
+        paths = [path for path, _ in self._blobs(prefix, "", f"**/{literal(name)}" if name else "")]
         described = {os.path.dirname(path) for path in paths} if name else set()
         for path in paths:
             # What a manifest describes lies beside it or below: no other manifest does.
@@ -266,7 +265,7 @@ class GcsStorage:
             found = self._client().list_blobs(
                 self._handle(),
                 prefix=folder or None,
-                match_glob=_pattern(folder) + pattern if pattern else None,
+                match_glob=literal(folder) + pattern if pattern else None,
                 fields=f"items(name{field and ','}{field}),nextPageToken",
                 page_size=_PAGE,
                 timeout=_TIMEOUT,
@@ -379,12 +378,3 @@ def _above(folder: str) -> Iterator[str]:
     while folder:
         folder = os.path.dirname(folder)
         yield folder
-
-
-def _pattern(text: str) -> str:
-    """Return a text as a pattern, which may match others of its length too; with it goes a prefix, or a look at what
-    it found.
-
-    Whether what is special in patterns can be escaped everywhere, such as { in what comes before {a,b}, is not sure.
-    """
-    return re.sub(r"[\\*?\[\]{}]", "?", text)

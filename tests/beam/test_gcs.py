@@ -69,6 +69,38 @@ def test_a_pattern_finds_what_it_would_find_on_a_disk_with_one_listing(
     assert calls(storage) == {"objects.list": 1}
 
 
+@pytest.mark.parametrize(
+    "name", ["{a,b}", "x{1}/?", "[!a]", "a[^b]c", "[2-1]", "[]", "[a", "a]b", "a\\b", "a,b", "#=&", "**", "a**", "[[]"]
+)
+def test_a_name_that_looks_like_a_pattern_is_still_a_name(storage: Storage, name: str) -> None:
+    """Alone and in a pattern for what lies below it; nothing else is taken for it."""
+    for other in ("a", "b", "c", "x1/y", "aac", "1", "ab", "z"):
+        write(f"gs://bucket/{other}")
+    write(f"gs://bucket/{name}")
+    assert [f.uri for f in gcs.match(f"gs://bucket/{name}")] == [f"gs://bucket/{name}"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("{a}/*", ["{a}/1", "{a}/2"]),
+        ("?a}/1", ["{a}/1"]),
+        ("a[^b]c", ["a^c", "abc"]),
+        ("a[!b]c", ["a^c"]),
+        ("a**c", ["a^c", "abc"]),
+        ("a[!b]*", ["a^c"]),
+        ("a?*", ["a^c", "abc"]),
+        ("*[\\]*", ["x\\y"]),
+        ("[z-a]*", []),
+    ],
+)
+def test_a_pattern_is_that_of_a_shell(storage: Storage, pattern: str, found: list[str]) -> None:
+    """Braces and backslashes stand for themselves, ** within a name is *, and no class of characters holds a /."""
+    for name in ("{a}/1", "{a}/2", "a/1", "a/c", "abc", "a^c", "x\\y"):
+        write(f"gs://bucket/{name}")
+    assert [f.uri for f in gcs.match(f"gs://bucket/{pattern}")] == [f"gs://bucket/{name}" for name in found]
+
+
 def test_a_small_object_is_one_request_to_write_and_one_to_read(storage: Storage) -> None:
     assert gcs.read(write("gs://bucket/a", NOISE)) == NOISE
     assert calls(storage) == {"objects.insert": 1, "objects.get": 1}
