@@ -50,7 +50,12 @@ clean:
 	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[workflows]'
 	@touch $@
 
+.venv/localcloud: .venv/python pyproject.toml millrace/beam/requirements.txt constraints.txt
+	@echo "Installing Millrace and the local cloud into .venv (once, about a minute)"
+	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[workflows,localcloud]'
+	@touch .venv/workflows $@
+
 .venv/test: .venv/python pyproject.toml millrace/beam/requirements.txt constraints.txt
 	@echo "Installing Millrace and its tests' tools into .venv (once, about a minute)"
 	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[workflows,test,lint]'
-	@touch .venv/workflows $@
+	@touch .venv/workflows .venv/localcloud $@

@@ -1,4 +1,5 @@
-"""Google Cloud on this machine: `Cloud` starts Cloud Storage, BigQuery and Dataflow for tests and for bin/local-cloud.
+"""Google Cloud on this machine: `Cloud` starts Cloud Storage, BigQuery and Dataflow for tests and for the command
+`localcloud`.
 
     with Cloud() as cloud:
         subprocess.run(command, env={**os.environ, **cloud.environment()})

@@ -1,4 +1,4 @@
-"""bin/local-cloud: starts the local services, and runs a command among them or waits until it is stopped."""
+"""The command `localcloud`: starts the local services, and runs a command among them or waits until it is stopped."""
 
 import argparse
 import configparser
@@ -19,16 +19,21 @@ from localcloud import Cloud
 def main() -> int:
     """Start the services; return the exit code of the command, or 0."""
     parser = argparse.ArgumentParser(
-        prog="bin/local-cloud",
+        prog="localcloud",
         description="Cloud Storage, BigQuery and Dataflow on this machine, in memory: they end with this command.",
-        epilog="bin/local-cloud -- luigi --module workflows Report --days 1",
+        epilog="localcloud -- luigi --module workflows Report --days 1",
     )
     parser.add_argument("command", nargs=argparse.REMAINDER, help="what to run in that cloud; without it, it waits")
     arguments = parser.parse_args()
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, _leave)
-    with Cloud() as cloud, tempfile.TemporaryDirectory() as folder:
+    try:
+        made = Cloud()
+    except ModuleNotFoundError as error:
+        print(f"error: localcloud needs {error.name}; pip install 'millrace[localcloud]'", file=sys.stderr)
+        return 1
+    with made as cloud, tempfile.TemporaryDirectory() as folder:
         # luigi reads the luigi.cfg of the folder and, over it, the file that this variable names.
         config = configparser.RawConfigParser()
         config.read(os.environ.get("LUIGI_CONFIG_PATH", ""), encoding="utf-8")
