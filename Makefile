@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: report test test-all test-cloud test-versions lint bench clean
+.PHONY: report test test-all test-cloud test-versions lint docs architecture bench clean
 
 # The report of yesterday (UTC), or of another day: make report ARGS='--date 2026-11-19'
 report: .venv/workflows
@@ -34,6 +34,15 @@ lint: .venv/test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The guides and the library's reference as one site, its links checked: build/site/index.html
+docs: .venv/docs
+	$(BIN)/python docs/lay_out.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+# The picture of docs/architecture.md; Graphviz draws it.
+architecture: .venv/test
+	$(BIN)/python docs/draw.py
+
 bench: .venv/test
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
@@ -59,3 +68,8 @@ clean:
 	@echo "Installing Millrace and its tests' tools into .venv (once, about a minute)"
 	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[workflows,test,lint]'
 	@touch .venv/workflows .venv/localcloud $@
+
+.venv/docs: .venv/workflows
+	@echo "Installing what the site is made with into .venv (once)"
+	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@

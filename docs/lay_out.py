@@ -14,7 +14,7 @@ SOURCES = ROOT / "build" / "docs"
 #: What the site shows or links to.
 SHOWN = (
     *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "luigi.cfg", "crontab.example", "worker.Dockerfile"),
-    *("docs/*.md", "docs/*.png", "docs/*.svg", "benchmarks/README.md"),
+    *("docs/*.md", "docs/*.png", "docs/*.svg", "docs/*.css", "benchmarks/README.md"),
 )
 #: Page of the reference → the package it is of, and what it is for.
 REFERENCE = {
@@ -48,10 +48,9 @@ def documented(package: str) -> Iterator[str]:
         yield package
         return
     tree = ast.parse((path / "__init__.py").read_text(encoding="utf-8"))
-    homes = {alias.asname or alias.name: node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
     for node in tree.body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
-            yield from (f"{homes.get(name, package)}.{name}" for name in ast.literal_eval(node.value))
+            yield from (f"{package}.{name}" for name in ast.literal_eval(node.value))
             return
     yield package
     for module in sorted(path.rglob("*.py")):
