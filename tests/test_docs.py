@@ -22,10 +22,13 @@ import https_proxy
 import pytest
 import running
 
-DOCS = [running.ROOT / "README.md", *sorted((running.ROOT / "docs").glob("*.md"))]
+DOCS = [running.ROOT / "README.md", running.ROOT / "CONTRIBUTING.md", *sorted((running.ROOT / "docs").glob("*.md"))]
 _FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-#: What a command line stands for that can't run within the tests: the tests themselves.
-_INSTEAD = {"make test": "make --dry-run test"}
+#: What runs in the place of a command line that can't run within the tests: the tests themselves, linters, a repository.
+_INSTEAD = {
+    **{f"make {target}": f"make --dry-run {target}" for target in ("test", "lint", "docs")},
+    ".venv/bin/pre-commit install": ".venv/bin/pre-commit validate-config",
+}
 
 
 @dataclass(frozen=True)
