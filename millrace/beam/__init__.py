@@ -1,1 +1,1 @@
-"""What ships to workers."""
+"""What pipelines are made of; it ships to workers."""

@@ -32,19 +32,19 @@ from millrace.errors import DamagedError, SourceError
 
 #: Dictionaries of a whole vocabulary are written as such, however large: readers get the indices without a look-up.
 _DICTIONARY_BYTES = 1 << 30
-#: An object of Cloud Storage up to this size is read whole, in one request; of a larger one, what is asked for.
+#: An object of Cloud Storage up to this size is read whole, in one request; of a larger one, only what is asked for.
 _WHOLE = 16 << 20
-#: Files read or written at once, where each takes a request or two; a client has ten connections.
+#: Files read or written at once, where each takes a request or two; a client keeps ten connections.
 _AT_ONCE = 8
 
 _rows_read = Metrics.counter("millrace", "rows_read")
 
 
 def expand(spec: str) -> list[Input]:
-    """Return files named by an `--input`: a JSON list, `@FILE` that holds one, or a pattern. Raises SourceError for
+    """Return the files named by an `--input`: a JSON list, `@FILE` that holds one, or a pattern. Raises SourceError for
     none.
 
-    In a list a file is a path, or [path, CRC-32C, bytes]: then it is checked when it is read.
+    In a list a file is a path, or [path, CRC-32C, bytes], which is checked when the file is read.
     """
     if spec.startswith("@"):
         spec = read_input(spec[1:]).decode()
@@ -68,14 +68,12 @@ def partition_date(path: str) -> str:
 
 
 def folder_of(output: str, dataset: str) -> str:
-    """Return the folder of a dataset: an `--output` with its name for `{dataset}`, the last where a path holds
-    several.
-    """
+    """Return the folder of a dataset: an `--output` with the dataset's name for the last `{dataset}` in it."""
     return dataset.join(output.rsplit("{dataset}", 1))
 
 
 def rows_read(rows: int) -> None:
-    """Count rows of input in the counter `rows_read`, by which a launcher tells progress. Once a block, not a row."""
+    """Count rows of input in the counter `rows_read`, by which a launcher tells progress; once a block."""
     _rows_read.inc(rows)
 
 
@@ -107,7 +105,7 @@ def open_checked(file: Input) -> BinaryIO:
 
 @contextlib.contextmanager
 def _missing_is_damaged(file: Input) -> Iterator[None]:
-    """Say of an object that was written, and is not there, that it was."""
+    """Raise a DamagedError for an object that is not there although it was written."""
     try:
         yield
     except SourceError as error:
@@ -125,7 +123,7 @@ def read_input(path: str) -> bytes:
 
 
 class Sink(Protocol):
-    """What a file is written to. Ended by an exception, an object of Cloud Storage does not come to be."""
+    """What a file is written to. An object of Cloud Storage that an exception ends does not come to be."""
 
     def write(self, data: bytes, /) -> int: ...
     def flush(self) -> None: ...
@@ -137,7 +135,7 @@ class Sink(Protocol):
 
 
 def open_output(path: str) -> Sink:
-    """Open a file for writing, making the folders above it where there are such things."""
+    """Open a file for writing, and make the folders above it where there are folders."""
     if "://" not in path:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         return open(path, "wb")
@@ -183,8 +181,9 @@ class _Checked:
 class ParquetFile:
     """A Parquet file being written: tables of one schema, a row group each; the row groups are what readers share out.
 
-    `output` is the folder, with `{dataset}` where the dataset's name goes; `table` labels the file. `close` within its
-    `with`: a file that an exception breaks off is left where it is on a disk, and not written to Cloud Storage.
+    `output` is the folder, with `{dataset}` where the dataset's name goes; `table` labels the file. `close` belongs
+    within the `with`: a file that an exception breaks off is left where it is on a disk, and not written to Cloud
+    Storage.
     """
 
     def __init__(self, output: str, dataset: str, name: str, schema: pa.Schema, *, table: str | None = None) -> None:
@@ -213,14 +212,14 @@ class ParquetFile:
             self._sink.abandon(error)
 
     def write(self, table: pa.Table) -> None:
-        """Append a table as one row group; of no rows, nothing."""
+        """Append a table as one row group; a table without rows appends nothing."""
         if table.num_rows:
             self._writer.write_table(table, row_group_size=table.num_rows)
             self._rows += table.num_rows
 
     def close(self) -> Written:
-        """End the file and tells what it holds."""
-        if not self._rows:  # readers share out row groups: there is one at least
+        """End the file and return what it holds."""
+        if not self._rows:  # readers share out row groups, so that at least one must be there
             self._writer.write_table(self._schema.empty_table())
         self._writer.close()
         self._sink.close()
@@ -251,9 +250,7 @@ def read_tables(files: Sequence[Input], dictionaries: Sequence[str] = ()) -> lis
 
 
 def threads(paths: Sequence[str]) -> int:
-    """Return threads for reading or writing files: where each takes a request or two, more than there are
-    processors.
-    """
+    """Return the threads for reading or writing files: more than processors where each file takes a request or two."""
     return max(worker_threads(), _AT_ONCE if any("://" in path for path in paths) else 1)
 
 
@@ -307,7 +304,7 @@ class ByKey(beam.PTransform):
 def blocks(files: Sequence[Input]) -> list[tuple[int, Input, int]]:
     """Return (order, file, row group) of Parquet files: the units of work; `order` is the file's place in the list.
 
-    Read where the pipeline is built, from the files' footers: no worker has to find out what there is to do.
+    The files' footers are read where the pipeline is built, so that no worker has to find out what there is to do.
     """
     with ThreadPoolExecutor(threads([file.path for file in files])) as pool:
         groups = list(pool.map(_row_groups, files))
@@ -357,5 +354,5 @@ class WriteResult(beam.PTransform):
 
 @functools.cache
 def worker_threads() -> int:
-    """Return threads one worker gives to DuckDB and Arrow: its processors."""
+    """Return the threads that one worker gives to DuckDB and Arrow: its processors."""
     return os.cpu_count() or 1

@@ -32,7 +32,7 @@ _TYPE = "application/octet-stream"
 class Access:
     """How objects are written and read: their key, their storage class, and the project that pays.
 
-    "" leaves it to the bucket. A stage has these as options, under the same names after gcs_.
+    "" leaves the choice to the bucket. A stage has these as options, under the same names after gcs_.
     """
 
     kms_key: str = ""
@@ -44,7 +44,7 @@ class Access:
         return client.bucket(name, user_project=self.user_project or None)
 
     def blob(self, client: "storage_api.Client", bucket: str, name: str) -> "storage_api.Blob":
-        """Return the handle of an object, with all that is to be said when it is written."""
+        """Return the handle of an object, with all that is to be said when the object is written."""
         blob = self.bucket(client, bucket).blob(name, kms_key_name=self.kms_key or None)
         if self.storage_class:
             blob.storage_class = self.storage_class
@@ -56,7 +56,7 @@ class Access:
 
     @classmethod
     def given(cls, option: Callable[[str], str]) -> "Access":
-        """Return what options say. option: gives the value of one by its name, "" for none."""
+        """Return what options say. option: returns an option's value by its name, "" for none."""
         return cls(**{field.name: option(f"gcs_{field.name}") for field in fields(cls)})
 
 
@@ -67,10 +67,10 @@ _find: _Find = None
 
 
 def use(build: _Build, find: _Find) -> tuple[_Build, _Find]:
-    """From now on this process asks through the client that `build` gives, in the way that `find` gives.
+    """Have this process ask through the client that `build` returns, in the way that `find` returns; return what was
+    used before.
 
     Without them (None): a client with the default credentials, and what the options of the running pipeline say.
-    Returns what was used before.
     """
     global _build, _find
     before = _build, _find
@@ -88,7 +88,7 @@ class Found:
 
 
 def split(uri: str) -> tuple[str, str]:
-    """gs://bucket/name → bucket, name. Raises SourceError for anything else."""
+    """Return the bucket and the name of a gs://bucket/name. Raises SourceError for anything else."""
     found = re.fullmatch(r"gs://([a-z0-9][a-z0-9._-]+)/(.+)", uri, re.DOTALL)
     if not found:
         raise SourceError(f"{uri!r} names no object of Cloud Storage; write gs://bucket/object")
@@ -159,10 +159,10 @@ def open_object(uri: str, seconds: float = PATIENCE) -> "Reader":
 
 
 class Reader(io.RawIOBase):
-    """An object of Cloud Storage as it was when opened, each read a request for just these bytes.
+    """An object of Cloud Storage as it was when opened; each read is a request for just these bytes.
 
-    size, crc32c: what Cloud Storage says of it, the checksum in hex, None where there is none. A read
-    raises AccessError, or ServiceError: also where the object has been replaced since.
+    size, crc32c: what Cloud Storage says of the object, the checksum in hex, None where there is none. A read raises
+    AccessError, or ServiceError: also where the object has been replaced since.
     """
 
     def __init__(self, blob: Any, seconds: float) -> None:
@@ -210,9 +210,10 @@ class Reader(io.RawIOBase):
 
 
 class Writer:
-    """An object being written: it is there, whole, once this is closed; nothing is if an exception ends the `with`.
+    """An object being written: it is there, whole, once the `with` is closed, and not at all if an exception ends the
+    `with`.
 
-    It is uploaded at its end, so that an upload that breaks off can start again.
+    The object is uploaded at its end, so that an upload that breaks off can start again.
     """
 
     def __init__(self, uri: str, seconds: float = PATIENCE) -> None:
@@ -223,15 +224,15 @@ class Writer:
         return self._file.write(data)
 
     def flush(self) -> None:
-        """Nothing: what is not closed is not there."""
+        """Do nothing, because an object that is not closed is not there."""
 
     def close(self) -> None:
-        """Upload it. Raises AccessError, ServiceError, SourceError."""
+        """Upload the object. Raises AccessError, ServiceError, SourceError."""
         if self._file.closed:
             return
         size = self._file.tell()
         try:
-            # Tried again after its answer was lost, an upload puts the same bytes in the same place.
+            # An upload that is tried again after its answer was lost puts the same bytes in the same place.
             with told(f"write {self._uri}"):
                 _blob(self._uri).upload_from_file(
                     self._file, rewind=True, size=size, content_type=_TYPE, retry=retry(self._seconds)
@@ -269,7 +270,7 @@ def _client() -> "storage_api.Client":
     return _build() if _build else _default_client(os.getpid())
 
 
-# By process: connections that a fork shares mix up their answers.
+# By process, because connections that a fork shares mix up their answers.
 @functools.cache
 def _default_client(process: int) -> "storage_api.Client":
     import google.cloud.storage as storage_api

@@ -70,7 +70,7 @@ def _token_passes(error: "RefreshError") -> bool:
         return True
     if not impersonating(error) or len(error.args) < 2:
         return False
-    # It has the answer's body, but not its status; a body that is no JSON is that of something in between.
+    # The error has the answer's body, but not the status; a body that is no JSON comes from something in between.
     try:
         answer = json.loads(error.args[1])
     except ValueError:
@@ -80,7 +80,7 @@ def _token_passes(error: "RefreshError") -> bool:
 
 
 def impersonating(error: BaseException) -> bool:
-    """Return whether it is the token of an account to act as that could not be had."""
+    """Return whether an error says that no token could be had for the account to act as."""
     return "impersonated" in str(error.args[0] if error.args else "")
 
 
@@ -99,7 +99,7 @@ def translated(
     tried: str = "however often it was tried",
     granting: str = "",
 ) -> MillraceError | None:
-    """Return the error for a person; None for what is none of Google's.
+    """Return the error for a person; None for an error that is none of Google's.
 
     missing: what a 404 becomes; tried: for how long what passes was tried again; granting: where a missing permission
     is told of, after "; ".
@@ -165,7 +165,7 @@ def told(doing: str, translate: Callable[[BaseException, str], MillraceError | N
 
 
 def reason(error: BaseException) -> str:
-    """Google's word for an error, finer than its status: "notFound", "invalid", "quotaExceeded"; "" for none."""
+    """Return Google's word for an error, finer than its status: "notFound", "invalid", "quotaExceeded"; "" for none."""
     return str(_detail(error).get("reason", ""))
 
 
@@ -186,16 +186,14 @@ def _detail(error: BaseException) -> Mapping[str, Any]:
     details = getattr(error, "errors", None)
     response = getattr(error, "response", None)
     if not details and response is not None:
-        # An upload or download has it only in its answer, and in its text all that it knows of the request.
+        # An upload or download has its details only in its answer, and its text tells all that it knows of the request.
         with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
             details = response.json()["error"]["errors"]
     return details[0] if isinstance(details, list) and details and isinstance(details[0], Mapping) else {}
 
 
 def said(error: BaseException) -> str:
-    """Return what the error says, in one line, without the service's address and without anything that might be a
-    secret.
-    """
+    """Return what the error says, in one line, without the service's address and without what might be a secret."""
     text = _detail(error).get("message") or getattr(error, "message", None) or _plain(error) or type(error).__name__
     text = redacted(re.sub(r"^[A-Z]+ https?://\S+: ", "", " ".join(str(text).split())))
     return text if len(text) <= 300 else text[:299] + "…"
@@ -210,7 +208,7 @@ def _plain(error: BaseException) -> str:
     if isinstance(error, urllib3.exceptions.MaxRetryError):
         why = str(error.reason)
         return f"{getattr(error.pool, 'host', 'the host')} does not answer ({why.partition('): ')[2] or why})"
-    first = error.args[0] if len(error.args) > 1 else None  # the others are what Python alone would show
+    first = error.args[0] if len(error.args) > 1 else None  # the other arguments are what Python alone would show
     return first if isinstance(first, str) else str(error)
 
 

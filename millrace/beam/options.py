@@ -31,7 +31,9 @@ class StageOptions(PipelineOptions):
 
 
 class Options(PipelineOptions):
-    """Options whose views are made once: Beam asks for them a hundred times a run, a quarter of a small run's time."""
+    """Options whose views are made once, because Beam asks for them a hundred times a run, a quarter of a small run's
+    time.
+    """
 
     def view_as(self, cls: type[PipelineOptions]) -> Any:
         """Return the options as those of another class; views share their values, so one of each is as good as many."""
@@ -42,7 +44,7 @@ class Options(PipelineOptions):
 
 
 def run(build: Build, argv: Sequence[str]) -> Any:
-    """Build a pipeline from command-line arguments and runs it to its end. Raises whatever a stage raised."""
+    """Build a pipeline from command-line arguments and run it to its end. Raises whatever a stage raised."""
     named = any(argument.startswith("--runner") for argument in argv)
     options = Options([*argv, *([] if named else ["--runner=FnApiRunner"])])
     with beam.Pipeline(options=options) as pipeline:

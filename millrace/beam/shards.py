@@ -1,4 +1,4 @@
-"""Which shard a key belongs to. The same on every machine and in every version: days are merged years apart."""
+"""Which shard a key belongs to: the same on every machine and in every version, because days are merged years apart."""
 
 import zlib
 from collections.abc import Iterable
@@ -19,8 +19,6 @@ def shard_of(keys: Iterable[str], shards: int) -> NDArray[np.int64]:
 
 
 def pair_shard_of(first: NDArray[Any], second: NDArray[Any], shards: int) -> NDArray[np.int64]:
-    """Return the shard of each pair, given its members' hashes (uint32), which are mixed so that no member decides
-    alone.
-    """
+    """Return the shard of each pair, given its members' hashes (uint32), which are mixed so that both decide."""
     mixed = first.astype(np.uint64) * np.uint64(0x9E3779B1) + second.astype(np.uint64)
     return ((mixed >> np.uint64(16)) % np.uint64(shards)).astype(np.int64)

@@ -15,18 +15,22 @@ from millrace.errors import MillraceError, TransientError
 
 T = TypeVar("T")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
-#: Seconds that the work may take. A fork beside another thread's look-up or lock can leave the child waiting for ever.
+#: Seconds that the work may take. A fork beside another thread's look-up or lock can leave the child waiting forever.
 _LIMIT = 900
 
 
 def in_child(work: Callable[[], T]) -> T:
-    """Return what `work` returns or raises in a child process; what interrupts the wait for it ends the child."""
+    """Return what `work` returns or raises in a child process; what interrupts the wait for the child also ends the
+    child.
+    """
     reading, writing = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
     child = 0
     try:
-        with _held():  # what comes before the child has its own handlers would have it do what the parent does then
+        with (
+            _held()
+        ):  # because a signal before the child has its own handlers would have it do what the parent does then
             child = os.fork()
             if not child:
                 os.close(reading)

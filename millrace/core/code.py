@@ -1,9 +1,9 @@
 """Which code makes a stage's result: a digest of the module that makes it, and of all modules of ours that it imports.
 
-They are read, not imported, and count as they are parsed: comments, docstrings and layout don't. Ours is what lies in
-the module's own top-level package, in `pipelines`, in what the library ships to workers, or wherever else no libraries
-are installed; but neither the rest of the library nor workflows/ where another package's module imports its tasks,
-which are stages of their own. A package counts as a whole where it is named, with its files that are no Python.
+Modules are read, not imported, and count as they are parsed: comments, docstrings and layout don't. Ours is what lies
+in the module's own top-level package, in `pipelines`, in what the library ships to workers, or wherever else no
+libraries are installed; but neither the rest of the library nor workflows/ where another package's module imports its
+tasks, which are stages of their own. A package counts as a whole where it is named, with its files that are no Python.
 
 Parsing takes a quarter of a second. So what stands in a manifest is two digests, DIGEST/BYTES: where the files have the
 bytes that they had, they need not be parsed.
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from millrace.tasks.stage import Stage
 
-#: Of the library, what ships to workers and can so make a result.
+#: The parts of the library that ship to workers and can so make a result.
 _SHIPPED = ("millrace.beam", "millrace.common", "millrace.errors")
 _LIBRARY = "millrace"
 _PIPELINES, _TASKS = "pipelines", "workflows"
@@ -43,7 +43,7 @@ class _Found(NamedTuple):
     folders: Sequence[str]
 
 
-#: A module's package, its bytes → the names of what it imports: modules, or what is in them.
+#: A module's package, and its bytes → the names of what it imports: modules, or names in them.
 _Imports = Callable[[str, bytes], Sequence[str]]
 
 
@@ -69,7 +69,7 @@ def same(said: str, other: str) -> bool:
 
 
 def short(said: str) -> str:
-    """Return what people are told of a code."""
+    """Return a code as people are told of it."""
     return said if said.startswith(_VERSION) else said[:4]
 
 
@@ -132,7 +132,7 @@ def _needed(name: str, own: str, imports: _Imports) -> Sequence[str]:
 
 
 def _module_in(name: str, own: str) -> str | None:
-    """Return the module that a name is, or is in, if that module is ours."""
+    """Return the module that a name names, or lies in, if that module is ours."""
     if not _ours(name.partition(".")[0], own):
         return None
     if name.partition(".")[0] == _LIBRARY and not f"{name}.".startswith(tuple(f"{each}." for each in _SHIPPED)):
@@ -144,7 +144,7 @@ def _module_in(name: str, own: str) -> str | None:
 
 @functools.cache
 def _ours(top: str, own: str) -> bool:
-    """Return whether a top-level module is ours to a module in another."""
+    """Return whether a top-level module is ours, seen from a module in another one."""
     if top in (own, _PIPELINES, _LIBRARY):
         return True
     return top != _TASKS and top not in sys.stdlib_module_names and PathFinder.find_spec(top, _own_paths()) is not None
@@ -207,7 +207,7 @@ def _meaning(data: bytes) -> bytes:
 
 
 def _told(node: object) -> str:
-    """Return a piece of a syntax tree as text that every Python gives alike, without docstrings."""
+    """Return a piece of a syntax tree as a text that is the same in every Python, without docstrings."""
     if isinstance(node, ast.AST):
         parts = []
         for name, value in ast.iter_fields(node):
@@ -225,7 +225,7 @@ def _told(node: object) -> str:
 
 @functools.cache
 def _imports(package: str, data: bytes) -> Sequence[str]:
-    """Return what a file imports when it runs: modules, or names in modules; package: what it is in."""
+    """Return what a file imports when it runs: modules, or names in modules; package: where the file is."""
     try:
         return list(_imported(ast.parse(data), package))
     except (SyntaxError, ValueError):
@@ -246,7 +246,7 @@ def _imported(node: ast.AST, package: str) -> Iterator[str]:
 
 @functools.cache
 def _likely_imports(package: str, data: bytes) -> Sequence[str]:
-    """As _imports(), in a hundredth of the time: more may be found than there is, never less."""
+    """Return what _imports() returns, and perhaps more, never less, in a hundredth of the time."""
     text = data.decode("utf-8", "replace").replace("\r\n", "\n").replace("\\\n", " ")
     found: list[str] = []
     for each in _IMPORT.finditer(text):

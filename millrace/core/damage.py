@@ -1,4 +1,4 @@
-"""Files that are not as their manifests say: looked for, and told of with the command that makes them anew."""
+"""Files that are not as their manifests say: looked for, and reported with the command that makes them anew."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,6 +38,6 @@ def differing(storage: Storage, files: Sequence[FileEntry], there: Stored) -> It
 
 
 def told(partition: str, error: DamagedError) -> DamagedError:
-    """Return the error with what mends it."""
+    """Return the error with the command that mends what it says."""
     mend = f"make partition {partition.replace('{', '{{').replace('}', '}}')} anew: {{0}}, then run again"
     return DamagedError(str(error), Command("clear", [partition]), mend=mend)

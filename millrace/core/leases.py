@@ -146,9 +146,9 @@ class Lease:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Wait for the lock and holds it."""
+        """Wait for the lock and hold it."""
         self._take()
-        # A thread of the process that took the lock: what that process forks neither renews nor lets go.
+        # A thread of the process that took the lock, because what that process forks neither renews nor lets go.
         threading.Thread(target=self._keep_renewing, name=f"lease of {self._name}", daemon=True).start()
         try:
             yield
@@ -224,12 +224,12 @@ class Lease:
 
 
 def _awake() -> float:
-    """Return seconds of this host's life, asleep or not."""
+    """Return the seconds of this host's life, asleep or not."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _holder(data: bytes) -> Holder | None:
-    """Return who wrote the file of a lock; None for what nobody of ours wrote."""
+    """Return the holder that wrote the file of a lock; None for what nobody of ours wrote."""
     try:
         return Holder(**json.loads(data))
     except (ValueError, TypeError):

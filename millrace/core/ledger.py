@@ -57,7 +57,7 @@ class Ledger:
 
     @contextlib.contextmanager
     def claim(self, task: str) -> Iterator["Claim"]:
-        """Wait until nobody else works for this task, then holds it."""
+        """Wait until nobody else works for this task, then hold its claim."""
         with self._storage.lock(f"{FOLDER}/{task}.lock"):
             yield Claim(self._storage, task)
 

@@ -34,8 +34,9 @@ class Manifest:
     """A partition's manifest.
 
     attempt: the execution whose files count. files: all of them, those of further datasets of the same task too.
-    schemas: table → column → Arrow type. settings: what the partition was made with; a run that says otherwise must not
-    take it for its own. options: what the pipeline was given. started, ended: UTC, ISO 8601. counters: name → records.
+    schemas: table → column → Arrow type. settings: what the partition was made with; a run with other settings must not
+    take the partition for its own. options: what the pipeline was given. started, ended: UTC, ISO 8601. counters: name
+    → records.
     code: stage → the code that made this and all that it is built on, one or, of several, two (code.py, staleness.py).
     usage: what a Dataflow job used, in hours and GB, and an estimate of what that cost in US dollars.
     """
@@ -59,11 +60,11 @@ class Manifest:
     format: int = FORMAT
 
     def rows(self, table: str) -> int:
-        """Return rows of a table, over its files."""
+        """Return the rows of a table, over its files."""
         return sum(file.rows for file in self.files if file.table == table)
 
     def files_of(self, table: str) -> list[FileEntry]:
-        """Return files of a table."""
+        """Return the files of a table."""
         return [file for file in self.files if file.table == table]
 
     def to_json(self) -> bytes:
@@ -115,5 +116,5 @@ def date_of(partition: str) -> datetime.date | None:
 
 
 def digest(data: bytes) -> str:
-    """Return SHA-256 of a manifest's bytes, as hex."""
+    """Return the SHA-256 of a manifest's bytes, as hex."""
     return hashlib.sha256(data).hexdigest()

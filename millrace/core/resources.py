@@ -15,7 +15,7 @@ _KILLED = "was killed, as the kernel does where memory runs out (fewer --workers
 
 
 def exhausted(error: BaseException) -> MillraceError | None:
-    """Return what is said of an error that means that room or memory ran out; None for any other."""
+    """Return the error for room or memory that ran out; None for any other error."""
     for each in _chain(error):
         text = str(each)
         if full := next((words for words in _FULL if words in text), None):
@@ -29,7 +29,7 @@ def exhausted(error: BaseException) -> MillraceError | None:
 
 @contextlib.contextmanager
 def told() -> Iterator[None]:
-    """Raise, where room or memory ran out, an error that says so."""
+    """Raise an error that says so where room or memory ran out."""
     try:
         yield
     except MillraceError:
@@ -41,14 +41,14 @@ def told() -> Iterator[None]:
 
 
 def killed(code: int) -> str:
-    """Return what is said of a process that ended with a code of waitpid, as in "its process …"."""
+    """Return how a process ended, given a code of waitpid, as in "its process …"."""
     if code == -signal.SIGKILL:
         return _KILLED
     return f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error, and what led to it."""
+    """Yield an error, and the errors that led to it."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

@@ -1,9 +1,9 @@
 """What SIGTERM, SIGINT and SIGHUP do: tasks that are running get to end their work, and the run ends without another.
 
-A signal reaches the luigi process, which passes it on to the processes of its tasks. In those it raises `Stopped` once:
-a task that waits for a job cancels it, or leaves it running if it is told to. A second signal changes nothing; what is
-done on the way out is bounded. Who can't wait sends SIGKILL, and the next run finds what is left. The luigi process
-says one sentence and ends as by SIGINT, whichever signal it was.
+A signal reaches the luigi process, which passes it on to the processes of its tasks. In those the signal raises
+`Stopped` once: a task that waits for a job cancels the job, or leaves it running if so told. A second signal changes
+nothing; what is done on the way out is bounded in time. Whoever can't wait sends SIGKILL, and the next run finds what
+is left. The luigi process says one sentence and ends as by SIGINT, whichever signal it was.
 """
 
 import logging
@@ -54,11 +54,13 @@ def _stop(number: int, frame: FrameType | None) -> None:
     for child in multiprocessing.active_children():
         if child.pid is not None:
             os.kill(child.pid, number)
-    raise _untouched(KeyboardInterrupt(words))  # all else luigi takes for a task's failure, and goes on
+    raise _untouched(KeyboardInterrupt(words))  # luigi takes all else for a task's failure, and goes on
 
 
 def _cause(number: int) -> str:
-    """Return what a signal tells: luigi ends a task that takes too long by one, as it would at anybody's wish."""
+    """Return what a signal tells: luigi ends a task that takes too long by a signal, as somebody who stops the run
+    does.
+    """
     process = multiprocessing.current_process()
     if isinstance(process, TaskProcess) and process.timeout_time and time.time() > process.timeout_time:
         return f"luigi's worker timeout of {process.worker_timeout:g} s"
@@ -66,13 +68,13 @@ def _cause(number: int) -> str:
 
 
 def _untouched(stop: BaseException) -> BaseException:
-    """Mark it as Beam marks what has gone through its hands: it lets it pass as it is, without a word."""
+    """Mark a stop as Beam marks errors that it has seen, so that Beam passes the stop on without a word."""
     vars(stop)["_tagged_with_step"] = True
     return stop
 
 
 def _last_words(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """One sentence where somebody stopped the run; the traceback of anything else."""
+    """Print one sentence where somebody stopped the run; the traceback of anything else."""
     if isinstance(error, KeyboardInterrupt):
         log.warning("%s; the same command goes on from here", error or "stopped")
     else:

@@ -1,12 +1,12 @@
 """Where datasets, manifests and the ledger lie. Paths are relative to the storage's root, with "/" between parts.
 
 `Storage` is the contract; `LocalStorage` keeps it on a local file system, `gcs.GcsStorage` on Cloud Storage. What
-matters is written conditionally:
-`create` succeeds for one of any number of racing writers, `replace` only if nobody wrote since one read.
+matters is written conditionally: `create` succeeds for one of any number of racing writers, `replace` only if nobody
+wrote since one read.
 
 On a local file system a dataset or a partition may be a link to another disk. What can't be looked at (a folder that
-may not be read, a link to a disk that is not mounted) is an error, since what lies there would else be missing without
-a word.
+may not be read, a link to a disk that is not mounted) is an error, because what lies there would else be missing
+without a word.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import tenacity
 
 
-#: Folders that a file system has for itself, which only root may read.
+#: Folders that a file system keeps for itself, which only root may read.
 _FOREIGN = {"lost+found"}
 
 
@@ -50,7 +50,7 @@ class Storage(Protocol):
         """Return the bytes of every file below a folder, by path."""
 
     def checksums(self, prefix: str) -> Iterator[tuple[str, int, str]]:
-        """Path, bytes and CRC-32C (hex) of every file below a folder, in order of path, as they are found."""
+        """Yield path, bytes and CRC-32C (hex) of every file below a folder, in order of path, as they are found."""
 
     def create(self, path: str, data: bytes, note: Mapping[str, str] | None = None) -> None:
         """Write a file that is not there yet, whole or not at all. Raises ConflictError if it is there.
@@ -59,9 +59,9 @@ class Storage(Protocol):
         """
 
     def replace(self, path: str, data: bytes, version: str | None = None) -> str:
-        """Write a file, whole or not at all; with a version, only over that one ("" means over none); its new version.
+        """Write a file, whole or not at all, and return its new version; with a version, write only over that version.
 
-        Raises ConflictError if it is another by now.
+        The version "" means over none. Raises ConflictError if the file is another by now.
         """
 
     def note(self, path: str, note: Mapping[str, str]) -> None:
@@ -70,14 +70,14 @@ class Storage(Protocol):
     def notes(self, name: str, folders: Sequence[str]) -> Mapping[str, Mapping[str, str]] | None:
         """Return the notes of all files called `name` in or below some folders, by path, in as few requests as can be.
 
-        None where notes are not kept: they are where asking for many files one by one would be slow.
+        None for a storage without notes, which only a storage has where asking for many files one by one would be slow.
         """
 
     def list(self, prefix: str, name: str = "") -> Iterator[str]:
-        """Return paths of the files below a folder, in ascending order; with a name, only files called so."""
+        """Return the paths of the files below a folder, in ascending order; with a name, only files called so."""
 
     def names(self, prefix: str) -> set[str]:
-        """Name of the files and folders directly in a folder; where folders can be empty, of those too."""
+        """Return the names of the files and folders directly in a folder; where folders can be empty, of those too."""
 
     def copy(self, source: str, target: str) -> None:
         """Make a file available under another path too; neither is ever changed in place.
@@ -86,11 +86,11 @@ class Storage(Protocol):
         """
 
     def delete(self, prefix: str) -> None:
-        """Delete a folder with all in it, or a file; nothing there is fine. Of a link it deletes the link."""
+        """Delete a folder with all in it, or a file; nothing there is fine. Of a link only the link is deleted."""
 
     def fetch(self, path: str, folder: str) -> str:
-        """Return a file as one of this machine, under its own path in a folder: a copy, or a link to the file
-        itself.
+        """Return a file of this machine with the same bytes, under the file's path in a folder: a copy, or a link to
+        the file.
         """
 
     def lock(self, path: str) -> contextlib.AbstractContextManager[None]:
@@ -202,7 +202,7 @@ class LocalStorage:
 
     @contextlib.contextmanager
     def _alone(self, path: str) -> Iterator[str]:
-        """Give where a file's place is, as the only one that writes in its folder."""
+        """Yield where a file's place is, as the only one that writes in the file's folder."""
         target = self.uri(path)
         folder = os.path.dirname(target)
         with self._writable(folder):
@@ -213,10 +213,10 @@ class LocalStorage:
     def _write(self, target: str, data: bytes, *, durable: bool = False) -> None:
         """Put a file in its place, whole or not at all; its folder is locked. durable: a power cut can't undo it."""
         folder, name = os.path.split(target)
-        # A process that dies leaves at most this one file, which no list shows and the next to write here takes over.
+        # A process that dies leaves at most this one file, which no list shows and the next writer here takes over.
         prepared = os.path.join(folder, f".{name}.tmp")
         with self._writable(folder):
-            # Not what a link of that name leads to.
+            # The file itself, so that no link of that name is followed.
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(prepared)
             with open(os.open(prepared, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666), "wb") as file:
@@ -236,7 +236,7 @@ class LocalStorage:
 
     @contextlib.contextmanager
     def _told(self, path: str) -> Iterator[None]:
-        """Say what keeps this storage from being changed."""
+        """Raise the system's error as one that says what keeps this storage from being changed."""
         try:
             yield
         except OSError as error:
@@ -248,7 +248,7 @@ class LocalStorage:
 
 @contextlib.contextmanager
 def readable(path: str) -> Iterator[None]:
-    """Say what can't be read. Raises AccessError."""
+    """Raise the system's error as an AccessError that says what can't be read."""
     try:
         yield
     except OSError as error:
@@ -260,7 +260,7 @@ def readable(path: str) -> Iterator[None]:
 def _walk(folder: str, name: str, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[str]:
     """Yield the files below a folder, through links; with a name, those called so that lie below no other.
 
-    above: the folders on the way, by device and number: a link back to one of them is not followed. Raises AccessError.
+    above: the folders on the way, by device and number; a link back to one of them is not followed. Raises AccessError.
     """
     with readable(folder):
         try:
@@ -272,7 +272,7 @@ def _walk(folder: str, name: str, above: frozenset[tuple[int, int]] = frozenset(
     if (here.st_dev, here.st_ino) in above:
         return
     if any(entry.name == name and entry.is_file() for entry in entries):
-        # What a manifest describes lies beside it or below: no other manifest does.
+        # What a manifest describes lies beside it or below, so that no other manifest lies there.
         yield os.path.join(folder, name)
         return
     above |= {(here.st_dev, here.st_ino)}
@@ -289,13 +289,13 @@ def _walk(folder: str, name: str, above: frozenset[tuple[int, int]] = frozenset(
 
 def read_all(storage: Storage, paths: Sequence[str]) -> list[Versioned | None]:
     """Return many files, several at a time; in the order of their paths."""
-    # Google's clients keep ten connections; more at once would be made for one call each, with a warning.
+    # Google's clients keep ten connections; any more would be made for one call each, with a warning.
     with ThreadPoolExecutor(8) as pool:
         return list(pool.map(storage.read, paths))
 
 
 def conflict_retries() -> "Iterator[tenacity.AttemptManager]":
-    """Return attempts at a read-then-conditional-write, until nobody else writes in between; with a growing pause."""
+    """Return attempts at a read-then-conditional-write, with a growing pause, until nobody else writes in between."""
     import tenacity
 
     return iter(
@@ -325,7 +325,7 @@ def _is_temporary(name: str) -> bool:
 
 @contextlib.contextmanager
 def _locked(handle: int) -> Iterator[None]:
-    """Hold the lock of an open file or folder, and closes it."""
+    """Hold the lock of an open file or folder, and close the file or folder."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 #: The column that names each row's file, within a view.
 _FILE = "__file"
-#: Files that are checked without a look at which of them a query reads: they cost less than that look.
+#: So many files are checked without a look at which of them a query reads, because the look costs more.
 _CHECKED_ANYWAY = 64 << 20
 
 
@@ -44,11 +44,12 @@ class Warehouse(Protocol):
         """
 
     def tables(self) -> list[str]:
-        """Name of the tables that are there."""
+        """Return the names of the tables that are there."""
 
     def check(self, tables: Mapping[str, Table]) -> None:
-        """Raise SchemaError if a table that is there can't take rows like these, SettingError or AccessError if
-        nothing could be published at all. Changes nothing.
+        """Raise SchemaError if a table that is there can't take rows like these; changes nothing.
+
+        Raises SettingError or AccessError if nothing could be published at all.
         """
 
     def publish(
@@ -56,27 +57,27 @@ class Warehouse(Protocol):
     ) -> None:
         """Make the rows of some Parquet files, and no others, the table's partition of a day.
 
-        digest: of the manifest that names the files: what was published once under it is not published again. files:
-        URIs. rows: how many they hold together, 0 if there are no files. Raises SchemaError, ManifestError.
+        digest: of the manifest that names the files; what was published once under it is not published again. files:
+        URIs. rows: how many the files hold together, 0 if there are none. Raises SchemaError, ManifestError.
         """
 
     def rows(self, names: Sequence[str]) -> Mapping[str, Mapping[datetime.date, int]] | None:
-        """Return rows of every partition of some tables, table → day → rows, in one or two requests.
+        """Return the rows of every partition of some tables, table → day → rows, in one or two requests.
 
         None where the manifests' own files are the tables, so that there is nothing to compare.
         """
 
     def count(self, name: str, date: datetime.date) -> int:
-        """Return rows that the table's partition of a day has by itself, whatever a manifest says; 0 where there is
-        none.
+        """Return the rows that the table's partition of a day has by itself, whatever a manifest says; 0 where it is
+        missing.
         """
 
     def export(self, name: str, date: datetime.date, folder: str) -> list[str]:
-        """Return the table's partition of a day as Parquet files, for pipelines to read: their URIs, [] for no
+        """Return the table's partition of a day as Parquet files for pipelines to read: their URIs, [] for no
         partition.
 
-        folder: URI of a folder for this partition alone to write to, where files are not there anyway: those are the
-        partition's own, good until it is made anew. Raises QueryError if there is no table.
+        folder: URI of a folder for this partition alone to write to, unless the partition has files of its own, which
+        are good until it is made anew. Raises QueryError if there is no table.
         """
 
     def delete(self, name: str, date: datetime.date) -> None:
@@ -124,7 +125,7 @@ class LocalWarehouse:
         return zoneless(found)
 
     def tables(self) -> list[str]:
-        """Name of the tables that have partitions."""
+        """Return the names of the tables that have partitions."""
         return sorted(
             {
                 _table_name(manifest.partition.split("/")[0], file.table)
@@ -151,7 +152,7 @@ class LocalWarehouse:
         return None
 
     def count(self, name: str, date: datetime.date) -> int:
-        """Return rows of the files of that day alone. Raises DamagedError, QueryError."""
+        """Return the rows of the files of that day alone. Raises DamagedError, QueryError."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -160,14 +161,14 @@ class LocalWarehouse:
             self._check_files(places)
             try:
                 return sum(pq.read_metadata(place.at).num_rows for place in places)
-            except (pa.ArrowException, OSError) as error:  # one that was written before files had checksums
+            except (pa.ArrowException, OSError) as error:  # a file that was written before files had checksums
                 raise QueryError(f"the rows of {name} of {date} can't be counted: {_first_line(error)}") from None
 
     def export(self, name: str, date: datetime.date, folder: str) -> list[str]:
         places = self._files(name, date)
         if not places and not self._files(name):
             raise no_table(name, self.tables())
-        for partition in {place.partition for place in places}:  # where they lie, which may be in a bucket
+        for partition in {place.partition for place in places}:  # where the files lie, which may be in a bucket
             damage.check(self._storage, partition, [place.file for place in places if place.partition == partition])
         return [place.at for place in places]
 
@@ -184,7 +185,7 @@ class LocalWarehouse:
         return {table: {**columns, "date": "DATE"} for table, columns in found.items()}
 
     def _make_view(self, connection: "DuckDBPyConnection", name: str, copies: str) -> list["_Place"]:
-        """Make a table known; its files. copies: a folder for them, where their paths are plain."""
+        """Make a table known; return its files. copies: a folder for them, where their paths are plain."""
         import duckdb
 
         places = self._fetched(self._files(name), copies)
@@ -236,9 +237,9 @@ class _Place(NamedTuple):
 
 
 def _read_by(connection: "DuckDBPyConnection", sql: str, places: Sequence[_Place], tables: int) -> Sequence[_Place]:
-    """Return the files that a query of so many tables reads, by DuckDB's plan: those of other days stay closed.
+    """Return the files that a query of so many tables reads, by DuckDB's plan, so that those of other days stay closed.
 
-    Where the plan does not tell, or there is little to check, it is all of them.
+    Where the plan does not tell, or there is little to check, all of them.
     """
     import duckdb
 
@@ -294,7 +295,7 @@ def table_names(statement: "exp.Query") -> set[str]:
 
 
 def _within_own_name(table: "exp.Table") -> bool:
-    """Return whether it stands within a WITH that gives its name to something else: there it is still the table."""
+    """Return whether a table stands in the query that WITH gives its name to, and so means the stored table."""
     from sqlglot import exp
 
     around = table.find_ancestor(exp.CTE)
@@ -304,34 +305,33 @@ def _within_own_name(table: "exp.Table") -> bool:
 
 
 def check_names(columns: Sequence[str]) -> None:
-    """Raise QueryError if two columns of a result have the same name, be it in other case."""
+    """Raise QueryError if two columns of a result have the same name, even in other case."""
     if len({column.lower() for column in columns}) < len(columns):
         raise two_columns(columns)
 
 
 def two_columns(columns: Sequence[str]) -> QueryError:
-    """Return what a query hears whose result has two columns of one name."""
+    """Return the error for a query whose result has two columns of one name."""
     return QueryError(f"two columns have one name in {', '.join(columns)}; name them with AS")
 
 
 def no_table(name: str, there: Sequence[str]) -> QueryError:
-    """Return what a query hears that reads a table that is not there."""
+    """Return the error for a query that reads a table that is not there."""
     return QueryError(f"there is no table {name}; there are: {', '.join(there) or 'none yet'}")
 
 
 def _keys(partitions: Iterable[str]) -> list[str]:
-    """Return what the names of partitions tell besides the date: `source` of raw/source=…/date=…."""
+    """Return the keys in the names of partitions besides the date: `source` of raw/source=…/date=…."""
     parts = {part.partition("=")[0] for partition in partitions for part in partition.split("/") if "=" in part}
     return sorted(parts - {"date"})
 
 
 def _view(connection: "DuckDBPyConnection", name: str, files: Mapping[str, str], keys: Sequence[str]) -> None:
-    """Make a table known: its files' columns, and what their partitions' names tell. Raises QueryError.
+    """Make a table known: its files' columns, and the keys of their partitions' names. Raises QueryError.
 
-    files: where each is read → its name. keys: of the partitions' names, the date left out.
-    The day comes from the last folder date=… of a file's path, which is its partition's, and so do other keys. Folders
-    above the partition give no columns, whatever they are called, because where a storage lies says nothing of its
-    rows.
+    files: where each is read → its name. keys: of the partitions' names, the date left out. The day comes from the last
+    folder date=… of a file's path, which is the partition's, and so do other keys. Folders above the partition give no
+    columns, whatever they are called, because where a storage lies says nothing of its rows.
     """
     scan = f"read_parquet({_listed(list(files))}, hive_partitioning=false, union_by_name=true, filename='{_FILE}')"
     columns = connection.execute(f"DESCRIBE SELECT * FROM {scan}").fetchall()
@@ -372,7 +372,7 @@ def _typed(column: str, kind: str) -> str:
 
 
 def _plain_folder() -> str | None:
-    """Return a folder for files that have plain names, since DuckDB takes * in one for any name; None: the usual
+    """Return a folder for files that have plain names, because DuckDB takes * in a name for any name; None: the usual
     one.
     """
     return "/tmp" if re.search(r"[*?\[]", tempfile.gettempdir()) else None
@@ -384,7 +384,7 @@ def _listed(files: list[str]) -> str:
 
 
 def zoneless(table: "pa.Table") -> "pa.Table":
-    """Timestamps without their zone: all our times are UTC."""
+    """Return a table whose timestamps have no zone, because all our times are UTC."""
     import pyarrow as pa
 
     def plain(kind: "pa.DataType") -> "pa.DataType":

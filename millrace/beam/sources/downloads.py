@@ -41,9 +41,9 @@ _LONGEST_PAUSE = 30.0
 class Patience:
     """How servers are asked: how often, with what pause (seconds, each twice the last), and how long they may be mute.
 
-    longest_wait: the longest time for which a server that asks to be left alone is waited for. look_up: a bound on
-    the whole of a look whether a file is there. Cloud Storage's client counts no attempts: it is given the time that
-    the pauses take.
+    longest_wait: the longest time for which a server that asks to be left alone is waited for. look_up: a bound on the
+    whole of a look whether a file is there. Cloud Storage's client counts no attempts; it is given the time that the
+    pauses take.
     """
 
     attempts: int = 7
@@ -73,7 +73,7 @@ def patience() -> Patience:
 
 
 def set_patience(patience: Patience) -> Patience:
-    """From now on servers are asked like this, by this process; returns how it was asked before."""
+    """Have this process ask servers like this from now on; return how it asked them before."""
     global _patience
     before, _patience = _patience, patience
     return before
@@ -142,7 +142,7 @@ def _receive(uri: str, answer: "requests.Response", watch: "_Watch", target: Bin
 def _length(uri: str, told: str | None) -> int | None:
     """Return the Content-Length, which a server may have said more than once.
 
-    Raises SourceError for one that is none.
+    Raises SourceError for a length that is none.
     """
     if told is None:
         return None
@@ -200,7 +200,7 @@ def _said(uri: str, text: str) -> str:
 def _asked(
     method: str, uri: str, redirect_hosts: Sequence[str], seconds: float
 ) -> Iterator[tuple["requests.Response", "_Watch"]]:
-    """Give the answer to a request, its body not read yet, redirects followed where they may be; for so many seconds.
+    """Yield the answer to a request, its body not read yet, redirects followed where they may be; for so many seconds.
 
     Raises SourceError and SourceBusyError, also for what goes wrong while the body is read.
     """
@@ -282,7 +282,7 @@ class _Answer(http.client.HTTPResponse):
 
 
 class _Watch:
-    """Ends the connections of a request after some seconds, whatever they are at: the reads of a slow server too."""
+    """Ends the connections of a request after some seconds, whatever they are at, even reads of a slow server."""
 
     def __init__(self, seconds: float) -> None:
         self.expired = False
@@ -304,7 +304,7 @@ class _Watch:
 
     def _add(self, connection: socket.socket) -> None:
         with self._lock:
-            # A duplicate, because TLS takes the first one's place; what shuts down the one shuts down both.
+            # A duplicate, because TLS takes the first one's place, and a shutdown of either socket shuts down both.
             self._sockets.append(connection.dup())
         if self.expired:
             self._expire()
@@ -362,7 +362,7 @@ class _Watch:
 
         class Session(requests.Session):
             def get_redirect_target(self, resp: requests.Response) -> None:
-                """None, because requests would read the whole of an answer that redirects."""
+                """Return None, because requests would else read the whole of an answer that redirects."""
 
         session = Session()
         for scheme in ("http://", "https://"):
@@ -376,7 +376,7 @@ class _Watch:
 def _patiently(uri: str, action: Callable[[float], T], seconds: float, late: str) -> T:
     """Ask again, with a growing pause, while the server is busy or the connection breaks; for so many seconds in all.
 
-    action: gets the seconds that are left.
+    action: is called with the seconds that are left.
     """
     import tenacity
 
@@ -434,7 +434,7 @@ def _our_error(uri: str, error: Exception) -> MillraceError:
 
 
 def _root(error: BaseException) -> BaseException:
-    """Return the error that an error is about: libraries wrap it, one in the other."""
+    """Return the error at the root of an error, because libraries wrap errors in each other."""
     for _ in range(20):
         inner = (getattr(error, "reason", None), *error.args, error.__cause__)
         found = next((each for each in inner if isinstance(each, BaseException)), None)

@@ -1,4 +1,4 @@
-"""Patterns of paths → files, as `glob` finds them, but for what it keeps to itself or never ends.
+"""Patterns of paths → files, as `glob` finds them, but without what `glob` hides or never ends.
 
 A folder that may not be read is an error, never fewer files. `**` enters every folder once, whatever links lead there.
 """
@@ -38,7 +38,7 @@ def _matching(pattern: str) -> Iterator[str]:
 
 
 def _below(folder: str, parts: list[str]) -> Iterator[str]:
-    """Yield what a pattern's parts mean in a folder, which is text that the name of a file may follow."""
+    """Yield what a pattern's parts mean in a folder; the folder is text that the name of a file may follow."""
     part, rest = parts[0], parts[1:]
     if part == "**":
         while rest[:1] == ["**"]:
@@ -61,8 +61,8 @@ def _below(folder: str, parts: list[str]) -> Iterator[str]:
 
 
 def _folders(folder: str) -> Iterator[str]:
-    """Yield a folder and all below it, each once: links are followed, but a folder's own place counts before a link
-    to it.
+    """Yield a folder and all below it, each once; links are followed, but a folder's own place comes before links to
+    it.
     """
     waiting, links, seen = [folder], list[str](), set[tuple[int, int]]()
     while waiting or links:

@@ -65,7 +65,7 @@ def _peek(stream: IO[bytes]) -> bytes:
 
 
 class _AsUtf8(io.RawIOBase):
-    """A stream of UTF-16 as one of UTF-8; what is no text, a lone surrogate, say, is none in UTF-8 either."""
+    """A stream of UTF-16 as one of UTF-8; what is no text, such as a lone surrogate, is no text in UTF-8 either."""
 
     def __init__(self, stream: IO[bytes], first: bytes, encoding: str) -> None:
         self._stream, self._ready, self._ended = stream, b"", False
@@ -87,7 +87,7 @@ class _AsUtf8(io.RawIOBase):
     def _encoded(self, data: bytes) -> bytes:
         try:
             text = self._decoder.decode(data, final=self._ended)
-        except UnicodeDecodeError:  # it ends within a character
+        except UnicodeDecodeError:  # the stream ends within a character
             return b"\xff"
         return text.encode("utf-8", "surrogatepass")
 
@@ -113,7 +113,7 @@ def _lines(first: bytes, stream: IO[bytes], block: int, max_kept: int) -> Iterat
 
 
 def _skip_line(stream: IO[bytes], block: int) -> bytes:
-    """Pass over the rest of a line; what it read of the next ones, beginning with the line's end."""
+    """Pass over the rest of a line; return what was read of the next ones, beginning with the line's end."""
     while data := stream.read(block):
         if (end := data.find(b"\n")) >= 0:
             return data[end:]
@@ -121,7 +121,7 @@ def _skip_line(stream: IO[bytes], block: int) -> bytes:
 
 
 def _pieces(lines: bytes) -> Iterator[bytes]:
-    """Lines, in pieces of no more than MAX_LINES."""
+    """Yield lines, in pieces of no more than MAX_LINES."""
     if lines.count(b"\n") <= MAX_LINES:
         yield lines
         return
@@ -132,7 +132,7 @@ def _pieces(lines: bytes) -> Iterator[bytes]:
 
 
 def _split(block: bytes) -> pa.Array:
-    """Return lines of a block as a large_binary array on the block's own bytes, without a copy."""
+    """Return the lines of a block as a large_binary array on the block's own bytes, without a copy."""
     ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + 1
     if not len(ends) or ends[-1] != len(block):
         ends = np.append(ends, len(block))

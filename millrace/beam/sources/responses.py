@@ -15,14 +15,14 @@ import numpy as np
 _BEGINS = re.compile(r"\s*(?:\[\s*(?:[{\]]|$)|\{\s*\"(?:statuses|search_metadata)\"\s*:)", re.ASCII)
 _SPACE = re.compile(r"[ \t\r\n]*")
 _QUOTE = ord('"')
-#: Byte → what it does to the depth.
+#: Byte → how it changes the depth.
 _NESTS = np.zeros(256, np.int8)
 _NESTS[list(b"[{")], _NESTS[list(b"]}")] = 1, -1
 #: Characters looked at to tell how a response begins, and those read at a time.
 _PEEK, _CHUNK = 4096, 1 << 20
-#: A value that is longer (in characters) is passed over, not built; one of so many takes some 80 MiB while it is.
+#: A longer value (in characters) is passed over, not built; building one of this length takes some 80 MiB.
 _LONGEST = 2 << 20
-#: Reads a JSON value only to find its end. What the value is, is for `parse` to judge.
+#: Reads a JSON value only to find its end, because `parse` judges what the value is.
 _scan = json.JSONDecoder(strict=False, parse_int=str, parse_float=str).raw_decode
 
 
@@ -53,11 +53,11 @@ class Responses:
                 break
         if rest := rest[: self._max_kept].strip():
             yield rest
-        while self._more():  # a file is read to its end, since only there it shows whether it is whole
+        while self._more():  # a file is read to its end, because only its end shows whether it is whole
             self._at = len(self._text)
 
     def _more(self) -> bool:
-        """Read on; what came before the present place is forgotten. False at the end."""
+        """Read on, and forget what came before the present place; return False at the end."""
         if self._ended:
             return False
         data = self._stream.read(_CHUNK)
@@ -152,7 +152,7 @@ class Responses:
         while True:
             text = self._text[self._at : self._at + _CHUNK]
             bare = text.replace("\\\\", "  ").replace('\\"', "  ")
-            if bare.endswith("\\"):  # what it escapes comes with the next piece
+            if bare.endswith("\\"):  # what the backslash escapes comes with the next piece
                 text, bare = text[:-1], bare[:-1]
             codes = np.frombuffer(bare.encode("latin-1", "replace"), np.uint8)  # a byte for each character
             inside = (np.cumsum(codes == _QUOTE, dtype=np.int32) + quoted) & 1

@@ -63,7 +63,7 @@ class Bounded(io.RawIOBase):
 
 
 def unpacked(raw: IO[bytes]) -> IO[bytes]:
-    """Return a stream that can be sought, without its compression; as it is where it has none."""
+    """Return a stream that can be sought, without its compression; the same bytes where it has none."""
     head = raw.read(4)
     raw.seek(0)
     if head.startswith(b"\x1f\x8b"):
