@@ -42,7 +42,7 @@ class Pauses:
         return max(0.0, self._end - time.monotonic())
 
     def pause(self, longest: float = math.inf) -> bool:
-        """Pause until the next look is due; False, without a pause, once patience is over.
+        """Pause until the next look is due; return False, without a pause, once patience is over.
 
         longest: of this and the next pauses, where that is less than what holds for all.
         """

@@ -28,9 +28,7 @@ def in_child(work: Callable[[], T]) -> T:
     sys.stderr.flush()
     child = 0
     try:
-        with (
-            _held()
-        ):  # because a signal before the child has its own handlers would have it do what the parent does then
+        with _held():  # so that the child, until it has handlers of its own, does not act as the parent does
             child = os.fork()
             if not child:
                 os.close(reading)

@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     from sqlglot import exp
 
 _LABELS = {"millrace": "true"}
-#: What a load takes, where the table is there.
+#: The types of columns that a load takes, where the table is there.
 _FILLING = ("bigquery.tables.update", "bigquery.tables.updateData")
 #: BigQuery's older names of types, which its API answers with.
 _TYPES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
 
 
 class BigQueryWarehouse:
-    """The tables of a dataset of BigQuery; uri: bigquery://PROJECT/DATASET. client: gives BigQuery's client.
+    """The tables of a dataset of BigQuery; uri: bigquery://PROJECT/DATASET. client: returns BigQuery's client.
 
-    files: gives the URIs of what lies in a folder of Cloud Storage.
+    files: returns the URIs of what lies in a folder of Cloud Storage.
     """
 
     def __init__(self, uri: str, client: "Callable[[], api.Client]", files: Callable[[str], Collection[str]]) -> None:
@@ -93,15 +93,16 @@ class BigQueryWarehouse:
             return zoneless(self._run(sql, self._config(typed, maximum_bytes_billed=limit)))
 
     def tables(self) -> list[str]:
-        """Name of the dataset's tables; views are none."""
+        """Return the names of the dataset's tables; views are left out."""
         self.location()
         with told(f"list the tables of {self.uri}"):
             listed = self._client().list_tables(self._reference(), retry=retry(), timeout=TIMEOUT)
             return sorted(table.table_id for table in listed if table.table_type == "TABLE")
 
     def check(self, tables: Mapping[str, Table]) -> None:
-        """Raise SchemaError if a table that is there can't take rows like these, SettingError or AccessError if
-        nothing could be published at all. Changes nothing; two requests a table, and two more.
+        """Raise SchemaError if a table that is there can't take rows like these; changes nothing.
+
+        Raises SettingError or AccessError if nothing could be published at all. Two requests a table, and two more.
         """
         from google.api_core.exceptions import NotFound
 
@@ -134,9 +135,9 @@ class BigQueryWarehouse:
     ) -> None:
         """Make the rows of some Parquet files, and no others, the table's partition of a day.
 
-        The table is created if need be; a column that it lacks is added. digest: of the manifest that names the files:
+        The table is created if need be; a column that it lacks is added. digest: of the manifest that names the files;
         what was published once under it is not published again, unless something else was since. files: URIs. rows: how
-        many they hold together, 0 if there are no files. Raises SchemaError, ManifestError.
+        many the files hold together, 0 if there are none. Raises SchemaError, ManifestError.
         """
         from google.cloud import bigquery as api
 
@@ -170,7 +171,7 @@ class BigQueryWarehouse:
             if "different locations" in why.message:  # invalid too
                 doctor = advice.command("doctor")
                 return SettingError(f"{where} can't be loaded from {files[0]}: {why.message}; {doctor} says what to do")
-            # Of a table that was changed meanwhile; what is wrong with a file is said of the file.
+            # A table that was changed meanwhile is named by the job, and what is wrong with a file is said of the file.
             if (
                 why.reason == "invalid"
                 and not why.location
@@ -201,10 +202,10 @@ class BigQueryWarehouse:
             )
 
     def rows(self, names: Sequence[str]) -> Mapping[str, Mapping[datetime.date, int]]:
-        """Return rows of every partition of some tables, table → day → rows, in one request, and one more the first
+        """Return the rows of every partition of some tables, table → day → rows, in one request, and one more the first
         time.
 
-        BigQuery answers for at most 1,000 tables; there may be more of them in the dataset.
+        BigQuery answers for at most 1,000 tables, of which the dataset may have more.
         """
         found: dict[str, dict[datetime.date, int]] = {}
         if not names:
@@ -215,24 +216,25 @@ class BigQueryWarehouse:
             f"WHERE table_name IN ({', '.join(f'@{each}' for each in given)})"
         )
         for row in self._select(asked, "count the rows of the partitions", given):
-            # Others are partitions by hour or month, or for rows without a date (__NULL__, __UNPARTITIONED__).
+            # Other ids are of partitions by hour or month, or of rows without a date (__NULL__, __UNPARTITIONED__).
             if re.fullmatch(r"\d{8}", row["partition_id"] or ""):
                 date = datetime.datetime.strptime(row["partition_id"], "%Y%m%d").date()
                 found.setdefault(row["table_name"], {})[date] = row["total_rows"]
         return found
 
     def count(self, name: str, date: datetime.date) -> int:
-        """Return rows of the table's partition of a day; 0 where there is none. To count reads no bytes."""
+        """Return the rows of the table's partition of a day; 0 where there is none. Counting reads no bytes."""
         if name not in self.tables():
             return 0
         found = self.query(f"SELECT COUNT(*) AS found FROM `{name}` WHERE date = @date", {"date": date})
         return int(found["found"][0].as_py())
 
     def export(self, name: str, date: datetime.date, folder: str) -> list[str]:
-        """Return the table's partition of a day as Parquet files, for pipelines to read: their URIs.
+        """Return the table's partition of a day as Parquet files for pipelines to read: their URIs.
 
         folder: gs:// URI of a folder to write to, for this partition alone. Exported again into the same folder, the
-        table unchanged, it is the same job, unless a file of it has gone since. Raises QueryError if there is no table.
+        table unchanged, the job is the same, unless a file of it has gone since. Raises QueryError if there is no
+        table.
         """
         from google.api_core.exceptions import NotFound
         from google.cloud import bigquery as api
@@ -253,7 +255,7 @@ class BigQueryWarehouse:
         first = self._job_id("export", name, date, f"{folder} {table.etag} {table.modified}")
 
         def place(job_id: str) -> str:
-            # Not where an earlier job's files lie, of which there may be more: they would be taken for this one's.
+            # Not where an earlier job's files lie, because any that this job does not write would be taken for its own.
             return f"{folder}/part{job_id.removeprefix(first)}-*.parquet"
 
         def files(job: "api.ExtractJob") -> list[str]:
@@ -302,7 +304,9 @@ class BigQueryWarehouse:
     # --- tables and partitions
 
     def _make(self, name: str, table: Table) -> "api.Table":
-        """Create a table unless it is there; as it is. Raises SchemaError if what is there can't take the rows."""
+        """Create a table unless it is there, and return it as it is. Raises SchemaError if what is there can't take the
+        rows.
+        """
         from google.api_core.exceptions import NotFound
         from google.cloud import bigquery as api
 
@@ -311,13 +315,13 @@ class BigQueryWarehouse:
             try:
                 there = self._client().get_table(reference, retry=retry(), timeout=TIMEOUT)
             except NotFound:
-                self.location()  # says so if it is the dataset that is missing
+                self.location()  # raises an error that names the dataset, if that is missing
                 wanted = api.Table(reference, schema=_schema(table))
                 wanted.time_partitioning = api.TimePartitioning(api.TimePartitioningType.DAY, field="date")
                 wanted.clustering_fields = list(table.cluster_by) or None
                 wanted.labels = _LABELS
                 wanted.encryption_configuration = _encryption()
-                # Where another host is first, its table is as good.
+                # Another host may have been first; its table is as good.
                 there = self._client().create_table(wanted, exists_ok=True, retry=retry(), timeout=TIMEOUT)
         if wrong := _differences(there, table):
             raise _unfit(wrong)
@@ -326,9 +330,10 @@ class BigQueryWarehouse:
     def _holds(self, name: str, date: datetime.date, job: "api.LoadJob") -> bool:
         """Return whether the partition still holds what a load job wrote.
 
-        Its id says what it loaded, not that nobody loaded something else since: published as A, then as B, then as A
-        again, the partition needs another job, although A's is done. BigQuery says when a partition was last written;
-        later than the job's end means by somebody else. In doubt it is loaded again, which does no harm.
+        The job's id says what the job loaded, not that nobody loaded something else since: published as A, then as B,
+        then as A again, the partition needs another job, although A's is done. BigQuery says when a partition was last
+        written; later than the job's end means by somebody else. In doubt the partition is loaded again, which does no
+        harm.
         """
         state = self._state(name, date)
         if state is None:
@@ -365,7 +370,8 @@ class BigQueryWarehouse:
     def _job_id(self, kind: str, name: str, date: datetime.date, what: str) -> str:
         """Return an id of letters, digits, _ and - that is the same for the same job.
 
-        In another location it is another: a dataset may be made anew elsewhere, where the first job is not found.
+        In another location the id is another, because a dataset may be made anew elsewhere, where the first job is not
+        found.
         """
         whole = hashlib.sha256(f"{self._name(name)}${date} {self.location()} {what}".encode()).hexdigest()
         return f"millrace_{kind}_{re.sub(r'[^A-Za-z0-9_-]', '_', name)[:200]}_{date:%Y%m%d}_{whole[:16]}"
@@ -375,7 +381,7 @@ class BigQueryWarehouse:
     def _config(self, parameters: "Sequence[api.ScalarQueryParameter]" = (), **options: Any) -> "api.QueryJobConfig":
         from google.cloud import bigquery as api
 
-        if key := _encryption():  # of the result, which is a table for a day; named, it takes one more request
+        if key := _encryption():  # the result is a table for a day; naming it takes one more request
             options["destination_encryption_configuration"] = key
         return api.QueryJobConfig(
             default_dataset=self._reference(), query_parameters=list(parameters), labels=_LABELS, **options
@@ -388,7 +394,7 @@ class BigQueryWarehouse:
         return found.to_arrow(create_bqstorage_client=False)
 
     def _select(self, sql: str, doing: str, parameters: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
-        """Return rows of a query about the dataset itself."""
+        """Return the rows of a query about the dataset itself."""
         typed = [_parameter(name, value) for name, value in (parameters or {}).items()]
         with told(doing):
             found: list[dict[str, Any]] = self._run(sql, self._config(typed)).to_pylist()
@@ -396,7 +402,7 @@ class BigQueryWarehouse:
 
     @contextlib.contextmanager
     def _explained(self, statement: "exp.Query") -> Iterator[None]:
-        """Give what is wrong with a query, as QueryError or CostError."""
+        """Raise what is wrong with a query as QueryError or CostError."""
         from google.api_core.exceptions import BadRequest, GoogleAPICallError, NotFound
 
         try:
@@ -422,13 +428,13 @@ def _schema(table: Table) -> "list[api.SchemaField]":
 
 
 def _merged(there: "api.Table", table: Table) -> "list[api.SchemaField]":
-    """Return the columns of a table, and those of ours that it lacks: a load that leaves one out is refused."""
+    """Return the columns of a table, and those of ours that it lacks, because a load that leaves one out is refused."""
     named = {field.name.lower() for field in there.schema}
     return [*there.schema, *(field for field in _schema(table) if field.name.lower() not in named)]
 
 
 def _encryption() -> "api.EncryptionConfiguration | None":
-    """With [gcp] kms_key, if one is set."""
+    """Return how tables are encrypted, by [gcp] kms_key if one is set."""
     from google.cloud import bigquery as api
 
     key = sections.gcp().kms_key
@@ -439,7 +445,7 @@ def _differences(there: "api.Table", table: Table) -> list[str]:
     """Return what keeps a table from taking rows, in words; a column more or less does not, unless it must have a
     value.
 
-    One more and one less of the same type is taken for a column that somebody has renamed.
+    One column more and one less of the same type are taken for a column that somebody has renamed.
     """
     found: list[str] = []
     lacking: dict[str, str] = {}
@@ -497,7 +503,7 @@ def _too_costly(what: str) -> CostError:
 
 
 def _size(count: int) -> str:
-    """Bytes, for people and exactly."""
+    """Return a number of bytes, for people and exactly."""
     size, unit = float(count), "bytes"
     for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
         if size < 1024 or unit == "TiB":

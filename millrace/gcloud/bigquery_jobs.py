@@ -1,10 +1,10 @@
-"""BigQuery's load and extract jobs under ids that say what they do: who starts the same one again gets the first.
+"""BigQuery's load and extract jobs under ids that say what they do: whoever starts the same job again gets the first.
 
 A start whose answer was lost, a second host, and a run after a crash all hear "exists already" (409), and wait for the
-job that is there. An id can be used once, and BigQuery remembers it for months, so that there has to be a way on from a
-job that failed, whose result has gone since, or that another account started, which alone may look at it: the same id
-with the next number behind it, ..._2, ..._3. The numbers are gone through in order, so that everybody ends up at the
-same job.
+job that is there. An id can be used once, and BigQuery remembers it for months. So there has to be a way on from a job
+that failed, whose result has gone since, or that another account started, which alone may look at it: the same id with
+the next number behind it, ..._2, ..._3. The numbers are gone through in order, so that everybody ends up at the same
+job.
 """
 
 import itertools
@@ -21,7 +21,7 @@ from millrace.tasks.sections import gcp
 if TYPE_CHECKING:
     from google.cloud import bigquery as api
 
-#: Seconds to wait for one answer; the client alone would wait for ever.
+#: Seconds to wait for one answer; the client alone would wait forever.
 TIMEOUT = 60.0
 
 _Job = TypeVar("_Job", "api.LoadJob", "api.ExtractJob")
@@ -30,7 +30,7 @@ _PASSING = (
     *("backendError", "internalError", "rateLimitExceeded", "tableUnavailable"),
     *("jobBackendError", "jobInternalError", "jobRateLimitExceeded"),
 )
-#: Reasons that somebody's patience or a later day mends.
+#: Reasons that go away with patience or a later day.
 _LATER = ("quotaExceeded", "stopped")
 
 
@@ -58,10 +58,11 @@ def finish(
 ) -> _Job:
     """Return the job of this id, started unless it was before, once it has succeeded.
 
-    place: where it runs, as in "EU". start: begins it under an id. doing: what it does, as in "load a$20261119".
-    still_good: whether the result of a job that this call did not start is there yet. refused: the error for what is
-    wrong with the job itself. After a job that fails in passing another is started, until [gcp] patience has passed
-    since the first. Raises the error of `refused`, AccessError, ServiceError.
+    place: where it runs, as in "EU". start: begins a job under an id. doing: what the job does, as in "load
+    a$20261119".
+    still_good: whether the result of a job that this call did not start is there yet. refused: returns the error for
+    what is wrong with the job itself. After a job that fails in passing another is started, until [gcp] patience has
+    passed since the first. Raises the error of `refused`, AccessError, ServiceError.
     """
     waiting: Pauses | None = None
     with told(doing):
@@ -75,14 +76,15 @@ def finish(
             error = job.error_result
             if error is None and (ours or still_good(job)):
                 return job
-            if error is None or old:  # what an earlier run's job failed of may have been mended
+            if error is None or old:  # what made an earlier run's job fail may have been mended
                 continue
             why = Refusal(
                 str(error.get("reason", "")),
                 str(error.get("location", "")),
                 redacted(" ".join(str(error.get("message", "")).split())),
             )
-            # Many that write to one table at once fail by its rate limit, and must not all come back at one moment.
+            # Many jobs that write to one table at once fail by its rate limit, and must not all come back at one
+            # moment.
             waiting = waiting or Pauses(0.2, 16.0, gcp().patience, growth=2.0, spread=0.9)
             if why.reason not in _PASSING or not waiting.pause():
                 raise _failure(doing, why, job.job_id, refused)
@@ -94,7 +96,7 @@ def _begin(
 ) -> tuple[_Job, bool] | None:
     """Return a job, and whether this call started it (False also if it did, but the answer was lost).
 
-    None where there is one that only another account may look at.
+    None where there is a job that only another account may look at.
     """
     from google.api_core.exceptions import BadRequest, Conflict, Forbidden
 
@@ -120,7 +122,7 @@ def _wait(job: "api.LoadJob | api.ExtractJob") -> None:
 
 
 def _appears(error: Exception) -> bool:
-    """As `passes`; a job that was just created may not be found for a moment."""
+    """Return whether an error passes, or says that a job is not found, which a job that was just created may be."""
     from google.api_core.exceptions import NotFound
 
     return isinstance(error, NotFound) or passes(error)

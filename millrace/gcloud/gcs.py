@@ -3,15 +3,16 @@
 A version is an object's generation, and every write that matters says which one it expects: none (`create`), or the one
 that was read (`replace`). Every call is tried again for as long as its failure passes (google_calls.retry).
 
-A conditional write whose answer was lost has changed the generation that its repetition expects, and so fails with 412
-though it was done. Therefore, after a 412 to a repetition, what is there is compared with what was to be written: if it
-is the same, it was us. This takes for granted that no two writers write the same bytes, which manifests, ledger entries
-and locks see to by the attempt's or process's random name. A 412 to a first try is a conflict without a look.
+A conditional write whose answer was lost has changed the generation that its repetition expects, and so the repetition
+fails with 412 though the write was done. Therefore, after a 412 to a repetition, what is there is compared with what
+was to be written: if both are the same, the write was ours. This takes for granted that no two writers write the same
+bytes, which manifests, ledger entries and locks see to by the attempt's or process's random name. A 412 to a first try
+is a conflict without a look.
 
 Locks are leases (leases.py): a file that its holder writes anew three times in [gcp] lease seconds, and that others
 take over once it stands still. A process that dies lets go at once for those on its host, and after the lease for
-others. One that was merely silent is fenced off, by the conditions on the manifest and the ledger, and by a look at its
-leases before every change that it makes here.
+others. A process that was merely silent is fenced off, by the conditions on the manifest and the ledger, and by a look
+at its leases before every change that it makes here.
 """
 
 import base64
@@ -49,7 +50,7 @@ _FRESH = ("index.html", "report.json")
 
 
 class GcsStorage:
-    """Storage below gs://BUCKET/PREFIX. client: gives the client of the process that asks."""
+    """Storage below gs://BUCKET/PREFIX. client: returns the client of the process that asks."""
 
     def __init__(self, root: str, client: "Callable[[], storage_api.Client]") -> None:
         self._root, self._client = root.rstrip("/"), client
@@ -71,7 +72,7 @@ class GcsStorage:
 
         with self._told("read", path):
             try:
-                # From the start each time: the client would go on within a generation that may be gone by then.
+                # From the start each time, because the client would go on within a generation that may be gone by then.
                 return _again(download)
             except NotFound:
                 self._see_bucket()
@@ -100,7 +101,7 @@ class GcsStorage:
             blob = self._blob(path)
             try:
                 blob.reload(timeout=_TIMEOUT, retry=retry())
-                # A patch merges: what is to go has to be said.
+                # A patch merges, so that what is to go has to be said.
                 blob.metadata = {**dict.fromkeys(blob.metadata or {}), **note}
                 blob.patch(if_generation_match=blob.generation, timeout=_TIMEOUT, retry=retry())
             except PreconditionFailed:
@@ -110,7 +111,8 @@ class GcsStorage:
                 raise ConflictError(f"{self.uri(path)} was deleted by somebody else") from None
 
     def notes(self, name: str, folders: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
-        # One listing for all folders; a pattern's alternatives can't hold a /, so it may show more than was asked for.
+        # One listing for all folders; a pattern's alternatives can't hold a /, so that it may show more than was asked
+        # for.
         tops = ",".join(sorted({literal(folder.partition("/")[0]) for folder in folders}))
         place, pattern = (folders[0], "") if len(folders) == 1 else ("", f"{{{tops}}}/")
         asked = {*folders}
@@ -124,7 +126,7 @@ class GcsStorage:
         paths = [path for path, _ in self._blobs(prefix, "", f"**/{literal(name)}" if name else "")]
         described = {os.path.dirname(path) for path in paths} if name else set()
         for path in paths:
-            # What a manifest describes lies beside it or below: no other manifest does.
+            # What a manifest describes lies beside it or below, so that no other manifest lies there.
             if not any(folder in described for folder in _above(os.path.dirname(path))):
                 yield path
 
@@ -183,7 +185,8 @@ class GcsStorage:
     def check(self) -> None:
         """Raise AccessError if files can't be written, read, written over and deleted here. Changes nothing.
 
-        Who has a role in a managed folder alone, which the bucket does not tell of, is found out by trying.
+        Whether an account has a role in a managed folder alone, which the bucket does not tell of, is found out by
+        trying.
         """
         with self._told("ask what may be done in", ""):
             granted = self._handle().test_iam_permissions(_NEEDED, timeout=_TIMEOUT, retry=retry())
@@ -205,7 +208,9 @@ class GcsStorage:
         note: Mapping[str, str] | None = None,
         patience: float | None = None,
     ) -> str:
-        """Write an object; its generation. patience: seconds, [gcp] patience unless given. Raises ConflictError."""
+        """Write an object and return its generation. patience: seconds, [gcp] patience unless given. Raises
+        ConflictError.
+        """
         from google.api_core.exceptions import NotFound, PreconditionFailed
 
         failures: list[Exception] = []
@@ -241,9 +246,9 @@ class GcsStorage:
         return clients.access().bucket(self._client(), self._bucket)
 
     def _blob(self, path: str) -> Any:
-        """Return the handle of an object, with all that is to be said of one that is written."""
+        """Return the handle of an object, with all that is to be said when the object is written."""
         access = clients.access()
-        if path.startswith(f"{LEDGER}/"):  # written anew again and again, which the cheaper classes charge for
+        if path.startswith(f"{LEDGER}/"):  # the ledger is written again and again, which the cheaper classes charge for
             access = replace(access, storage_class="")
         blob = access.blob(self._client(), self._bucket, self._folder + path)
         blob.content_type = _TYPES.get(os.path.splitext(path)[1], "application/octet-stream")
@@ -256,7 +261,8 @@ class GcsStorage:
     ) -> Iterator[tuple[str, Any]]:
         """Yield the objects below a folder, by path, in ascending order, with one field, in as few requests as can be.
 
-        pattern: of what comes after the folder. placeholders: with those that Google's console makes to show a folder.
+        pattern: of what comes after the folder. placeholders: whether to show those that Google's console makes for a
+        folder.
         """
         from google.api_core.exceptions import NotFound
 
@@ -326,10 +332,10 @@ class GcsStorage:
             yield
 
     def _see_bucket(self) -> None:
-        """After a 404: raises SettingError if it is the bucket that is not there."""
+        """Raise SettingError, after a 404, if it is the bucket that is not there."""
         from google.api_core.exceptions import NotFound
 
-        # For the first 404 only: one for an object and one for its bucket differ in nothing but their wording.
+        # For the first 404 only, because the 404s of an object and of its bucket differ in nothing but their wording.
         if not self._bucket_seen:
             look = self._client().list_blobs(self._handle(), max_results=1, timeout=_TIMEOUT, retry=retry())
             try:
@@ -345,7 +351,7 @@ class GcsStorage:
         )
 
     def _gone(self, path: str) -> Exception:
-        """Return what is to be said of an object that should be there."""
+        """Return the error for an object that should be there."""
         self._see_bucket()
         return ManifestError(f"{self.uri(path)} is not there any more; run its task again")
 
@@ -367,7 +373,7 @@ class _LockFile:
 
 
 def _again(call: Callable[[], T], patience: float | None = None, failures: "list[Exception] | None" = None) -> T:
-    """Call until it succeeds or fails for good; failures: takes up what passed."""
+    """Call until the call succeeds or fails for good; failures: takes up what passed."""
     note = failures.append if failures is not None else None
     found: T = retry(patience)(call, on_error=note)()
     return found

@@ -5,8 +5,8 @@
 
 What passes, and what is said of the rest, stands in millrace/beam/google_errors.py.
 
-A call that is tried again may have had its effect the first time, its answer lost. Who calls makes that harmless: by a
-precondition and a look at what is there, or by an id of their own that makes a repetition the same call.
+A call that is tried again may have had its effect the first time, its answer lost. The caller makes a repetition
+harmless: by a precondition and a look at what is there, or by an id of its own that makes the repetition the same call.
 """
 
 import functools
@@ -40,7 +40,7 @@ def told(doing: str, seconds: float | None = None) -> AbstractContextManager[Non
 
 
 def _translated(error: BaseException, doing: str, seconds: float | None) -> MillraceError | None:
-    """Return the error for a person; None for what is none of Google's."""
+    """Return the error for a person; None for an error that is none of Google's."""
     from google.auth.exceptions import RefreshError
 
     if isinstance(error, RefreshError) and impersonating(error) and not passes(error):

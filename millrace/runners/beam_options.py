@@ -54,7 +54,9 @@ def arguments(task: str, runner: str = "DataflowRunner") -> list[str]:
 
 
 def _check_common(section: str) -> None:
-    """Raise SettingError if a task's section has a setting that holds for all tasks: nobody would read it."""
+    """Raise SettingError if a task's section has a setting that holds for all tasks, because nobody would read it
+    there.
+    """
     config, common = get_config(), sections.dataflow.get_param_names()  # type: ignore[no-untyped-call]
     for key in config.options(section) if config.has_section(section) else ():
         if key.replace("-", "_") in common:
@@ -66,7 +68,7 @@ def _check_common(section: str) -> None:
 
 @functools.cache
 def known() -> Mapping[str, argparse.Action]:
-    """Beam's own options: name → what Beam does with it."""
+    """Return Beam's own options: name → what Beam does with it."""
     from apache_beam.options import pipeline_options
 
     parser = pipeline_options._BeamArgumentParser(add_help=False, allow_abbrev=False)

@@ -20,7 +20,7 @@ _OURS = re.compile(r"millrace\.errors\.(\w+): (.*?)(?: \[while running '[^']*'\]
 
 @dataclass(frozen=True)
 class LocalJob:
-    """A run of this process: PENDING until it is watched, for it takes the process that watches."""
+    """A run of this process: PENDING until it is watched, because the process that watches also runs it."""
 
     name: str
     begin: Callable[[], Any]
@@ -54,14 +54,14 @@ class InProcess:
         importlib.import_module(pipeline)
         importlib.import_module("apache_beam.runners.portability.fn_api_runner.fn_runner")  # Beam would at first
         gc.collect()
-        gc.freeze()  # the collector would touch, and so copy, every page that parent and children share
+        gc.freeze()  # because the collector would touch, and so copy, every page that parent and children share
 
     def start(
         self, pipeline: str, arguments: Mapping[str, str], task: str, ticket: Ticket, waits: Callable[[str], None]
     ) -> LocalJob:
         given = {**arguments, "runner": self._name}
         argv = [*beam_options.arguments(task, self._name), *(f"--{key}={value}" for key, value in given.items())]
-        run = importlib.import_module("millrace.beam.options").run_module  # only here is Beam imported
+        run = importlib.import_module("millrace.beam.options").run_module  # Beam is imported only here
         return LocalJob(ticket.name, lambda: run(pipeline, argv))
 
     def find(self, ticket: Ticket) -> None:

@@ -1,6 +1,6 @@
 """Commands that messages tell people to type: right as printed, where the run was started and anywhere else.
 
-They carry the days, and the settings of this run that the command would not find by itself.
+A command carries the days, and the settings of this run that the command would not find by itself.
 """
 
 import configparser
@@ -95,9 +95,7 @@ def in_project(shell: str) -> str:
 
 
 def _program(name: str) -> tuple[list[str], Path]:
-    """Return how a command of bin/ is called from where the person is, and the folder whose luigi.cfg it reads by
-    itself.
-    """
+    """Return how a command of bin/ is called from where the person is, and the folder whose luigi.cfg it reads."""
     path = _ROOT / "bin" / name
     if path.is_file() and (_ROOT / ".venv/bin/python").exists():
         return [f"bin/{name}" if _person_in(_ROOT) else str(path)], _ROOT
@@ -108,7 +106,7 @@ def _program(name: str) -> tuple[list[str], Path]:
 def _luigi() -> list[str]:
     """Return how luigi is called from here."""
     found, own = shutil.which("luigi"), Path(sys.executable).with_name("luigi")
-    # `python -m luigi` finds modules in its folder, so that what was called so has to be again.
+    # `python -m luigi` finds modules in its folder, so that a run that was called so is called so again.
     if Path(sys.argv[0]).parts[-2:] == ("luigi", "__main__.py") or not own.exists():
         return [_python(), "-m", "luigi"]
     return ["luigi" if found and _same(Path(found), own) else str(own)]
@@ -134,7 +132,7 @@ def _flags(folder: Path) -> Iterator[str]:
     if module and module != _MODULE:
         yield from ("--module", module)
     written = configparser.RawConfigParser()
-    with contextlib.suppress(configparser.Error, UnicodeDecodeError):  # of one that can't be read nothing is taken over
+    with contextlib.suppress(configparser.Error, UnicodeDecodeError):  # nothing is taken of a file that can't be read
         written.read(folder / "luigi.cfg", encoding="utf-8-sig")
     for section, keys in _WHERE.items():
         own, name = section(), section.__name__

@@ -1,10 +1,11 @@
 """Completeness without a request a task: one listing tells of all stages and days, one query of all tables.
 
 Where a storage keeps notes (Cloud Storage), the note on a stage's manifest says with which settings it was made and
-where it was published. The listing is made at the first question of a run. What it shows as complete is complete. What
-it does not show was not complete then, and whoever asks is told so, once: luigi asks once when it schedules, and again
-when it runs, since by then somebody may have done it. Who asks again, or in another process, or later, gets a fresh
-look: at the task alone, and after a few such looks a new listing, so that the requests don't grow with the days.
+where it was published. The listing is made at the first question of a run. What the listing shows as complete is
+complete. What it does not show was not complete then, and the first question about a task is answered so: luigi asks
+once when it schedules a task, and again when it runs the task, because by then somebody may have made the result. A
+second question, or one of another process, or a later one, gets a fresh look: at the task alone, and after a few such
+looks a new listing, so that the requests don't grow with the days.
 """
 
 import datetime
@@ -30,7 +31,7 @@ folders: set[str] = set()
 tables: set[str] = set()
 
 
-#: How many fresh looks are at one task alone before there is a new listing, and for how many seconds one may say no.
+#: So many fresh looks are at one task alone before there is a new listing, and for so many seconds it may say no.
 _FEW, _FRESH = 3, 30.0
 
 
@@ -40,9 +41,9 @@ class _Listing:
     def __init__(self, storage: str, warehouse: str) -> None:
         self.place = (storage, warehouse)
         self.notes: Notes | None = clients.storage().notes(manifests.NAME, sorted(folders))
-        self.denied: set[str] = set()  # tasks that it was asked about and did not show
+        self.denied: set[str] = set()  # tasks that this listing was asked about and did not show
         self.seen: set[str] = set()  # tasks that a look at them alone has shown since
-        self.looks = 0  # how many of those there were
+        self.looks = 0  # how many of those looks there were
         self._process, self._until = os.getpid(), time.monotonic() + _FRESH
 
     @functools.cached_property
@@ -51,7 +52,7 @@ class _Listing:
         return clients.warehouse().rows(sorted(tables))
 
     def denies(self, task: str) -> bool:
-        """Return whether it may say that a task is not complete, having not shown it; it does so once."""
+        """Return whether the listing, having not shown a task, may say that the task is not complete; it may once."""
         if task in self.denied or os.getpid() != self._process or time.monotonic() > self._until:
             return False
         self.denied.add(task)
@@ -77,7 +78,7 @@ def kept() -> bool:
 def shown(stage: "Stage") -> bool:
     """Return whether the listing shows a stage as complete.
 
-    Raises SettingsDifferError if it was made with other settings.
+    Raises SettingsDifferError if the stage's partition was made with other settings.
     """
     listing = _listing()
     if stage.task_id in listing.seen:
@@ -92,7 +93,7 @@ def shown(stage: "Stage") -> bool:
 
 
 def told(stage: "Stage") -> bool:
-    """Return whether a stage is complete. Raises SettingsDifferError if it was made with other settings."""
+    """Return whether a stage is complete. Raises SettingsDifferError if its partition was made with other settings."""
     if shown(stage):
         return True
     listing = _listing()
@@ -112,9 +113,7 @@ def told(stage: "Stage") -> bool:
 
 
 def code_of(stage: "Stage") -> dict[str, list[str]]:
-    """Return what a stage's partition says of the code that made it (staleness.py), as far as this run has listed
-    it.
-    """
+    """Return what a stage's partition says of its code (staleness.py), as far as this run has listed the partition."""
     if (notes := _listing().notes) is not None:
         found: dict[str, list[str]] = json.loads(notes.get(stage.datasets()[0].manifest_path, {}).get("code", "{}"))
         return found

@@ -60,7 +60,7 @@ _DEFAULTS = {
 
 
 def install() -> None:
-    """Set up the run of which this import is a part; does nothing outside a luigi command."""
+    """Set up the run of which this import is a part; do nothing outside a luigi command."""
     if not in_luigi_command():
         return
     global _said
@@ -85,20 +85,22 @@ def install() -> None:
                 config.set(section, key, value)
     if logging.lastResort:
         logging.lastResort.setFormatter(Safe(keep="\n\t"))
-    # Settings says it with an error, or knows that it is somebody else's key.
+    # Settings raises an error for such a key, or knows that somebody else reads it.
     warnings.filterwarnings("ignore", category=UnconsumedParameterWarning)
     # luigi warns of its own ranges' default.
     warnings.filterwarnings("ignore", 'Parameter "param_name" with value "None"', UserWarning)
     _choose_scheduler()
     scheduler.install()
-    luigi.Task.event_handler(luigi.Event.PROCESS_FAILURE)(_died)  # luigi alone keeps that for its log
+    luigi.Task.event_handler(luigi.Event.PROCESS_FAILURE)(_died)  # luigi alone would keep that for its log
     stopping.install()
     staleness.install()
     ending.install(_sentences)
 
 
 def _choose_scheduler() -> None:
-    """Luigi asks for a server unless told otherwise; we ask for one only where it is named."""
+    """Choose the scheduler in this process unless a server is named, because luigi asks for a server unless told
+    otherwise.
+    """
     config = get_config()
     named = any(config.has_option("core", key) for key in _SCHEDULER_KEYS)
     flagged = any(argument.startswith(("--scheduler-", "--core-scheduler-")) for argument in sys.argv[1:])
@@ -163,7 +165,9 @@ def _take_over() -> None:
 
 
 def _one_sentence(record: logging.LogRecord) -> bool:
-    """Return an error that is meant for people is shown as it is, without the stack that led to it."""
+    """Show an error that is meant for people as it is, without the stack that led to it; return whether to show the
+    record.
+    """
     error = record.exc_info[1] if record.exc_info else None
     task = record.args[-1] if isinstance(record.args, tuple) and record.args else None
     shown, about = "", f"{task}: " if task is not None else ""
@@ -187,16 +191,16 @@ def _one_sentence(record: logging.LogRecord) -> bool:
 
 
 def _bug(record: logging.LogRecord) -> str:
-    """Return the last line of the traceback that a record shows, if it shows one, without the secrets of a URL in
-    it.
-    """
+    """Return the last line of the traceback that a record shows, if any, without the secrets of a URL in it."""
     text = "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else record.getMessage()
     last = text.rstrip().rpartition("\n")[2]
     return one_line(redacted(last), 500) if "Traceback (most recent call last)" in text else ""
 
 
 def _not_ours(record: logging.LogRecord) -> bool:
-    """Beam shows the stack of whatever a worker raises, before it raises that again."""
+    """Return whether a record is none of those in which Beam shows a worker's stack, before it raises the same error
+    again.
+    """
     error = record.exc_info[1] if record.exc_info else None
     return error is None or not (isinstance(error, errors.MillraceError) or resources.exhausted(error))
 
@@ -209,7 +213,7 @@ def _first_time(sentence: str) -> bool:
     try:
         if sentence in _sentences():
             return False
-        with contextlib.suppress(OSError):  # where the disk is full, it is said more than once
+        with contextlib.suppress(OSError):  # on a full disk it is said more than once
             os.pwrite(_said, f"{sentence}\n".encode(), os.fstat(_said).st_size)
         return True
     finally:
@@ -222,7 +226,7 @@ def _sentences() -> list[str]:
 
 
 def print_error(error: BaseException) -> int:
-    """For commands of our own: shows an error as one sentence, or as it is if it is a bug; the exit code, 1."""
+    """Print an error as one sentence, or as it is if it is a bug; return the exit code, 1. For commands of our own."""
     if isinstance(error, errors.MillraceError):
         sentence = one_line(str(error))
         _first_time(sentence)  # for the mail, where this is what a run ended with

@@ -33,7 +33,7 @@ class Dataset(luigi.Target):
         return self.parsed(clients.storage().read(self.manifest_path))
 
     def parsed(self, found: Versioned | None) -> tuple[Manifest, str] | None:
-        """As read(), of what was read."""
+        """Return a manifest as read() does, given what was read."""
         if found is None:
             return None
         return Manifest.from_json(found.data, clients.storage().uri(self.manifest_path)), manifests.digest(found.data)

@@ -27,7 +27,7 @@ _well: bool | None = None
 def install(said: Callable[[], Sequence[str]]) -> None:
     """Have the run of this process say at its end what there is to say.
 
-    said: gives the sentences of what went wrong.
+    said: returns the sentences of what went wrong.
     """
     schedule_and_run = _luigi._schedule_and_run
 
@@ -59,7 +59,7 @@ def _opened(uri: str) -> str:
 
 
 def _send_mail(process: int, said: Callable[[], Sequence[str]]) -> None:
-    """Send the mail of a run that failed, be it before it began; not of one that somebody stopped."""
+    """Send the mail of a run that failed, even before it began; none for a run that somebody stopped."""
     failed = _well is False or (_well is None and said())
     if process == os.getpid() and failed and not stopping.asked():
         mail.send(one_line(str(_task or "luigi"), 200), said())

@@ -1,8 +1,8 @@
 """What a stage's result depends on: the settings and parameters that a partition is bound to.
 
 They are derived: a stage's own, and those of all that it is built on. They stand in the manifest, and their digest in
-the note beside it. A run with others does not pass off what is there as its own: it stops, and says which setting it
-is, where that comes from, and how to go on.
+the note beside it. A run with other settings does not pass off what is there as its own: it stops, and says which
+setting differs, where that setting comes from, and how to go on.
 """
 
 import datetime
@@ -74,7 +74,7 @@ def check(stage: "Stage", manifest: Manifest) -> None:
 def chain(stage: "Stage", *, by_kind: bool = False) -> Iterator[luigi.Task]:
     """Yield a stage and all that it is built on, each before its inputs.
 
-    by_kind: of tasks that differ in their date alone, one is enough, and what that one is built on of its own kind.
+    by_kind: of tasks that differ in their date alone, one is enough, and of its own kind what that one is built on.
     """
     seen: set[str] = set()
     left = deque[tuple[luigi.Task, frozenset[str]]]([(stage, frozenset())])
@@ -104,7 +104,7 @@ def _settings(task: luigi.Task) -> Iterator[tuple[str, list[str]]]:
 def _parameters(task: luigi.Task) -> Iterator[tuple[str, list[str]]]:
     """Yield the parameters that tell a task from others of its kind, less the date."""
     for name, value in _told_apart(task).items():
-        # What a day means to a task that is no stage is not known: most likely it names what the task makes.
+        # What a day means to a task that is no stage is not known; most likely the day names what the task makes.
         if is_stage(task) or not isinstance(value, datetime.date):
             yield name, _texts(value)
 
@@ -121,8 +121,8 @@ def _names(kind: type[luigi.Task]) -> list[str]:
 def _told(manifest: Manifest, key: str) -> str | None:
     """Return what a manifest says of a setting; None for nothing.
 
-    One without a record of the code is of a time when stages named their inputs' settings by hand. What such a stage
-    left out, its options may say, or its inputs' manifests.
+    A manifest without a record of the code is of a time when stages named their inputs' settings by hand. What such a
+    stage left out, its options may say, or its inputs' manifests.
     """
     found = manifest.settings.get(key)
     if found is None and not manifest.code:
@@ -141,7 +141,9 @@ def _origin(stage: "Stage", key: str) -> str:
 
 
 def _first_with(stage: "Stage", key: str) -> "Stage":
-    """Return the stage farthest up whose result depends on a setting: its partitions, and what builds on them, go."""
+    """Return the stage farthest up whose result depends on a setting, because its partitions and what builds on them
+    go.
+    """
     stages = [task for task in chain(stage, by_kind=True) if is_stage(task)]
     *_, last = stage, *(task for task in stages if key in of(task) or task.task_family == key.rpartition(".")[0])
     return last

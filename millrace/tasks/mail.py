@@ -11,7 +11,8 @@ log = logging.getLogger("millrace")
 
 
 def send(task: str, sentences: Sequence[str]) -> None:
-    """Send it, to whom luigi.cfg says: to nobody where it names none, or where a person sees the run on a terminal.
+    """Send the mail to whom luigi.cfg says: to nobody where it names none, or where a person sees the run on a
+    terminal.
 
     task: what was to be run. sentences: what went wrong, each said once.
     """
@@ -33,5 +34,5 @@ def _send(task: str, sentences: Sequence[str]) -> None:
     ]
     try:
         notifications.send_error_email(f"{task} failed on {host}", "\n".join(body) + "\n")
-    except Exception as error:  # whatever a mail server answers: the run has failed of something else
+    except Exception as error:  # whatever a mail server answers, the run has failed for another reason
         log.warning("the mail about it could not be sent ([email], [smtp]): %s", error)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from millrace.ops.checks.findings import Finding
     from millrace.tasks.stage import Stage
 
-#: What came of it, by the kind and the places that it works with; processes that are forked later inherit it.
+#: What was found, by the kind and the places that it works with; processes that are forked later inherit it.
 _asked: dict[tuple[str, str, str], MillraceError | None] = {}
 
 
@@ -47,12 +47,13 @@ def for_dataflow() -> None:
 
 
 def _once(kind: str, look: Callable[[], None]) -> None:
-    """Raise what looking raised, be it this time or at first."""
+    """Raise what looking raised, now or the first time."""
     key = (kind, sections.millrace().storage, sections.millrace().warehouse)
     if key not in _asked:
         _asked[key] = _trouble(look)
     if trouble := _asked[key]:
-        raise trouble.with_traceback(None)  # or else it would grow with every task that it is raised for
+        # Without its traceback, which would grow with every task that the error is raised for.
+        raise trouble.with_traceback(None)
 
 
 def _trouble(look: Callable[[], None]) -> MillraceError | None:
@@ -69,7 +70,7 @@ def _require(look: "Callable[[], Finding]") -> None:
 
     try:
         found = look()
-    except (AccessError, ServiceError):  # where a bucket lies takes storage.buckets.get, which a run does not need
+    except (AccessError, ServiceError):  # a run does not need storage.buckets.get, which this look takes
         return
     if found.state == WRONG:
         raise SettingError(f"{found.said}; {advice.command('doctor')} has the commands")

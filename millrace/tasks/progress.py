@@ -47,7 +47,7 @@ def follow(record: logging.LogRecord) -> None:
 
 
 def above(lines: str) -> str:
-    """Return what to write so that these lines stand above the one that shows how far the run is."""
+    """Return what to write so that these lines stand above the line that shows how far the run is."""
     if _counts is None:
         return lines
     done, tasks = _PAIR.unpack(_counts[:])

@@ -34,7 +34,7 @@ class RangeDaily(_RangeDaily):  # type: ignore[misc]
     )
 
     def requires(self) -> Any:
-        """Return the tasks of the days that are left to do. Raises SettingError for days that are none."""
+        """Return the tasks of the days that are left to do. Raises SettingError for values that are no days."""
         if self.start is None and not (self.stop and self.reverse):
             raise SettingError("RangeDaily needs --start, the first day")
         if self.start is not None and self.stop is not None and self.start > self.stop:
@@ -49,13 +49,14 @@ class RangeDaily(_RangeDaily):  # type: ignore[misc]
         return _midnight(now) - datetime.timedelta(days=100 if self.days_back is None else self.days_back)
 
     def moving_stop(self, now: datetime.datetime) -> datetime.datetime:
-        """Return the first day that is looked at no more."""
+        """Return the first day that is not looked at any more."""
         return _midnight(now) + datetime.timedelta(days=self.days_forward + 1)
 
     def missing_datetimes(self, finite_datetimes: Iterable[datetime.datetime]) -> Any:
-        """Return the days whose tasks are not complete; of tasks that can't be asked all at once, each is asked."""
+        """Return the days whose tasks are not complete; tasks that can't be asked all at once are asked one by one."""
         if self.of.bulk_complete.__func__ is luigi.Task.bulk_complete.__func__:  # type: ignore[attr-defined]
-            # Not by the names of files, as luigi would: a file says nothing of a table, nor of what makes it complete.
+            # Not by the names of files, as luigi would, because a file says nothing of a table, nor of what makes it
+            # complete.
             return luigi.tools.range.RangeBase.missing_datetimes(self, finite_datetimes)
         return super().missing_datetimes(finite_datetimes)
 

@@ -43,7 +43,7 @@ def _warehouse(value: str) -> str:
 
 
 def _like(pattern: str) -> Callable[[str], str]:
-    """Nothing, or what a regular expression describes."""
+    """Return what takes an empty text, or one that a regular expression describes."""
 
     def convert(value: str) -> str:
         if value and not re.fullmatch(pattern, value):

@@ -26,8 +26,8 @@ _LUIGIS = {"core", "worker", "scheduler", "retcode", "email", "smtp"}
 class Setting(luigi.Parameter):
     """A setting or flag.
 
-    convert: its text → its value; raises ValueError (or a MillraceError) for what is not allowed.
-    allowed: what is, in words. keeps_variables: whether ${NAME} in luigi.cfg is for convert, not for luigi, to fill in.
+    convert: its text → its value; raises ValueError (or a MillraceError) for what is not allowed. allowed: what is
+    allowed, in words. keeps_variables: whether convert, and not luigi, fills in ${NAME} in luigi.cfg.
     batched: whether tasks that differ in this parameter may be done in one batch.
     """
 
@@ -52,7 +52,7 @@ class Setting(luigi.Parameter):
         self._owner, self._key = owner.__name__, name
 
     def parse(self, x: str) -> Any:
-        """Raise SettingError."""
+        """Return the value of a text. Raises SettingError."""
         try:
             return self._convert(x.strip())
         except (ValueError, KeyError, MillraceError) as error:
@@ -63,7 +63,7 @@ class Setting(luigi.Parameter):
             ) from None
 
     def _get_value_from_config(self, section: str, name: str) -> Any:
-        """As luigi's, but for its variables."""
+        """Return luigi's value from luigi.cfg, its variables left for convert where they are kept."""
         config = get_config()
         if self._keeps_variables and isinstance(config, configparser.ConfigParser) and config.has_option(section, name):
             text = config.get(section, name, raw=True)
@@ -74,7 +74,7 @@ class Setting(luigi.Parameter):
         return super()._get_value_from_config(section, name)  # type: ignore[no-untyped-call]
 
     def normalize(self, x: Any) -> Any:
-        """Return a value given in Python is held to the same as one given in text."""
+        """Return a value, and hold one that is given in Python to the same rules as one given in text."""
         return self.parse(x) if isinstance(x, str) else x
 
     def serialize(self, x: Any) -> str:
@@ -100,7 +100,7 @@ class Flag(Setting):
         given: dict[str, Any] = super()._parser_kwargs(param_name, task_name)  # type: ignore[no-untyped-call]
 
         def checked(value: str) -> str:
-            if value.lower() not in _FLAGS:  # the task's name, most likely
+            if value.lower() not in _FLAGS:  # most likely the task's name
                 flag = f"--{param_name.replace('_', '-')}"
                 allowed = f"allowed is true or false, or nothing; write {flag}=true, or {flag} as the last flag"
                 raise SettingError(f"{flag} {value}: {allowed}")
@@ -147,7 +147,7 @@ def _config_files() -> list[str]:
 class Settings(luigi.Config):
     """A section of luigi.cfg, named like the class. A key that it does not know is an error, unless it is open."""
 
-    #: Whether further keys are somebody else's to know.
+    #: Whether further keys are left for somebody else to know.
     open_keys: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -163,14 +163,15 @@ class Settings(luigi.Config):
     @classmethod
     @functools.cache
     def get_params(cls) -> Any:
-        """As luigi's, which looks through the class each time that a section is read."""
+        """Return luigi's parameters, kept, because luigi looks through the class each time that a section is read."""
         return super().get_params()  # type: ignore[no-untyped-call]
 
     @classmethod
     def get_param_values(cls, *args: Any) -> Any:
-        """As luigi's, but raises our own error instead of one that wraps it.
+        """Return luigi's values; raise our own error instead of one that wraps it.
 
-        A section's values are looked up once a command, because its flags and files stay: luigi would for each task.
+        A section's values are looked up once a command, because its flags and files stay; luigi would look for each
+        task.
         """
         command = CmdlineParser.get_instance()
         known = vars(command).setdefault("_sections", {}) if command and not any(args[1:]) else {}
@@ -209,7 +210,7 @@ class Settings(luigi.Config):
 
 
 def not_filled_in(error: configparser.InterpolationError) -> SettingError:
-    """Return what is said of a value whose variables can't be filled in."""
+    """Return the error for a value whose variables can't be filled in."""
     where = f"{error.section}.{error.option}, {origin(error.section, error.option)}"
     missing = re.search(r"nonexisting environment variable (.*?)\. Section", str(error))
     if missing:
@@ -239,21 +240,21 @@ def _check_sections() -> None:
 
 
 def _sections() -> set[str]:
-    """Name of the sections; their flags begin with them, a task's own need not."""
+    """Return the names of the sections; their flags begin with them, a task's own need not."""
     return {
         section.__name__ for section in Settings.__subclasses__() if section.__dict__.get("use_cmdline_section", True)
     }
 
 
 def text(value: str) -> str:
-    """Any text but none."""
+    """Return any text but an empty one."""
     if not value:
         raise ValueError
     return value
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:
-    """Return a whole number from low to high."""
+    """Return what takes a whole number from low to high."""
 
     def convert(value: str) -> int:
         number = int(value.replace("_", ""))
@@ -265,7 +266,7 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
 
 
 def number(low: float, high: float) -> Callable[[str], float]:
-    """Return a number from low to high."""
+    """Return what takes a number from low to high."""
 
     def convert(value: str) -> float:
         found = float(value)
@@ -285,7 +286,7 @@ def share(value: str) -> float:
 
 
 def one_of(*names: str) -> Callable[[str], str]:
-    """Return one of some names."""
+    """Return what takes one of some names."""
 
     def convert(value: str) -> str:
         if value not in names:
@@ -296,7 +297,7 @@ def one_of(*names: str) -> Callable[[str], str]:
 
 
 def day(value: str) -> datetime.date:
-    """Return a day as YYYY-MM-DD."""
+    """Return the day that YYYY-MM-DD names."""
     if len(value) != 10:
         raise ValueError
     return datetime.date.fromisoformat(value)

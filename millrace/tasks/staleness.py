@@ -1,7 +1,7 @@
 """What was made by other code: it stays complete, and at the end of a run a line a stage says which, and what mends it.
 
-A manifest names the code of its stage and of all that it is built on (`of`). So one look at what was asked about tells
-whether there is anything to say; only then is it looked for.
+A manifest names the code of its stage and of all that the stage is built on (`of`). So one look at what was asked about
+tells whether there is anything to say; only then is the rest looked for.
 """
 
 import datetime
@@ -32,9 +32,9 @@ _DAY = datetime.timedelta(days=1)
 
 
 def of(family: str, own: str, inputs: Iterable[Manifest]) -> dict[str, list[str]]:
-    """Return what a manifest says of the code that made a stage's result, and those that the result is built on.
+    """Return what a manifest says of the code that made a stage's result, and the results that it is built on.
 
-    Of more than two of one stage the first two are named: one of them, at least, is not the code of any later run.
+    Of more than two codes of one stage two are named, because one of them, at least, is not the code of any later run.
     """
     found = defaultdict(list, {family: [own]} if own else {})
     for manifest in inputs:
@@ -94,13 +94,13 @@ def lines(stages: Iterable["Stage"]) -> Iterator[str]:
 def _kind(family: str) -> "type[Stage] | None":
     try:
         kind = Register.get_task_cls(family)
-    except TaskClassException:  # it is in a module that this run has not imported
+    except TaskClassException:  # the task is in a module that this run has not imported
         return None
     return kind if hasattr(kind, "maker") else None
 
 
 def _roots(stages: "list[Stage]") -> "list[Stage]":
-    """Return those of some stages that no other of them is built on: what the run was for."""
+    """Return those of some stages that no other of them is built on, which are what the run was for."""
     below = {task.task_id for stage in stages for task in stage.built_on()}
     return [stage for stage in stages if stage.task_id not in below]
 
@@ -133,7 +133,7 @@ def _commands(stages: "list[Stage]") -> Iterator[str]:
         if date is None:
             yield advice.clear(partition)
         else:
-            # Where parameters are part of the partition's name, others than these are not meant.
+            # Where parameters are part of the partition's name, partitions with others are not meant.
             named = {} if partition == f"{stage.writes[0]}/date={date}" else stage.parameters()
             named = {name: value for name, value in named.items() if name != "date"}
             ways[str(named)] = named

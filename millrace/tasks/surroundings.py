@@ -1,6 +1,6 @@
 """What comes before luigi is imported, which reads its settings then: whether they can be read, proxies, a home.
 
-As a program it says what is wrong with the files, for commands that start luigi itself.
+As a program, this file says what is wrong with the settings' files, for commands that start luigi itself.
 """
 
 import codecs
@@ -35,7 +35,7 @@ def unreadable() -> str:
     for path in files():
         try:
             data = Path(path).read_bytes()
-        except OSError as error:  # luigi would go on without it
+        except OSError as error:  # luigi would go on without the file
             return f"{path} can't be read: {error.strerror}"
         if mark := next((mark for mark in _MARKS if data.startswith(mark)), None):
             return f"{path} can't be read: it is {_MARKS[mark]}; save it as plain UTF-8"
@@ -50,14 +50,16 @@ def unreadable() -> str:
 
 
 def settle() -> None:
-    """Raise SystemExit if settings can't be read; keeps this machine from being asked by a proxy; gives a home."""
+    """Raise SystemExit if settings can't be read; keep this machine from being asked by a proxy; give the process a
+    home.
+    """
     if trouble := unreadable():
         print(f"error: {trouble}", file=sys.stderr)
         run = __package__ and "millrace.ops.run" in sys.orig_argv
         sys.exit(40 if run else 1)
     excepted = (os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "").split(",")
     more = [name for name in _LOOPBACK if name not in excepted]
-    os.environ["no_proxy"] = ",".join([*filter(None, excepted), *more])  # a proxy's localhost is another
+    os.environ["no_proxy"] = ",".join([*filter(None, excepted), *more])  # a proxy's localhost is another one
     try:
         Path.home()
     except RuntimeError:  # neither HOME nor an entry in /etc/passwd, as in a container with a user of its own

@@ -153,7 +153,7 @@ class _Upload(io.BufferedWriter):
         self.close()
 
     def __del__(self) -> None:
-        # Who has not closed it has not finished writing.
+        # Whoever has not closed the file has not finished writing.
         self._given_up = True
         self.close()
 
@@ -167,10 +167,10 @@ _LOADING, _PUBLISHED = "loading", "published"
 class BigQueryTarget(luigi.Target):
     """A table's partition of a day, to be written by a task of one's own, or to be read.
 
-    One that is written here exists once its record in the storage says that all is done and the table has as many rows,
-    0 included. One that somebody else fills, and one that was written for another warehouse, exists when it has rows.
-    With `rows` it exists when it has so many. The record is a manifest, as of a stage: on one machine its files are the
-    table.
+    A partition that is written here exists once its record in the storage says that all is done and the table has as
+    many rows, 0 included. A partition that somebody else fills, or that was written for another warehouse, exists when
+    it has rows. With `rows` it exists when it has so many. The record is a manifest, as of a stage; on one machine its
+    files are the table.
     """
 
     def __init__(self, name: str, date: datetime.date, rows: int | None = None) -> None:
@@ -192,7 +192,7 @@ class BigQueryTarget(luigi.Target):
         return found > 0 if expected is None else found == expected
 
     def rows(self) -> int:
-        """Return rows of the partition; 0 where there is none."""
+        """Return the rows of the partition; 0 where there is none."""
         return clients.warehouse().count(self.name, self.date)
 
     def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> "pa.Table":
@@ -200,16 +200,17 @@ class BigQueryTarget(luigi.Target):
         return clients.warehouse().query(sql, {"date": self.date, **(parameters or {})})
 
     def write(self, rows: "pa.Table", table: Table) -> None:
-        """Make some rows, and no others, the partition: it is loaded from a file below the storage.
+        """Make some rows, and no others, the partition, loaded from a file below the storage.
 
         rows: they have the columns of `table`, in any order and of types that can be cast without loss; `date` is the
-        day in each. table: what the table is like; it is made if need be, a column that it lacks is added. Who dies at
-        any moment writes again; the same rows are the same load job. Who writes the same partition meanwhile is waited
-        for. Raises SchemaError for rows or a table that don't fit, ManifestError for a table that is a stage's.
+        day in each. table: what the table is like; it is made if need be, a column that it lacks is added. A process
+        that dies at any moment writes again; the same rows are the same load job. A process that writes the same
+        partition meanwhile is waited for. Raises SchemaError for rows or a table that don't fit, ManifestError for a
+        table that is a stage's.
         """
         if self.name in completeness.folders | completeness.tables:
             raise self._of_a_stage()
-        if not re.fullmatch(r"[^\W_][\w-]*", self.name):  # it names a folder too, and those with _ are the engine's
+        if not re.fullmatch(r"[^\W_][\w-]*", self.name):  # it also names a folder, and those with _ are the library's
             raise SchemaError(f"{self.name!r} can't be written: name the table by letters, digits, _ and -")
         rows = self._fitting(rows, table)
         data = _parquet(rows)
@@ -227,7 +228,7 @@ class BigQueryTarget(luigi.Target):
                 storage.create(file.path, data)
             begun = self._record()
             if begun and begun.settings["state"] == _LOADING and begun.attempt != digest:
-                # Its load may still be at work, and would put its rows over ours: it ends first, however it ends.
+                # A load of its own may still be at work, and would put its rows over ours, so that it has to end first.
                 (old,) = begun.files
                 with contextlib.suppress(TerminalError):
                     warehouse.publish(self.name, table, self.date, begun.attempt, [storage.uri(old.path)], old.rows)
@@ -243,8 +244,8 @@ class BigQueryTarget(luigi.Target):
         """Return the partition as Parquet files, for what reads files: their URIs, [] where there is no partition.
 
         folder: below it BigQuery writes them, gs://BUCKET/PATH or relative to the storage; those that it wrote before
-        are taken if the table has not changed. Where the warehouse is the storage's own files, they are those, good
-        until the partition is made anew, and nothing is written. Raises QueryError if there is no table.
+        are taken if the table has not changed. Where the warehouse is the storage's own files, the files are those,
+        good until the partition is made anew, and nothing is written. Raises QueryError if there is no table.
         """
         where = folder if folder.startswith("gs://") else clients.storage().uri(folder)
         # BigQuery numbers files alike, so that those of several partitions can't lie in one folder.
@@ -261,7 +262,7 @@ class BigQueryTarget(luigi.Target):
         return found[0] if found[0].settings["warehouse"] == clients.warehouse().uri else None
 
     def _record_of(self, file: FileEntry, schema: "pa.Schema") -> Callable[[str], bytes]:
-        """Give the record's bytes for a state."""
+        """Return what makes the record's bytes for a state."""
         started, uri = now(), clients.warehouse().uri
 
         def record(state: str) -> bytes:

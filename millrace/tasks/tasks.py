@@ -1,4 +1,4 @@
-"""Which tasks there are by name, and what is said of a name that none has."""
+"""Which tasks there are by name, and what is said of a name that no task has."""
 
 import configparser
 import contextlib
@@ -26,7 +26,7 @@ _WRONG = re.compile(r"(\w+)\[args=.*\]: Error when parsing the default value of 
 
 
 def registered() -> dict[str, type[luigi.Task]]:
-    """Return all that luigi knows by name, sections too; of two that have one name neither can be meant."""
+    """Return all that luigi knows by name, sections too; a name that two have can mean neither."""
     found = {}
     for name in sorted(Register.task_names()):
         with contextlib.suppress(TaskClassException):
@@ -35,7 +35,7 @@ def registered() -> dict[str, type[luigi.Task]]:
 
 
 def known_tasks() -> dict[str, type[luigi.Task]]:
-    """Return the tasks of the modules that were imported, by name; luigi's own, sections and bases are none."""
+    """Return the tasks of the modules that were imported, by name, without luigi's own, sections and bases."""
     found = {}
     for name, task in registered().items():
         own = not task.__module__.startswith(("luigi.", "millrace."))
@@ -45,7 +45,7 @@ def known_tasks() -> dict[str, type[luigi.Task]]:
 
 
 def no_task(name: str) -> SettingError:
-    """Return what is said of a name that no task has."""
+    """Return the error for a name that no task has."""
     there = list(known_tasks())
     ranges = [each for each in Register.task_names() if each.startswith("Range")]
     near = difflib.get_close_matches(name, [*there, *ranges], 1) or [
@@ -56,7 +56,7 @@ def no_task(name: str) -> SettingError:
 
 
 def install() -> None:
-    """Have a luigi command say in a sentence which task there is none of, with the exit code of other errors."""
+    """Have a luigi command say in a sentence which task is not there, with the exit code of other errors."""
     if in_luigi_command():
         logging.getLogger("luigi-interface").filters.insert(0, _in_a_sentence)
         sys.excepthook = functools.partial(_tell, sys.excepthook)
@@ -77,7 +77,7 @@ def _tell(
     error: BaseException,
     trace: TracebackType | None,
 ) -> None:
-    """Say what ended the process; what luigi finds on its command line never comes to its own handlers."""
+    """Say what ended the process, because what luigi finds on its command line never comes to its own handlers."""
     error = for_people(error)
     if not isinstance(error, MillraceError):
         others(kind, error, trace)
@@ -87,7 +87,7 @@ def _tell(
 
 
 def for_people(error: BaseException) -> BaseException:
-    """Return what is said of luigi's errors that are somebody's mistake; any other as it is."""
+    """Return the error for people in place of an error of luigi's that is somebody's mistake; any other as it is."""
     if isinstance(error, TaskClassException):
         return _no_class(error)
     for each in (error, error.__cause__):
@@ -95,7 +95,7 @@ def for_people(error: BaseException) -> BaseException:
             return not_filled_in(each)
     if given := _on_command_line(error):
         return given
-    # A value of luigi's own sections that is none.
+    # A value that a section of luigi's own does not take.
     wrong = _WRONG.match(str(error)) if isinstance(error, ValueError) else None
     if wrong is None:
         return error
@@ -103,7 +103,7 @@ def for_people(error: BaseException) -> BaseException:
 
 
 def _on_command_line(error: BaseException) -> SettingError | None:
-    """Return what is said of a task that can't be made of its flags: a value that is none, or one that is missing."""
+    """Return the error for a task that can't be made of its flags, because a value is wrong or missing."""
     if not isinstance(error, ValueError | MissingParameterException) or isinstance(error, MillraceError):
         return None
     frames = {frame.f_code: frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__)}

@@ -1,4 +1,4 @@
-"""Dataflow's jobs through Google's own client: found, watched, cancelled. What they tell is in dataflow_reports.py.
+"""Dataflow's jobs through Google's own client: found, watched, cancelled. What they tell is in reports.py.
 
 A job is looked at after pauses that grow; in between, whoever types something into luigid's "send message" is heard.
 One look is one call: what fails in passing is asked again at the next look, for as long as the settings say.
@@ -103,7 +103,7 @@ def get(id: str, where: Where) -> Job | None:
 
 
 def job_of(proto: Any, where: Where) -> Job:
-    """Return a job as Google's client gives it."""
+    """Return a job as it is known here, given as Google's client has it."""
     # A state that this client does not know yet is a number.
     state = str(getattr(proto.current_state, "name", proto.current_state)).removeprefix("JOB_STATE_")
     return Job(proto.id, proto.name, state, proto.client_request_id, where, proto.replaced_by_job_id)
@@ -143,10 +143,10 @@ def wait(job: Job, look: Callable[[Job], None], messages: Messages | None = None
 
 
 def cancel(job: Job) -> Job:
-    """Ask for a job, or the one that replaced it, to be cancelled; the job as it is once that is done, or after
-    [dataflow] cancel_wait seconds.
+    """Ask for a job, or the one that replaced it, to be cancelled; return the job as it then is.
 
-    Raises ServiceError if Dataflow does not answer for so long, and AccessError.
+    It waits until that is done, or for [dataflow] cancel_wait seconds. Raises ServiceError if Dataflow does not answer
+    for so long, and AccessError.
     """
     patience = sections.dataflow().cancel_wait
     waiting = Pauses(0.25, 2.0, patience)
@@ -157,7 +157,7 @@ def cancel(job: Job) -> Job:
 
 
 def drain(job: Job) -> Job:
-    """Ask for a job to end with what it has read so far; the job as it is then. Dataflow drains no batch job."""
+    """Ask for a job to end with what it has read so far; return the job as it then is. Dataflow drains no batch job."""
     return _request(job, "JOB_STATE_DRAINING", sections.gcp().patience)
 
 
@@ -179,14 +179,14 @@ def _get(job: Job, again: "Retry") -> Job:
 
 
 def _soon(seconds: float) -> "Retry":
-    """As retry(), also for a job that is not known yet: it isn't everywhere in the moment in which it is created."""
+    """Return retry() that also goes on while a job is not known yet, as in the moment in which it is created."""
     import google.api_core.exceptions as api
 
     return retry(seconds).with_predicate(lambda error: passes(error) or isinstance(error, api.NotFound))
 
 
 def _look(job: Job, silent: float) -> Job | None:
-    """Return one look at a job; None for one in vain that may be repeated. silent: seconds since the last answer."""
+    """Look at a job once; return None for a vain look that may be repeated. silent: seconds since the last answer."""
     import google.api_core.exceptions as api
 
     try:
@@ -215,7 +215,7 @@ def _look(job: Job, silent: float) -> Job | None:
 
 
 def _request(job: Job, state: str, seconds: float) -> Job:
-    """Ask for a state; the job as it is then. Where it has come to its end by itself, that is no error."""
+    """Ask for a state; return the job as it then is. A job that has come to its end by itself is no error."""
     while job.replaced_by:
         job = _get(replace(job, id=job.replaced_by), _soon(seconds))
     request = {**request_of(job), "job": {"requested_state": state}}
@@ -230,7 +230,7 @@ def _request(job: Job, state: str, seconds: float) -> Job:
 
 
 def _obey_next(job: Job, commands: Messages, seconds: float) -> bool:
-    """Wait for a command and obeys it; False where none came within the seconds."""
+    """Wait for a command and obey it; return False where none came within the seconds."""
     try:
         command: Command = commands.get(True, seconds)
     except queue.Empty:
@@ -242,7 +242,7 @@ def _obey_next(job: Job, commands: Messages, seconds: float) -> bool:
     log.info("Dataflow job %s: somebody said %r: %s", job.name, command.content, answer)
     try:
         command.respond(answer)
-    except Exception as error:  # a scheduler that is gone is nothing to stop waiting for
+    except Exception as error:  # a scheduler that is gone is no reason to stop waiting
         log.info("the answer did not arrive: %s", error)
     return True
 

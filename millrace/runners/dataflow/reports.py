@@ -23,7 +23,7 @@ _ERROR_LINE = re.compile(r"^[\w.]*(?:Error|Exception|Failure)\b.*$", re.MULTILIN
 
 
 def changes(report: Callable[[Progress], None]) -> Callable[[Job], None]:
-    """For `dataflow.wait`: looks at how a job stands, and tells `report` whenever that is not as it was."""
+    """Return what looks at how a job stands, for `jobs.wait`, and tells `report` whenever that is not as it was."""
     shown: Progress | None = None
     heard = _Heard()
 
@@ -38,9 +38,7 @@ def changes(report: Callable[[Progress], None]) -> Callable[[Job], None]:
 
 
 def result(job: Job) -> Run:
-    """Return what a finished job counted and used; what can't be learnt is left out, rather than to lose the job's
-    result.
-    """
+    """Return what a finished job counted and used; what can't be learnt is left out, so that the result is not lost."""
     try:
         metrics = _metrics(job, sections.gcp().patience)
     except MillraceError as error:
@@ -73,7 +71,7 @@ def failure(job: Job, command: str) -> MillraceError:
 
 
 def consequence(said: Sequence[str]) -> str:
-    """Of a job's error messages the one that explains most, in one line; "" where there is none.
+    """Return the one of a job's error messages that explains most, in one line; "" where there is none.
 
     That is our own last sentence, or a worker's last error, or the last that is not Dataflow's summary of the others.
     """
@@ -89,7 +87,7 @@ def consequence(said: Sequence[str]) -> str:
 def _ours(said: Sequence[str]) -> MillraceError | None:
     """Return the last error of ours; one that passes only if it is the last of all.
 
-    What came after it shows that the work was tried again, and failed for another reason.
+    An error that comes after it shows that the work was tried again, and failed for another reason.
     """
     last = True
     for text in reversed(said):
@@ -113,7 +111,7 @@ class _Heard:
         self._messages: list[Any] = []
 
     def since(self, job: Job) -> datetime.datetime | None:
-        """From when on there may be messages that were not heard yet; None for the beginning."""
+        """Return when the first message came that may not have been heard yet; None for the beginning."""
         if self._job != job.id:  # it was replaced
             self._job, self._messages = job.id, []
         return self._messages[-1].time - _LATE if self._messages else None
@@ -166,7 +164,7 @@ def _metrics(job: Job, seconds: float | None) -> list[Any]:
 
 
 def _user_counters(metrics: Iterable[Any]) -> dict[str, int]:
-    """Return counters of committed work. A distribution's parts come as numbers as well: those are no counters."""
+    """Return the counters of committed work. A distribution's parts come as numbers as well, and are no counters."""
     mine = [m for m in metrics if m.name.origin == "user" and m.name.context.get("tentative") != "true"]
     distributions = {m.name.name for m in mine if m.distribution}
     parts = {f"{name}_{part}" for name in distributions for part in ("MIN", "MAX", "MEAN", "COUNT")}
@@ -179,7 +177,7 @@ def _user_counters(metrics: Iterable[Any]) -> dict[str, int]:
 
 
 def _usage(metrics: Iterable[Any]) -> dict[str, float]:
-    """vcpu_hours, memory_gb_hours, shuffle_gb, and estimated_cost_usd by [dataflow]'s prices.
+    """Return vcpu_hours, memory_gb_hours, shuffle_gb, and estimated_cost_usd by [dataflow]'s prices.
 
     Disks, accelerators and network are not in the estimate.
     """

@@ -56,10 +56,9 @@ def submit(
     """Create the job of a pipeline; the same request twice is the same job, also where that is finished.
 
     module, options: the pipeline and its own options; task: its name in [dataflow.TASK]; root: the storage, gs://….
-    waits: told why, once, if the job has to wait for its turn.
-    Raises SettingError for options that Beam does not take, ConflictError for a job of that name and another request,
-    AccessError, ServiceError, also where the project ran as many jobs as it may for [dataflow] stuck_after seconds, and
-    whatever building the pipeline raises.
+    waits: is told why, once, if the job has to wait for its turn. Raises SettingError for options that Beam does not
+    take, ConflictError for a job of that name and another request, AccessError, ServiceError, also where the project
+    ran as many jobs as it may for [dataflow] stuck_after seconds, and whatever building the pipeline raises.
     """
     check_root(root)
     own = [f"--{key}={value}" for key, value in options.items()]
@@ -78,8 +77,8 @@ def check_root(root: str) -> None:
 
 
 def preload() -> None:
-    """Import what submitting and watching need, before workers fork: they share it instead of each importing it, and
-    take turns at describing their jobs.
+    """Import what submitting and watching need, before workers fork, so that they share it and take turns at describing
+    jobs.
     """
     importlib.import_module("apache_beam.runners.dataflow.internal.apiclient")
     importlib.import_module("millrace.runners.dataflow.reports")
@@ -91,18 +90,16 @@ def preload() -> None:
 
 @functools.cache
 def _turns() -> IO[bytes]:
-    """Return a file with no name, of which a process locks a byte while it is its turn; the lock ends with the
-    process.
-    """
+    """Return a nameless file, of which a process locks a byte while it is its turn; the lock ends with the process."""
     return tempfile.TemporaryFile()
 
 
 def _described(module: str, own: Sequence[str], task: str, request: Request, root: str, folder: str) -> Any:
     """Return the job to create, as Google's client takes it; what it needs is staged.
 
-    To be called in a child process.
+    Called in a child process.
     """
-    # As many at a time as there are processors: each takes tens of megabytes.
+    # As many at a time as there are processors, because each takes tens of megabytes.
     fcntl.lockf(_turns(), fcntl.LOCK_EX, 1, os.getpid() % (os.cpu_count() or 1))
     clients.credentials()  # Beam looks for them for half a minute and then goes on without
     tempfile.tempdir = folder  # Beam leaves files behind
@@ -136,7 +133,7 @@ def _job_options(module: str, task: str, request: Request, root: str, folder: st
 
 
 def _staged(module: str, argv: list[str]) -> Any:
-    """Return the job of a pipeline as Beam describes it, what it needs staged.
+    """Return the job of a pipeline as Beam describes it, with what it needs staged.
 
     Raises SettingError for what Beam refuses.
     """
@@ -146,7 +143,7 @@ def _staged(module: str, argv: list[str]) -> Any:
     from millrace.beam.options import run_module
 
     class Client(apiclient.DataflowApplicationClient):
-        """Beam's client, which stages through ours: its own asks for ten minutes for a bucket that isn't there."""
+        """Beam's client, which stages through ours, because its own asks ten minutes for a bucket that isn't there."""
 
         def stage_file_with_retry(
             self, gcs_or_local_path: str, file_name: str, stream_or_path: Any, *_: Any, **__: Any
@@ -178,7 +175,7 @@ def _stage(uri: str, source: Any) -> None:
 
 
 def _create(proto: Any, request: Request, waits: Callable[[str], None]) -> Job:
-    """Create a job; where the project runs as many as it may, as soon as it does no longer."""
+    """Create a job; where the project runs as many as it may, as soon as it no longer does."""
     patience = sections.dataflow().stuck_after
     waiting = dataflow.pauses(patience)
     while True:
@@ -227,9 +224,9 @@ def _full(error: BaseException) -> bool:
 
 
 def _existing(request: Request, why: str) -> Job:
-    """Return the job that Dataflow says exists. Raises ConflictError if it is not of this request, and ServiceError if
-    it is
-    not listed for [gcp] patience seconds: a list may be behind.
+    """Return the job that Dataflow says exists. Raises ConflictError if the job is not of this request.
+
+    Raises ServiceError if the job is not listed for [gcp] patience seconds, because a list may be behind.
     """
     patience = sections.gcp().patience
     waiting = Pauses(0.25, sections.dataflow().poll_max, patience)

@@ -20,7 +20,7 @@ _SHIPPED = [_LIBRARY / name for name in ("__init__.py", "errors.py", "common", "
 
 
 def write(folder: str, pipeline: str) -> str:
-    """Write the wheel for a pipeline's module into a folder; its path."""
+    """Write the wheel for a pipeline's module into a folder; return its path."""
     files = {
         path.relative_to(part.parent if part not in _SHIPPED else _LIBRARY.parent).as_posix(): path.read_bytes()
         for part in [*_application(pipeline), *_SHIPPED]
@@ -28,7 +28,7 @@ def write(folder: str, pipeline: str) -> str:
         if path.is_file() and "__pycache__" not in path.parts
     }
     digest = hashlib.sha256(b"".join(f"{name}\0{len(data)}\0".encode() + data for name, data in files.items()))
-    # By its contents: pip takes a package of the same version for the same package.
+    # Named by its contents, because pip takes a package of the same version for the same package.
     version = f"0.{int(digest.hexdigest()[:12], 16)}"
     info = f"millrace_pipelines-{version}.dist-info"
     needs = "".join(f"Requires-Dist: {line}\n" for line in files["millrace/beam/requirements.txt"].decode().split())
