@@ -1,8 +1,7 @@
 """Files that pipelines read and write: Arrow tables in Parquet, on a local disk or any Beam file system.
 
 A pipeline never lists what it wrote: a bundle that a runner retries may leave a second copy of a file. Each written
-file travels as a `Written` element, and `WriteResult` gathers the elements of the bundles that count into one
-`_result.json`, which is what the launcher reads.
+file travels as a `Written` element to the partition's result.
 """
 
 import contextlib
@@ -11,24 +10,22 @@ import glob
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from types import TracebackType
 from typing import IO, Any, BinaryIO, Protocol, cast
 
-import apache_beam as beam
 import google_crc32c
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam.coders.typecoders import registry
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics.metric import Metrics
 
 from millrace.beam import gcs
 from millrace.common.checksums import Input
-from millrace.common.results import RESULT, File, Written, merge_written
-from millrace.errors import DamagedError, SourceError
+from millrace.common.partitions import inputs
+from millrace.common.results import File, Written
+from millrace.errors import DamagedError, MillraceError, SourceError
 
 #: Dictionaries of a whole vocabulary are written as such, however large: readers get the indices without a look-up.
 _DICTIONARY_BYTES = 1 << 30
@@ -46,10 +43,9 @@ def expand(spec: str) -> list[Input]:
 
     In a list a file is a path, or [path, CRC-32C, bytes], which is checked when the file is read.
     """
-    if spec.startswith("@"):
-        spec = read_input(spec[1:]).decode()
+    spec = text_of(spec)
     if spec.lstrip().startswith("["):
-        return [Input(*each) if isinstance(each, list) else Input(str(each)) for each in json.loads(spec)]
+        return inputs(json.loads(spec))
     if spec.startswith("gs://"):
         paths = [found.uri for found in gcs.match(spec)]
     elif "://" in spec:
@@ -59,6 +55,11 @@ def expand(spec: str) -> list[Input]:
     if not paths:
         raise SourceError(f"--input {spec} matches no file")
     return [Input(path) for path in sorted(paths)]
+
+
+def text_of(option: str) -> str:
+    """Return an option's text, which may be too long for a command line: `@FILE` stands for what is in the file."""
+    return read_input(option[1:]).decode() if option.startswith("@") else option
 
 
 def partition_date(path: str) -> str:
@@ -249,6 +250,32 @@ def read_tables(files: Sequence[Input], dictionaries: Sequence[str] = ()) -> lis
         return list(pool.map(lambda file: read_parquet(file, dictionaries=dictionaries), files))
 
 
+def read_windows(
+    windows: Sequence[Sequence[Input]], dictionaries: Sequence[str] = ()
+) -> Iterator[list[pa.Table] | MillraceError]:
+    """Yield the tables of each window's files, or the error of one that can't be read.
+
+    A file of several windows is read once, and forgotten when no later window has it.
+    """
+
+    def read(file: Input) -> pa.Table | MillraceError:
+        try:
+            return read_parquet(file, dictionaries=dictionaries)
+        except MillraceError as error:
+            return error
+
+    last = {file: number for number, window in enumerate(windows) for file in window}
+    held: dict[Input, pa.Table | MillraceError] = {}
+    with ThreadPoolExecutor(threads([file.path for file in last])) as pool:
+        for number, window in enumerate(windows):
+            new = [file for file in dict.fromkeys(window) if file not in held]
+            held.update(zip(new, pool.map(read, new), strict=True))
+            found = [held[file] for file in window]
+            held = {file: table for file, table in held.items() if last[file] > number}
+            error = next((each for each in found if isinstance(each, MillraceError)), None)
+            yield found if error is None else error
+
+
 def threads(paths: Sequence[str]) -> int:
     """Return the threads for reading or writing files: more than processors where each file takes a request or two."""
     return max(worker_threads(), _AT_ONCE if any("://" in path for path in paths) else 1)
@@ -262,43 +289,6 @@ def _whole(file: Input) -> IO[bytes] | pa.BufferReader:
         data = read_input(file.path)
     file.check_bytes(data)
     return pa.BufferReader(data)
-
-
-class TableCoder(beam.coders.Coder):
-    """How Arrow tables travel between stages of a pipeline: as bytes of Arrow's IPC stream."""
-
-    def encode(self, value: pa.Table) -> bytes:
-        sink = pa.BufferOutputStream()
-        # A runner in one process keeps all that it shuffles in memory, more than once.
-        options = pa.ipc.IpcWriteOptions(compression="lz4")
-        with pa.ipc.new_stream(sink, value.schema, options=options) as writer:
-            writer.write_table(value)
-        return bytes(sink.getvalue().to_pybytes())
-
-    def decode(self, encoded: bytes) -> pa.Table:
-        return pa.ipc.open_stream(encoded).read_all()
-
-    def is_deterministic(self) -> bool:
-        return False
-
-    def to_type_hint(self) -> type:
-        return pa.Table  # type: ignore[no-any-return]
-
-
-registry.register_coder(pa.Table, TableCoder)
-#: What a DoFn yields that hands tables to others: with_output_types(KEYED).
-KEYED = tuple[str, pa.Table]
-
-
-class ByKey(beam.PTransform):
-    """(key, table) → (key, its tables). Nothing is shuffled where one block of input has all there is of every key."""
-
-    def __init__(self, blocks: int) -> None:
-        super().__init__()
-        self._blocks = blocks
-
-    def expand(self, pcoll: Any) -> Any:
-        return pcoll | beam.GroupByKey() if self._blocks > 1 else pcoll | beam.Map(lambda keyed: (keyed[0], [keyed[1]]))
 
 
 def blocks(files: Sequence[Input]) -> list[tuple[int, Input, int]]:
@@ -328,28 +318,6 @@ def read_block(file: Input, group: int, columns: Sequence[str]) -> pa.Table:
         table = pq.ParquetFile(source, pre_buffer="://" in file.path).read_row_group(group, columns=list(columns))
     rows_read(table.num_rows)
     return table
-
-
-def keyed(written: Written) -> tuple[str, Written]:
-    """Return what a DoFn yields for `WriteResult`."""
-    return "", written
-
-
-def _write_result(gathered: tuple[str, Iterable[Written]], path: str) -> None:
-    data = json.dumps(asdict(merge_written(gathered[1])), indent=1).encode()
-    with open_output(path) as stream:
-        stream.write(data)
-
-
-class WriteResult(beam.PTransform):
-    """A PCollection of keyed `Written`, at least one → `_result.json` in the output folder of `dataset`."""
-
-    def __init__(self, output: str, dataset: str) -> None:
-        super().__init__()
-        self._path = f"{folder_of(output, dataset)}/{RESULT}"
-
-    def expand(self, pcoll: Any) -> Any:
-        return pcoll | "Gather" >> beam.GroupByKey() | "Write" >> beam.Map(_write_result, self._path)
 
 
 @functools.cache

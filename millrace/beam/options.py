@@ -1,16 +1,19 @@
-"""What every pipeline module shares: its input and output options, and how it runs from a command line."""
+"""What every pipeline module shares: its options, the partitions that it is to compute, and how it runs by itself."""
 
 import argparse
 import importlib
+import json
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from millrace.beam import gcs
+from millrace.beam import files, gcs
+from millrace.common.partitions import Partition, from_json
 
 Build = Callable[[beam.Pipeline, PipelineOptions], None]
 
@@ -25,6 +28,10 @@ class StageOptions(PipelineOptions):
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--input", default="[]", help="files to read: a pattern, a JSON list, or @FILE with one")
         parser.add_argument("--output", help="folder to write to, with {dataset} where a dataset's name goes")
+        parser.add_argument(
+            "--partitions",
+            help="instead of --input and --output, many: JSON, a list of {key, input, output, options}, or @FILE",
+        )
         parser.add_argument("--gcs_kms_key", default="", help="key that encrypts what is written to gs://")
         parser.add_argument("--gcs_storage_class", default="", help="storage class of what is written to gs://")
         parser.add_argument("--gcs_user_project", default="", help="project that pays for reading and writing gs://")
@@ -41,6 +48,33 @@ class Options(PipelineOptions):
         if cls not in views:
             views[cls] = super().view_as(cls)
         return views[cls]
+
+
+def partitions(options: PipelineOptions, of: type[StageOptions]) -> list[Partition]:
+    """Return the partitions that a pipeline is to compute, each with all options of the stage, typed as `of` says.
+
+    Without `--partitions` there is one, whose key is "", as `--input`, `--output` and the other flags say.
+    """
+    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+    for each in of.__mro__:
+        if issubclass(each, StageOptions):
+            each._add_argparse_args(parser)
+
+    def typed(partition: Partition) -> Partition:
+        known, _ = parser.parse_known_args([*(options._flags or ()), *_flags(partition)])
+        return replace(partition, options=vars(known))
+
+    given = options.view_as(StageOptions)
+    if not given.partitions:
+        return [typed(Partition("", given.output or "", files.expand(given.input)))]
+    return [typed(partition) for partition in from_json(files.text_of(given.partitions))]
+
+
+def _flags(partition: Partition) -> Iterator[str]:
+    for name, value in partition.options.items():
+        if value is not False:
+            text = value if isinstance(value, str) else json.dumps(value)
+            yield f"--{name}" if value is True else f"--{name}={text}"
 
 
 def run(build: Build, argv: Sequence[str]) -> Any:
@@ -67,7 +101,7 @@ def main(build: Build, options: type[StageOptions]) -> None:
     StageOptions._add_argparse_args(parser)
     options._add_argparse_args(parser)
     known, _ = parser.parse_known_args()
-    if not known.output:
+    if not known.output and not known.partitions:
         parser.error("the following arguments are required: --output")
     gcs.use(None, lambda: gcs.Access.given(lambda name: str(getattr(known, name))))
     run(build, sys.argv[1:])

@@ -1,8 +1,11 @@
-"""What a pipeline tells of what it wrote: `Written`, which its launcher finds in the file `_result.json`."""
+"""What a pipeline tells of a partition: `Written`, or the error, which its launcher finds in `_result.json`."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from millrace.errors import TransientError, from_data
 
 RESULT = "_result.json"
 
@@ -20,27 +23,50 @@ class File:
 
 @dataclass(frozen=True)
 class Written:
-    """What one bundle wrote and counted: files, counters (name → number) and each table's columns (name → type)."""
+    """What one bundle wrote and counted: files, counters (name → number) and each table's columns (name → type).
+
+    error: an error of ours as data, if there was one; then nothing of the partition counts.
+    """
 
     files: Sequence[File] = ()
     counters: Mapping[str, int] = field(default_factory=dict)
     schemas: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    error: Mapping[str, Any] | None = None
 
 
 def merge_written(parts: Iterable[Written]) -> Written:
-    """Return the sum of several: files in order of path, counters added."""
+    """Return the sum of several: files in order of path, counters added; of several errors one, always the same."""
     files: list[File] = []
     counters: dict[str, int] = {}
     schemas: dict[str, Mapping[str, str]] = {}
+    errors: list[Mapping[str, Any]] = []
     for part in parts:
         files += part.files
         for name, count in part.counters.items():
             counters[name] = counters.get(name, 0) + count
         schemas |= part.schemas
-    return Written(sorted(files, key=lambda f: f.path), dict(sorted(counters.items())), dict(sorted(schemas.items())))
+        errors += [part.error] if part.error else []
+    error = min(errors, key=_weight, default=None)
+    return Written(
+        sorted(files, key=lambda f: f.path), dict(sorted(counters.items())), dict(sorted(schemas.items())), error
+    )
+
+
+def _weight(error: Mapping[str, Any]) -> tuple[bool, str]:
+    """Return what puts errors in order: first those that would come again."""
+    return isinstance(from_data(error), TransientError), json.dumps(error, sort_keys=True)
+
+
+def to_result(written: Written) -> bytes:
+    """Return the content of `_result.json`: what was written, or the error alone."""
+    value = asdict(written)
+    error = value.pop("error")
+    return json.dumps({"error": error} if error else value, indent=1).encode()
 
 
 def read_result(data: bytes) -> Written:
-    """Return the content of `_result.json`."""
+    """Return what `_result.json` tells of. Raises the error that it holds."""
     value = json.loads(data)
+    if "error" in value:
+        raise from_data(value["error"])
     return Written([File(**f) for f in value["files"]], value["counters"], value["schemas"])

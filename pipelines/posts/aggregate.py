@@ -1,6 +1,7 @@
 """The counts of a window of days, and of the equally long window before it → the tables that people read.
 
-Pairs and URLs are merged shard by shard; only words, tops and totals meet in one place. Run alone:
+Pairs and URLs are merged shard by shard; only words, tops and totals meet in one place. Windows of neighbouring days
+share most of their days, whose counts are read once for all of them. Run alone:
 
     python -m pipelines.posts.aggregate --input 'counts/*/*.parquet' --date 2026-11-19 --days 7 --output 'out/{dataset}'
 """
@@ -10,7 +11,8 @@ import datetime
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
@@ -20,10 +22,12 @@ import pyarrow.compute as pc
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from millrace.beam import files
+from millrace.beam.batch import Batch, Item
 from millrace.beam.options import StageOptions, main
 from millrace.common import results
 from millrace.common.checksums import Input
-from millrace.errors import SettingsDifferError
+from millrace.common.partitions import Partition
+from millrace.errors import MillraceError, SettingsDifferError
 from pipelines.posts import count
 from pipelines.posts.tables import TABLES as DEFINITIONS
 
@@ -43,6 +47,11 @@ _TOPS: dict[str, tuple[str | None, list[str], int | None]] = {
 }
 
 
+_NO_HOURS = [count.HOURS.empty_table()]
+#: Neighbouring windows are ranked one after the other while the counts of all together have no more bytes than this.
+_AT_ONCE = 1 << 30
+
+
 class AggregateOptions(StageOptions):
     """Options of aggregate."""
 
@@ -52,74 +61,98 @@ class AggregateOptions(StageOptions):
         parser.add_argument("--days", type=int, default=7, help="the window's length in days")
 
 
-class Inputs:
-    """The files of counts by table and shard, each with whether it belongs to the window or to the one before."""
+@dataclass(frozen=True)
+class Window:
+    """The files of a window's counts by table and shard, each with whether it is of the window, not of the one before.
 
-    def __init__(self, given: Sequence[Input], date: str, days: int) -> None:
-        last = datetime.date.fromisoformat(date)
-        first = str(last - datetime.timedelta(days=days - 1))
-        before = str(last - datetime.timedelta(days=2 * days - 1))
-        self._files: dict[tuple[str, int], list[tuple[bool, Input]]] = {}
-        shards: dict[str, set[int]] = {}
-        for file in given:
-            day = files.partition_date(file.path) or date
-            found = re.fullmatch(r"(\w+)-(\d+)-of-(\d+)\.parquet", os.path.basename(file.path))
-            if found and before <= day <= date:
-                self._files.setdefault((found[1], int(found[2])), []).append((day >= first, file))
-                shards.setdefault(found[1], set()).add(int(found[3]))
-        if any(len(numbers) > 1 for numbers in shards.values()):
-            raise SettingsDifferError("--input: days counted with different --shards don't add up; count them again")
-        self.shards = max((number for numbers in shards.values() for number in numbers), default=0)
+    shards: how many shards URLs and pairs have.
+    """
 
-    def of(self, table: str, shard: int = 0) -> list[tuple[bool, Input]]:
-        """Return (in the window, file) of a table's shard."""
-        return self._files.get((table, shard), [])
+    files: Mapping[tuple[str, int], Sequence[tuple[bool, Input]]]
+    shards: int
+
+    def of(self, table: str, shard: int = 0, *, both: bool = False) -> list[Input]:
+        """Return the files of a table's shard: those of the window, or of both."""
+        return [file for now, file in self.files.get((table, shard), ()) if now or both]
+
+    def nows(self, table: str, shard: int = 0) -> list[bool]:
+        """Return for each of both windows' files of a table's shard whether it is of the window."""
+        return [now for now, _ in self.files.get((table, shard), ())]
 
 
-def read_counts(inputs: Inputs, table: str, *, now: bool, shard: int = 0) -> pa.Table:
-    """Return the sum over the days, of the window or of the one before, of a table's shard. Not for pairs."""
-    parts = files.read_tables([file for of_window, file in inputs.of(table, shard) if of_window == now])
-    return count.merge(table, [count.SCHEMAS[table].empty_table(), *parts])
+def window_of(partition: Partition) -> Window:
+    """Return a partition's window. Raises SettingsDifferError where its days have other shards."""
+    date, days = partition.options["date"], partition.options["days"]
+    last = datetime.date.fromisoformat(date)
+    first = str(last - datetime.timedelta(days=days - 1))
+    before = str(last - datetime.timedelta(days=2 * days - 1))
+    found: dict[tuple[str, int], list[tuple[bool, Input]]] = {}
+    shards: dict[str, set[int]] = {}
+    for file in partition.input:
+        day = files.partition_date(file.path) or date
+        named = re.fullmatch(r"(\w+)-(\d+)-of-(\d+)\.parquet", os.path.basename(file.path))
+        if named and before <= day <= date:
+            found.setdefault((named[1], int(named[2])), []).append((day >= first, file))
+            shards.setdefault(named[1], set()).add(int(named[3]))
+    if any(len(numbers) > 1 for numbers in shards.values()):
+        raise SettingsDifferError("--input: days counted with different --shards don't add up; count them again")
+    return Window(found, max((number for numbers in shards.values() for number in numbers), default=0))
 
 
-class Words(beam.DoFn):
-    """Once: the words and hours of all days → ("totals", posts of each word and of both windows), and two tables."""
-
-    def __init__(self, inputs: Inputs) -> None:
-        self._inputs = inputs
-
-    def process(self, _: object) -> Iterator[Any]:
-        hours, before = (read_counts(self._inputs, "hours", now=now) for now in (True, False))
-        posts, previous_posts = (pc.sum(table["posts"]).as_py() or 0 for table in (hours, before))
-        words = read_counts(self._inputs, "words", now=True)
-        percent = pa.table({"word": words["word"], "percent": words["posts"].to_numpy() / max(posts, 1)})
-        for name in TABLES:  # every table is written, even an empty one
-            yield name, top(name, None)
-        yield "word_counts", top("word_counts", percent)
-        yield "posts_by_hour", hours
-        totals = words.replace_schema_metadata({"posts": str(posts), "previous_posts": str(previous_posts)})
-        yield beam.pvalue.TaggedOutput("totals", totals)
+#: Some windows that share days, by their partitions' keys.
+Windows = Mapping[str, Window]
 
 
-class Shard(beam.DoFn):
-    """A shard's number → (table, its top rows) for each table."""
+def words(partitions: Mapping[str, Partition], windows: Windows) -> Iterator[tuple[str, Item | MillraceError]]:
+    """Yield each window's first rows of two tables, and "totals": posts of each word, and how many posts there are."""
+    hours = files.read_windows([window.of("hours", both=True) for window in windows.values()])
+    counted = files.read_windows([window.of("words") for window in windows.values()])
+    for (key, window), of_hours, of_words in zip(windows.items(), hours, counted, strict=True):
+        if isinstance(of_hours, MillraceError) or isinstance(of_words, MillraceError):
+            yield from ((key, each) for each in (of_hours, of_words) if isinstance(each, MillraceError))
+            continue
+        nows = window.nows("hours")
+        both = [
+            count.merge(
+                "hours", [table for table, now in zip(of_hours, nows, strict=True) if now == wanted] or _NO_HOURS
+            )
+            for wanted in (True, False)
+        ]
+        posts, previous_posts = (pc.sum(table["posts"]).as_py() or 0 for table in both)
+        merged = count.merge("words", [count.WORDS.empty_table(), *of_words])
+        percent = pa.table({"word": merged["word"], "percent": merged["posts"].to_numpy() / max(posts, 1)})
+        yield key, ("word_counts", top("word_counts", percent))
+        yield key, ("posts_by_hour", both[0])
+        for name in ("urls", "word_cooccur", "emerging_pairs"):  # every table is written, even an empty one
+            yield key, (name, top(name, None))
+        totals = merged.replace_schema_metadata({"posts": str(posts), "previous_posts": str(previous_posts)})
+        yield key, ("totals", totals)
 
-    def __init__(self, inputs: Inputs) -> None:
-        self._inputs = inputs
 
-    def process(self, shard: int, words: pa.Table) -> Iterator[tuple[str, pa.Table]]:
-        urls = read_counts(self._inputs, "urls", now=True, shard=shard)
-        yield "urls", top("urls", urls.rename_columns(["url", "count"]))
-        inputs = self._inputs.of("pairs", shard)
-        pairs = files.read_tables([file for _, file in inputs], dictionaries=["w1", "w2"])
-        parts = [(now, table) for (now, _), table in zip(inputs, pairs, strict=True) if table.num_rows]
-        weighted, emerging = rank_pairs(parts, words)
-        yield "word_cooccur", weighted
-        yield "emerging_pairs", emerging
+def rank(
+    partitions: Mapping[str, Partition], unit: tuple[int, Windows], totals: Mapping[str, Iterable[pa.Table]]
+) -> Iterator[tuple[str, Item | MillraceError]]:
+    """Yield a shard's top rows of each window."""
+    shard, windows = unit
+    urls = files.read_windows([window.of("urls", shard) for window in windows.values()])
+    pairs = files.read_windows([window.of("pairs", shard, both=True) for window in windows.values()], ["w1", "w2"])
+    for (key, window), of_urls, of_pairs in zip(windows.items(), urls, pairs, strict=True):
+        if isinstance(of_urls, MillraceError) or isinstance(of_pairs, MillraceError):
+            yield from ((key, each) for each in (of_urls, of_pairs) if isinstance(each, MillraceError))
+            continue
+        merged = count.merge("urls", [count.URLS.empty_table(), *of_urls])
+        yield key, ("urls", top("urls", merged.rename_columns(["url", "count"])))
+        parts = [
+            (now, table) for now, table in zip(window.nows("pairs", shard), of_pairs, strict=True) if table.num_rows
+        ]
+        for of_words in totals[key]:  # none if the window's words have failed
+            weighted, emerging = rank_pairs(parts, of_words)
+            yield key, ("word_cooccur", weighted)
+            yield key, ("emerging_pairs", emerging)
 
 
 def rank_pairs(parts: Sequence[tuple[bool, pa.Table]], totals: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Return the top pairs of a shard by log_weight, and those on the rise. totals: see Words."""
+    """Return the top pairs of a shard by log_weight, and those on the rise. totals: see words()."""
     posts, previous_posts = (int(totals.schema.metadata[name]) for name in (b"posts", b"previous_posts"))
     if not parts:
         return top("word_cooccur", None), top("emerging_pairs", None)
@@ -206,44 +239,46 @@ def top(name: str, rows: pa.Table | Sequence[tuple[Any, ...]] | None) -> pa.Tabl
     return table.sort_by([*order, *((column, "ascending") for column in key)]).slice(0, limit).cast(schema)
 
 
-class WriteTable(beam.DoFn):
-    """(table, top rows of each shard) → the table's file."""
+def write_table(window: Partition, name: str, parts: Iterable[pa.Table]) -> Iterator[results.Written]:
+    """Write a table, given the top rows of each shard."""
+    rows = top(name, pa.concat_tables([top(name, part) for part in parts]))
+    day = datetime.date.fromisoformat(window.options["date"])
+    end = datetime.datetime.combine(day + datetime.timedelta(days=1), datetime.time(), datetime.UTC)
+    ts, date = (pa.scalar(v, TABLES[name].field(n).type) for v, n in ((end, "ts"), (day, "date")))
+    columns = [*rows.columns, pa.repeat(ts, rows.num_rows), pa.repeat(date, rows.num_rows)]
+    yield files.write_parquet(window.output, name, name, pa.Table.from_arrays(columns, schema=TABLES[name]))
 
-    def __init__(self, output: str, date: str) -> None:
-        self._output = output
-        self._date = datetime.date.fromisoformat(date)
 
-    def process(self, element: tuple[str, Iterable[pa.Table]]) -> Iterator[tuple[str, results.Written]]:
-        name, parts = element
-        rows = top(name, pa.concat_tables([top(name, part) for part in parts]))
-        end = datetime.datetime.combine(self._date + datetime.timedelta(days=1), datetime.time(), datetime.UTC)
-        ts, date = (pa.scalar(v, TABLES[name].field(n).type) for v, n in ((end, "ts"), (self._date, "date")))
-        columns = [*rows.columns, pa.repeat(ts, rows.num_rows), pa.repeat(date, rows.num_rows)]
-        table = pa.Table.from_arrays(columns, schema=TABLES[name])
-        yield files.keyed(files.write_parquet(self._output, name, name, table))
+def neighbours(windows: Windows, partitions: Mapping[str, Partition]) -> Iterator[Windows]:
+    """Yield windows that are worth to be ranked one after the other: of one length, of days that follow each other."""
+    length_and_day = {key: (each.options["days"], each.options["date"]) for key, each in partitions.items()}
+    together: dict[str, Window] = {}
+    size = 0
+    for key in sorted(windows, key=lambda key: length_and_day[key]):
+        more = sum(file.size for files_ in windows[key].files.values() for _, file in files_)
+        if together and size + more > _AT_ONCE:
+            yield together
+            together, size = {}, 0
+        together[key] = windows[key]
+        size += more
+    if together:
+        yield together
 
 
 def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
     """Add the pipeline: words once, then URLs and pairs by shard, then the tops of the shards."""
-    mine = options.view_as(AggregateOptions)
-    inputs = Inputs(files.expand(mine.input), mine.date, mine.days)
-    words = (
-        pipeline
-        | "Once" >> beam.Create([None], reshuffle=False)
-        | "Words" >> beam.ParDo(Words(inputs)).with_output_types(files.KEYED).with_outputs("totals", main="tops")
-    )
-    shards = (
-        pipeline
-        | "Shards" >> beam.Create(range(inputs.shards))
-        | "Rank" >> beam.ParDo(Shard(inputs), beam.pvalue.AsSingleton(words.totals)).with_output_types(files.KEYED)
-    )
-    _ = (
-        (words.tops, shards)
-        | "Flatten" >> beam.Flatten()
-        | "ByTable" >> beam.GroupByKey()
-        | "Write" >> beam.ParDo(WriteTable(mine.output, mine.date))
-        | "Result" >> files.WriteResult(mine.output, "word_counts")
-    )
+    batch = Batch(pipeline, options, AggregateOptions)
+    groups = list(neighbours(batch.find(window_of), batch.partitions))
+    of_words = batch.shared([(list(group), group) for group in groups]).each(words)
+    of_shards = [
+        (list(mine), (shard, mine))
+        for group in groups
+        for shard in range(max(window.shards for window in group.values()))
+        if (mine := {key: window for key, window in group.items() if shard < window.shards})
+    ]
+    tops = batch.shared(of_shards).each(rank, of_words.named("totals").by_partition())
+    (of_words.without("totals") + tops).by_key(write_table)
+    batch.results("word_counts")
 
 
 if __name__ == "__main__":

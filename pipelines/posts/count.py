@@ -18,10 +18,11 @@ import pyarrow.compute as pc
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from millrace.beam import files
+from millrace.beam.batch import Batch, Block, Item
 from millrace.beam.options import StageOptions, main
 from millrace.beam.shards import hashes, pair_shard_of, shard_of
 from millrace.common import results
-from millrace.common.checksums import Input
+from millrace.common.partitions import Partition
 from pipelines.posts import rules
 from pipelines.posts.tokens import Tokens, tokenize
 
@@ -50,27 +51,19 @@ class CountOptions(StageOptions):
         parser.add_argument("--shards", type=int, default=4, help="shards of URLs and of pairs")
 
 
-class CountBlock(beam.DoFn):
-    """(order, file, row group) → ("table/shard", partial counts)."""
-
-    def __init__(self, rule_set: str, languages: Sequence[str], shards: int) -> None:
-        self._rule_set, self._languages, self._shards = rule_set, list(languages), shards
-
-    def setup(self) -> None:
-        self._rules = rules.get(self._rule_set, self._languages)
-
-    def process(self, element: tuple[int, Input, int]) -> Iterator[tuple[str, pa.Table]]:
-        _, file, group = element
-        posts = files.read_block(file, group, ["created_at", "text", "urls", "lang"])
-        tokens = tokenize(posts["text"], posts["lang"], self._rules)
-        yield "hours/0", count_hours(posts["created_at"])
-        yield "words/0", count_words(tokens)
-        for name, table, shard in (
-            ("urls", *count_urls(posts["urls"], self._rules, self._shards)),
-            ("pairs", *count_pairs(tokens, self._shards)),
-        ):
-            for number in range(self._shards):
-                yield f"{name}/{number}", table.filter(pa.array(shard == number))
+def count_block(day: Partition, block: Block) -> Iterator[Item]:
+    """Yield a block's partial counts, by "table/shard"."""
+    rule_set = rules.get(day.options["rules"], day.options["languages"].split(","))
+    posts, shards = block.table, day.options["shards"]
+    tokens = tokenize(posts["text"], posts["lang"], rule_set)
+    yield "hours/0", count_hours(posts["created_at"])
+    yield "words/0", count_words(tokens)
+    for name, table, shard in (
+        ("urls", *count_urls(posts["urls"], rule_set, shards)),
+        ("pairs", *count_pairs(tokens, shards)),
+    ):
+        for number in range(shards):
+            yield f"{name}/{number}", table.filter(pa.array(shard == number))
 
 
 def count_hours(created_at: pa.ChunkedArray) -> pa.Table:
@@ -206,37 +199,21 @@ def _sum_by(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays([summed[key], summed[f"{value}_sum"]], schema=schema)
 
 
-class MergeShard(beam.DoFn):
-    """("table/shard", its partial counts) → a file of their sums."""
-
-    def __init__(self, output: str, shards: int) -> None:
-        self._output, self._shards = output, shards
-
-    def process(self, element: tuple[str, Iterable[pa.Table]]) -> Iterator[tuple[str, results.Written]]:
-        key, parts = element
-        name, _, number = key.partition("/")
-        table = merge(name, list(parts))
-        of = self._shards if name in ("urls", "pairs") else 1
-        written = files.write_parquet(
-            self._output, "counts", f"{name}-{int(number):05d}-of-{of:05d}", table.combine_chunks(), label=name
-        )
-        counters = {"posts": pc.sum(table["posts"]).as_py() or 0} if name == "hours" else {}
-        yield files.keyed(results.merge_written([written, results.Written(counters=counters)]))
+def merge_shard(day: Partition, key: str, parts: Iterable[pa.Table]) -> Iterator[results.Written]:
+    """Write the sums of partial counts; key: "table/shard"."""
+    name, _, number = key.partition("/")
+    table = merge(name, list(parts)).combine_chunks()
+    of = day.options["shards"] if name in ("urls", "pairs") else 1
+    yield files.write_parquet(day.output, "counts", f"{name}-{int(number):05d}-of-{of:05d}", table, label=name)
+    if name == "hours":
+        yield results.Written(counters={"posts": pc.sum(table["posts"]).as_py() or 0})
 
 
 def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
     """Add the pipeline: count by block, merge by shard of the key's hash."""
-    mine = options.view_as(CountOptions)
-    blocks = files.blocks(files.expand(mine.input))
-    count_block = CountBlock(mine.rules, mine.languages.split(","), mine.shards)
-    _ = (
-        pipeline
-        | "Blocks" >> beam.Create(blocks)
-        | "Count" >> beam.ParDo(count_block).with_output_types(files.KEYED)
-        | "ByShard" >> files.ByKey(len(blocks))
-        | "Merge" >> beam.ParDo(MergeShard(mine.output, mine.shards))
-        | "Result" >> files.WriteResult(mine.output, "counts")
-    )
+    batch = Batch(pipeline, options, CountOptions)
+    batch.blocks("created_at", "text", "urls", "lang").each(count_block).by_key(merge_shard)
+    batch.results("counts")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import datetime
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -22,10 +21,11 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from numpy.typing import NDArray
 
 from millrace.beam import files
+from millrace.beam.batch import Batch, Block, Item
 from millrace.beam.options import StageOptions, main
 from millrace.beam.shards import shard_of
 from millrace.common import results
-from millrace.common.checksums import Input
+from millrace.common.partitions import Partition
 from pipelines.posts import columns, parse
 
 POSTS = pa.schema(
@@ -61,40 +61,30 @@ class EtlOptions(StageOptions):
     @classmethod
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--date", required=True, help="the day whose posts are kept, YYYY-MM-DD")
-        parser.add_argument("--sources", default="[]", help="JSON: the source's name of each input file")
+        parser.add_argument("--sources", type=json.loads, default=[], help="JSON: the source's name of each input file")
         parser.add_argument("--shards", type=int, default=1, help="files of posts; about 500,000 posts each")
 
 
-class ParseBlock(beam.DoFn):
-    """(order, file, row group) → ("shard", posts) for each shard, tagged `written`: rejects and counts."""
+def parse_block(day: Partition, block: Block) -> Iterator[Item]:
+    """Yield a block's posts by shard, and its rejects and counts."""
+    sources = day.options["sources"]
+    source = sources[block.order] if sources else block.file.path
+    parsed = columns.parse_block(block.table["record"])
+    start = (datetime.date.fromisoformat(day.options["date"]) - datetime.date(1970, 1, 1)).days * parse.DAY
+    since = parsed.posts["created_at"].to_numpy() - start
+    of_day = (since >= 0) & (since < parse.DAY)
+    places = (block.order << 40) + block.table["line"].to_numpy()
+    for shard, part in split(_posts_table(parsed, of_day, source, places), day.options["shards"]):
+        yield f"{shard:05d}", part
 
-    def __init__(self, output: str, date: str, sources: list[str], shards: int) -> None:
-        self._output, self._sources, self._shards = output, sources, shards
-        self._start = (datetime.date.fromisoformat(date) - datetime.date(1970, 1, 1)).days * parse.DAY
-
-    def process(self, element: tuple[int, Input, int]) -> Iterator[Any]:
-        order, file, group = element
-        block = files.read_block(file, group, ["file", "line", "record"])
-        source = self._sources[order] if self._sources else file.path
-        parsed = columns.parse_block(block["record"])
-        since = parsed.posts["created_at"].to_numpy() - self._start
-        day = (since >= 0) & (since < parse.DAY)
-        rejects, other_days = parsed.rejects, int(len(day) - day.sum())
-        places = (order << 40) + block["line"].to_numpy()
-        table = _posts_table(parsed, day, source, places)
-        for shard, part in split(table, self._shards):
-            yield f"{shard:05d}", part
-
-        counters = Counter({"read": block.num_rows, "other_days": other_days})
-        if parsed.notices:
-            counters["notices"] = parsed.notices
-        counters.update(f"rejected: {reason}" for _, reason in rejects)
-        parts = [results.Written(counters=counters)]
-        rejected = _rejected_table(block, rejects, source)
-        if rejected.num_rows:
-            name = f"posts_rejected-{order:05d}-{group:05d}"
-            parts.append(files.write_parquet(self._output, "posts_rejected", name, rejected))
-        yield beam.pvalue.TaggedOutput("written", files.keyed(results.merge_written(parts)))
+    counters = Counter({"read": block.table.num_rows, "other_days": int(len(of_day) - of_day.sum())})
+    if parsed.notices:
+        counters["notices"] = parsed.notices
+    counters.update(f"rejected: {reason}" for _, reason in parsed.rejects)
+    yield results.Written(counters=counters)
+    rejected = _rejected_table(block.table, parsed.rejects, source)
+    if rejected.num_rows:
+        yield files.write_parquet(day.output, "posts_rejected", f"posts_rejected-{block.name}", rejected)
 
 
 def _posts_table(parsed: columns.Parsed, day: NDArray[np.bool_], source: str, places: NDArray[np.int64]) -> pa.Table:
@@ -137,42 +127,24 @@ def last_of_each(posts: pa.Table) -> pa.Table:
     return posts if (place[1:] > place[:-1]).all() else posts.sort_by("place")
 
 
-class WriteShard(beam.DoFn):
-    """(shard, posts of each block) → a file of posts without repetitions."""
-
-    def __init__(self, output: str, shards: int) -> None:
-        self._output, self._shards = output, shards
-
-    def process(self, element: tuple[str, Iterable[pa.Table]]) -> Iterator[tuple[str, results.Written]]:
-        shard, parts = element
-        posts = pa.concat_tables(parts)
-        kept = last_of_each(posts)
-        name = f"posts-{shard}-of-{self._shards:05d}"
-        step = max(1, min(_ROW_GROUP, kept.num_rows * _ROW_GROUP_BYTES // max(1, kept.nbytes)))
-        with files.ParquetFile(self._output, "posts", name, POSTS) as file:
-            for at in range(0, kept.num_rows, step):
-                file.write(kept.slice(at, step).select(POSTS.names))
-            written = file.close()
-        counters = {"kept": kept.num_rows, "duplicates": posts.num_rows - kept.num_rows}
-        yield files.keyed(results.merge_written([written, results.Written(counters=counters)]))
+def write_shard(day: Partition, shard: str, parts: Iterable[pa.Table]) -> Iterator[results.Written]:
+    """Write a shard's posts without repetitions."""
+    posts = pa.concat_tables(parts)
+    kept = last_of_each(posts)
+    name = f"posts-{shard}-of-{day.options['shards']:05d}"
+    step = max(1, min(_ROW_GROUP, kept.num_rows * _ROW_GROUP_BYTES // max(1, kept.nbytes)))
+    with files.ParquetFile(day.output, "posts", name, POSTS) as file:
+        for at in range(0, kept.num_rows, step):
+            file.write(kept.slice(at, step).select(POSTS.names))
+        yield file.close()
+    yield results.Written(counters={"kept": kept.num_rows, "duplicates": posts.num_rows - kept.num_rows})
 
 
 def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
     """Add the pipeline: parse by block, de-duplicate by shard of the id's hash."""
-    mine = options.view_as(EtlOptions)
-    work = ParseBlock(mine.output, mine.date, json.loads(mine.sources), mine.shards)
-    blocks = files.blocks(files.expand(mine.input))
-    parsed = (
-        pipeline
-        | "Blocks" >> beam.Create(blocks)
-        | "Parse" >> beam.ParDo(work).with_output_types(files.KEYED).with_outputs("written", main="posts")
-    )
-    shards = (
-        parsed.posts
-        | "ByShard" >> files.ByKey(len(blocks))
-        | "WriteShard" >> beam.ParDo(WriteShard(mine.output, mine.shards))
-    )
-    _ = (parsed.written, shards) | "Flatten" >> beam.Flatten() | "Result" >> files.WriteResult(mine.output, "posts")
+    batch = Batch(pipeline, options, EtlOptions)
+    batch.blocks("file", "line", "record").each(parse_block).by_key(write_shard)
+    batch.results("posts")
 
 
 if __name__ == "__main__":

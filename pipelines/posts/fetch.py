@@ -7,12 +7,11 @@ Run alone:
 
 import argparse
 import datetime
-import functools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from typing import IO, TypeAlias
+from typing import IO
 
 import apache_beam as beam
 import numpy as np
@@ -21,9 +20,11 @@ import pyarrow.compute as pc
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from millrace.beam import files
+from millrace.beam.batch import Batch
 from millrace.beam.options import StageOptions, main
 from millrace.beam.sources import records
 from millrace.common import results
+from millrace.common.partitions import Partition
 from millrace.errors import NotThereYetError
 from pipelines.posts import parse, sources
 
@@ -31,9 +32,6 @@ from pipelines.posts import parse, sources
 _HELD = 128 << 20
 #: Files of so many days are written at once; of more days, neighbours share files.
 _MOST_FILES = 400
-
-#: How a URI is opened, within what the settings allow its server.
-Opens: TypeAlias = Callable[[str], AbstractContextManager[IO[bytes]]]
 
 REJECTED = "rejected"
 _REJECTED_SCHEMA = pa.schema(
@@ -54,96 +52,85 @@ class FetchOptions(StageOptions):
         parser.add_argument("--dataset", default="raw", help="what the output is called")
 
 
-class FetchFile(beam.DoFn):
-    """(number, URI) → the file's records in one Parquet file, a row group a block."""
-
-    def __init__(self, output: str, dataset: str, opens: Opens) -> None:
-        self._output, self._dataset, self._opens = output, dataset, opens
-
-    def process(self, element: tuple[int, str]) -> Iterator[tuple[str, results.Written]]:
-        number, uri = element
-        read = 0
-        name = f"raw-{number:05d}"
-        with (
-            files.ParquetFile(self._output, self._dataset, name, records.SCHEMA, table="raw") as file,
-            self._opens(uri) as stream,
-        ):
-            for block in records.read(stream):
-                file.write(_table(uri, block.line, block.record))
-                files.rows_read(len(block.line))
-                read += len(block.line)
-            written = file.close()
-        yield files.keyed(results.merge_written([written, results.Written(counters={"read": read})]))
+def fetch_file(day: Partition, unit: tuple[int, str]) -> Iterator[results.Written]:
+    """Write a file's records as one Parquet file, a row group a block."""
+    number, uri = unit
+    read = 0
+    with (
+        files.ParquetFile(day.output, day.options["dataset"], f"raw-{number:05d}", records.SCHEMA, table="raw") as file,
+        _opened(day, uri) as stream,
+    ):
+        for block in records.read(stream):
+            file.write(records.table(uri, block))
+            files.rows_read(len(block.line))
+            read += len(block.line)
+        written = file.close()
+    yield results.merge_written([written, results.Written(counters={"read": read})])
 
 
-class SplitFile(beam.DoFn):
-    """(number, URI) → the file's records in Parquet files by day, labelled `YYYY-MM-DD`, and those that show no day.
+def split_file(archive: Partition, unit: tuple[int, str]) -> Iterator[results.Written]:
+    """Write a file's records as Parquet files by day, labelled `YYYY-MM-DD`, and those that show no day.
 
     Of very many days, some share a file, labelled by the first and the last of them; the file's column `day` tells them
     apart.
     """
+    number, uri = unit
+    held: dict[int, list[pa.Table]] = {}  # by day, since 1970
+    size = part = 0
+    written: list[results.Written] = []
+    counters = Counter(read=0, kept=0)
 
-    def __init__(self, output: str, dataset: str, opens: Opens) -> None:
-        self._output, self._dataset, self._opens = output, dataset, opens
+    def write(days: list[int]) -> results.Written:
+        label = _label(days)
+        name = f"{REJECTED}-" if label == REJECTED else f"{label}/raw-"
+        tables = [pa.concat_tables(held[day]) for day in days]
+        if len(days) > 1:
+            tables = [_with_day(table, day) for table, day in zip(tables, days, strict=True)]
+        table = pa.concat_tables(tables).combine_chunks()
+        file = f"{name}{number:05d}-{part:05d}"
+        return files.write_parquet(archive.output, archive.options["dataset"], file, table, label=label)
 
-    def process(self, element: tuple[int, str]) -> Iterator[tuple[str, results.Written]]:
-        number, uri = element
-        held: dict[int, list[pa.Table]] = {}  # by day, since 1970
-        size = part = 0
-        written: list[results.Written] = []
-        counters = Counter(read=0, kept=0)
+    def flush() -> None:
+        nonlocal size, part
+        with ThreadPoolExecutor(files.threads([archive.output])) as pool:
+            written.extend(pool.map(write, _in_files(held)))
+        held.clear()
+        size, part = 0, part + 1
 
-        def write(days: list[int]) -> results.Written:
-            label = _label(days)
-            name = f"{REJECTED}-" if label == REJECTED else f"{label}/raw-"
-            tables = [pa.concat_tables(held[day]) for day in days]
-            if len(days) > 1:
-                tables = [_with_day(table, day) for table, day in zip(tables, days, strict=True)]
-            table = pa.concat_tables(tables).combine_chunks()
-            file = f"{name}{number:05d}-{part:05d}"
-            return files.write_parquet(self._output, self._dataset, file, table, label=label)
-
-        def flush() -> None:
-            nonlocal size, part
-            with ThreadPoolExecutor(files.threads([self._output])) as pool:
-                written.extend(pool.map(write, _in_files(held)))
-            held.clear()
-            size, part = 0, part + 1
-
-        with self._opens(uri) as stream:
-            for block in records.read(stream):
-                days = np.empty(len(block.line), np.int64)
-                reasons: list[str] = []
-                for i, record in enumerate(block.record.to_pylist()):
-                    try:
-                        days[i] = parse.created_at(record) // parse.DAY
-                    except parse.Rejected as reason:
-                        days[i] = _NOTICE if str(reason) == parse.NOTICE else _NO_DAY
-                        if days[i] == _NO_DAY:
-                            reasons.append(str(reason))
-                if notices := int((days == _NOTICE).sum()):
-                    counters["notices"] += notices
-                order = np.argsort(days, kind="stable")
-                lines, kept = block.line.take(pa.array(order)), block.record.take(pa.array(order))
-                found, starts = np.unique(days[order], return_index=True)
-                for day, start, end in zip(found.tolist(), starts, [*starts[1:], len(days)], strict=True):
-                    if day == _NOTICE:
-                        continue
-                    line, record = lines.slice(start, end - start), kept.slice(start, end - start)
-                    if day == _NO_DAY:
-                        columns = [pa.repeat(uri, len(line)), line, pa.array(reasons, pa.string()), record]
-                        table = pa.Table.from_arrays(columns, schema=_REJECTED_SCHEMA)
-                    else:
-                        table = _table(uri, line, record)
-                    held.setdefault(day, []).append(table)
-                    size += table.nbytes
-                counters.update({"read": len(days), "kept": len(days) - len(reasons) - notices})
-                counters.update(f"rejected: {reason}" for reason in reasons)
-                files.rows_read(len(days))
-                if size > _HELD:
-                    flush()
-        flush()
-        yield files.keyed(results.merge_written([*written, results.Written(counters=counters)]))
+    with _opened(archive, uri) as stream:
+        for block in records.read(stream):
+            days = np.empty(len(block.line), np.int64)
+            reasons: list[str] = []
+            for i, record in enumerate(block.record.to_pylist()):
+                try:
+                    days[i] = parse.created_at(record) // parse.DAY
+                except parse.Rejected as reason:
+                    days[i] = _NOTICE if str(reason) == parse.NOTICE else _NO_DAY
+                    if days[i] == _NO_DAY:
+                        reasons.append(str(reason))
+            if notices := int((days == _NOTICE).sum()):
+                counters["notices"] += notices
+            order = np.argsort(days, kind="stable")
+            lines, kept = block.line.take(pa.array(order)), block.record.take(pa.array(order))
+            found, starts = np.unique(days[order], return_index=True)
+            for day, start, end in zip(found.tolist(), starts, [*starts[1:], len(days)], strict=True):
+                if day == _NOTICE:
+                    continue
+                line, record = lines.slice(start, end - start), kept.slice(start, end - start)
+                if day == _NO_DAY:
+                    columns = [pa.repeat(uri, len(line)), line, pa.array(reasons, pa.string()), record]
+                    table = pa.Table.from_arrays(columns, schema=_REJECTED_SCHEMA)
+                else:
+                    table = records.table(uri, records.Block(line, record))
+                held.setdefault(day, []).append(table)
+                size += table.nbytes
+            counters.update({"read": len(days), "kept": len(days) - len(reasons) - notices})
+            counters.update(f"rejected: {reason}" for reason in reasons)
+            files.rows_read(len(days))
+            if size > _HELD:
+                flush()
+    flush()
+    yield results.merge_written([*written, results.Written(counters=counters)])
 
 
 def _in_files(held: Mapping[int, Sequence[pa.Table]]) -> Iterator[list[int]]:
@@ -195,33 +182,35 @@ _NO_DAY = np.iinfo(np.int64).min
 _NOTICE = _NO_DAY + 1
 
 
-def _table(uri: str, line: pa.Array, record: pa.Array) -> pa.Table:
-    file = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(line), np.int32)), pa.array([uri]))
-    return pa.Table.from_arrays([file, line, record], schema=records.SCHEMA)
+def _hosts(partition: Partition) -> list[str]:
+    return [host for host in partition.options["redirect_hosts"].split(",") if host]
+
+
+def _opened(partition: Partition, uri: str) -> AbstractContextManager[IO[bytes]]:
+    """Open a URI with what the settings allow its server."""
+    bounds = partition.options["max_source_bytes"], partition.options["max_transfer_seconds"]
+    return sources.open_uri(uri, *bounds, _hosts(partition))
+
+
+def _files_of(partition: Partition) -> list[tuple[int, str]]:
+    """Return the URIs of a partition's files, numbered. Raises NotThereYetError if there are none."""
+    source, date = partition.options["source"], partition.options["date"]
+    sources.check(source)
+    uris = sources.resolve(source, datetime.date.fromisoformat(date) if date else None, _hosts(partition))
+    if not uris:
+        raise NotThereYetError(f"source {source} has no file{f' for {date}' if date else ''}")
+    return list(enumerate(uris))
+
+
+def _fetch(partition: Partition, unit: tuple[int, str]) -> Iterator[results.Written]:
+    return fetch_file(partition, unit) if partition.options["date"] else split_file(partition, unit)
 
 
 def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
-    """Add the pipeline: a file of the source is a unit of work."""
-    mine = options.view_as(FetchOptions)
-    date = datetime.date.fromisoformat(mine.date) if mine.date else None
-    work = FetchFile if date else SplitFile
-    sources.check(mine.source)
-    hosts = [host for host in mine.redirect_hosts.split(",") if host]
-    opens = functools.partial(
-        sources.open_uri,
-        max_bytes=mine.max_source_bytes,
-        max_seconds=mine.max_transfer_seconds,
-        redirect_hosts=hosts,
-    )
-    uris = sources.resolve(mine.source, date, hosts)
-    if not uris:
-        raise NotThereYetError(f"source {mine.source} has no file{f' for {date}' if date else ''}")
-    _ = (
-        pipeline
-        | "Files" >> beam.Create(list(enumerate(uris)))
-        | work.__name__ >> beam.ParDo(work(mine.output, mine.dataset, opens))
-        | "Result" >> files.WriteResult(mine.output, mine.dataset)
-    )
+    """Add the pipeline: a file of a source is a unit of work."""
+    batch = Batch(pipeline, options, FetchOptions)
+    batch.units(_files_of).each(_fetch, label="Fetch")
+    batch.results(lambda partition: partition.options["dataset"])
 
 
 if __name__ == "__main__":

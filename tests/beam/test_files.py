@@ -6,13 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import apache_beam as beam
 import google_crc32c
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from apache_beam.coders.typecoders import registry
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -87,12 +85,6 @@ def test_each_table_written_is_a_row_group_and_there_is_one_at_least(tmp_path: P
     assert files.read_parquet(paths[1]).schema.equals(SCHEMA)
 
 
-@pytest.mark.parametrize("rows", [table([]), table(["b", "a", None])], ids=["empty", "rows"])
-def test_a_table_travels_between_stages_as_it_is(rows: pa.Table) -> None:
-    coder = registry.get_coder(pa.Table)
-    assert coder.decode(coder.encode(rows)).equals(rows)
-
-
 # --------------------------------------------------------------------------------------------------------- results
 
 _written = st.builds(
@@ -123,24 +115,6 @@ def test_written_adds_up_in_any_order_and_in_any_groups(parts: list[results.Writ
     again = results.merge_written(shuffled)
     assert (again.counters, again.schemas) == (whole.counters, whole.schemas)
     assert sorted(map(repr, again.files)) == sorted(map(repr, whole.files))
-
-
-def test_a_result_gathers_what_all_bundles_wrote(tmp_path: Path) -> None:
-    """One file, `_result.json`, that reads back as their sum."""
-    file = results.File("a/b.parquet", "t", 3, 100, "0a0b0c0d")
-    parts = [
-        results.Written([file], {"read": 3}, {"t": {"x": "int64"}}),
-        results.Written(counters={"read": 4, "kept": 1}),
-    ]
-    with beam.Pipeline(runner="FnApiRunner") as pipeline:
-        _ = (
-            pipeline
-            | beam.Create(list(map(files.keyed, parts)))
-            | files.WriteResult(f"{tmp_path}/{{dataset}}/day", "things")
-        )
-    data = (tmp_path / "things" / "day" / results.RESULT).read_bytes()
-    assert results.read_result(data) == results.merge_written(parts)
-    assert json.loads(data)["counters"] == {"kept": 1, "read": 7}
 
 
 # ---------------------------------------------------------------------------------------------------------- inputs

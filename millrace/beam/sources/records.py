@@ -45,6 +45,12 @@ class Block:
     record: pa.Array
 
 
+def table(file: str, block: Block) -> pa.Table:
+    """Return some records of a file as raw records are kept, see SCHEMA."""
+    name = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(block.line), np.int32)), pa.array([file]))
+    return pa.Table.from_arrays([name, block.line, block.record], schema=SCHEMA)
+
+
 def read(stream: IO[bytes], *, block: int = BLOCK, max_kept: int = MAX_KEPT) -> Iterator[Block]:
     """Yield the records of a stream, in order; blank lines are none."""
     first = _peek(stream)

@@ -2,7 +2,6 @@
 
 import datetime
 import json
-import tempfile
 from collections import Counter
 from itertools import combinations
 from pathlib import Path
@@ -18,7 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from posts_cases import DAY
 
+from millrace.beam.batch import Block
 from millrace.common.checksums import Input
+from millrace.common.partitions import Partition
 from millrace.errors import SourceError
 from pipelines.posts import count, etl, rules
 from pipelines.posts.tokens import tokenize
@@ -65,12 +66,9 @@ _posts = st.builds(
 def partial(posts: list[oracle.Post], rules: str, shards: int) -> dict[str, pa.Table]:
     """What a block of posts counts to, by table and shard."""
     rows = [vars(post) | {"id": str(number), "source": "s"} for number, post in enumerate(posts)]
-    block = count.CountBlock(rules, ["en"], shards)
-    block.setup()
-    with tempfile.TemporaryDirectory() as folder:
-        path = f"{folder}/posts.parquet"
-        pq.write_table(pa.Table.from_pylist(rows, etl.POSTS), path)
-        return dict(block.process((0, Input(path), 0)))
+    block = Block(0, Input(""), 0, pa.Table.from_pylist(rows, etl.POSTS))
+    options = {"rules": rules, "languages": "en", "shards": shards}
+    return dict(count.count_block(Partition("", "", options=options), block))  # type: ignore[arg-type]
 
 
 def merged(parts: list[dict[str, pa.Table]]) -> Counts:

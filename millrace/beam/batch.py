@@ -1,0 +1,347 @@
+"""A batch: several partitions of one stage in one pipeline, each computed by itself.
+
+    def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
+        batch = Batch(pipeline, options, CountOptions)
+        batch.blocks("text", "lang").each(count_block).by_key(merge_shard)
+        batch.results("counts")
+
+Functions do the work. They get the partition, with its options, and something to work on; they yield tables by name,
+and what they wrote:
+
+    def count_block(day: Partition, block: Block) -> Iterator[tuple[str, pa.Table] | Written]: ...
+    def merge_shard(day: Partition, name: str, tables: Iterable[pa.Table]) -> Iterator[Written]: ...
+
+An error of ours that a function raises is its partition's: the other partitions are computed, and this one's result is
+the error. It travels as an element, so that one from a bundle that a runner tries again counts no more than what that
+bundle wrote. Any other exception fails the pipeline.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias, TypeVar
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.coders.typecoders import registry
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from millrace.beam import files
+from millrace.beam.options import StageOptions, partitions
+from millrace.beam.sources import records
+from millrace.beam.sources.unpacking import told, unpacked
+from millrace.common.checksums import Input
+from millrace.common.partitions import Partition
+from millrace.common.results import RESULT, Written, merge_written, to_result
+from millrace.errors import MillraceError
+
+T = TypeVar("T")
+#: What a function yields: a table by name, or what it wrote.
+Item: TypeAlias = tuple[str, Any] | Written
+#: As an element: partition and name, and a table.
+_Named: TypeAlias = tuple[tuple[str, str], pa.Table]
+_Grouped: TypeAlias = tuple[tuple[str, str], Iterable[pa.Table]]
+_WRITTEN = "written"
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows of an input file, the unit of work: order is the file's place in the partition's input."""
+
+    order: int
+    file: Input
+    number: int
+    table: pa.Table
+
+    @property
+    def name(self) -> str:
+        """Return what tells the block from the partition's others, safe in the name of a file."""
+        return f"{self.order:05d}-{self.number:05d}"
+
+
+class TableCoder(beam.coders.Coder):
+    """How Arrow tables travel between stages of a pipeline: as bytes of Arrow's IPC stream."""
+
+    def encode(self, value: pa.Table) -> bytes:
+        sink = pa.BufferOutputStream()
+        # A runner in one process keeps all that it shuffles in memory, more than once.
+        options = pa.ipc.IpcWriteOptions(compression="lz4")
+        with pa.ipc.new_stream(sink, value.schema, options=options) as writer:
+            writer.write_table(value)
+        return bytes(sink.getvalue().to_pybytes())
+
+    def decode(self, encoded: bytes) -> pa.Table:
+        return pa.ipc.open_stream(encoded).read_all()
+
+    def estimate_size(self, value: pa.Table) -> int:
+        """Return the bytes of a table; Beam asks of what it hands on, and would encode the table to know."""
+        return int(value.nbytes)
+
+    def is_deterministic(self) -> bool:
+        return False
+
+    def to_type_hint(self) -> type:
+        return pa.Table  # type: ignore[no-any-return]
+
+
+registry.register_coder(pa.Table, TableCoder)
+
+
+class Batch:
+    """The partitions of a pipeline, and where all that is told of them comes together."""
+
+    def __init__(
+        self, pipeline: beam.Pipeline, options: PipelineOptions, of: type[StageOptions] = StageOptions
+    ) -> None:
+        self._pipeline = pipeline
+        found = partitions(options, of)
+        self.partitions: Mapping[str, Partition] = {each.key: each for each in found}
+        #: Whether an error is raised at once: so it is without `--partitions`, as a person at a terminal wants it.
+        self._alone = not options.view_as(StageOptions).partitions
+        self._failed: dict[str, MillraceError] = {}
+        self._written: list[Any] = []
+        self._labels: dict[str, int] = {}
+
+    def find(self, function: Callable[[Partition], T]) -> dict[str, T]:
+        """Return what a function finds of each partition, here, where the pipeline is built; it may look at the inputs.
+
+        For an error of ours, the partition fails; those that have failed before are left out.
+        """
+
+        def of(partition: Partition) -> T | MillraceError:
+            try:
+                return function(partition)
+            except MillraceError as error:
+                return error
+
+        there = [each for key, each in self.partitions.items() if key not in self._failed]
+        with ThreadPoolExecutor(files.threads([file.path for each in there for file in each.input])) as pool:
+            found = {each.key: value for each, value in zip(there, pool.map(of, there), strict=True)}
+        errors = {key: value for key, value in found.items() if isinstance(value, MillraceError)}
+        if errors and self._alone:
+            raise next(iter(errors.values()))
+        self._failed |= errors
+        return {key: value for key, value in found.items() if not isinstance(value, MillraceError)}
+
+    def units(self, function: Callable[[Partition], Iterable[Any]]) -> "Units":
+        """Return the units of work that a function finds in each partition, see find()."""
+        found = self.find(lambda partition: list(function(partition)))
+        return Units(self, [(key, unit) for key, units in found.items() for unit in units], _as_is, _one_each(found))
+
+    def blocks(self, *columns: str) -> "Units":
+        """Return the row groups of the input, which are Parquet files, as `Block`; columns: those to read."""
+        found = self.find(lambda partition: files.blocks(partition.input))
+        units = [(key, (unit, columns)) for key, units in found.items() for unit in units]
+        return Units(self, units, _read_block, _one_each(found))
+
+    def lines(self) -> "Units":
+        """Return the records of the input, which are files of lines, packed or not: `Block`s with the columns of
+        records.SCHEMA (file, line, record).
+        """
+        found = self.find(lambda partition: list(enumerate(partition.input)))
+        return Units(self, [(key, unit) for key, units in found.items() for unit in units], _read_lines, once=False)
+
+    def shared(self, units: Sequence[tuple[Sequence[str], Any]]) -> "Units":
+        """Return units that several partitions share, each with their keys.
+
+        A function gets the partitions by key, the unit, and yields (key, item). An item may be an error of ours.
+        """
+        there = [([key for key in keys if key not in self._failed], unit) for keys, unit in units]
+        return Units(self, [(keys, unit) for keys, unit in there if keys], None, once=False)
+
+    def results(self, dataset: str | Callable[[Partition], str]) -> None:
+        """Write the result of each partition, be it empty, in the output folder of a dataset."""
+        where = {
+            key: f"{files.folder_of(each.output, dataset if isinstance(dataset, str) else dataset(each))}/{RESULT}"
+            for key, each in self.partitions.items()
+        }
+        first = [
+            (key, Written(error=self._failed[key].as_data() if key in self._failed else None))
+            for key in self.partitions
+        ]
+        _ = (
+            [self._pipeline | "Partitions" >> beam.Create(first, reshuffle=False), *self._written]
+            | "Told" >> beam.Flatten()
+            | "Gather" >> beam.GroupByKey()
+            | "Result" >> beam.Map(_write_result, where)
+        )
+
+    def _label(self, wanted: str) -> str:
+        """Return a name for a step: the one that is wanted, with a number after it from its second use on."""
+        self._labels[wanted] = number = self._labels.get(wanted, 0) + 1
+        return wanted if number == 1 else f"{wanted} {number}"
+
+    def _work(self, pcoll: Any, label: str, work: beam.DoFn, side: Sequence[Any]) -> Any:
+        done = pcoll | label >> beam.ParDo(work, *side).with_output_types(_Named).with_outputs(_WRITTEN, main="tables")
+        self._written.append(done[_WRITTEN])
+        return done["tables"]
+
+    def _shipped(self) -> dict[str, Partition]:
+        """Return the partitions as workers need them: which files there are, each unit says."""
+        return {key: replace(each, input=()) for key, each in self.partitions.items()}
+
+
+class Units:
+    """Units of work of a batch."""
+
+    def __init__(
+        self,
+        batch: Batch,
+        units: Sequence[tuple[Any, Any]],
+        read: Callable[[Any], Iterable[Any]] | None,
+        once: bool,
+    ) -> None:
+        self._batch, self._units, self._read, self._once = batch, units, read, once
+
+    def each(self, function: Callable[..., Iterable[Any]], *side: Any, label: str = "") -> "Tables":
+        """Apply a function to each unit, and return the tables that it yields.
+
+        function: gets the partition, the unit, and what is in `side`. A name may come once a unit.
+        """
+        batch = self._batch
+        label = batch._label(label or _name(function))
+        work = _Shared(function, batch) if self._read is None else _Each(function, batch, self._read)
+        pcoll = batch._pipeline | f"{label} units" >> beam.Create(self._units)
+        return Tables(batch, batch._work(pcoll, label, work, side), self._once)
+
+
+class Tables:
+    """Tables of a batch, by partition and name."""
+
+    def __init__(self, batch: Batch, pcollection: Any, once: bool) -> None:
+        self._batch, self.pcollection, self._once = batch, pcollection, once
+
+    def by_key(self, function: Callable[..., Iterable[Any]], *side: Any, label: str = "") -> "Tables":
+        """Apply a function to all tables of a partition that have one name, and return the tables that it yields.
+
+        function: gets the partition, the name, the tables, and what is in `side`. Nothing is shuffled where each
+        partition is one block, which has all there is of every name.
+        """
+        label = self._batch._label(label or _name(function))
+        if self._once:
+            alone = beam.Map(lambda named: (named[0], [named[1]])).with_output_types(_Grouped)
+            grouped = self.pcollection | f"{label} alone" >> alone
+        else:
+            grouped = self.pcollection | f"{label} by key" >> beam.GroupByKey()
+        return Tables(self._batch, self._batch._work(grouped, label, _ByKey(function, self._batch), side), self._once)
+
+    def named(self, *names: str) -> "Tables":
+        """Return the tables of these names."""
+        chosen = beam.Filter(lambda named: named[0][1] in names).with_output_types(_Named)
+        label = self._batch._label(" ".join(["Only", *names]))
+        return Tables(self._batch, self.pcollection | label >> chosen, self._once)
+
+    def without(self, *names: str) -> "Tables":
+        """Return the tables of other names."""
+        chosen = beam.Filter(lambda named: named[0][1] not in names).with_output_types(_Named)
+        label = self._batch._label(" ".join(["Without", *names]))
+        return Tables(self._batch, self.pcollection | label >> chosen, self._once)
+
+    def __add__(self, other: "Tables") -> "Tables":
+        """Return the tables of both."""
+        label = self._batch._label("Flatten")
+        return Tables(self._batch, (self.pcollection, other.pcollection) | label >> beam.Flatten(), once=False)
+
+    def by_partition(self) -> beam.pvalue.AsMultiMap:
+        """Return the tables for use as `side`: there a mapping, partition's key → its tables, read when asked for."""
+        keyed = beam.Map(lambda named: (named[0][0], named[1])).with_output_types(tuple[str, pa.Table])
+        return beam.pvalue.AsMultiMap(self.pcollection | self._batch._label("By partition") >> keyed)
+
+
+class _Work(beam.DoFn):
+    """A function of a pipeline as Beam calls it."""
+
+    def __init__(self, function: Callable[..., Iterable[Any]], batch: Batch) -> None:
+        self._function, self._partitions, self._alone = function, batch._shipped(), batch._alone
+
+    def _outputs(self, key: str, items: Iterable[Item]) -> Iterator[Any]:
+        """Yield what a function yields as elements; an error of ours is one too."""
+        names = set[str]()
+        try:
+            for item in items:
+                if not isinstance(item, Written) and item[0] in names:
+                    raise ValueError(f"{_name(self._function)} yields {item[0]!r} twice for one unit; join the tables")
+                yield self._output(key, item)
+                names |= set() if isinstance(item, Written) else {item[0]}
+        except MillraceError as error:
+            yield self._output(key, error)
+
+    def _output(self, key: str, item: Item | MillraceError) -> Any:
+        if isinstance(item, MillraceError):
+            if self._alone:
+                raise item
+            item = Written(error=item.as_data())
+        if isinstance(item, Written):
+            return beam.pvalue.TaggedOutput(_WRITTEN, (key, item))
+        name, table = item
+        return (key, name), table
+
+
+class _Each(_Work):
+    """(partition, unit) → what a function makes of it."""
+
+    def __init__(
+        self, function: Callable[..., Iterable[Any]], batch: Batch, read: Callable[[Any], Iterable[Any]]
+    ) -> None:
+        super().__init__(function, batch)
+        self._read = read
+
+    def process(self, element: tuple[str, Any], *side: Any) -> Iterator[Any]:
+        key, unit = element
+        try:
+            for value in self._read(unit):
+                yield from self._outputs(key, self._function(self._partitions[key], value, *side))
+        except MillraceError as error:
+            yield self._output(key, error)
+
+
+class _Shared(_Work):
+    """(keys of partitions, unit) → what a function makes of it."""
+
+    def process(self, element: tuple[Sequence[str], Any], *side: Any) -> Iterator[Any]:
+        keys, unit = element
+        try:
+            for key, item in self._function({key: self._partitions[key] for key in keys}, unit, *side):
+                yield self._output(key, item)
+        except MillraceError as error:
+            yield from (self._output(key, error) for key in keys)
+
+
+class _ByKey(_Work):
+    """((partition, name), tables) → what a function makes of them."""
+
+    def process(self, element: tuple[tuple[str, str], Iterable[pa.Table]], *side: Any) -> Iterator[Any]:
+        (key, name), tables = element
+        yield from self._outputs(key, self._function(self._partitions[key], name, tables, *side))
+
+
+def _name(function: Any) -> str:
+    """Return what a function is called; functools.partial's, what it calls."""
+    return str(getattr(function, "__name__", "") or _name(function.func))
+
+
+def _one_each(found: Mapping[str, Sequence[Any]]) -> bool:
+    return all(len(units) <= 1 for units in found.values())
+
+
+def _as_is(unit: Any) -> Iterator[Any]:
+    yield unit
+
+
+def _read_block(unit: tuple[tuple[int, Input, int], Sequence[str]]) -> Iterator[Block]:
+    (order, file, group), columns = unit
+    yield Block(order, file, group, files.read_block(file, group, columns))
+
+
+def _read_lines(unit: tuple[int, Input]) -> Iterator[Block]:
+    order, file = unit
+    with files.open_checked(file) as stream, told(file.path):
+        for number, block in enumerate(records.read(unpacked(stream))):
+            files.rows_read(len(block.line))
+            yield Block(order, file, number, records.table(file.path, block))
+
+
+def _write_result(gathered: tuple[str, Iterable[Written]], where: Mapping[str, str]) -> None:
+    key, parts = gathered
+    with files.open_output(where[key]) as stream:
+        stream.write(to_result(merge_written(parts)))
