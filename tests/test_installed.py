@@ -28,9 +28,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # The files that make this folder importable are read in site-packages itself, and not in what a .pth file names.
     (there / "needed.pth").write_text("".join(f"{path}\n" for path in site.getsitepackages()))
     offline = ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", "-q"]
-    subprocess.run([sys.executable, "-m", "pip", "install", *offline, "--target", there, source], check=True)
+    python = folder / "venv/bin/python"
+    subprocess.run([sys.executable, "-m", "pip", "--python", python, "install", *offline, source], check=True)
     shutil.rmtree(source)
-    return folder / "venv/bin/python"
+    return python
 
 
 def test_the_task_of_the_docs_runs_beside_luigi_cfg(installed: Path, undisturbed: Path, tmp_path: Path) -> None:
@@ -53,7 +54,7 @@ def test_the_task_of_the_docs_runs_beside_luigi_cfg(installed: Path, undisturbed
     (command,) = re.findall(r"`(python -m luigi --module long_words .*?)`", docs)
     ran = shell(command.replace("2026-11-19", str(DAY)))
     assert ran.code == 0, ran
-    ran = shell("python -m millrace.ops.query 'SELECT COUNT(*) AS n FROM long_words' --format json")
+    ran = shell("millrace query 'SELECT COUNT(*) AS n FROM long_words' --format json")
     assert json.loads(ran.out)["n"] > 0, ran
     sql = f"SELECT word, percent FROM {{}} WHERE date = DATE '{DAY}' AND LENGTH(word) > 10 ORDER BY word"
     top = running.select(undisturbed, sql.format("word_counts"))
@@ -61,7 +62,7 @@ def test_the_task_of_the_docs_runs_beside_luigi_cfg(installed: Path, undisturbed
     manifest = tmp_path / f"data/long_words/date={DAY}/_MANIFEST.json"
     manifest.write_text("{")
     (printed,) = set(
-        re.findall(r"with (python -m millrace\S+clear .*)$", str(shell(command.replace("2026-11-19", str(DAY)))), re.M)
+        re.findall(r"with (millrace clear .*)$", str(shell(command.replace("2026-11-19", str(DAY)))), re.M)
     )
     ran = shell(printed)
     assert (ran.code, manifest.exists()) == (0, False), ran

@@ -1,12 +1,11 @@
-"""Forgets results, and what was made from them, so that the next run makes them anew. Sources are never touched.
+"""Forget results, and what was made from them, so that the next run makes them anew. Sources are never touched.
 
 What goes is shown first; where it is more than one day's, a person is asked, and a script has to say --yes. Failures
 are forgotten too: after too many of them no further job would be submitted.
 
-The command behind bin/clear.
+TASK is one of the project's tasks, PARTITION one as this command shows it (posts/date=2026-11-19).
 """
 
-import argparse
 import contextlib
 import datetime
 import shlex
@@ -16,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import click
 import luigi
 from luigi.task import flatten
 
@@ -24,10 +24,10 @@ from millrace.core import manifests
 from millrace.core.ledger import Ledger
 from millrace.core.manifests import Manifest
 from millrace.core.storage import Storage, read_all
-from millrace.errors import ManifestError, MillraceError, SettingError
+from millrace.errors import ManifestError, SettingError
 from millrace.gcloud import clients
 from millrace.ops import arguments
-from millrace.tasks import console, settings
+from millrace.tasks import settings
 from millrace.tasks.datasets import Dataset
 from millrace.tasks.stage import Stage, job_of
 from millrace.tasks.targets import WRITER, BigQueryTarget
@@ -38,53 +38,37 @@ _DAY = datetime.date(2000, 1, 1)
 _RESERVED = {"date", "from", "to", "first", "last", "names", "dry_run", "yes", "module", "help"}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Delete what the command line names; the exit code."""
-    argv = sys.argv[1:] if argv is None else argv
-    try:
-        arguments.load(argv)
-        tasks = known_tasks()
-        parser, parameters = _parser(tasks)
-        with arguments.parsed(parser, argv) as given:
-            first = arguments.day(given.first, "--from", datetime.date.min)
-            last = arguments.day(given.last, "--to", datetime.date.max)
-            if first > last:
-                raise SettingError(f"--from = {first} is after --to = {last}, so there is no day between them")
-            wanted = {name: value for name in parameters if (value := getattr(given, name, None)) is not None}
-            days = None if given.first is None and given.last is None else (first, last)
-            return _clear(_Named(tasks, given.names, days, wanted), given.dry_run, given.yes)
-    except MillraceError as error:
-        return console.print_error(error)
-
-
-def _parser(tasks: Mapping[str, type[luigi.Task]]) -> tuple[argparse.ArgumentParser, list[str]]:
-    """Return the command line, and the parameters of tasks that are among its flags."""
-    # Of a setting and a parameter with the same flag the setting is meant, as luigi has it for other tasks' parameters.
-    parser = argparse.ArgumentParser(
-        prog="bin/clear",
-        description=__doc__.rpartition("\n\n")[0],
-        allow_abbrev=False,
-        conflict_handler="resolve",
-    )
-    parser.add_argument(
-        "names",
-        nargs="+",
-        metavar="TASK|PARTITION",
-        help=f"tasks ({', '.join(tasks)}), or partitions as this command shows them (posts/date=2026-11-19)",
-    )
-    parser.add_argument("--from", dest="first", metavar="DATE", help="the first day, YYYY-MM-DD; else the earliest")
-    parser.add_argument("--to", dest="last", metavar="DATE", help="the last day, YYYY-MM-DD; else the latest")
-    parser.add_argument("--dry-run", action="store_true", help="only say what would go")
-    parser.add_argument("--yes", action="store_true", help="don't ask where it is more than one day's")
+def _flags() -> list[arguments.Flag]:
+    """Return the flags for the parameters of the tasks that are known."""
     of_tasks: dict[str, list[str]] = defaultdict(list)
-    for name, task in tasks.items():
+    for name, task in known_tasks().items():
         for parameter, what in task.get_params():
             if what.significant and parameter not in _RESERVED:
                 of_tasks[parameter].append(name)
-    group = parser.add_argument_group("parameters of tasks, for only the results that were made with them")
-    for parameter, names in of_tasks.items():
-        group.add_argument(f"--{parameter.replace('_', '-')}", dest=parameter, help=f"of {', '.join(names)}")
-    return parser, list(of_tasks)
+    return [arguments.of_parameter(parameter, names) for parameter, names in of_tasks.items()]
+
+
+@click.command("clear", cls=arguments.Command, parameters=_flags, help=__doc__)
+@click.argument("names", nargs=-1, required=True, metavar="TASK|PARTITION …")
+@click.option("--from", "first", metavar="DATE", help="the first day, YYYY-MM-DD; else the earliest")
+@click.option("--to", "last", metavar="DATE", help="the last day, YYYY-MM-DD; else the latest")
+@click.option("--dry-run", is_flag=True, help="only say what would go")
+@click.option("--yes", is_flag=True, help="don't ask where it is more than one day's")
+def command(
+    names: Sequence[str], first: str | None, last: str | None, dry_run: bool, yes: bool, parameters: Mapping[str, str]
+) -> int:
+    """Delete what the command line names; the exit code."""
+    begin = arguments.day(first, "--from", datetime.date.min)
+    end = arguments.day(last, "--to", datetime.date.max)
+    if begin > end:
+        raise SettingError(f"--from = {begin} is after --to = {end}, so there is no day between them")
+    days = None if first is None and last is None else (begin, end)
+    return _clear(_Named(known_tasks(), names, days, parameters), dry_run, yes)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the exit code."""
+    return arguments.run(command, argv)
 
 
 @dataclass(frozen=True)
@@ -336,7 +320,3 @@ def _delete(partition: str, manifest: Manifest | None, tasks: Mapping[str, type[
         for each in sorted(storage.names(partition)) if manifest else ():
             storage.delete(f"{partition}/{each}")
         storage.delete(partition)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,8 @@
-"""The command behind bin/doctor: whether a run can work, and the command that mends what can't."""
+"""Check what a run needs, with the settings of luigi.cfg, and say how to mend what is wrong.
 
-import argparse
+With --data: whether what runs made is still as it was written.
+"""
+
 import datetime
 import sys
 import warnings
@@ -8,15 +10,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+import click
 from luigi.parameter import UnconsumedParameterWarning
 
 from millrace.common.text import plain
-from millrace.errors import MillraceError
 from millrace.gcloud import clients
 from millrace.ops import arguments
 from millrace.ops.checks import cloud, machine, stored
 from millrace.ops.checks.findings import NOT_ASKED, OK, WARNING, WRONG, Check, Finding, examine, in_bucket
-from millrace.tasks.console import print_error
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,32 +25,6 @@ if TYPE_CHECKING:
 _STYLES = {OK: "green", WARNING: "yellow", WRONG: "bold red", NOT_ASKED: "dim"}
 #: Columns of the state and of the check's name.
 _STATE, _NAME = 9, 20
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Ask for everything that the settings need, or for all data; the exit code is 0 if nothing is wrong."""
-    argv = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(
-        prog="bin/doctor",
-        description="Checks what a run needs, with the settings of luigi.cfg, or with --data whether what runs made is "
-        "still as it was written; says how to mend what is wrong.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--data", action="store_true", help="look instead at every file that a manifest names")
-    parser.add_argument("--from", dest="first", metavar="DATE", help="with --data: the first day; else the earliest")
-    parser.add_argument("--to", dest="last", metavar="DATE", help="with --data: the last day; else the latest")
-    try:
-        arguments.load(argv)
-        with arguments.parsed(parser, argv) as given:
-            if not given.data:
-                if given.first or given.last:
-                    parser.error("--from and --to are days of --data")
-                return _examine()
-            days = [(given.first, "--from", datetime.date.min), (given.last, "--to", datetime.date.max)]
-            first, last = (arguments.day(*each) if each[0] else None for each in days)
-            return _examine_data(first, last)
-    except MillraceError as error:
-        return print_error(error)
 
 
 def _examine_data(first: datetime.date | None, last: datetime.date | None) -> int:
@@ -128,5 +103,20 @@ def _print_finding(console: "Console", name: str, finding: Finding) -> None:
         console.print(Text(f"{' ' * (2 + _STATE + 2)}{command}", style="bold"), soft_wrap=True)  # whole, to be copied
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+@click.command("doctor", cls=arguments.Command, help=__doc__)
+@click.option("--data", is_flag=True, help="look instead at every file that a manifest names")
+@click.option("--from", "first", metavar="DATE", help="with --data: the first day; else the earliest")
+@click.option("--to", "last", metavar="DATE", help="with --data: the last day; else the latest")
+def command(data: bool, first: str | None, last: str | None) -> int:
+    """Ask for everything that the settings need, or for all data; the exit code is 0 if nothing is wrong."""
+    if data:
+        days = [(first, "--from", datetime.date.min), (last, "--to", datetime.date.max)]
+        return _examine_data(*(arguments.day(*each) if each[0] else None for each in days))
+    if first or last:
+        raise click.UsageError("--from and --to are days of --data")
+    return _examine()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the exit code."""
+    return arguments.run(command, argv)

@@ -1,12 +1,9 @@
-"""luigi's server with its page. Runs use it with --scheduler-host, or scheduler_host under [core] of luigi.cfg.
+"""Serve luigi's page: http://localhost:8082. Runs use it with --scheduler-host, or scheduler_host in luigi.cfg.
 
 It answers to its own names only, so that a page of the web, in a browser that can reach it, can do nothing to it:
 neither under a name that leads here, nor by requests that such a page sends.
-
-The command behind bin/luigid.
 """
 
-import argparse
 import ipaddress
 import os
 import socket
@@ -15,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+import click
 import luigi.server
 from tornado.httputil import HTTPHeaders, HTTPServerRequest, ResponseStartLine
 from tornado.routing import AnyMatches, Matcher, Rule, RuleRouter
@@ -25,32 +23,28 @@ _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _REFUSED = b"error: luigid answers to its own names only; bin/luigid --name adds one\n"
 
 
-def main(arguments: Sequence[str]) -> int:
+@click.command("luigid", context_settings={"ignore_unknown_options": True}, help=__doc__)
+@click.option("--address", default="127.0.0.1", help="where it listens; 0.0.0.0 for other machines as well")
+@click.option("--port", type=int, default=8082, show_default=True)
+@click.option("--name", "more", multiple=True, help="a further name that it answers to; may be repeated")
+@click.option("--logdir", default="logs/luigid", show_default=True)
+@click.option("--state-path", help="what it remembers; state.pickle in the logdir unless given")
+@click.argument("others", nargs=-1, type=click.UNPROCESSED, metavar="[--background] [--pidfile F] [--unix-socket S]")
+def command(
+    address: str, port: int, more: Sequence[str], logdir: str, state_path: str | None, others: Sequence[str]
+) -> int:
     """Run the server until it is stopped; the exit code if it can't be run."""
-    parser = argparse.ArgumentParser(
-        prog="bin/luigid",
-        description="luigi's server with its page: http://localhost:8082",
-        epilog="Further flags are luigid's: --background, --pidfile, --unix-socket.",
-    )
-    parser.add_argument("--address", default="127.0.0.1", help="where it listens; 0.0.0.0 for other machines as well")
-    parser.add_argument("--port", type=int, default=8082, help="default: 8082")
-    parser.add_argument(
-        "--name", action="append", default=[], help="a further name that it answers to; may be repeated"
-    )
-    parser.add_argument("--logdir", default="logs/luigid", help="default: logs/luigid")
-    parser.add_argument("--state-path", help="what it remembers; default: state.pickle in the logdir")
-    own, others = parser.parse_known_args(arguments)
-    state = own.state_path or os.path.join(own.logdir, "state.pickle")
+    state = state_path or os.path.join(logdir, "state.pickle")
     if not any(flag.startswith("--unix") for flag in others):  # browsers can't reach a socket in a folder
-        guarded(names(own.address, own.name), own.name)
-    flags = ["--address", own.address, "--port", str(own.port), "--logdir", own.logdir, "--state-path", state]
+        guarded(names(address, more), more)
+    flags = ["--address", address, "--port", str(port), "--logdir", logdir, "--state-path", state]
     from luigi.cmdline import luigid  # not before, because a process that has it counts as the luigi command
 
     try:
-        os.makedirs(own.logdir, exist_ok=True)
+        os.makedirs(logdir, exist_ok=True)
         luigid([*flags, *others])
     except (OSError, OverflowError) as error:
-        print(f"error: luigid can't run at {own.address}:{own.port}, {own.logdir}: {error}", file=sys.stderr)
+        print(f"error: luigid can't run at {address}:{port}, {logdir}: {error}", file=sys.stderr)
         return 1
     except ValueError as error:  # what a section of luigi.cfg says
         return console.print_error(tasks.for_people(error))
@@ -126,7 +120,3 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,10 +1,9 @@
-"""The command behind bin/query: one SELECT in BigQuery's dialect over the warehouse, printed.
+"""Ask the warehouse: one SELECT in BigQuery's dialect. Without it the tables are listed, with their columns.
 
 What is printed is safe to look at, because a post may hold anything: the table shows what would act on a terminal as
 U+FFFD, JSON escapes it, and CSV keeps a spreadsheet from taking a text for a formula.
 """
 
-import argparse
 import csv
 import datetime
 import decimal
@@ -14,12 +13,13 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import click
+
 from millrace.common.text import plain
 from millrace.core.warehouse import parse, table_names
-from millrace.errors import MillraceError, QueryError
+from millrace.errors import QueryError
 from millrace.gcloud import clients
 from millrace.ops import arguments
-from millrace.tasks import console
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,32 +28,6 @@ if TYPE_CHECKING:
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 #: How a warehouse says that it knows no such column.
 _NO_COLUMN = re.compile(r"\bcolumn\b|unrecognized name|\bname\b.* not found", re.IGNORECASE)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the query of the command line; the exit code."""
-    argv = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(
-        prog="bin/query", description="Queries the warehouse, in BigQuery's dialect.", allow_abbrev=False
-    )
-    parser.add_argument("sql", nargs="?", help="one SELECT; without it the tables are listed, with their columns")
-    parser.add_argument(
-        "--format",
-        choices=tuple(_PRINTERS),
-        default="table",
-        help="table, for people, is the default; csv is for spreadsheets, a text that they would take for a formula "
-        "begins with an apostrophe; csv-raw and json are for programs, with nothing changed",
-    )
-    try:
-        arguments.load(argv)
-        with arguments.parsed(parser, argv) as given:
-            _PRINTERS[given.format](_columns() if given.sql is None else _found(given.sql))
-            sys.stdout.flush()
-    except MillraceError as error:
-        return console.print_error(error)
-    except BrokenPipeError:  # the reader has seen enough
-        sys.stderr.close()
-    return 0
 
 
 def _found(sql: str) -> "pa.Table":
@@ -136,5 +110,24 @@ def _as_text(value: object) -> str:
     return "" if value is None else str(value)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+@click.command("query", cls=arguments.Command, help=__doc__)
+@click.argument("sql", required=False)
+@click.option(
+    "--format",
+    type=click.Choice(list(_PRINTERS)),
+    default="table",
+    help="table, for people, is the default; csv is for spreadsheets, a text that they would take for a formula begins "
+    "with an apostrophe; csv-raw and json are for programs, with nothing changed",
+)
+def command(sql: str | None, format: str) -> None:
+    """Print what the query finds, or all tables' columns."""
+    try:
+        _PRINTERS[format](_columns() if sql is None else _found(sql))
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough
+        sys.stderr.close()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the exit code."""
+    return arguments.run(command, argv)

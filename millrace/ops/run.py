@@ -1,8 +1,6 @@
-"""What cron calls: luigi with the right folder and environment, one run of a task at a time, a log a day (UTC).
+"""Run a task as cron should: by luigi, in this folder, one run of the task at a time, with a log a day (UTC).
 
 The exit code is luigi's: 0 only if all is complete. A run that fails prints what went wrong, for cron to mail.
-
-The command behind bin/run.
 """
 
 import contextlib
@@ -18,12 +16,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
+import click
 from luigi.cmdline_parser import CmdlineParser
 
 from millrace.common import secrets
-from millrace.ops.arguments import no_module
+from millrace.ops.arguments import called, no_module
+from millrace.tasks import advice
 
-_USAGE = "usage: bin/run TASK [flags of luigi]; with --help they are listed"
 #: What docker stop and systemd, a terminal, and one that goes away send.
 _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _ANOTHER, _WRONG, _STOPPED = 10, 40, 130
@@ -32,12 +31,14 @@ _TROUBLE = re.compile(r"ERROR|WARNING|error")
 
 def main(arguments: Sequence[str]) -> int:
     """Run luigi over the command line's task; the exit code."""
+    me = f"{called()}run"
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(_USAGE if not arguments else f"{_USAGE}\n\n{__doc__}", file=sys.stdout if arguments else sys.stderr)
+        usage = f"usage: {me} TASK [flags of luigi]; with --help they are listed"
+        print(usage if not arguments else f"{usage}\n\n{__doc__}", file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else 2
     if {"--help", "--help-all"} & {*arguments}:
         _exec_luigi(["--module", "workflows", *arguments])
-    said = f"bin/run {shlex.join(map(secrets.redacted, arguments))}"
+    said = f"{me} {shlex.join(map(secrets.redacted, arguments))}"
     name = os.path.abspath(f"logs/{datetime.datetime.now(datetime.UTC):%Y-%m-%d}.log")
     task, module = _named(arguments)
     lock_name = f"logs/.{re.sub('[^A-Za-z0-9_.-]', '_', task)}.lock"
@@ -111,8 +112,15 @@ def _become_luigi(arguments: Sequence[str], log: io.BufferedWriter) -> NoReturn:
 
 
 def _exec_luigi(arguments: Sequence[str]) -> NoReturn:
-    """Becomes luigi; with -m, so that --module finds tasks that stand in this folder."""
-    os.execv(sys.executable, [sys.executable, "-m", "luigi", *arguments])
+    """Become luigi; with -m, so that --module finds tasks that stand in this folder.
+
+    What its tasks start finds the programs beside this Python, and the settings of this folder wherever it works.
+    """
+    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])
+    mine = {advice.CALLED_FROM: os.getcwd()}
+    if os.path.exists("luigi.cfg"):
+        mine["LUIGI_CONFIG_PATH"] = os.path.abspath("luigi.cfg")
+    os.execve(sys.executable, [sys.executable, "-m", "luigi", *arguments], {**mine, **os.environ, "PATH": path})
 
 
 @contextlib.contextmanager
@@ -146,5 +154,13 @@ def _trouble(name: str, begin: int) -> list[str]:
     return [line for line in lines if _TROUBLE.match(line)] or lines[-40:]
 
 
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+class _Run(click.Command):
+    """The command, whose arguments are luigi's to read."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take all that is given as it is."""
+        ctx.params["arguments"] = [*args]
+        return []
+
+
+command = _Run("run", callback=main)

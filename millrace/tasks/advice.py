@@ -27,7 +27,8 @@ _WHERE: dict[type[Settings], Sequence[str]] = {
     sections.bigquery: ("location",),
 }
 _ROOT = Path(__file__).parents[2]
-#: The variable in which bin/ tells from which folder it was called, because it goes to the project's own.
+#: The variable in which bin/ tells from which folder it was called, because it goes to the project's own; a run by
+#: `millrace run` tells so too, so that it is named as it was called.
 CALLED_FROM = "MILLRACE_CALLED_FROM"
 #: The module whose tasks are known without --module.
 _MODULE = "workflows"
@@ -58,7 +59,7 @@ def spelled(command_: Command) -> str:
 
 
 def command(name: str, *arguments: str) -> str:
-    """Return the command of bin/ that does this with this run's settings."""
+    """Return the command that does this with this run's settings."""
     program, folder = _program(name)
     return shlex.join([*program, *arguments, *_flags(folder)])
 
@@ -85,8 +86,16 @@ def run(family: str, **parameters: object) -> str:
 
 
 def program(name: str) -> str:
-    """Return how a command of bin/ that goes by luigi.cfg alone is called from where the person is."""
+    """Return how a command that goes by luigi.cfg alone is called from where the person is."""
     return shlex.join(_program(name)[0])
+
+
+def install() -> str:
+    """Return the command that installs what this Python lacks."""
+    pip = f"{shlex.quote(sys.executable)} -m pip install"
+    if (_ROOT / "pyproject.toml").is_file():
+        return in_project(f"{pip} -c constraints.txt -e '.[workflows]'")
+    return f"{pip} 'millrace[workflows]'"
 
 
 def in_project(shell: str) -> str:
@@ -95,21 +104,33 @@ def in_project(shell: str) -> str:
 
 
 def _program(name: str) -> tuple[list[str], Path]:
-    """Return how a command of bin/ is called from where the person is, and the folder whose luigi.cfg it reads."""
+    """Return how a command is called from where the person is, and the folder whose luigi.cfg it reads by itself."""
     path = _ROOT / "bin" / name
-    if path.is_file() and (_ROOT / ".venv/bin/python").exists():
+    if path.is_file() and (_ROOT / ".venv/bin/python").exists() and not _elsewhere():
         return [f"bin/{name}" if _person_in(_ROOT) else str(path)], _ROOT
-    # An installed library has no bin/.
-    return [_python(), "-m", f"millrace.ops.{name}"], Path.cwd()
+    # An installed library has no bin/, and a project with a luigi.cfg of its own is not the library's.
+    return [*_script("millrace"), name], Path.cwd()
+
+
+def _elsewhere() -> bool:
+    """Return whether this process works in another project's folder than the one that the library lies in."""
+    return not _same(Path.cwd(), _ROOT) and Path("luigi.cfg").is_file()
+
+
+def _script(name: str) -> list[str]:
+    """Return how a program that is installed beside this Python is called."""
+    found, own = shutil.which(name), Path(sys.executable).with_name(name)
+    if not own.exists():
+        return [_python(), "-m", name]
+    return [name if found and _same(Path(found), own) else str(own)]
 
 
 def _luigi() -> list[str]:
     """Return how luigi is called from here."""
-    found, own = shutil.which("luigi"), Path(sys.executable).with_name("luigi")
     # `python -m luigi` finds modules in its folder, so that a run that was called so is called so again.
-    if Path(sys.argv[0]).parts[-2:] == ("luigi", "__main__.py") or not own.exists():
+    if Path(sys.argv[0]).parts[-2:] == ("luigi", "__main__.py"):
         return [_python(), "-m", "luigi"]
-    return ["luigi" if found and _same(Path(found), own) else str(own)]
+    return _script("luigi")
 
 
 def _python() -> str:

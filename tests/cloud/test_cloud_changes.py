@@ -81,7 +81,7 @@ def test_input_made_anew_while_a_job_runs(place: Place) -> None:
     """A job whose input was forgotten and made anew is not published: the lineage would name what it never read."""
     place.succeed(*FETCH)
     process = place.hold(*ETL)
-    cleared = place.run("millrace.ops.clear", "Fetch", "--yes")
+    cleared = place.run("millrace", "clear", "Fetch", "--yes")
     assert cleared.code == 0, cleared
     place.cloud.dataflow.release()
     ran = cloud_running.end(process)

@@ -116,7 +116,7 @@ def test_changed_input_starts_the_count_anew(place: Place) -> None:
     place.cloud.dataflow.release()
     ran = place.luigi("Etl", *DATE)
     assert "no further job" in ran.out, ran
-    cleared = place.run("millrace.ops.clear", "Fetch")
+    cleared = place.run("millrace", "clear", "Fetch")
     assert cleared.code == 0, cleared
     place.succeed("Etl", *DATE)
     assert place.stages() == {"fetch": 2, "etl": 2}

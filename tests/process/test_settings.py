@@ -216,7 +216,7 @@ def test_both_ways_on_from_other_settings_work(undisturbed: Path, tmp_path: Path
     running.succeed("Report", *FLAGS, "--posts-rules", "classic", storage=other)
     env = running.environment(LUIGI_CONFIG_PATH=str(tmp_path / "own.cfg"))
     (tmp_path / "own.cfg").write_text("[millrace]\nstorage = data\n", encoding="utf-8")
-    cleared = running.run([running.python(), "-m", "millrace.ops.clear", "Count", "--yes"], tmp_path, env)
+    cleared = running.run([running.python(), "-m", "millrace", "clear", "Count", "--yes"], tmp_path, env)
     assert cleared.code == 0, cleared
     running.succeed("Report", *FLAGS, "--posts-rules", "classic", storage=storage)
     assert running.tables(storage) == running.tables(other)

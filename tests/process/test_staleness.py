@@ -62,7 +62,7 @@ def test_other_code_is_named_and_made_anew_as_printed(tmp_path: Path) -> None:
         "--millrace-storage",
         small.storage,
     ]
-    cleared = running.run([running.python(), "-m", "millrace.ops.clear", *middle, "--yes"], small.folder, small.env)
+    cleared = running.run([running.python(), "-m", "millrace", "clear", *middle, "--yes"], small.folder, small.env)
     assert cleared.code == 0, cleared
     [line] = said(small.luigi(*flags))
     assert line.startswith("Daily: 2 partitions of window 2026-11-19 were made by other code"), line

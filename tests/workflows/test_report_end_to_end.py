@@ -330,7 +330,7 @@ def test_too_many_rejected_stops_the_chain_until_the_limit_is_raised(tmp_path: P
     assert "posts.max_dead_letter_share = 0.05" in error
     assert list(folder.rglob("*.parquet"))
     query = "SELECT reason, COUNT(*) AS n FROM posts_rejected GROUP BY reason"
-    asked = [sys.executable, "-m", "millrace.ops.query", query, "--format", "json"]
+    asked = [sys.executable, "-m", "millrace", "query", query, "--format", "json"]
     answer = running.run(asked, tmp_path, running.environment() | {"LUIGI_CONFIG_PATH": str(config(tmp_path, storage))})
     assert answer.code == 0, answer
     found = {row["reason"]: row["n"] for row in map(json.loads, answer.out.splitlines())}

@@ -41,7 +41,7 @@ def versions() -> Finding:
     from packaging.requirements import Requirement
     from packaging.specifiers import SpecifierSet
 
-    install = advice.in_project(f"{shlex.quote(sys.executable)} -m pip install -c constraints.txt -e '.[workflows]'")
+    install = advice.install()
     try:
         about = metadata.metadata("millrace")
     except metadata.PackageNotFoundError:

@@ -1,0 +1,62 @@
+"""The command `millrace`, of which bin/ has thin names: bin/NAME is `millrace NAME` in the project's folder.
+
+A subcommand is imported when it is called, so that none waits for what another needs.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+try:
+    import click
+
+    from millrace.ops import arguments
+except ModuleNotFoundError as missing:
+    if missing.name not in ("click", "luigi"):
+        raise
+    sys.exit(
+        f"error: there is no {missing.name} in this Python, which commands need: pip install 'millrace[workflows]'"
+    )
+
+#: Each subcommand, the module that has it under its own name, and what it is for.
+_COMMANDS = {
+    "run": ("run", "what cron calls: run a task once at a time, with a dated log and an exit code"),
+    "clear": ("clear", "forget results, so that the next run makes them anew"),
+    "query": ("query", "ask the warehouse, in BigQuery's dialect"),
+    "doctor": ("doctor", "say whether a run can work, and what mends what can't"),
+    "luigid": ("luigid", "serve luigi's page on this machine"),
+}
+
+
+class _Commands(click.Group):
+    """The subcommands, by name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"millrace.ops.{_COMMANDS[cmd_name][0]}")
+        command: click.Command = module.command
+        command.context_class = arguments.Context
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, purpose) for name, (_, purpose) in _COMMANDS.items()])
+
+
+_group = _Commands(
+    "millrace",
+    help="Daily data workflows with Luigi. Commands work in the folder that you are in: its luigi.cfg holds, and its "
+    "workflows are known.",
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the subcommand that the command line names; the exit code."""
+    if os.getcwd() not in map(os.path.abspath, sys.path):
+        sys.path.insert(0, os.getcwd())  # as `python -m` does, so that the project's own modules are found
+    return arguments.run(_group, (sys.argv[1:] if argv is None else argv) or ["--help"], "millrace")
