@@ -10,7 +10,7 @@
     │   ├── ManifestError      a manifest, or what it describes, is not what it should be
     │   │   └── DamagedError   a file is not there any more as it was written
     │   ├── SchemaError        a table of the warehouse has other columns than what is to be loaded
-    │   ├── QueryError         a query the warehouse can't run
+    │   ├── QueryError         a query that the warehouse can't run
     │   ├── CostError          a query that would read more than the settings allow
     │   └── JobFailedError     a Dataflow job failed
     └── TransientError         a later run may succeed without any change
@@ -22,8 +22,9 @@
 
 Whether to retry is a type check: `isinstance(error, TransientError)`.
 
-An error carries what happened, where the value came from that led to it, what mends it, and the commands that do. They
-make its one sentence: "WHAT, WHERE; MEND". It travels as data (`as_data`, `from_data`), not as text to be parsed.
+An error carries what happened, where the value came from that led to it, what mends it, and the commands that do.
+Together they make its one sentence: "WHAT, WHERE; MEND". An error travels as data (`as_data`, `from_data`), not as text
+to be parsed.
 """
 
 import datetime
@@ -77,7 +78,7 @@ def _plainly(command: Command) -> str:
     return " ".join([f"bin/{command.name}", *command.arguments, *flags])
 
 
-#: How commands are spelled. The settings, and where the person is, are known to the tasks alone, which say it once.
+#: How commands are spelled. Only the tasks know the settings, and where the person is, and say so once.
 _spelling: Callable[[Command], str] = _plainly
 
 
@@ -122,7 +123,7 @@ class MillraceError(Exception):
 
 
 def from_data(data: Mapping[str, Any]) -> MillraceError:
-    """Return the error that `as_data` told of; one of a kind that is not known here is a MillraceError."""
+    """Return the error that `as_data` told of; a kind that is not known here becomes a MillraceError."""
     kind = globals().get(data["error"], MillraceError)
     if not (isinstance(kind, type) and issubclass(kind, MillraceError)):
         kind = MillraceError

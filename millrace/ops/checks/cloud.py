@@ -27,7 +27,7 @@ def applies() -> bool:
 
 
 def credentials() -> Finding:
-    """There are credentials, and they are good for a token; with [gcp] impersonate, for the other account's."""
+    """Check that there are credentials that are good for a token; with [gcp] impersonate, for the other account's."""
     from google.auth.transport.requests import Request
 
     account = sections.gcp().impersonate
@@ -58,7 +58,7 @@ def project() -> Finding:
 
 
 def services() -> Finding:
-    """Return the APIs that a run uses are enabled in the project."""
+    """Check that the APIs that a run uses are enabled in the project."""
     name, wanted = clients.project(), names.services()
     query = [("names", f"projects/{name}/services/{each}.googleapis.com") for each in wanted]
     try:
@@ -80,7 +80,7 @@ def services() -> Finding:
 
 
 def region() -> Finding:
-    """Dataflow answers in the region."""
+    """Check that Dataflow answers in the region."""
     try:
         name, where = dataflow.place()
     except SettingError as error:
@@ -104,7 +104,7 @@ def region() -> Finding:
 
 
 def job_permissions() -> Finding:
-    """Jobs can be created, watched and cancelled."""
+    """Check that jobs can be created, watched and cancelled."""
     missing = names.missing("cloudresourcemanager", f"v3/projects/{clients.project()}", _JOBS)
     if missing:
         return wrong(f"not granted: {', '.join(missing)}", names.grant_project("roles/dataflow.developer"))
@@ -112,7 +112,7 @@ def job_permissions() -> Finding:
 
 
 def worker_accounts() -> Finding:
-    """Return the accounts that jobs run as are there, and who asks may let jobs run as them."""
+    """Check that the accounts that jobs run as are there, and that the account that asks may let jobs run as them."""
     for account in names.worker_accounts():
         try:
             path = f"v1/projects/-/serviceAccounts/{account}"
@@ -132,7 +132,9 @@ def worker_accounts() -> Finding:
 
 
 def worker_roles() -> Finding:
-    """Return the accounts that jobs run as have a role that workers need; who may not see who has which can't tell."""
+    """Check that the accounts that jobs run as have a role that workers need, if the account that asks may see the
+    roles.
+    """
     name, accounts = clients.project(), names.worker_accounts()
     try:
         policy = names.ask("POST", "cloudresourcemanager", f"v3/projects/{name}:getIamPolicy", {})

@@ -1,7 +1,7 @@
 """What bin/doctor asks about a run's data: the bucket of Cloud Storage, the dataset of BigQuery.
 
-Nothing is changed but for one empty table, `millrace_doctor`, which is made in the dataset and taken away again: what a
-role on a dataset allows can only be asked of a table in it.
+Nothing is changed but for one empty table, `millrace_doctor`, which is made in the dataset and taken away again,
+because what a role on a dataset allows can only be asked of a table in it.
 """
 
 import json
@@ -29,7 +29,7 @@ _KEPT = 14
 
 
 def bucket() -> Finding:
-    """Return the bucket is there, and lets objects be written over, as locks and the ledger have to be."""
+    """Check that the bucket is there, and lets objects be written over, as locks and the ledger have to be."""
     if not in_bucket():
         return wrong(
             f"storage = {sections.millrace().storage}, {origin('millrace', 'storage')}, is a folder, which neither "
@@ -58,7 +58,7 @@ def bucket() -> Finding:
 
 
 def bucket_permissions() -> Finding:
-    """Objects can be made, read, listed, changed and deleted."""
+    """Check that objects can be made, read, listed, changed and deleted."""
     wanted = [*_OBJECTS, "storage.buckets.get"]
     with told(f"ask what may be done in gs://{names.bucket_name()}", PATIENCE):
         granted = names.bucket().test_iam_permissions(wanted, timeout=TIMEOUT, retry=retry(PATIENCE))
@@ -71,7 +71,9 @@ def bucket_permissions() -> Finding:
 
 
 def bucket_region() -> Finding:
-    """Dataflow's workers are where the bucket is: elsewhere they are slow, and traffic between regions is charged."""
+    """Check that Dataflow's workers are where the bucket is; elsewhere they are slow, and traffic between regions
+    costs.
+    """
     name, places, region = names.bucket_name(), names.bucket_places(), sections.gcp().region.lower()
     if any(names.lies_in(region, place) for place in places):
         return ok(f"gs://{name} is in {'+'.join(places)}, Dataflow in {region}")
@@ -83,10 +85,9 @@ def bucket_region() -> Finding:
 
 
 def lifecycle() -> Finding:
-    """Return what Dataflow leaves in _dataflow/ is deleted some day, and so are old versions, where the bucket keeps
-    them.
+    """Check that what Dataflow leaves in _dataflow/ is deleted some day, and old versions where the bucket keeps them.
 
-    No rule deletes what a manifest names, and no manifest.
+    No rule may delete what a manifest names, nor a manifest.
     """
     found, name, prefix = names.bucket(), names.bucket_name(), names.staging()
     rules = [dict(rule) for rule in found.lifecycle_rules]
@@ -134,7 +135,7 @@ def _set_rules(rules: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
 
 
 def dataset() -> Finding:
-    """Return the dataset is there, in the location that the settings name if they do."""
+    """Check that the dataset is there, in the location that the settings name if they do."""
     name, given = names.dataset_name(), sections.bigquery().location
     try:
         found = names.dataset()
@@ -155,7 +156,7 @@ def dataset() -> Finding:
 
 
 def dataset_location() -> Finding:
-    """BigQuery loads from a bucket in the dataset's own region, or within its multi-region, and from no other."""
+    """Check that BigQuery can load from the bucket: one in the dataset's own region, or within its multi-region."""
     bucket, places, there = (
         names.bucket_name(),
         names.bucket_places(),
@@ -184,7 +185,7 @@ def dataset_location() -> Finding:
 
 
 def jobs() -> Finding:
-    """BigQuery's jobs can be run in the project that pays."""
+    """Check that BigQuery's jobs can be run in the project that pays."""
     from google.cloud import bigquery as api
 
     try:
@@ -206,7 +207,7 @@ def jobs() -> Finding:
 
 
 def tables() -> Finding:
-    """Return tables can be made in the dataset, filled, read and emptied."""
+    """Check that tables can be made in the dataset, filled, read and emptied."""
     from google.cloud import bigquery as api
 
     client, again = clients.bigquery_client(), retry(PATIENCE)

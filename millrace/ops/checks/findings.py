@@ -33,22 +33,22 @@ class Check:
 
 
 def ok(said: str) -> Finding:
-    """Return all is well."""
+    """Return the finding that all is well."""
     return Finding(OK, said)
 
 
 def warning(said: str, *mend: str) -> Finding:
-    """Return a run works, but costs more than it should, or may not always work."""
+    """Return the finding that a run works, but costs more than it should, or may not always work."""
     return Finding(WARNING, said, mend)
 
 
 def wrong(said: str, *mend: str) -> Finding:
-    """Return a run would fail."""
+    """Return the finding that a run would fail."""
     return Finding(WRONG, said, mend)
 
 
 def examine(checks: Iterable[Check]) -> Iterator[tuple[Check, Finding]]:
-    """Ask for one thing after the other; what depends on something wrong is not asked for, and says on what."""
+    """Ask for one thing after the other; do not ask for what depends on something wrong, and say on what."""
     causes: dict[str, str] = {}
     for check in checks:
         if waits := [causes[name] for name in check.after if name in causes]:

@@ -27,7 +27,7 @@ _LUIGID_KEYS = ("scheduler_url", "scheduler_host", "default-scheduler-url", "def
 
 
 def settings() -> Finding:
-    """Return every section of luigi.cfg holds what it may."""
+    """Check that every section of luigi.cfg holds what it may."""
     for section in Settings.__subclasses__():
         section()
     storage = sections.millrace().storage
@@ -69,12 +69,12 @@ def versions() -> Finding:
 
 
 def pipelines() -> Finding:
-    """Return every pipeline's module can be imported."""
+    """Check that every pipeline's module can be imported."""
     names = sorted({task.pipeline for task in beam_tasks().values()})
     for name in names:
         try:
             importlib.import_module(name)
-        except Exception as error:  # whatever it is, it would stop a run
+        except Exception as error:  # any error at all would stop a run
             return wrong(
                 f"{name} can't be imported: {type(error).__name__}: {error}",
                 advice.in_project(f"{shlex.quote(sys.executable)} -c 'import {name}'"),
@@ -83,7 +83,7 @@ def pipelines() -> Finding:
 
 
 def options() -> Finding:
-    """Beam takes the options of [dataflow] and of [dataflow.TASK], and each TASK is one."""
+    """Check that Beam takes the options of [dataflow] and of [dataflow.TASK], and that each TASK is a task."""
     tasks = list(beam_tasks())
     for section in get_config().sections():
         name = section.removeprefix("dataflow.")
@@ -104,7 +104,7 @@ def options() -> Finding:
 
 
 def folder() -> Finding:
-    """Return the storage's folder, or the one in which it is to be made, can be written and locked."""
+    """Check that the storage's folder, or the one in which it is to be made, can be written and locked."""
     there = wanted = os.path.abspath(os.path.expanduser(sections.millrace().storage))
     while not os.path.isdir(there):
         there = os.path.dirname(there)
@@ -120,7 +120,7 @@ def folder() -> Finding:
 
 
 def luigid() -> Finding:
-    """Luigi's server answers where it is named."""
+    """Check that luigi's server answers where it is named."""
     core = luigi.interface.core()
     url = core.scheduler_url or f"http://{core.scheduler_host}:{core.scheduler_port}/"
     try:

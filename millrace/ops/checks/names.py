@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import google.cloud.bigquery as bigquery_api
     import google.cloud.storage as storage_api
 
-#: Seconds for which a call that fails in passing is tried again, and until one is taken for a broken connection.
+#: Seconds for which a call that fails in passing is tried again, and after which a connection is taken for broken.
 PATIENCE, TIMEOUT = 15.0, 30.0
 #: The dual-regions that have a name of their own.
 _PAIRS = {
@@ -31,7 +31,7 @@ _CONTINENTS = {"us": ("us-", "us-central1"), "eu": ("europe-", "europe-west1"), 
 #: London and Zurich are in Europe, but not in the multi-region EU.
 _NOT_EU = ("europe-west2", "europe-west6")
 
-#: Who asks, where that is a person: the shell finds out the name when the command is run.
+#: The account that asks, where that is a person: the shell finds out the name when the command is run.
 PERSON = "user:$(gcloud config get account)"
 
 
@@ -77,7 +77,7 @@ def ask(
 
 
 def missing(service: str, resource: str, wanted: Sequence[str]) -> list[str]:
-    """Return which of some permissions on a resource are not granted to who asks. Raises MillraceError."""
+    """Return which of some permissions on a resource the account that asks does not have. Raises MillraceError."""
     answer = ask("POST", service, f"{resource}:testIamPermissions", {"permissions": wanted})
     return [each for each in wanted if each not in answer.get("permissions", ())]
 
@@ -97,7 +97,7 @@ def service_account() -> str:
 
 
 def asking() -> str:
-    """Return who asks, as policies name them."""
+    """Return the account that asks, as policies name it."""
     account = service_account()
     return f"serviceAccount:{account}" if account else PERSON
 
@@ -165,7 +165,7 @@ def likely_region() -> str:
 
 
 def dataset_name() -> str:
-    """PROJECT:DATASET, as bq has it."""
+    """Return the dataset as bq names it: PROJECT:DATASET."""
     return sections.millrace().warehouse.removeprefix("bigquery://").replace("/", ":")
 
 
@@ -187,7 +187,7 @@ def dataset_place() -> str:
 
 
 def grant_project(role: str, member: str = "") -> str:
-    """Return the command that grants a role in the project, to who asks unless a member is named."""
+    """Return the command that grants a role in the project, to the account that asks unless a member is named."""
     member = member or asking()
     return (
         f'gcloud projects add-iam-policy-binding {clients.project()} --member="{member}" --condition=None --role={role}'
@@ -195,12 +195,12 @@ def grant_project(role: str, member: str = "") -> str:
 
 
 def grant_bucket(role: str) -> str:
-    """Return the command that grants a role in the bucket to who asks."""
+    """Return the command that grants a role in the bucket to the account that asks."""
     return f'gcloud storage buckets add-iam-policy-binding gs://{bucket_name()} --member="{asking()}" --role={role}'
 
 
 def grant_account(account: str, role: str, member: str = "") -> str:
-    """Return the command that grants a role on a service account, to who asks unless a member is named."""
+    """Return the command that grants a role on a service account, to the account that asks unless a member is named."""
     member, project = member or asking(), project_of(account)
     return (
         f"gcloud iam service-accounts add-iam-policy-binding {account} --project={project} "
@@ -209,8 +209,9 @@ def grant_account(account: str, role: str, member: str = "") -> str:
 
 
 def grant_dataset(location: str = "") -> str:
-    """Return the command that lets who asks make, fill, read and empty tables in the dataset; location: its own, if
-    known.
+    """Return the command that lets the account that asks make, fill, read and empty tables in the dataset.
+
+    location: the dataset's own, if known.
     """
     project, _, name = dataset_name().partition(":")
     sql = rf"GRANT \`roles/bigquery.dataEditor\` ON SCHEMA \`{project}\`.\`{name}\` TO '{asking()}'"
