@@ -174,7 +174,7 @@ def _python(folder: str) -> Iterator[Path]:
 
 
 def test_the_posts_stages_are_made_by_their_pipelines() -> None:
-    """What counts of Millrace's own: a pipeline with what it imports; never the engine, nor for pipelines the tasks."""
+    """What counts of Millrace's own: a pipeline with what it imports; not the rest of the library, nor the tasks."""
     for stage in (Fetch, Etl, Count, Aggregate):
         files = code._files(*stage.maker(), code._imports)
         assert {stage.pipeline, "millrace.beam.files"} <= files.keys()
