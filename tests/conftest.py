@@ -19,7 +19,6 @@ import luigi.configuration
 import pytest
 import running
 from cloud_running import Place
-from dataflow_running import forget_clients
 from luigid_asking import answers
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
@@ -27,8 +26,9 @@ from selenium.webdriver.chrome.service import Service
 from localcloud import BUCKET, CREDENTIALS, PROJECT, Cloud
 from localcloud.storage import Storage
 from millrace.beam import gcs as beam_gcs
-from millrace.gcloud import clients
 from millrace.gcloud.gcs import GcsStorage
+from millrace.tasks import session
+from millrace.tasks.session import Session
 
 # UTC+14, here and in every process that a test starts, so that no test, and nothing that it tests, can lean on the
 # machine's own zone: there the day is another one than in UTC for most of the hours.
@@ -124,10 +124,8 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage
             monkeypatch.setenv(name, value)
         for key, value in SETTINGS.items():
             config.set("gcp", key, value)
-        forget_clients()
-        yield running
-        clients.storage_client().close()
-        forget_clients()
+        with session.use(Session()):
+            yield running
     for key, value in before.items():
         if value is None:
             config.remove_option("gcp", key)
@@ -138,7 +136,7 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage
 @pytest.fixture
 def gcs(service: Storage) -> GcsStorage:
     """A storage in that bucket."""
-    return GcsStorage(f"gs://{BUCKET}/data", clients.storage_client)
+    return GcsStorage(f"gs://{BUCKET}/data", session.current().google)
 
 
 @pytest.fixture

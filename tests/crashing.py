@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import workflows
 from millrace.core.storage import Storage, Versioned
-from millrace.gcloud import clients
+from millrace.tasks import session
 
 T = TypeVar("T")
 
@@ -143,5 +143,5 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
         _die()
 
 
-clients.use_storage(_Crashing)
+session.use(session.Session(wrap=_Crashing)).__enter__()  # until the end of the process
 sys.addaudithook(_audit)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import localcloud
-from millrace.gcloud import clients
 from millrace.runners.dataflow import jobs as dataflow
 from millrace.runners.dataflow import reports as dataflow_reports
 from millrace.runners.dataflow import submission
@@ -42,9 +41,3 @@ def wait(job: Job, messages: Any = None) -> tuple[Job, list[Progress]]:
     """Waits for a job; it, and what was reported meanwhile."""
     told: list[Progress] = []
     return dataflow.wait(job, dataflow_reports.changes(told.append), messages), told
-
-
-def forget_clients() -> None:
-    """Clients are kept for as long as a process lives; the services of a test don't."""
-    for each in (clients._credentials, clients._storage_client, clients._dataflow_clients):
-        each.cache_clear()

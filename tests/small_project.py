@@ -17,7 +17,7 @@ from luigi import IntParameter
 
 from millrace import Stage
 
-from millrace.gcloud import clients
+from millrace.tasks import session
 from millrace.core.manifests import FileEntry
 from millrace.tasks.settings import Day, Settings
 from millrace.tasks.stage import Outcome
@@ -37,7 +37,7 @@ class Mine(Stage):
 
         data = count.made(self.task_family).encode()
         path = f"{self.datasets()[0].partition}/{claim.attempt.attempt}/made.txt"
-        clients.storage().create(path, data)
+        session.current().storage.create(path, data)
         return Outcome([FileEntry(path, self.writes[0], 1, len(data), crc32c(data))], {}, {})
 
 

@@ -9,7 +9,7 @@ from millrace.core import damage, manifests
 from millrace.core.manifests import Manifest
 from millrace.core.storage import Versioned, conflict_retries, read_all
 from millrace.errors import DamagedError, ManifestError
-from millrace.gcloud import clients
+from millrace.tasks import session
 
 if TYPE_CHECKING:
     from workflows.report.page import IndexRow
@@ -23,7 +23,7 @@ def make_list() -> None:
     """Make the page that lists all days."""
     from workflows.report.page import render_index
 
-    storage = clients.storage()
+    storage = session.current().storage
     # The run that writes last must have seen all others' pages: it reads the list's version, then the pages, then
     # writes.
     for again in conflict_retries():
@@ -34,7 +34,7 @@ def make_list() -> None:
 
 def _rows() -> Iterator["IndexRow"]:
     """Yield what the list says of each page. A page whose data is damaged is left out, and the log says so."""
-    storage = clients.storage()
+    storage = session.current().storage
     paths = list(storage.list("reports", "report.json"))
     described = read_all(storage, [f"{path.rpartition('/')[0]}/{manifests.NAME}" for path in paths])
     for path, manifest, data in zip(paths, described, read_all(storage, paths), strict=True):
@@ -49,7 +49,7 @@ def _row(path: str, manifest: Versioned | None, data: Versioned) -> "IndexRow":
     """Return what the list says of a page, given the page's data. Raises ManifestError where that data has changed."""
     from workflows.report.page import index_row
 
-    uri, folder = clients.storage().uri(path), path.rpartition("/")[0]
+    uri, folder = session.current().storage.uri(path), path.rpartition("/")[0]
     # A page that is being made has no manifest yet.
     files = Manifest.from_json(manifest.data, f"{folder}/{manifests.NAME}").files if manifest else []
     try:

@@ -19,8 +19,7 @@ from millrace.core.ledger import Claim, Entry
 from millrace.core.manifests import FileEntry, Manifest
 from millrace.core.storage import crc32c
 from millrace.errors import DeadLetterError, MillraceError, NotThereYetError
-from millrace.gcloud import clients
-from millrace.tasks import advice, settings
+from millrace.tasks import advice, session, settings
 from millrace.tasks.settings import Day, Setting, Settings
 from millrace.tasks.stage import Outcome
 from pipelines.posts import sources
@@ -205,14 +204,14 @@ class SplitArchive(PostsTask):
     def run(self) -> None:
         """As every stage; then splits of earlier versions go. Days fetched from them have files of their own."""
         super().run()
-        storage, mine = clients.storage(), self.output().partition
+        storage, mine = session.current().storage, self.output().partition
         for path in list(storage.list(mine.rpartition("/")[0], manifests.NAME)):
             if (other := path.rpartition("/")[0]) != mine:
                 storage.delete(path)
                 storage.delete(other)
 
     def check(self, manifest: Manifest) -> None:
-        lie = f"archives, in {clients.storage().uri(manifest.partition)}/{manifest.attempt}/rejected-*.parquet"
+        lie = f"archives, in {session.current().storage.uri(manifest.partition)}/{manifest.attempt}/rejected-*.parquet"
         # What is mended is another version of the archive, which is a partition of its own.
         too_many_rejected(manifest, lie, lambda: "mend the archive")
 
@@ -290,7 +289,8 @@ class Fetch(PostsTask):
             return
         from pipelines.posts import fetch  # here, because it loads Beam
 
-        storage, shared = clients.storage(), [file for file in several if fetch.shared_with(file.table, self.date)]
+        storage = session.current().storage
+        shared = [file for file in several if fetch.shared_with(file.table, self.date)]
         damage.check(storage, split.partition, shared)
         output = storage.uri(self._folder("{dataset}", attempt))
         for file in shared:
@@ -301,10 +301,10 @@ class Fetch(PostsTask):
         """Return the day's part of the split archive; none is an empty day."""
         split = self.inputs()[0][1][0]
         files = list(self._from_shared(split, attempt))
-        damage.check(clients.storage(), split.partition, split.files_of(str(self.date)))
+        damage.check(session.current().storage, split.partition, split.files_of(str(self.date)))
         for file in split.files_of(str(self.date)):
             path = f"{self.output().partition}/{attempt.attempt}/{file.path.rpartition('/')[2]}"
-            clients.storage().copy(file.path, path)
+            session.current().storage.copy(file.path, path)
             files.append(FileEntry(path, "raw", file.rows, file.bytes, file.crc32c))
         counters = {"read": sum(f.rows for f in files), "archive_rejected": sum(accounting(split)["rejected"].values())}
         made = next(iter(split.code.get(self.required()[0].task_family, ())), "")
@@ -335,7 +335,7 @@ class Etl(PostsTask):
         return {"sources": json.dumps(names), "shards": -(-rows // 500_000) or 1}
 
     def check(self, manifest: Manifest) -> None:
-        lie = f"posts_rejected, in {clients.storage().uri(f'posts_rejected/date={self.date}')}"
+        lie = f"posts_rejected, in {session.current().storage.uri(f'posts_rejected/date={self.date}')}"
         too_many_rejected(manifest, lie, lambda: self._mend(manifest))
 
     def _mend(self, manifest: Manifest) -> str:
@@ -347,7 +347,7 @@ class Etl(PostsTask):
         found: Counter[str] = Counter()
         with tempfile.TemporaryDirectory() as copies:
             for file in manifest.files_of("posts_rejected"):
-                path = clients.storage().fetch(file.path, copies)
+                path = session.current().storage.fetch(file.path, copies)
                 found.update(pq.read_table(path, columns=["source"])["source"].to_pylist())
         (source, _), *_ = found.most_common(1)
         forget = advice.clear("Fetch", self.date, self.date, source=source)
@@ -405,18 +405,18 @@ class Report(Stage):
     @property
     def page(self) -> str:
         """Where the page is: a path or URI."""
-        return clients.storage().uri(f"{self.datasets()[0].partition}/index.html")
+        return session.current().storage.uri(f"{self.datasets()[0].partition}/index.html")
 
     @property
     def list_of_pages(self) -> str:
         """Where the page that lists all days is: a path or URI."""
-        return clients.storage().uri(pages.LIST)
+        return session.current().storage.uri(pages.LIST)
 
     def execute(self, claim: Claim) -> Outcome:
         from workflows.report.page import render
 
-        storage = clients.storage()
-        made = render(self._facts(), clients.warehouse().query)
+        storage = session.current().storage
+        made = render(self._facts(), session.current().warehouse.query)
         files = []
         for name, data in made.items():
             path = f"{self.datasets()[0].partition}/{name}"
@@ -427,7 +427,7 @@ class Report(Stage):
 
     @classmethod
     def cleared(cls) -> None:
-        if clients.storage().read(pages.LIST):
+        if session.current().storage.read(pages.LIST):
             pages.make_list()
 
     def _facts(self) -> "Facts":

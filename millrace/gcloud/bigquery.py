@@ -17,6 +17,7 @@ from millrace.core.warehouse import check_names, no_table, parse, table_names, z
 from millrace.errors import AccessError, CostError, ManifestError, MillraceError, QueryError, SchemaError, SettingError
 from millrace.gcloud import bigquery_jobs
 from millrace.gcloud.bigquery_jobs import TIMEOUT, Refusal
+from millrace.gcloud.clients import Google
 from millrace.gcloud.google_calls import reason, retry, said, told
 from millrace.tasks import advice, sections
 from millrace.tasks.settings import origin
@@ -34,15 +35,15 @@ _TYPES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
 
 
 class BigQueryWarehouse:
-    """The tables of a dataset of BigQuery; uri: bigquery://PROJECT/DATASET. client: returns BigQuery's client.
+    """The tables of a dataset of BigQuery; uri: bigquery://PROJECT/DATASET.
 
     files: returns the URIs of what lies in a folder of Cloud Storage.
     """
 
-    def __init__(self, uri: str, client: "Callable[[], api.Client]", files: Callable[[str], Collection[str]]) -> None:
+    def __init__(self, uri: str, google: Google, files: Callable[[str], Collection[str]]) -> None:
         self.uri = uri
         self._project, _, self._dataset = uri.removeprefix("bigquery://").partition("/")
-        self._client, self._files = client, files
+        self._google, self._files = google, files
         self._location = ""
 
     def location(self) -> str:
@@ -58,7 +59,7 @@ class BigQueryWarehouse:
         name = f"{self._project}.{self._dataset}"
         with told(f"read dataset {name}"):
             try:
-                there = self._client().get_dataset(name, retry=retry(), timeout=TIMEOUT).location or given
+                there = self._google.bigquery.get_dataset(name, retry=retry(), timeout=TIMEOUT).location or given
             except NotFound:
                 raise SettingError(
                     f"dataset {name} does not exist (warehouse = {self.uri} in [millrace], "
@@ -84,7 +85,7 @@ class BigQueryWarehouse:
         limit = sections.bigquery().max_bytes_billed
         with told("query BigQuery"), self._explained(statement):
             dry = self._config(typed, dry_run=True)
-            estimate = self._client().query(
+            estimate = self._google.bigquery.query(
                 sql, job_config=dry, location=self.location(), retry=retry(), timeout=TIMEOUT, job_retry=None
             )
             check_names([field.name for field in estimate.schema or ()])
@@ -96,7 +97,7 @@ class BigQueryWarehouse:
         """Return the names of the dataset's tables; views are left out."""
         self.location()
         with told(f"list the tables of {self.uri}"):
-            listed = self._client().list_tables(self._reference(), retry=retry(), timeout=TIMEOUT)
+            listed = self._google.bigquery.list_tables(self._reference(), retry=retry(), timeout=TIMEOUT)
             return sorted(table.table_id for table in listed if table.table_type == "TABLE")
 
     def check(self, tables: Mapping[str, Table]) -> None:
@@ -108,7 +109,7 @@ class BigQueryWarehouse:
 
         location = self.location()
         with told("run a job in BigQuery"):
-            self._client().query(
+            self._google.bigquery.query(
                 "SELECT 1",
                 job_config=self._config(dry_run=True),
                 location=location,
@@ -119,9 +120,9 @@ class BigQueryWarehouse:
         wrong = []
         for name, table in tables.items():
             with told(f"read table {self._name(name)}"), contextlib.suppress(NotFound):
-                there = self._client().get_table(self._reference().table(name), retry=retry(), timeout=TIMEOUT)
+                there = self._google.bigquery.get_table(self._reference().table(name), retry=retry(), timeout=TIMEOUT)
                 wrong += _differences(there, table)
-                found = self._client().test_iam_permissions(there, _FILLING, retry=retry(), timeout=TIMEOUT)
+                found = self._google.bigquery.test_iam_permissions(there, _FILLING, retry=retry(), timeout=TIMEOUT)
                 if missing := [each for each in _FILLING if each not in found.get("permissions", ())]:
                     raise AccessError(
                         f"table {self._name(name)} can't be loaded: permission is missing ({', '.join(missing)}); "
@@ -162,7 +163,7 @@ class BigQueryWarehouse:
         location = self.location()
 
         def start(job_id: str) -> "api.LoadJob":
-            return self._client().load_table_from_uri(
+            return self._google.bigquery.load_table_from_uri(
                 files, partition, job_id=job_id, location=location, job_config=config, retry=retry(), timeout=TIMEOUT
             )
 
@@ -183,7 +184,7 @@ class BigQueryWarehouse:
             )
 
         job = bigquery_jobs.finish(
-            self._client(),
+            self._google.bigquery,
             location,
             self._job_id("load", name, date, digest),
             start,
@@ -243,7 +244,7 @@ class BigQueryWarehouse:
         doing = f"export {self._name(name)} for {date}"
         with told(doing):
             try:
-                table = self._client().get_table(self._reference().table(name), retry=retry(), timeout=TIMEOUT)
+                table = self._google.bigquery.get_table(self._reference().table(name), retry=retry(), timeout=TIMEOUT)
             except NotFound:
                 raise no_table(name, self.tables()) from None
         if self._state(name, date) is None:
@@ -264,7 +265,7 @@ class BigQueryWarehouse:
             return [place(job.job_id).replace("*", f"{number:012d}") for number in range(count)]
 
         def start(job_id: str) -> "api.ExtractJob":
-            return self._client().extract_table(
+            return self._google.bigquery.extract_table(
                 self._partition(name, date),
                 place(job_id),
                 job_id=job_id,
@@ -275,7 +276,7 @@ class BigQueryWarehouse:
             )
 
         job = bigquery_jobs.finish(
-            self._client(),
+            self._google.bigquery,
             location,
             first,
             start,
@@ -288,13 +289,15 @@ class BigQueryWarehouse:
     def delete(self, name: str, date: datetime.date) -> None:
         """Empty the table's partition of a day; no table is fine."""
         with told(f"empty {self._name(name)} for {date}"):
-            self._client().delete_table(self._partition(name, date), retry=retry(), timeout=TIMEOUT, not_found_ok=True)
+            self._google.bigquery.delete_table(
+                self._partition(name, date), retry=retry(), timeout=TIMEOUT, not_found_ok=True
+            )
 
     def columns(self) -> Mapping[str, Mapping[str, str]]:
         found = {}
         for name in self.tables():
             with told(f"look at table {self._name(name)}"):
-                table = self._client().get_table(self._reference().table(name), retry=retry(), timeout=TIMEOUT)
+                table = self._google.bigquery.get_table(self._reference().table(name), retry=retry(), timeout=TIMEOUT)
             kinds = {field.name: _TYPES.get(field.field_type, field.field_type) for field in table.schema}
             found[name] = {
                 f.name: f"ARRAY<{kinds[f.name]}>" if f.mode == "REPEATED" else kinds[f.name] for f in table.schema
@@ -313,7 +316,7 @@ class BigQueryWarehouse:
         reference = self._reference().table(name)
         with told(f"read table {self._name(name)}"):
             try:
-                there = self._client().get_table(reference, retry=retry(), timeout=TIMEOUT)
+                there = self._google.bigquery.get_table(reference, retry=retry(), timeout=TIMEOUT)
             except NotFound:
                 self.location()  # raises an error that names the dataset, if that is missing
                 wanted = api.Table(reference, schema=_schema(table))
@@ -322,7 +325,7 @@ class BigQueryWarehouse:
                 wanted.labels = _LABELS
                 wanted.encryption_configuration = _encryption()
                 # Another host may have been first; its table is as good.
-                there = self._client().create_table(wanted, exists_ok=True, retry=retry(), timeout=TIMEOUT)
+                there = self._google.bigquery.create_table(wanted, exists_ok=True, retry=retry(), timeout=TIMEOUT)
         if wrong := _differences(there, table):
             raise _unfit(wrong)
         return there
@@ -388,7 +391,7 @@ class BigQueryWarehouse:
         )
 
     def _run(self, sql: str, config: "api.QueryJobConfig") -> "pa.Table":
-        found = self._client().query_and_wait(
+        found = self._google.bigquery.query_and_wait(
             sql, job_config=config, location=self.location(), retry=retry(), api_timeout=TIMEOUT, job_retry=retry()
         )
         return found.to_arrow(create_bqstorage_client=False)

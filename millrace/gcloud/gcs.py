@@ -27,12 +27,12 @@ from millrace.core.leases import Lease
 from millrace.core.ledger import FOLDER as LEDGER
 from millrace.core.storage import Versioned
 from millrace.errors import ConflictError, ManifestError, SettingError
-from millrace.gcloud import clients
+from millrace.gcloud.clients import Google
 from millrace.gcloud.google_calls import retry, told
 from millrace.tasks import sections, settings
 
 if TYPE_CHECKING:
-    import google.cloud.storage as storage_api
+    pass
 
 T = TypeVar("T")
 
@@ -50,10 +50,10 @@ _FRESH = ("index.html", "report.json")
 
 
 class GcsStorage:
-    """Storage below gs://BUCKET/PREFIX. client: returns the client of the process that asks."""
+    """Storage below gs://BUCKET/PREFIX."""
 
-    def __init__(self, root: str, client: "Callable[[], storage_api.Client]") -> None:
-        self._root, self._client = root.rstrip("/"), client
+    def __init__(self, root: str, google: Google) -> None:
+        self._root, self._google = root.rstrip("/"), google
         self._bucket, _, folder = self._root.removeprefix("gs://").partition("/")
         self._folder = f"{folder}/" if folder else ""
         self._bucket_seen = False
@@ -243,14 +243,14 @@ class GcsStorage:
 
     def _handle(self) -> Any:
         """Return the handle of the bucket."""
-        return clients.access().bucket(self._client(), self._bucket)
+        return self._google.access.bucket(self._google.storage, self._bucket)
 
     def _blob(self, path: str) -> Any:
         """Return the handle of an object, with all that is to be said when the object is written."""
-        access = clients.access()
+        access = self._google.access
         if path.startswith(f"{LEDGER}/"):  # the ledger is written again and again, which the cheaper classes charge for
             access = replace(access, storage_class="")
-        blob = access.blob(self._client(), self._bucket, self._folder + path)
+        blob = access.blob(self._google.storage, self._bucket, self._folder + path)
         blob.content_type = _TYPES.get(os.path.splitext(path)[1], "application/octet-stream")
         if os.path.basename(path) in _FRESH:
             blob.cache_control = "no-cache"
@@ -268,7 +268,7 @@ class GcsStorage:
 
         folder = self._folder + (f"{prefix}/" if prefix else "")
         with self._told("list", prefix):
-            found = self._client().list_blobs(
+            found = self._google.storage.list_blobs(
                 self._handle(),
                 prefix=folder or None,
                 match_glob=literal(folder) + pattern if pattern else None,
@@ -295,7 +295,7 @@ class GcsStorage:
             nonlocal left
             if len(left) == 1:
                 return self._delete_one(left[0])
-            with self._client().batch(raise_exception=False) as batch:
+            with self._google.storage.batch(raise_exception=False) as batch:
                 for path in left:
                     self._blob(path).delete(timeout=_TIMEOUT, retry=None)
             # Where one part fails, an exception would hide how the others ended.
@@ -337,7 +337,7 @@ class GcsStorage:
 
         # For the first 404 only, because the 404s of an object and of its bucket differ in nothing but their wording.
         if not self._bucket_seen:
-            look = self._client().list_blobs(self._handle(), max_results=1, timeout=_TIMEOUT, retry=retry())
+            look = self._google.storage.list_blobs(self._handle(), max_results=1, timeout=_TIMEOUT, retry=retry())
             try:
                 next(iter(look), None)
             except NotFound:

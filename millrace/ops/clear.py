@@ -25,9 +25,8 @@ from millrace.core.ledger import Ledger
 from millrace.core.manifests import Manifest
 from millrace.core.storage import Storage, read_all
 from millrace.errors import ManifestError, SettingError
-from millrace.gcloud import clients
 from millrace.ops import arguments
-from millrace.tasks import settings
+from millrace.tasks import session, settings
 from millrace.tasks.datasets import Dataset
 from millrace.tasks.stage import Stage, job_of
 from millrace.tasks.targets import WRITER, BigQueryTarget
@@ -96,7 +95,7 @@ class _Named:
 
 
 def _clear(named: _Named, dry_run: bool, yes: bool) -> int:
-    storage = clients.storage()
+    storage = session.current().storage
     there = _partitions(storage)
     meant = _meant(named, there, storage)
     gone = _with_what_was_made_of(meant, there, named.tasks)
@@ -300,7 +299,7 @@ def _ask(gone: Sequence[str], storage: Storage) -> None:
 
 def _delete(partition: str, manifest: Manifest | None, tasks: Mapping[str, type[luigi.Task]]) -> None:
     """Delete a partition, its table's rows, and what the ledger knows of it: the next attempt is a first one."""
-    storage, name, date = clients.storage(), partition.split("/")[0], manifests.date_of(partition)
+    storage, name, date = session.current().storage, partition.split("/")[0], manifests.date_of(partition)
     ledger, stages = Ledger(storage), {family: task for family, task in tasks.items() if issubclass(task, Stage)}
     jobs = [job_of(family, partition) for family, task in stages.items() if name == task.writes[0]]
     own = manifest is not None and manifest.pipeline == WRITER
@@ -310,9 +309,9 @@ def _delete(partition: str, manifest: Manifest | None, tasks: Mapping[str, type[
         if manifest:
             storage.delete(f"{partition}/{manifests.NAME}")  # from here on nothing of it counts
         # What was written for another warehouse says nothing of the rows in this one.
-        mine = own and manifest is not None and manifest.settings.get("warehouse") == clients.warehouse().uri
+        mine = own and manifest is not None and manifest.settings.get("warehouse") == session.current().warehouse.uri
         if date and (mine or any(name in task.tables for task in stages.values())):
-            clients.warehouse().delete(name, date)
+            session.current().warehouse.delete(name, date)
         for job in jobs:
             ledger.forget(job)
         # Where the partition is a link to another disk, what lies there goes, not the link alone. One whose manifest

@@ -14,10 +14,10 @@ import click
 from luigi.parameter import UnconsumedParameterWarning
 
 from millrace.common.text import plain
-from millrace.gcloud import clients
 from millrace.ops import arguments
 from millrace.ops.checks import cloud, machine, stored
 from millrace.ops.checks.findings import NOT_ASKED, OK, WARNING, WRONG, Check, Finding, examine, in_bucket
+from millrace.tasks import session
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,7 +32,7 @@ def _examine_data(first: datetime.date | None, last: datetime.date | None) -> in
     from rich.console import Console
 
     console, looked = _console(), stored.Looked()
-    console.print(f"\nData in {clients.storage().uri('')}", style="bold", markup=False)
+    console.print(f"\nData in {session.current().storage.uri('')}", style="bold", markup=False)
     with Console(stderr=True).status("looking for manifests") as status:
         looked.tell = lambda looked: status.update(
             f"{looked.partitions:,} of {looked.total:,} partitions, {looked.bytes / 1e6:,.0f} MB"

@@ -18,8 +18,8 @@ import click
 from millrace.common.text import plain
 from millrace.core.warehouse import parse, table_names
 from millrace.errors import QueryError
-from millrace.gcloud import clients
 from millrace.ops import arguments
+from millrace.tasks import session
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,11 +32,11 @@ _NO_COLUMN = re.compile(r"\bcolumn\b|unrecognized name|\bname\b.* not found", re
 
 def _found(sql: str) -> "pa.Table":
     try:
-        return clients.warehouse().query(sql)
+        return session.current().warehouse.query(sql)
     except QueryError as error:
         if not _NO_COLUMN.search(str(error)):
             raise
-        there = clients.warehouse().columns()
+        there = session.current().warehouse.columns()
         known = [f"{name} has {', '.join(there[name])}" for name in sorted(table_names(parse(sql))) if name in there]
         raise QueryError("; ".join([str(error).rstrip("!. "), *known])) from None
 
@@ -47,7 +47,7 @@ def _columns() -> "pa.Table":
 
     rows = [
         (table, column, kind)
-        for table, columns in sorted(clients.warehouse().columns().items())
+        for table, columns in sorted(session.current().warehouse.columns().items())
         for column, kind in columns.items()
     ]
     names = ("table", "column", "type")

@@ -37,9 +37,8 @@ from millrace.errors import (
     SettingError,
     TerminalError,
 )
-from millrace.gcloud import clients
 from millrace.runners.runner import Job, Progress, Run, Runner, Ticket
-from millrace.tasks import advice, preflight, sections, settings
+from millrace.tasks import advice, preflight, sections, session, settings
 from millrace.tasks.stage import Outcome, Stage
 
 if TYPE_CHECKING:
@@ -167,7 +166,7 @@ class BeamTask(Stage):
             self._over(claim, runner, job)
         elif entry.state == "refused" and not again:
             claim.close(f"{entry.error}; other code may do better", "stopped")
-        elif job.finished and clients.storage().read(self._result(entry)) is None:
+        elif job.finished and session.current().storage.read(self._result(entry)) is None:
             claim.close(f"what it made is gone; {became}", "stopped")
         else:
             return True
@@ -179,14 +178,14 @@ class BeamTask(Stage):
         options, runner = self._options(), claim.attempt.runner
         if self.empty_from_empty and sum(file.rows for file in files) == 0 and self.required():
             return Outcome([], {}, {}, self.pipeline, options, "in process")
-        storage = clients.storage()
+        storage = session.current().storage
         folder = self._folder(self.datasets()[0].name, claim.attempt)
         given = json.dumps([(storage.uri(file.path), file.crc32c, file.bytes) for file in files])
         if len(given) > _LONGEST_OPTION:
             storage.replace(f"{folder}/_input.json", given.encode())
             given = f"@{storage.uri(folder)}/_input.json"
         output = storage.uri(self._folder("{dataset}", claim.attempt))
-        arguments = {"input": given, "output": output, **clients.access().options(), **options}
+        arguments = {"input": given, "output": output, **session.current().google.access.options(), **options}
         try:
             run = self._run(claim, arguments, sum(file.rows for file in files))
         except DamagedError as error:
@@ -202,7 +201,7 @@ class BeamTask(Stage):
     def _of_input(self, error: DamagedError) -> DamagedError:
         """Return what a pipeline says of a damaged file, with the command that makes the file's partition anew."""
         for dataset, (manifest, _) in self.inputs():
-            if any(f"{clients.storage().uri(file.path)} " in str(error) for file in manifest.files):
+            if any(f"{session.current().storage.uri(file.path)} " in str(error) for file in manifest.files):
                 return damage.told(dataset.partition, error)
         return error
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from millrace.core import manifests
 from millrace.errors import QueryError
-from millrace.gcloud import clients
+from millrace.tasks import session
 
 if TYPE_CHECKING:
     from millrace.tasks.stage import Stage
@@ -40,7 +40,7 @@ class _Listing:
 
     def __init__(self, storage: str, warehouse: str) -> None:
         self.place = (storage, warehouse)
-        self.notes: Notes | None = clients.storage().notes(manifests.NAME, sorted(folders))
+        self.notes: Notes | None = session.current().storage.notes(manifests.NAME, sorted(folders))
         self.denied: set[str] = set()  # tasks that this listing was asked about and did not show
         self.seen: set[str] = set()  # tasks that a look at them alone has shown since
         self.looks = 0  # how many of those looks there were
@@ -49,7 +49,7 @@ class _Listing:
     @functools.cached_property
     def rows(self) -> Rows | None:
         """Rows of the warehouse's partitions."""
-        return clients.warehouse().rows(sorted(tables))
+        return session.current().warehouse.rows(sorted(tables))
 
     def denies(self, task: str) -> bool:
         """Return whether the listing, having not shown a task, may say that the task is not complete; it may once."""
@@ -64,7 +64,7 @@ _last: _Listing | None = None
 
 def _listing(*, anew: bool = False) -> _Listing:
     global _last
-    place = (clients.storage().uri(""), clients.warehouse().uri)
+    place = (session.current().storage.uri(""), session.current().warehouse.uri)
     if anew or _last is None or _last.place != place:
         _last = _Listing(*place)
     return _last
@@ -104,7 +104,7 @@ def told(stage: "Stage") -> bool:
         if shown(stage):
             return True
     listing.looks += 1
-    notes = clients.storage().notes(manifests.NAME, [stage.datasets()[0].partition]) or {}
+    notes = session.current().storage.notes(manifests.NAME, [stage.datasets()[0].partition]) or {}
     note = notes.get(stage.datasets()[0].manifest_path)
     done = note is not None and _published(stage, note) and _counted(stage) in (None, _rows(note))
     if done:
@@ -133,7 +133,7 @@ def _published(stage: "Stage", note: Mapping[str, str]) -> bool:
         stage.check_settings()  # reads the manifest, and says which setting it is
         return False
     # A table that the stage has had only since then is not published either.
-    here = note.get("published") == clients.warehouse().uri and stage.tables.keys() <= _rows(note).keys()
+    here = note.get("published") == session.current().warehouse.uri and stage.tables.keys() <= _rows(note).keys()
     return here or not stage.follows()
 
 
@@ -145,7 +145,7 @@ def _rows(note: Mapping[str, str]) -> dict[str, int]:
 
 def _counted(stage: "Stage") -> dict[str, int] | None:
     """Return the rows that a stage's tables have now; None where there is nothing to compare."""
-    warehouse = clients.warehouse()
+    warehouse = session.current().warehouse
     if not stage.tables or _listing().rows is None:
         return None
     counts = [f"SELECT '{name}' AS name, COUNT(*) AS found FROM `{name}` WHERE date = @date" for name in stage.tables]

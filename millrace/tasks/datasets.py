@@ -7,7 +7,7 @@ import luigi
 from millrace.core import manifests
 from millrace.core.manifests import Manifest
 from millrace.core.storage import Versioned
-from millrace.gcloud import clients
+from millrace.tasks import session
 
 
 class Dataset(luigi.Target):
@@ -30,13 +30,15 @@ class Dataset(luigi.Target):
 
     def read(self) -> tuple[Manifest, str] | None:
         """Return the manifest and its digest; None where there is none. Raises ManifestError for a broken one."""
-        return self.parsed(clients.storage().read(self.manifest_path))
+        return self.parsed(session.current().storage.read(self.manifest_path))
 
     def parsed(self, found: Versioned | None) -> tuple[Manifest, str] | None:
         """Return a manifest as read() does, given what was read."""
         if found is None:
             return None
-        return Manifest.from_json(found.data, clients.storage().uri(self.manifest_path)), manifests.digest(found.data)
+        return Manifest.from_json(found.data, session.current().storage.uri(self.manifest_path)), manifests.digest(
+            found.data
+        )
 
     def __repr__(self) -> str:
         return f"Dataset({self.partition})"

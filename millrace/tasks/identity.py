@@ -20,8 +20,7 @@ from luigi.task import flatten
 from millrace.common import secrets
 from millrace.core.manifests import NAME, Manifest
 from millrace.errors import SettingsDifferError
-from millrace.gcloud import clients
-from millrace.tasks import advice
+from millrace.tasks import advice, session
 from millrace.tasks.settings import origin
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def check(stage: "Stage", manifest: Manifest) -> None:
             days = [date for date in dates if type(date) is datetime.date]
             forget = advice.clear(source.task_family, min(days, default=None), max(days, default=None))
             raise SettingsDifferError(
-                f"{clients.storage().uri(manifest.partition)} was made with {key} = {secrets.redacted(there)}, "
+                f"{session.current().storage.uri(manifest.partition)} was made with {key} = {secrets.redacted(there)}, "
                 f"but this run says {here} ({_origin(source, key)}); give this run another storage "
                 f"(--millrace-storage FOLDER), or forget the old results ({forget}) and run again"
             )
@@ -129,7 +128,7 @@ def _told(manifest: Manifest, key: str) -> str | None:
         found = manifest.options.get(_name(key))
         for entry in manifest.inputs:
             path = f"{entry.partition}/{NAME}"
-            if found is None and (read := clients.storage().read(path)):
+            if found is None and (read := session.current().storage.read(path)):
                 found = _told(Manifest.from_json(read.data, path), key)
     return found
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from millrace.common.tables import Table
 from millrace.errors import AccessError, MillraceError, ServiceError, SettingError
-from millrace.gcloud import clients
-from millrace.tasks import advice, sections
+from millrace.tasks import advice, sections, session
 
 if TYPE_CHECKING:
     from millrace.ops.checks.findings import Finding
@@ -22,13 +21,13 @@ _asked: dict[tuple[str, str, str], MillraceError | None] = {}
 
 def check(stage: "Stage") -> None:
     """Raise AccessError if nothing can be stored, and what preflight() raised for the first stage of this kind."""
-    _once("storage", clients.storage().check)
+    _once("storage", session.current().storage.check)
     _once(type(stage).__qualname__, stage.preflight)
 
 
 def for_tables(tables: Mapping[str, Table]) -> None:
     """Raise SettingError, AccessError or SchemaError if the warehouse can't take rows of these tables."""
-    clients.warehouse().check(tables)
+    session.current().warehouse.check(tables)
     if sections.millrace().warehouse:
         from millrace.ops.checks import data
 
@@ -41,7 +40,7 @@ def for_dataflow() -> None:
     from millrace.runners.dataflow import jobs as dataflow
     from millrace.runners.dataflow import submission
 
-    submission.check_root(clients.storage().uri(""))
+    submission.check_root(session.current().storage.uri(""))
     dataflow.place()
     _require(data.bucket_region)
 

@@ -3,11 +3,26 @@
 import os
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any
 
+from luigi.cmdline_parser import CmdlineParser
 from luigi.configuration import get_config
 
+from millrace.core import config as plain
+from millrace.core.config import Config
 from millrace.errors import SettingError
-from millrace.tasks.settings import Flag, Setting, Settings, in_luigi_command, number, one_of, text, whole_number
+from millrace.tasks.settings import (
+    Flag,
+    Setting,
+    Settings,
+    in_luigi_command,
+    number,
+    one_of,
+    origin,
+    text,
+    whole_number,
+)
 
 #: Where a pipeline may run. `auto` is FnApiRunner for small inputs and DataflowRunner for large ones.
 RUNNERS = ("FnApiRunner", "DataflowRunner", "auto", "FlinkRunner", "SparkRunner")
@@ -226,3 +241,41 @@ def runner_options(runner: str, task: str) -> Mapping[str, str]:
 def dataflow_options(task: str) -> Mapping[str, str]:
     """Return `runner_options` of Dataflow, less the choice of the runner itself."""
     return {key: value for key, value in runner_options("DataflowRunner", task).items() if key != "runner"}
+
+
+#: Of the settings that were read last: the command that they are of, or else how they are written, and what they say.
+_read: tuple[object, Config] | None = None
+
+
+def config() -> Config:
+    """Return what the settings at hand say, as plain data; read once a command, because its flags and files stay."""
+    global _read
+    at_hand = CmdlineParser.get_instance() or _written()
+    if _read is None or _read[0] != at_hand:
+        _read = (
+            at_hand,
+            Config(
+                storage=millrace().storage,
+                warehouse=millrace().warehouse,
+                gcp=plain.Gcp(**_values(gcp, plain.Gcp)),
+                bigquery=plain.BigQuery(**_values(bigquery, plain.BigQuery)),
+                dataflow=plain.Dataflow(
+                    **_values(dataflow, plain.Dataflow), endpoint=dataflow_options("").get("dataflow_endpoint", "")
+                ),
+                origin=origin,
+            ),
+        )
+    return _read[1]
+
+
+def _written() -> dict[str, dict[str, str]]:
+    """Return the sections that `config` goes by as they are written."""
+    at_hand: Any = get_config()
+    names = [section.__name__ for section in (millrace, gcp, bigquery, dataflow)]
+    return {name: dict(at_hand.items(name, raw=True)) for name in names if at_hand.has_section(name)}
+
+
+def _values(section: type[Settings], plain_: type) -> dict[str, Any]:
+    """Return the values of a section's keys that plain data has too."""
+    own = section()
+    return {each.name: getattr(own, each.name) for each in fields(plain_) if hasattr(own, each.name)}

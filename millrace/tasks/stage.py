@@ -36,8 +36,7 @@ from millrace.core.stopping import Stopped
 from millrace.core.storage import read_all
 from millrace.core.version import code_version
 from millrace.errors import AccessError, ConflictError, ManifestError, MillraceError, TransientError
-from millrace.gcloud import clients
-from millrace.tasks import completeness, identity, preflight, staleness
+from millrace.tasks import completeness, identity, preflight, session, staleness
 from millrace.tasks.datasets import Dataset
 from millrace.tasks.settings import Settings
 
@@ -226,14 +225,14 @@ class Stage(luigi.Task):
         self._inputs = None
         # By partition, not by luigi's task id: tasks that differ in a parameter may write the same one.
         job = job_of(self.task_family, self.datasets()[0].partition)
-        with resources.told(), Ledger(clients.storage()).claim(job) as claim:
+        with resources.told(), Ledger(session.current().storage).claim(job) as claim:
             there = self.datasets()[0].read()
             if there is None:
                 preflight.check(self)  # nobody may have asked: luigid gives tasks to workers that did not schedule them
             manifest, digest = there or self._attempt(claim)
             identity.check(self, manifest)
             if there:
-                damage.check(clients.storage(), manifest.partition, manifest.files)
+                damage.check(session.current().storage, manifest.partition, manifest.files)
             self._publish(manifest, digest)
             # One that was there may have lost its note: it was copied, or whoever wrote it died before the last word.
             if there or self.follows():
@@ -300,7 +299,7 @@ class Stage(luigi.Task):
 
     def _show(self, manifest: Manifest, data: bytes) -> tuple[Manifest, str] | None:
         """Write the manifest; if another run's is there, that one."""
-        storage, path = clients.storage(), self.datasets()[0].manifest_path
+        storage, path = session.current().storage, self.datasets()[0].manifest_path
         try:
             storage.create(path, data, self.note(manifest))
         except ConflictError:
@@ -323,7 +322,7 @@ class Stage(luigi.Task):
         Only what is older than this attempt: a process that was given up for dead, and goes on, must not clear what
         its successor made.
         """
-        storage = clients.storage()
+        storage = session.current().storage
         for dataset in self.datasets():
             older = set()
             for name in storage.names(dataset.partition):
@@ -336,7 +335,7 @@ class Stage(luigi.Task):
 
     def _check_files(self, files: Sequence[FileEntry]) -> None:
         """Raise ManifestError for a file that is not there as it was written."""
-        storage = clients.storage()
+        storage = session.current().storage
         there = {path: size for dataset in self.datasets() for path, size in storage.sizes(dataset.partition).items()}
         for file in files:
             if (size := there.get(file.path)) != file.bytes:
@@ -378,7 +377,7 @@ class Stage(luigi.Task):
 
     def _read_inputs(self) -> list[tuple[Dataset, tuple[Manifest, str]]]:
         datasets = [task.datasets()[0] for task in self.required()]
-        read = read_all(clients.storage(), [dataset.manifest_path for dataset in datasets])
+        read = read_all(session.current().storage, [dataset.manifest_path for dataset in datasets])
         found = []
         for dataset, one in zip(datasets, read, strict=True):
             if (manifest := dataset.parsed(one)) is None:
@@ -388,7 +387,7 @@ class Stage(luigi.Task):
 
     def _publish(self, manifest: Manifest, digest: str) -> None:
         self._derive(manifest)
-        warehouse, storage = clients.warehouse(), clients.storage()
+        warehouse, storage = session.current().warehouse, session.current().storage
 
         def publish(name: str) -> None:
             files = [storage.uri(file.path) for file in manifest.files_of(name)]
@@ -401,14 +400,14 @@ class Stage(luigi.Task):
         note = self.note(manifest)
         if self.follows():
             rows = {name: manifest.rows(name) for name in self.tables}
-            note |= {"published": clients.warehouse().uri, "rows": json.dumps(rows, sort_keys=True)}
-        clients.storage().note(self.datasets()[0].manifest_path, note)
+            note |= {"published": session.current().warehouse.uri, "rows": json.dumps(rows, sort_keys=True)}
+        session.current().storage.note(self.datasets()[0].manifest_path, note)
 
     def _derive(self, manifest: Manifest) -> None:
         """Make the further datasets of the same attempt visible."""
         for dataset in self.datasets()[1:]:
             if not self._derived(dataset, manifest):
-                clients.storage().replace(dataset.manifest_path, _of_dataset(manifest, dataset).to_json())
+                session.current().storage.replace(dataset.manifest_path, _of_dataset(manifest, dataset).to_json())
 
     def partition_date(self) -> datetime.date:
         """Return the day of the partition; only of stages that have one."""

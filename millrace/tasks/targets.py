@@ -30,9 +30,8 @@ from millrace.core.manifests import FileEntry, Manifest
 from millrace.core.storage import crc32c, readable
 from millrace.core.version import code_version
 from millrace.errors import ConflictError, ManifestError, SchemaError, SourceError, TerminalError
-from millrace.gcloud import clients
 from millrace.gcloud.google_calls import retry, told
-from millrace.tasks import completeness
+from millrace.tasks import completeness, session
 from millrace.tasks.datasets import Dataset
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ class GCSTarget(luigi.Target):
     @property
     def uri(self) -> str:
         """The URI, or the path of a local file."""
-        return self.path if self.path.startswith("gs://") else clients.storage().uri(self.path)
+        return self.path if self.path.startswith("gs://") else session.current().storage.uri(self.path)
 
     def exists(self) -> bool:
         return self.size() is not None
@@ -122,7 +121,7 @@ class GCSTarget(luigi.Target):
             return blob.bucket.get_blob(blob.name, retry=retry())
 
     def _blob(self) -> Any:
-        return clients.access().blob(clients.storage_client(), *split(self.uri))
+        return session.current().google.access.blob(session.current().google.storage, *split(self.uri))
 
     def __repr__(self) -> str:
         return f"GCSTarget({self.path})"
@@ -193,11 +192,11 @@ class BigQueryTarget(luigi.Target):
 
     def rows(self) -> int:
         """Return the rows of the partition; 0 where there is none."""
-        return clients.warehouse().count(self.name, self.date)
+        return session.current().warehouse.count(self.name, self.date)
 
     def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> "pa.Table":
         """Run one SELECT in BigQuery's dialect, in which @date is the day. Raises QueryError, CostError."""
-        return clients.warehouse().query(sql, {"date": self.date, **(parameters or {})})
+        return session.current().warehouse.query(sql, {"date": self.date, **(parameters or {})})
 
     def write(self, rows: "pa.Table", table: Table) -> None:
         """Make some rows, and no others, the partition, loaded from a file below the storage.
@@ -215,7 +214,7 @@ class BigQueryTarget(luigi.Target):
         rows = self._fitting(rows, table)
         data = _parquet(rows)
         digest = manifests.digest(data)
-        storage, warehouse = clients.storage(), clients.warehouse()
+        storage, warehouse = session.current().storage, session.current().warehouse
         partition, path = self._dataset.partition, self._dataset.manifest_path
         folder = f"{partition}/{digest}"  # of this content alone: a load under the same id finds the same file
         file = FileEntry(f"{folder}/rows.parquet", self.name, rows.num_rows, len(data), crc32c(data))
@@ -247,9 +246,11 @@ class BigQueryTarget(luigi.Target):
         are taken if the table has not changed. Where the warehouse is the storage's own files, the files are those,
         good until the partition is made anew, and nothing is written. Raises QueryError if there is no table.
         """
-        where = folder if folder.startswith("gs://") else clients.storage().uri(folder)
+        where = folder if folder.startswith("gs://") else session.current().storage.uri(folder)
         # BigQuery numbers files alike, so that those of several partitions can't lie in one folder.
-        return clients.warehouse().export(self.name, self.date, f"{where.rstrip('/')}/{self._dataset.partition}")
+        return session.current().warehouse.export(
+            self.name, self.date, f"{where.rstrip('/')}/{self._dataset.partition}"
+        )
 
     def _of_a_stage(self) -> ManifestError:
         return ManifestError(f"{self._dataset.partition} is what a stage makes; give your table another name")
@@ -259,11 +260,11 @@ class BigQueryTarget(luigi.Target):
         found = self._dataset.read()
         if found is None or not _written_here(found[0]):
             return None
-        return found[0] if found[0].settings["warehouse"] == clients.warehouse().uri else None
+        return found[0] if found[0].settings["warehouse"] == session.current().warehouse.uri else None
 
     def _record_of(self, file: FileEntry, schema: "pa.Schema") -> Callable[[str], bytes]:
         """Return what makes the record's bytes for a state."""
-        started, uri = now(), clients.warehouse().uri
+        started, uri = now(), session.current().warehouse.uri
 
         def record(state: str) -> bytes:
             return Manifest(

@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dataflow_running import Set, forget_clients
+from dataflow_running import Set
 from luigi.configuration import get_config
 
 import localcloud
 from localcloud.dataflow import Dataflow
 from localcloud.faults import FaultPlan
 from localcloud.storage import Storage
+from millrace.tasks import session
+from millrace.tasks.session import Session
 
 
 @pytest.fixture(scope="module")
@@ -57,12 +59,11 @@ def local(
     setting("gcp", "patience", "10")
     for key, value in {"dataflow_endpoint": local.url, "poll_max": "0.5", "cancel_wait": "10"}.items():
         setting("dataflow", key, value)
-    forget_clients()
-    yield local
+    with session.use(Session()):
+        yield local
     local.faults.clear()
     local.release()
     local.duplicates, local.unseen, local.most = "answer", 0, math.inf
     for job in local.jobs:
         if not job.over:
             local.cancel(job.id)
-    forget_clients()

@@ -24,8 +24,10 @@ from localcloud.faults import Fault, FaultPlan
 from localcloud.serving import Request, Response, json_response
 from localcloud.storage import Storage
 from millrace.common.tables import Table
+from millrace.core.config import Config
 from millrace.errors import AccessError, CostError, ManifestError, QueryError, SchemaError, ServiceError, SettingError
 from millrace.gcloud.bigquery import BigQueryWarehouse
+from millrace.gcloud.clients import Google
 from millrace.tasks.settings import origin
 
 URI = f"bigquery://{PROJECT}/{DATASET}"
@@ -55,8 +57,9 @@ class Place:
 
     def another(self, uri: str = URI) -> BigQueryWarehouse:
         """A warehouse that has asked for nothing yet, as in another process."""
-        objects = Objects(self.storage.worker_url)
-        return BigQueryWarehouse(uri, lambda: self.client, lambda folder: objects.matching(f"{folder}/*"))
+        objects, google = Objects(self.storage.worker_url), Google(Config())
+        google.bigquery = self.client
+        return BigQueryWarehouse(uri, google, lambda folder: objects.matching(f"{folder}/*"))
 
     def file(self, name: str, rows: pa.Table) -> str:
         """The URI of a Parquet file with these rows."""
@@ -335,6 +338,8 @@ import sys
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
 from millrace.common.tables import Table
+from millrace.core.config import Config
+from millrace.gcloud.clients import Google
 from millrace.gcloud.bigquery import BigQueryWarehouse
 import datetime
 url, uri, project, file, rows, columns = sys.argv[1:]

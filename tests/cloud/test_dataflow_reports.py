@@ -13,19 +13,19 @@ from localcloud.dataflow_jobs import Message, now
 from localcloud.serving import Answered
 from localcloud.storage import Storage
 from millrace.errors import DamagedError, JobCancelledError, JobFailedError, NotThereYetError
-from millrace.gcloud import clients
 from millrace.runners.dataflow import jobs as dataflow
 from millrace.runners.dataflow import reports as dataflow_reports
 from millrace.runners.dataflow import submission
 from millrace.runners.dataflow.submission import Request
 from millrace.runners.runner import Progress, Run
+from millrace.tasks import session
 
 
 def test_counters_and_usage_are_the_jobs(local: Dataflow, tmp_path: Path, services: tuple[Storage, Dataflow]) -> None:
     """A pipeline of the project, with its own counters, in a worker that knows only what was staged."""
     posts = [{"id": str(n), "text": "a word", "created_at": "2026-11-19T10:00:00Z"} for n in range(7)]
     text = "".join(json.dumps(post) + "\n" for post in posts)
-    clients.storage_client().bucket(localcloud.BUCKET).blob("posts.jsonl").upload_from_string(text)
+    session.current().google.storage.bucket(localcloud.BUCKET).blob("posts.jsonl").upload_from_string(text)
     options = {
         "source": f"gs://{localcloud.BUCKET}/posts.jsonl",
         "date": "2026-11-19",
@@ -40,7 +40,7 @@ def test_counters_and_usage_are_the_jobs(local: Dataflow, tmp_path: Path, servic
     assert told[-1].counters == run.counters
     used = run.usage
     place = {"project_id": localcloud.PROJECT, "location": localcloud.REGION, "job_id": done.id}
-    metrics = clients.dataflow_clients().metrics.get_job_metrics(request=place).metrics
+    metrics = session.current().google.dataflow.metrics.get_job_metrics(request=place).metrics
     raw = {each.name.name: each.scalar for each in metrics if each.name.origin == "dataflow/v1b3"}
     assert raw["TotalVcpuTime"] > 0
     assert used["vcpu_hours"] == pytest.approx(raw["TotalVcpuTime"] / 3600, abs=1e-6), "of seconds"

@@ -19,11 +19,12 @@ import localcloud
 from localcloud.faults import Fault, Kind
 from localcloud.serving import Request
 from localcloud.storage import Storage
+from millrace.core.config import Config, Gcp
 from millrace.core.storage import read_all
 from millrace.errors import AccessError, ConflictError, ManifestError, ServiceError, SettingError
-from millrace.gcloud import clients
+from millrace.gcloud.clients import Google
 from millrace.gcloud.gcs import GcsStorage
-from millrace.tasks import settings
+from millrace.tasks import session, settings
 
 #: What a storage is asked for, each with the call that it comes down to.
 OPERATIONS: dict[str, tuple[str, Callable[[GcsStorage, str], object]]] = {
@@ -49,7 +50,7 @@ def operation(request: pytest.FixtureRequest) -> str:
 
 def opened(folder: str) -> GcsStorage:
     """A storage in the bucket, furnished with what OPERATIONS take for granted."""
-    gcs = GcsStorage(f"gs://{localcloud.BUCKET}/{folder}", clients.storage_client)
+    gcs = GcsStorage(f"gs://{localcloud.BUCKET}/{folder}", session.current().google)
     gcs.create("a/there", b"old", {"a": "1"})
     for name in ("x", "y", "z"):
         gcs.create(f"below/{name}", b"")
@@ -58,7 +59,7 @@ def opened(folder: str) -> GcsStorage:
 
 def state(folder: str) -> dict[str, tuple[bytes, object]]:
     """Every object below a folder of the bucket: its bytes and metadata."""
-    found = clients.storage_client().list_blobs(localcloud.BUCKET, prefix=f"{folder}/")
+    found = session.current().google.storage.list_blobs(localcloud.BUCKET, prefix=f"{folder}/")
     return {blob.name.removeprefix(folder): (blob.download_as_bytes(), blob.metadata) for blob in found}
 
 
@@ -247,7 +248,7 @@ def test_each_operation_is_as_few_requests_as_can_be(gcs: GcsStorage, service: S
 
 def test_bucket_that_does_not_exist_is_a_wrong_setting(service: Storage, tmp_path: Path, operation: str) -> None:
     """Every operation in a bucket that is not there says so in one line, and which setting names it."""
-    gcs = GcsStorage("gs://no-such-bucket/data", clients.storage_client)
+    gcs = GcsStorage("gs://no-such-bucket/data", session.current().google)
     with pytest.raises(SettingError) as raised:
         OPERATIONS[operation][1](gcs, str(tmp_path))
     said, _, whence = str(raised.value).rpartition(" (")
@@ -333,39 +334,34 @@ def test_what_people_open_has_a_type(gcs: GcsStorage, path: str, content_type: s
     gcs.create(path, b"")
     gcs.copy("plain", f"copy/{path}")
     for written in (path, f"copy/{path}"):
-        blob = clients.storage_client().bucket(localcloud.BUCKET).get_blob(f"data/{written}")
+        blob = session.current().google.storage.bucket(localcloud.BUCKET).get_blob(f"data/{written}")
         assert (blob.content_type, blob.cache_control) == (content_type, cache_control)
 
 
-def test_key_class_and_payer_are_the_settings_own(gcs: GcsStorage, service: Storage) -> None:
+def test_key_class_and_payer_are_the_settings_own(service: Storage) -> None:
     """What is written, or copied, is encrypted with [gcp] kms_key, of its storage_class, and user_project pays.
 
     Locks and the ledger, which are written anew again and again, are of the bucket's class.
     """
     key = "projects/p/locations/us/keyRings/r/cryptoKeys/k"
-    config = luigi.configuration.get_config()
-    ours = {"kms_key": key, "storage_class": "NEARLINE", "user_project": "payer"}
-    for name, value in ours.items():
-        config.set("gcp", name, value)
-    try:
+    own = Config(gcp=Gcp(kms_key=key, storage_class="NEARLINE", user_project="payer"))
+    with contextlib.closing(Google(own)) as google:
+        gcs = GcsStorage(f"gs://{localcloud.BUCKET}/data", google)
         gcs.create("a", b"")
         gcs.copy("a", "b")
         gcs.read("a")
         assert list(gcs.list("")) == ["a", "b"]
         gcs.delete("a")
         gcs.create("_jobs/Task.json", b"")
-    finally:
-        for name in ours:
-            config.remove_option("gcp", name)
     assert {answered.query.get("userProject") for answered in service.requests} == {"payer"}
     for path, kind in {"b": "NEARLINE", "_jobs/Task.json": "STANDARD"}.items():
-        blob = clients.storage_client().bucket(localcloud.BUCKET).get_blob(f"data/{path}")
+        blob = session.current().google.storage.bucket(localcloud.BUCKET).get_blob(f"data/{path}")
         assert (blob.kms_key_name, blob.storage_class) == (f"{key}/cryptoKeyVersions/1", kind)
 
 
 def test_folders_that_the_console_made_are_no_files(gcs: GcsStorage) -> None:
     """The empty objects that show folders in Google's console are not listed, and go with their folder."""
-    clients.storage_client().bucket(localcloud.BUCKET).blob("data/d/").upload_from_string(b"")
+    session.current().google.storage.bucket(localcloud.BUCKET).blob("data/d/").upload_from_string(b"")
     gcs.create("d/f", b"")
     assert list(gcs.list("d")) == list(gcs.sizes("d")) == ["d/f"]
     gcs.delete("d")
@@ -377,8 +373,8 @@ def test_folders_that_the_console_made_are_no_files(gcs: GcsStorage) -> None:
 )
 def test_a_folder_may_be_called_anything(service: Storage, tmp_path: Path, prefix: str) -> None:
     """Whatever characters its name has, what is written there is found there, and nothing of another folder."""
-    gcs = GcsStorage(f"gs://{localcloud.BUCKET}/{prefix}", clients.storage_client)
-    GcsStorage(f"gs://{localcloud.BUCKET}/{prefix}x", clients.storage_client).create("a/n", b"another's")
+    gcs = GcsStorage(f"gs://{localcloud.BUCKET}/{prefix}", session.current().google)
+    GcsStorage(f"gs://{localcloud.BUCKET}/{prefix}x", session.current().google).create("a/n", b"another's")
     for path in ("a/d=1/n", "b/n", "b/d{1}/n"):
         gcs.create(path, b"1", {"path": path})
     assert gcs.notes("n", ["a", "b/d{1}"]) == {path: {"path": path} for path in ("a/d=1/n", "b/d{1}/n")}
@@ -395,7 +391,7 @@ def test_a_folder_may_be_called_anything(service: Storage, tmp_path: Path, prefi
 
 def test_a_bucket_needs_no_folder(service: Storage) -> None:
     """A storage may be a whole bucket."""
-    gcs = GcsStorage(f"gs://{localcloud.BUCKET}", clients.storage_client)
+    gcs = GcsStorage(f"gs://{localcloud.BUCKET}", session.current().google)
     gcs.create("a/n", b"1", {"a": "b"})
     assert list(gcs.list("")) == list(gcs.list("", "n")) == ["a/n"]
     assert gcs.notes("n", ["a", "c"]) == {"a/n": {"a": "b"}}

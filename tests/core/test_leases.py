@@ -22,8 +22,8 @@ from localcloud.faults import Fault
 from localcloud.storage import Storage
 from millrace.core.leases import Holder, _this_process
 from millrace.errors import ConflictError
-from millrace.gcloud import clients
 from millrace.gcloud.gcs import GcsStorage
+from millrace.tasks import session
 
 #: A lock, [gcp] lease unless a test sets another, and how long to wait for what has no time of its own, in seconds.
 LOCK, LEASE, LONG = "_jobs/task.lock", 2.0, 30
@@ -74,8 +74,8 @@ def lease(service: Storage) -> None:
 
 def _hold(root: str, pipe: Connection) -> None:
     set_lease(LEASE)
-    storage = GcsStorage(root, clients.storage_client)
-    unaware = GcsStorage(root, clients.storage_client)  # holds no lock, and so never looks at one
+    storage = GcsStorage(root, session.current().google)
+    unaware = GcsStorage(root, session.current().google)  # holds no lock, and so never looks at one
     with storage.lock(LOCK):
         entry = storage.replace("_jobs/task.json", b"ours", "")
         pipe.send("holds it")
@@ -208,7 +208,7 @@ def test_holder_elsewhere_that_renews_keeps_it(gcs: GcsStorage, caplog: pytest.L
 
     waiting = threading.Thread(target=take, daemon=True)
     waiting.start()
-    elsewhere = GcsStorage(gcs.uri("").rstrip("/"), clients.storage_client)
+    elsewhere = GcsStorage(gcs.uri("").rstrip("/"), session.current().google)
     enough = time.monotonic() + 4
     while time.monotonic() < enough:  # without a pause: this process may have one, and then it is silent
         assert not taken.is_set()
@@ -260,7 +260,7 @@ def test_holder_learns_that_it_was_taken_over(
     gcs: GcsStorage, caplog: pytest.LogCaptureFixture, service: Storage
 ) -> None:
     """Who finds another's lock when renewing says so, changes nothing more, and leaves the lock to the other."""
-    elsewhere = GcsStorage(gcs.uri("").rstrip("/"), clients.storage_client)
+    elsewhere = GcsStorage(gcs.uri("").rstrip("/"), session.current().google)
     with caplog.at_level(logging.WARNING, "millrace"), gcs.lock(LOCK):
         elsewhere.replace(LOCK, from_elsewhere())
         assert comes(lambda: "_jobs/task.lock was taken over by another process" in caplog.text)
@@ -274,7 +274,7 @@ def test_holder_that_was_taken_over_meanwhile_deletes_no_further(gcs: GcsStorage
     """A folder of hundreds of files is deleted in several requests: none follows once another holds the lock."""
     for number in range(150):
         gcs.create(f"d/{number}", b"")
-    elsewhere = GcsStorage(gcs.uri("").rstrip("/"), clients.storage_client)
+    elsewhere = GcsStorage(gcs.uri("").rstrip("/"), session.current().google)
     service.faults.at(1, Fault("delay", seconds=LEASE), call="batch")
     with gcs.lock(LOCK):
         elsewhere.replace(LOCK, from_elsewhere())

@@ -12,8 +12,8 @@ from millrace.core import damage
 from millrace.core.manifests import FileEntry
 from millrace.core.storage import LocalStorage, Storage, conflict_retries, crc32c
 from millrace.errors import ConflictError, DamagedError, ManifestError, SettingError
-from millrace.gcloud import clients
 from millrace.gcloud.gcs import GcsStorage
+from millrace.tasks import session
 
 PROCESSES = 6
 
@@ -33,7 +33,7 @@ def storage(root: str) -> Storage:
 
 def opened(root: str) -> Storage:
     """The storage in a place."""
-    return GcsStorage(root, clients.storage_client) if root.startswith("gs://") else LocalStorage(root)
+    return GcsStorage(root, session.current().google) if root.startswith("gs://") else LocalStorage(root)
 
 
 def _create(root: str, times: int, barrier: Barrier, number: int) -> int:

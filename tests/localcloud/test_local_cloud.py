@@ -30,11 +30,13 @@ def test_a_command_runs_in_it(tmp_path: Path) -> None:
     """luigi's Fetch is a job there, since the cloud's settings come over those of luigi.cfg; nothing stays here."""
     script = f"""{" ".join(fetch())} || exit
 {running.python()} - <<'END'
-from millrace.gcloud import clients
-for job in clients.dataflow_clients().jobs.list_jobs(request={{"project_id": "{PROJECT}", "location": "us-central1"}}):
+from millrace.tasks import session
+here = session.current()
+place = {{"project_id": "{PROJECT}", "location": "us-central1"}}
+for job in here.google.dataflow.jobs.list_jobs(request=place):
     print("job", job.name, job.current_state.name)
-print("lies in", clients.storage().uri(""), [path for path in clients.storage().list("raw", "_MANIFEST.json")])
-print("tables in", clients.warehouse().uri)
+print("lies in", here.storage.uri(""), [path for path in here.storage.list("raw", "_MANIFEST.json")])
+print("tables in", here.warehouse.uri)
 END
 """
     ran = in_cloud(tmp_path, "sh", "-c", script)

@@ -40,13 +40,13 @@ print(json.dumps(sorted(f"{t['name']} {t['params']['date']}" for t in tasks if "
 NOTES = """
 import datetime, json, sys
 import workflows
-from millrace.gcloud import clients
+from millrace.tasks import session
 noted = {}
 for stage in ("Fetch", "Etl", "Count", "Aggregate", "Report"):
     more = {"source": "sample://"} if stage == "Fetch" else {}
     task = getattr(workflows, stage)(date=datetime.date(2026, 10, 31), **more)
     rows = json.dumps(dict.fromkeys(task.tables, 1), sort_keys=True)
-    note = {**task.note(), **({"published": clients.warehouse().uri, "rows": rows} if task.follows() else {})}
+    note = {**task.note(), **({"published": session.current().warehouse.uri, "rows": rows} if task.follows() else {})}
     noted[stage] = task.datasets()[0].name, note
 print(json.dumps(noted))
 """

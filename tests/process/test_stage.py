@@ -11,7 +11,7 @@ from millrace import Stage
 from millrace.core.ledger import Claim
 from millrace.core.manifests import FileEntry
 from millrace.errors import ManifestError
-from millrace.gcloud import clients
+from millrace.tasks import session
 from millrace.tasks.sections import millrace
 from millrace.tasks.settings import Settings
 from millrace.tasks.stage import Outcome
@@ -30,7 +30,7 @@ class HalfWritten(Stage):
 
     def execute(self, claim: Claim) -> Outcome:
         path = f"halves/date={self.date}/{claim.attempt.attempt}/half.parquet"
-        clients.storage().create(path, b"half")
+        session.current().storage.create(path, b"half")
         return Outcome([FileEntry(path, "halves", 1, 8, "00000000")], {}, {})
 
 
@@ -43,7 +43,7 @@ class Overtaken(Stage):
     whole: bool = luigi.BoolParameter()
 
     def execute(self, claim: Claim) -> Outcome:
-        storage, partition = clients.storage(), self.datasets()[0].partition
+        storage, partition = session.current().storage, self.datasets()[0].partition
         mine, theirs = (self._made(f"{partition}/{each}/f") for each in (claim.attempt.attempt, OTHER))
         manifest = self._manifest_of(dataclasses.replace(claim.attempt, attempt=OTHER), theirs)
         storage.create(self.datasets()[0].manifest_path, manifest.to_json())
@@ -52,7 +52,7 @@ class Overtaken(Stage):
         return mine
 
     def _made(self, path: str) -> Outcome:
-        clients.storage().create(path, b"rows")
+        session.current().storage.create(path, b"rows")
         return Outcome([FileEntry(path, "overtaken", 1, 4, "00000000")], {}, {})
 
 

@@ -27,8 +27,9 @@ from millrace import BigQueryTarget, GCSTarget
 from millrace.common.tables import Table
 from millrace.core.manifests import Manifest
 from millrace.errors import DamagedError, ManifestError, QueryError, SchemaError, SourceError
-from millrace.gcloud import clients
 from millrace.ops import clear
+from millrace.tasks import session
+from millrace.tasks.session import Session
 
 DAY = datetime.date(2026, 11, 19)
 NEXT = datetime.date(2026, 11, 20)
@@ -43,13 +44,10 @@ def services(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
             monkeypatch.setenv(name, value)
         get_config().set("millrace", "storage", f"gs://{BUCKET}/data")
         get_config().set("millrace", "warehouse", f"bigquery://{PROJECT}/{DATASET}")
-        _forget()
         words = pa.Table.from_pylist([{"word": "x", "date": DAY}], schema=TABLE.schema())
         Objects(cloud.storage.worker_url).write(f"gs://{BUCKET}/x.parquet", parquet(words, "SNAPPY"))
-        yield cloud
-        clients.storage_client().close()
-        clients.bigquery_client().close()  # type: ignore[no-untyped-call]
-        _forget()
+        with session.use(Session()):
+            yield cloud
         get_config().remove_option("millrace", "storage")
         get_config().remove_option("millrace", "warehouse")
 
@@ -58,14 +56,6 @@ def services(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
 def faults(services: Cloud) -> FaultPlan:
     """Their fault plan."""
     return services.faults
-
-
-def _forget() -> None:
-    """Clients are kept for as long as a process lives; the services of a test don't."""
-    for each in (clients._storage, clients._bigquery, clients._credentials):
-        each.cache_clear()
-    for client in (clients._storage_client, clients._bigquery_client):
-        client.cache_clear()
 
 
 @pytest.fixture
@@ -161,7 +151,7 @@ def test_a_file_is_written_as_the_settings_say(faults: FaultPlan) -> None:
     finally:
         get_config().remove_option("gcp", "kms_key")
         get_config().remove_option("gcp", "storage_class")
-    blob = clients.storage_client().bucket(BUCKET).get_blob("data/a.txt")
+    blob = session.current().google.storage.bucket(BUCKET).get_blob("data/a.txt")
     assert (blob.kms_key_name, blob.storage_class) == (f"{key}/cryptoKeyVersions/1", "NEARLINE")
 
 
@@ -218,7 +208,7 @@ def test_a_partition_exists_when_it_has_its_rows(faults: FaultPlan) -> None:
     assert not target.exists()
     assert target.rows() == 0
     assert BigQueryTarget("words", DAY, rows=0).exists()
-    clients.warehouse().publish("words", TABLE, DAY, "a", [f"gs://{BUCKET}/x.parquet"], 1)
+    session.current().warehouse.publish("words", TABLE, DAY, "a", [f"gs://{BUCKET}/x.parquet"], 1)
     assert target.exists()
     assert target.rows() == 1
     assert BigQueryTarget("words", DAY, rows=1).exists()
@@ -294,7 +284,7 @@ def held(target: BigQueryTarget) -> list[str]:
 
 def stored(name: str) -> list[str]:
     """What lies below a folder of the storage: the names of the files with how many folders deep they are."""
-    return sorted(f"{path.count('/')} {path.rpartition('/')[2]}" for path in clients.storage().list(name))
+    return sorted(f"{path.count('/')} {path.rpartition('/')[2]}" for path in session.current().storage.list(name))
 
 
 def test_what_is_written_is_the_partition(anywhere: None) -> None:
@@ -338,12 +328,12 @@ def test_clear_takes_a_day_s_record_and_rows(anywhere: None, capsys: pytest.Capt
     assert held(other) == ["z"]
     target.write(rows("v"), TABLE)
     assert held(target) == ["v"]
-    if clients.warehouse().uri.startswith("bigquery://"):
+    if session.current().warehouse.uri.startswith("bigquery://"):
         path = f"mine/date={DAY}/_MANIFEST.json"
-        found = clients.storage().read(path)
+        found = session.current().storage.read(path)
         assert found is not None
         old = re.sub(rb' "checksum": .*\n', b"", found.data)
-        clients.storage().replace(path, old.replace(f"{PROJECT}/{DATASET}".encode(), b"some-other/one"))
+        session.current().storage.replace(path, old.replace(f"{PROJECT}/{DATASET}".encode(), b"some-other/one"))
         assert clear.main([f"mine/date={DAY}"]) == 0
         assert held(target) == ["v"]
 
@@ -404,11 +394,11 @@ def test_what_a_stage_makes_is_not_written(anywhere: None) -> None:
     with pytest.raises(ManifestError, match="word_counts/date=2026-11-19 is what a stage makes; give your table"):
         BigQueryTarget("word_counts", DAY).write(rows("x"), TABLE)
     BigQueryTarget("mine", DAY).write(rows("x"), TABLE)
-    made = clients.storage().read("mine/date=2026-11-19/_MANIFEST.json")
+    made = session.current().storage.read("mine/date=2026-11-19/_MANIFEST.json")
     assert made
     mine = Manifest.from_json(made.data, "mine")
     staged = dataclasses.replace(mine, partition="other/date=2026-11-19", pipeline="pipelines.other")
-    clients.storage().create("other/date=2026-11-19/_MANIFEST.json", staged.to_json())
+    session.current().storage.create("other/date=2026-11-19/_MANIFEST.json", staged.to_json())
     with pytest.raises(ManifestError, match="other/date=2026-11-19 is what a stage makes"):
         BigQueryTarget("other", DAY).write(rows("x"), TABLE)
 
@@ -440,7 +430,7 @@ def test_a_partition_that_somebody_changes_does_not_exist_any_more(services: Clo
     """Until it is written again, though its job was done long ago."""
     target = BigQueryTarget("mine", DAY)
     target.write(rows("x"), TABLE)
-    clients.warehouse().delete("mine", DAY)
+    session.current().warehouse.delete("mine", DAY)
     assert not target.exists()
     target.write(rows("x"), TABLE)
     assert target.exists()
@@ -582,7 +572,7 @@ def test_who_writes_waits_for_who_does_so_already(services: Cloud) -> None:
     def looks() -> int:
         return sum(each.method == "GET" and each.path.endswith(lock) for each in services.storage.requests)
 
-    with clients.storage().lock(lock):
+    with session.current().storage.lock(lock):
         before = looks()
         process = writing(f"gs://{BUCKET}/data", f"bigquery://{PROJECT}/{DATASET}", DAY, "x", "y")
         running.wait_for(lambda: process.poll() is not None or looks() > before + 1, 60)
@@ -625,7 +615,7 @@ def test_files_that_have_gone_are_exported_anew(services: Cloud) -> None:
     """Again and again, and not where another export's files lie; what is there is taken as it is."""
     target = BigQueryTarget("mine", DAY)
     target.write(rows("x", "y"), TABLE)
-    bucket = clients.storage_client().bucket(BUCKET)
+    bucket = session.current().google.storage.bucket(BUCKET)
     seen = []
     for _ in range(3):
         (uri,) = target.export(f"gs://{BUCKET}/out")

@@ -3,13 +3,12 @@
 import os
 
 from millrace.errors import AccessError, SettingError, TerminalError
-from millrace.gcloud import clients
 from millrace.gcloud.google_calls import retry, told
 from millrace.ops.checks import data, names
 from millrace.ops.checks.findings import NOT_ASKED, Check, Finding, in_bucket, ok, uses_dataflow, warning, wrong
 from millrace.ops.checks.names import PATIENCE, TIMEOUT
 from millrace.runners.dataflow import jobs as dataflow
-from millrace.tasks import sections
+from millrace.tasks import sections, session
 from millrace.tasks.settings import origin
 
 _JOBS = [
@@ -33,7 +32,7 @@ def credentials() -> Finding:
     account = sections.gcp().impersonate
     try:
         with told("get an access token", PATIENCE):
-            found = clients.credentials()
+            found = session.current().google.credentials
             if not found.valid:
                 retry(PATIENCE)(found.refresh)(Request())
     except AccessError as error:
@@ -51,7 +50,7 @@ def credentials() -> Finding:
 def project() -> Finding:
     """Check that it is known which project pays."""
     try:
-        name = clients.project()
+        name = session.current().google.project
     except SettingError as error:
         return wrong(str(error), "gcloud projects list", names.set_in_config("gcp", "project", "PROJECT_ID"))
     return ok(name)
@@ -59,7 +58,7 @@ def project() -> Finding:
 
 def services() -> Finding:
     """Check that the APIs that a run uses are enabled in the project."""
-    name, wanted = clients.project(), names.services()
+    name, wanted = session.current().google.project, names.services()
     query = [("names", f"projects/{name}/services/{each}.googleapis.com") for each in wanted]
     try:
         answer = names.ask("GET", "serviceusage", f"v1/projects/{name}/services:batchGet", query=query)
@@ -88,7 +87,7 @@ def region() -> Finding:
     try:
         with told(f"list the Dataflow jobs of {name} in {where}", PATIENCE):
             request = {"project_id": name, "location": where, "page_size": 1}
-            clients.dataflow_clients().jobs.list_jobs(request=request, retry=retry(PATIENCE), timeout=TIMEOUT)
+            session.current().google.dataflow.jobs.list_jobs(request=request, retry=retry(PATIENCE), timeout=TIMEOUT)
     except AccessError as error:
         return wrong(
             f"not granted: dataflow.jobs.list ({names.why(error)})",
@@ -105,7 +104,7 @@ def region() -> Finding:
 
 def job_permissions() -> Finding:
     """Check that jobs can be created, watched and cancelled."""
-    missing = names.missing("cloudresourcemanager", f"v3/projects/{clients.project()}", _JOBS)
+    missing = names.missing("cloudresourcemanager", f"v3/projects/{session.current().google.project}", _JOBS)
     if missing:
         return wrong(f"not granted: {', '.join(missing)}", names.grant_project("roles/dataflow.developer"))
     return ok(", ".join(_JOBS).replace(", dataflow.jobs.", ", "))
@@ -135,7 +134,7 @@ def worker_roles() -> Finding:
     """Check that the accounts that jobs run as have a role that workers need, if the account that asks may see the
     roles.
     """
-    name, accounts = clients.project(), names.worker_accounts()
+    name, accounts = session.current().google.project, names.worker_accounts()
     try:
         policy = names.ask("POST", "cloudresourcemanager", f"v3/projects/{name}:getIamPolicy", {})
     except AccessError:

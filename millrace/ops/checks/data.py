@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from millrace.errors import AccessError, SettingError
-from millrace.gcloud import clients
 from millrace.gcloud.google_calls import retry, told
 from millrace.ops.checks import names
 from millrace.ops.checks.findings import Finding, in_bucket, ok, uses_dataflow, warning, wrong
 from millrace.ops.checks.names import PATIENCE, TIMEOUT
-from millrace.tasks import sections
+from millrace.tasks import sections, session
 from millrace.tasks.settings import origin
 
 _OBJECTS = [f"storage.objects.{each}" for each in ("create", "get", "list", "update", "delete")]
@@ -34,7 +33,7 @@ def bucket() -> Finding:
         return wrong(
             f"storage = {sections.millrace().storage}, {origin('millrace', 'storage')}, is a folder, which neither "
             "Dataflow nor BigQuery can read",
-            names.set_in_config("millrace", "storage", f"gs://{clients.project()}-millrace/data"),
+            names.set_in_config("millrace", "storage", f"gs://{session.current().google.project}-millrace/data"),
         )
     name = names.bucket_name()
     try:
@@ -190,7 +189,7 @@ def jobs() -> Finding:
 
     try:
         with told("run a job in BigQuery", PATIENCE):
-            clients.bigquery_client().query(
+            session.current().google.bigquery.query(
                 "SELECT 1",
                 job_config=api.QueryJobConfig(dry_run=True),
                 location=names.dataset().location,
@@ -203,14 +202,14 @@ def jobs() -> Finding:
             f"not granted: bigquery.jobs.create ({names.why(error)})",
             names.grant_project("roles/bigquery.jobUser"),
         )
-    return ok(f"bigquery.jobs.create in {clients.project()}")
+    return ok(f"bigquery.jobs.create in {session.current().google.project}")
 
 
 def tables() -> Finding:
     """Check that tables can be made in the dataset, filled, read and emptied."""
     from google.cloud import bigquery as api
 
-    client, again = clients.bigquery_client(), retry(PATIENCE)
+    client, again = session.current().google.bigquery, retry(PATIENCE)
     probe = names.dataset().table("millrace_doctor")
     empty = api.Table(probe, [api.SchemaField("nothing", "INT64")])
     try:

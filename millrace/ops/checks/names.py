@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from millrace.errors import MillraceError
-from millrace.gcloud import clients
 from millrace.gcloud.google_calls import retry, said, told
 from millrace.ops.checks.findings import job_options, uses_dataflow
-from millrace.tasks import sections
+from millrace.tasks import sections, session
 
 if TYPE_CHECKING:
     import google.cloud.bigquery as bigquery_api
@@ -66,8 +65,8 @@ def ask(
     from google.api_core.exceptions import from_http_response
 
     def call() -> Any:
-        url = f"{clients.endpoint(service)}/{path}"
-        response = clients.session().request(method, url, json=body, params=query, timeout=TIMEOUT)  # type: ignore[no-untyped-call]
+        url = f"{session.current().google.endpoint(service)}/{path}"
+        response = session.current().google.session.request(method, url, json=body, params=query, timeout=TIMEOUT)  # type: ignore[no-untyped-call]
         if response.status_code >= 400:
             raise from_http_response(response)  # type: ignore[no-untyped-call]
         return response.json()
@@ -92,7 +91,7 @@ def why(error: MillraceError) -> str:
 
 def service_account() -> str:
     """Return the service account that asks; "" for a person."""
-    name = sections.gcp().impersonate or getattr(clients.credentials(), "service_account_email", "")
+    name = sections.gcp().impersonate or getattr(session.current().google.credentials, "service_account_email", "")
     return name if "@" in name else ""
 
 
@@ -105,7 +104,7 @@ def asking() -> str:
 def project_of(account: str) -> str:
     """Return the project that a service account belongs to."""
     found = re.fullmatch(r"[^@]+@([^.]+)\.iam\.gserviceaccount\.com", account)
-    return found[1] if found else clients.project()
+    return found[1] if found else session.current().google.project
 
 
 def worker_accounts() -> list[str]:
@@ -117,7 +116,7 @@ def worker_accounts() -> list[str]:
 @functools.cache
 def _number() -> str:
     """Return the project's number."""
-    found: str = ask("GET", "cloudresourcemanager", f"v3/projects/{clients.project()}")["name"]
+    found: str = ask("GET", "cloudresourcemanager", f"v3/projects/{session.current().google.project}")["name"]
     return found.removeprefix("projects/")
 
 
@@ -139,7 +138,7 @@ def staging() -> str:
 def bucket() -> "storage_api.Bucket":
     """Return the bucket as Cloud Storage describes it. Raises SettingError, AccessError."""
     with told(f"read gs://{bucket_name()}", PATIENCE):
-        found = clients.access().bucket(clients.storage_client(), bucket_name())
+        found = session.current().google.access.bucket(session.current().google.storage, bucket_name())
         found.reload(timeout=TIMEOUT, retry=retry(PATIENCE))
         return found
 
@@ -174,7 +173,7 @@ def dataset() -> "bigquery_api.Dataset":
     """Return the dataset as BigQuery describes it. Raises SettingError, AccessError."""
     with told(f"read dataset {dataset_name()}", PATIENCE):
         name = dataset_name().replace(":", ".")
-        return clients.bigquery_client().get_dataset(name, retry=retry(PATIENCE), timeout=TIMEOUT)
+        return session.current().google.bigquery.get_dataset(name, retry=retry(PATIENCE), timeout=TIMEOUT)
 
 
 def dataset_place() -> str:
@@ -188,10 +187,8 @@ def dataset_place() -> str:
 
 def grant_project(role: str, member: str = "") -> str:
     """Return the command that grants a role in the project, to the account that asks unless a member is named."""
-    member = member or asking()
-    return (
-        f'gcloud projects add-iam-policy-binding {clients.project()} --member="{member}" --condition=None --role={role}'
-    )
+    project, member = session.current().google.project, member or asking()
+    return f'gcloud projects add-iam-policy-binding {project} --member="{member}" --condition=None --role={role}'
 
 
 def grant_bucket(role: str) -> str:
@@ -221,7 +218,7 @@ def grant_dataset(location: str = "") -> str:
 def make_bucket(name: str, region: str) -> str:
     """Return the command that makes a bucket as it should be."""
     return (
-        f"gcloud storage buckets create gs://{name} --project={clients.project()} --location={region} "
+        f"gcloud storage buckets create gs://{name} --project={session.current().google.project} --location={region} "
         "--uniform-bucket-level-access --public-access-prevention --soft-delete-duration=0"
     )
 

@@ -8,9 +8,8 @@ from millrace.core import damage, manifests
 from millrace.core.manifests import Manifest
 from millrace.core.storage import read_all
 from millrace.errors import AccessError, ManifestError
-from millrace.gcloud import clients
 from millrace.ops.checks.findings import Finding, in_bucket, wrong
-from millrace.tasks import advice
+from millrace.tasks import advice, session
 
 
 @dataclass
@@ -30,7 +29,7 @@ def examine(first: datetime.date | None, last: datetime.date | None, looked: Loo
 
     On this machine every byte is read; Cloud Storage tells sizes and checksums in a listing.
     """
-    storage = clients.storage()
+    storage = session.current().storage
     paths = [path for path in storage.list("", manifests.NAME) if _within(path, first, last)]
     looked.total = len(paths)
     there: dict[str, Manifest] = {}

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from millrace.common.polling import Pauses
 from millrace.errors import JobCancelledError, MillraceError, ServiceError, SettingError, TerminalError
-from millrace.gcloud import clients
 from millrace.gcloud.google_calls import passes, retry, said, told
 from millrace.runners.runner import Messages
-from millrace.tasks import sections
+from millrace.tasks import sections, session
 
 if TYPE_CHECKING:
     from google.api_core.retry import Retry
@@ -73,7 +72,7 @@ def place() -> Where:
     region = sections.gcp().region
     if not region:
         raise SettingError("no region for Dataflow jobs is known; set region in [gcp] of luigi.cfg, or --gcp-region")
-    return clients.project(), region
+    return session.current().google.project, region
 
 
 def find(job_name: str, request_id: str, where: Where) -> Job | None:
@@ -85,7 +84,7 @@ def named(job_name: str, where: Where) -> list[Job]:
     """Return all jobs of a name, finished ones included."""
     request = {"project_id": where[0], "location": where[1], "name": job_name, "filter": "ALL"}
     with told(f"list the Dataflow jobs named {job_name}"):
-        listed = list(clients.dataflow_clients().jobs.list_jobs(request=request, retry=retry(), timeout=TIMEOUT))
+        listed = list(session.current().google.dataflow.jobs.list_jobs(request=request, retry=retry(), timeout=TIMEOUT))
     # A list does not tell of requests.
     return [job for each in listed if each.name == job_name and (job := get(each.id, where))]
 
@@ -174,7 +173,7 @@ def request_of(job: Job) -> dict[str, str]:
 
 def _get(job: Job, again: "Retry") -> Job:
     with told(f"look at Dataflow job {job.name} ({job.id})"):
-        found = clients.dataflow_clients().jobs.get_job(request=request_of(job), retry=again, timeout=TIMEOUT)
+        found = session.current().google.dataflow.jobs.get_job(request=request_of(job), retry=again, timeout=TIMEOUT)
     return job_of(found, job.where)
 
 
@@ -190,7 +189,7 @@ def _look(job: Job, silent: float) -> Job | None:
     import google.api_core.exceptions as api
 
     try:
-        found = clients.dataflow_clients().jobs.get_job(request=request_of(job), retry=None, timeout=TIMEOUT)
+        found = session.current().google.dataflow.jobs.get_job(request=request_of(job), retry=None, timeout=TIMEOUT)
     except api.NotFound as error:
         if silent > sections.gcp().patience:
             project, region = job.where
@@ -221,7 +220,7 @@ def _request(job: Job, state: str, seconds: float) -> Job:
     request = {**request_of(job), "job": {"requested_state": state}}
     try:
         with told(f"ask for Dataflow job {job.name} ({job.id}) to be {state.removeprefix('JOB_STATE_').lower()}"):
-            clients.dataflow_clients().jobs.update_job(request=request, retry=_soon(seconds), timeout=TIMEOUT)
+            session.current().google.dataflow.jobs.update_job(request=request, retry=_soon(seconds), timeout=TIMEOUT)
     except TerminalError:
         if (found := _get(job, retry(seconds))).finished:
             return found

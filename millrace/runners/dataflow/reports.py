@@ -8,12 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from millrace.errors import DamagedError, JobCancelledError, JobFailedError, MillraceError, TransientError
-from millrace.gcloud import clients
 from millrace.gcloud.google_calls import retry, told
 from millrace.runners import in_process
 from millrace.runners.dataflow.jobs import TIMEOUT, Job, request_of
 from millrace.runners.runner import Progress, Run
-from millrace.tasks import sections
+from millrace.tasks import sections, session
 
 log = logging.getLogger("millrace")
 
@@ -142,7 +141,7 @@ def _progress(job: Job, before: Progress | None, heard: _Heard) -> Progress:
 
 
 def _messages(job: Job, seconds: float | None, since: datetime.datetime | None = None) -> Any:
-    return clients.dataflow_clients().messages.list_job_messages(
+    return session.current().google.dataflow.messages.list_job_messages(
         request={**request_of(job), "minimum_importance": "JOB_MESSAGE_ERROR", "start_time": since},
         retry=None if seconds is None else retry(seconds),
         timeout=TIMEOUT,
@@ -157,7 +156,7 @@ def _errors(job: Job, seconds: float) -> list[str]:
 
 def _metrics(job: Job, seconds: float | None) -> list[Any]:
     with told(f"read the metrics of Dataflow job {job.name} ({job.id})"):
-        found = clients.dataflow_clients().metrics.get_job_metrics(
+        found = session.current().google.dataflow.metrics.get_job_metrics(
             request=request_of(job), retry=None if seconds is None else retry(seconds), timeout=TIMEOUT
         )
         return list(found.metrics)

@@ -3,11 +3,11 @@
 import importlib
 from collections.abc import Callable, Mapping
 
-from millrace.gcloud import clients
 from millrace.runners import beam_options
 from millrace.runners.dataflow import jobs, reports, submission
 from millrace.runners.in_process import InProcess
 from millrace.runners.runner import Job, Messages, Progress, Run, Ticket
+from millrace.tasks import session
 
 
 class Dataflow:
@@ -29,7 +29,7 @@ class Dataflow:
         self, pipeline: str, arguments: Mapping[str, str], task: str, ticket: Ticket, waits: Callable[[str], None]
     ) -> jobs.Job:
         request = submission.Request(ticket.name, ticket.request_id, _where(ticket))
-        root = clients.storage().uri("").rstrip("/")
+        root = session.current().storage.uri("").rstrip("/")
         return submission.submit(pipeline, arguments, task, request, root, waits)
 
     def find(self, ticket: Ticket) -> jobs.Job | None:

@@ -21,13 +21,12 @@ from millrace.beam.gcs import split
 from millrace.common.polling import Pauses
 from millrace.core.child import in_child
 from millrace.errors import ConflictError, MillraceError, ServiceError, SettingError
-from millrace.gcloud import clients
 from millrace.gcloud.google_calls import passes, retry, said, told
 from millrace.runners import beam_options
 from millrace.runners.dataflow import jobs as dataflow
 from millrace.runners.dataflow import worker_package
 from millrace.runners.dataflow.jobs import TIMEOUT, Job, Where
-from millrace.tasks import sections
+from millrace.tasks import sections, session
 from millrace.tasks.settings import origin
 
 log = logging.getLogger("millrace")
@@ -85,7 +84,7 @@ def preload() -> None:
     beam_options.known()
     _turns()
     with contextlib.suppress(MillraceError):  # whoever needs them says so
-        clients.dataflow_clients()
+        _ = session.current().google.dataflow
 
 
 @functools.cache
@@ -101,7 +100,7 @@ def _described(module: str, own: Sequence[str], task: str, request: Request, roo
     """
     # As many at a time as there are processors, because each takes tens of megabytes.
     fcntl.lockf(_turns(), fcntl.LOCK_EX, 1, os.getpid() % (os.cpu_count() or 1))
-    clients.credentials()  # Beam looks for them for half a minute and then goes on without
+    _ = session.current().google.credentials  # Beam looks for them for half a minute and then goes on without
     tempfile.tempdir = folder  # Beam leaves files behind
     proto = _staged(module, [*own, *_job_options(module, task, request, root, folder)])
     proto.client_request_id = request.request_id
@@ -168,8 +167,9 @@ def _stage(uri: str, source: Any) -> None:
             data = stream.read()
     else:
         data = source.read()
-    access = replace(clients.access(), storage_class="")  # what is soon deleted is dear in the cheaper classes
-    blob = access.blob(clients.storage_client(), *split(uri))
+    google = session.current().google
+    access = replace(google.access, storage_class="")  # what is soon deleted is dear in the cheaper classes
+    blob = access.blob(google.storage, *split(uri))
     with told(f"write {uri}"):
         blob.upload_from_string(data, "application/octet-stream", retry=retry(), timeout=TIMEOUT)
 
@@ -207,7 +207,7 @@ def _created(proto: Any, request: Request) -> Job:
     again = retry().with_predicate(lambda error: passes(error) and not _full(error))
     with told(f"create Dataflow job {request.job_name}"):
         try:
-            made = clients.dataflow_clients().jobs.create_job(request=asked, retry=again, timeout=TIMEOUT)
+            made = session.current().google.dataflow.jobs.create_job(request=asked, retry=again, timeout=TIMEOUT)
         except api.Conflict as error:
             return _existing(request, said(error))
         except api.GoogleAPICallError as error:

@@ -1,0 +1,135 @@
+"""What a stage needs of the outside, in one object: made once a process, by the settings, and handed down.
+
+    session.current().storage                     # where datasets lie
+    with session.use(Session(config)): ...        # a test's own; `wrap` puts something in front of the storage
+
+Everything in a session is made when it is first asked for. A process that is forked gets connections of its own, and
+keeps what was found out. Other settings, as two commands in one process may have, are another session.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Hashable, Iterator
+from functools import cached_property
+from typing import TypeVar, cast
+
+from millrace.beam import gcs
+from millrace.core.config import Config
+from millrace.core.storage import LocalStorage, Storage
+from millrace.core.warehouse import LocalWarehouse, Warehouse
+from millrace.errors import SettingError
+from millrace.gcloud.clients import Google
+from millrace.tasks import sections
+
+T = TypeVar("T")
+
+
+class Session:
+    """Storage, warehouse and Google's clients of some settings, and what was asked of them once for all.
+
+    config: what the settings say, those at hand unless given. wrap: makes of their storage the one that is used.
+    """
+
+    def __init__(self, config: Config | None = None, wrap: Callable[[Storage], Storage] | None = None) -> None:
+        self._given, self._wrap = config, wrap
+        self._answers: dict[Hashable, object] = {}
+        self._before: Session | None = None
+
+    @cached_property
+    def config(self) -> Config:
+        """What the settings say."""
+        return self._given or sections.config()
+
+    @cached_property
+    def google(self) -> Google:
+        """Google's clients."""
+        return Google(self.config)
+
+    @cached_property
+    def storage(self) -> Storage:
+        """Where datasets lie."""
+        root = self.config.storage
+        found: Storage = LocalStorage(root)
+        if root.startswith("gs://"):
+            from millrace.gcloud.gcs import GcsStorage
+
+            found = GcsStorage(root, self.google)
+        return self._wrap(found) if self._wrap else found
+
+    @cached_property
+    def warehouse(self) -> Warehouse:
+        """Where tables lie: BigQuery, or the storage's own files. Raises SettingError for places that don't fit."""
+        uri, root, origin = self.config.warehouse, self.config.storage, self.config.origin
+        if not uri:
+            return LocalWarehouse(self.storage)
+        if not root.startswith("gs://"):
+            raise SettingError(
+                f"millrace.warehouse = {uri!r}, {origin('millrace', 'warehouse')}, loads from Cloud Storage, but "
+                f"millrace.storage = {root!r}, {origin('millrace', 'storage')}: set it to gs://BUCKET/PREFIX"
+            )
+        from millrace.gcloud.bigquery import BigQueryWarehouse
+
+        def files(folder: str) -> list[str]:
+            return [found.uri for found in gcs.match(f"{folder}/*", self.config.gcp.patience)]
+
+        return BigQueryWarehouse(uri, self.google, files)
+
+    def once(self, key: Hashable, ask: Callable[[], T]) -> T:
+        """Return what `ask` returned when it was first called for this key in this session, or in the process that
+        this one was forked from.
+        """
+        if key not in self._answers:
+            self._answers[key] = ask()
+        return cast("T", self._answers[key])
+
+    def follow(self) -> "Session":
+        """Return this session, or where it goes by the settings at hand and those are others by now, one for them."""
+        if self._given or self.config == (now := sections.config()):
+            return self
+        following = Session(None, self._wrap)
+        following.config, following._before = now, self
+        return following
+
+    def close(self) -> None:
+        """Close all connections."""
+        if "google" in vars(self):
+            self.google.close()
+        if self._before:
+            self._before.close()
+
+    def forked(self) -> None:
+        """Do without what a child process must not share with its parent."""
+        if "google" in vars(self):
+            self.google.forget()
+        for name in ("storage", "warehouse"):  # they remember locks that are the parent's
+            vars(self).pop(name, None)
+
+
+#: The session of this process, and those that are used for a while instead, the last one now.
+_sessions = [Session()]
+
+
+def current() -> Session:
+    """Return the session at hand."""
+    _sessions[-1] = _sessions[-1].follow()
+    return _sessions[-1]
+
+
+@contextlib.contextmanager
+def use(session: Session) -> Iterator[Session]:
+    """Make a session the one at hand, until the end of this."""
+    _sessions.append(session)
+    try:
+        yield session
+    finally:
+        _sessions.pop().close()
+
+
+def _forked() -> None:
+    for session in _sessions:
+        session.forked()
+
+
+os.register_at_fork(after_in_child=_forked)
+# Pipelines that run in this process, and sources, ask Cloud Storage as the settings say.
+gcs.use(lambda: current().google.storage, lambda: current().google.access)
