@@ -26,7 +26,7 @@ from millrace.core.ledger import Entry
 from millrace.core.manifests import Manifest
 
 #: The run that most tests make: a window of one day, which is compared with the day before.
-FLAGS = ("--date", running.DAY, "--days", 1)
+FLAGS = ("--date", running.DAY, "--posts-days", 1)
 #: The jobs of that run.
 JOBS = {"fetch": 2, "etl": 2, "count": 2, "aggregate": 1}
 #: What takes minutes in earnest takes seconds here.

@@ -50,7 +50,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (folder / "undisturbed.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not done.exists():
-            running.succeed("Report", "--date", running.DAY, "--days", 1, storage=storage)
+            running.succeed("Report", "--date", running.DAY, "--posts-days", 1, storage=storage)
             done.touch()
     return storage
 

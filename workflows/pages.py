@@ -1,11 +1,12 @@
 """The page that lists all days, made of the data of each day's page."""
 
 import logging
+import posixpath
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from millrace.common.checksums import Input
-from millrace.core import damage, manifests
+from millrace.core import damage, keys, manifests
 from millrace.core.manifests import Manifest
 from millrace.core.storage import Versioned, conflict_retries, read_all
 from millrace.errors import DamagedError, ManifestError
@@ -35,7 +36,8 @@ def make_list() -> None:
 def _rows() -> Iterator["IndexRow"]:
     """Yield what the list says of each page. A page whose data is damaged is left out, and the log says so."""
     storage = session.current().storage
-    paths = list(storage.list("reports", "report.json"))
+    datasets = sorted(name for name in storage.names("") if keys.suffix_of(name, ["reports"]) is not None)
+    paths = [path for dataset in datasets for path in storage.list(dataset, "report.json")]
     described = read_all(storage, [f"{path.rpartition('/')[0]}/{manifests.NAME}" for path in paths])
     for path, manifest, data in zip(paths, described, read_all(storage, paths), strict=True):
         if data:
@@ -56,7 +58,7 @@ def _row(path: str, manifest: Versioned | None, data: Versioned) -> "IndexRow":
         for file in files:
             if file.path == path:
                 Input(uri, file.crc32c, file.bytes).check_bytes(data.data)
-        return index_row(data.data)
+        return index_row(data.data, posixpath.relpath(f"{folder}/index.html", posixpath.dirname(LIST)))
     except DamagedError as error:
         raise damage.told(folder, error) from None
     except ValueError as error:

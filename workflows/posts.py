@@ -20,7 +20,7 @@ from millrace.core.manifests import FileEntry, Manifest
 from millrace.core.storage import crc32c
 from millrace.errors import DeadLetterError, MillraceError, NotThereYetError
 from millrace.tasks import advice, session, settings
-from millrace.tasks.settings import Day, Setting, Settings
+from millrace.tasks.settings import Day, Days, Setting, Settings
 from millrace.tasks.stage import Outcome
 from pipelines.posts import sources
 from pipelines.posts.tables import TABLES
@@ -115,17 +115,6 @@ class posts(Settings):
         default=4,
         description="shards of a day's URLs and pairs: more for more data, the same for all days",
     )
-
-
-class Days(Setting):
-    """A window's length as a task's parameter; the setting's unless given."""
-
-    def __init__(self) -> None:
-        described = "days of the window; [posts] days unless given"
-        super().__init__(settings.whole_number(1, 366), "a whole number from 1 to 366", described, default=None)
-
-    def normalize(self, x: Any) -> Any:
-        return posts().days if x is None else super().normalize(x)
 
 
 class WindowEnd(Setting):
@@ -374,7 +363,7 @@ class Aggregate(PostsTask):
     writes = ("word_counts", "urls", "word_cooccur", "emerging_pairs", "posts_by_hour")
     tables = TABLES
     date: datetime.date = Day()
-    days: int = Days()
+    days: int = Days(section=posts)
     pipeline = "pipelines.posts.aggregate"
     empty_from_empty = False
 
@@ -397,7 +386,7 @@ class Report(Stage):
     section = posts
     made_by = "workflows.report"
     date: datetime.date = Day()
-    days: int = Days()
+    days: int = Days(section=posts)
 
     def requires(self) -> Aggregate:
         return Aggregate(date=self.date, days=self.days)

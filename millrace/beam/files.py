@@ -9,7 +9,6 @@ import functools
 import glob
 import json
 import os
-import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -22,6 +21,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics.metric import Metrics
 
 from millrace.beam import gcs
+from millrace.common import folders
 from millrace.common.checksums import Input
 from millrace.common.partitions import inputs
 from millrace.common.results import File, Written
@@ -63,9 +63,9 @@ def text_of(option: str) -> str:
 
 
 def partition_date(path: str) -> str:
-    """Return the `date=YYYY-MM-DD` in a path, as text, the last if there are several; "" where it has none."""
-    found = re.findall(r"(?:^|/)date=(\d{4}-\d\d-\d\d)(?=/)", path)
-    return str(found[-1]) if found else ""
+    """Return the day of the partition that a file lies in, as text; "" where it has none."""
+    date = folders.date_of_file(path)
+    return str(date) if date else ""
 
 
 def folder_of(output: str, dataset: str) -> str:

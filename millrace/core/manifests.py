@@ -1,10 +1,8 @@
 """The manifest: what makes an attempt's files a partition. It is the completeness contract and the lineage."""
 
 import dataclasses
-import datetime
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -107,12 +105,6 @@ class Manifest:
 def _checksum(value: Mapping[str, Any]) -> str:
     """Return the CRC-32C of a manifest's values, however they are laid out."""
     return crc32c(json.dumps(value, sort_keys=True).encode())
-
-
-def date_of(partition: str) -> datetime.date | None:
-    """Return the day of a partition, or of a job of the ledger; None for one without."""
-    found = re.search(r"[/.]date=(\d{4}-\d\d-\d\d)", partition)
-    return datetime.date.fromisoformat(found[1]) if found else None
 
 
 def digest(data: bytes) -> str:

@@ -131,7 +131,24 @@ class GcsStorage:
                 yield path
 
     def names(self, prefix: str) -> set[str]:
-        return {path.removeprefix(f"{prefix}/").partition("/")[0] for path in self.list(prefix)}
+        from google.api_core.exceptions import NotFound
+
+        folder = self._folder + (f"{prefix}/" if prefix else "")
+        with self._told("list", prefix):
+            found = self._client().list_blobs(
+                self._handle(),
+                prefix=folder or None,
+                delimiter="/",  # of a folder in it the name alone is told, however many objects it has
+                fields="items(name),prefixes,nextPageToken",
+                page_size=_PAGE,
+                timeout=_TIMEOUT,
+                retry=retry(),
+            )
+            try:
+                objects = [blob.name for blob in found]
+            except NotFound:
+                raise self._no_bucket() from None
+        return {name.removeprefix(folder).rstrip("/") for name in {*objects, *found.prefixes} - {folder}}
 
     def copy(self, source: str, target: str) -> None:
         from google.api_core.exceptions import NotFound

@@ -11,7 +11,7 @@ import datetime
 import shlex
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +19,9 @@ import click
 import luigi
 from luigi.task import flatten
 
+from millrace.common import folders
 from millrace.common.text import plain
-from millrace.core import manifests
+from millrace.core import keys, manifests
 from millrace.core.ledger import Ledger
 from millrace.core.manifests import Manifest
 from millrace.core.storage import Storage, read_all
@@ -90,7 +91,7 @@ class _Named:
 
     def within(self, name: str) -> bool:
         """Return whether a partition, or a job of the ledger, is of the days that are meant."""
-        date = manifests.date_of(name)
+        date = folders.date_of(name)
         return self.days is None or (date is not None and self.days[0] <= date <= self.days[1])
 
 
@@ -107,7 +108,7 @@ def _clear(named: _Named, dry_run: bool, yes: bool) -> int:
     for note in _notes(meant, gone, there):
         print(plain(f"note: {note}"), file=sys.stderr)
     if not dry_run:
-        days = {manifests.date_of(partition) for partition in gone}
+        days = {folders.date_of(partition) for partition in gone}
         if not yes and (len(days) > 1 or None in days):  # what has no day holds many
             _ask(gone, storage)
         for partition in reversed(gone):
@@ -116,7 +117,7 @@ def _clear(named: _Named, dry_run: bool, yes: bool) -> int:
             Ledger(storage).pardon(job)
         touched = {partition.split("/")[0] for partition in gone}
         for family, task in named.tasks.items():
-            if issubclass(task, Stage) and (family in named.families or touched & {*task.writes}):
+            if issubclass(task, Stage) and (family in named.families or any(_makes(task, name) for name in touched)):
                 task.cleared()
     print(f"{len(gone)} partition{'s' * (len(gone) != 1)} {'would go' if dry_run else 'gone'}")
     return 0
@@ -155,15 +156,24 @@ def _meant(named: _Named, there: Mapping[str, Manifest | None], storage: Storage
                 raise no_task(name)
             task = named.tasks[name]
             datasets, own = _datasets(task, named.parameters), _own_parameters(task, named.parameters)
-            meant |= {p for p in there if p.split("/")[0] in datasets and named.within(p) and _made_with(there[p], own)}
+            mine = [p for p in there if keys.suffix_of(p.split("/")[0], datasets) is not None and named.within(p)]
+            meant |= {p for p in mine if _made_with(there[p], own)}
     return sorted(meant)
 
 
 def _of_one_attempt(partition: str, tasks: Mapping[str, type[luigi.Task]]) -> set[str]:
     """Return a partition, with those of further datasets that the same run of a stage makes."""
     name, _, key = partition.partition("/")
-    stages = [task for task in tasks.values() if issubclass(task, Stage) and name in task.writes]
-    return {partition, *(f"{other}/{key}" for stage in stages for other in stage.writes)}
+    found = {partition}
+    for stage in (task for task in tasks.values() if issubclass(task, Stage)):
+        if (suffix := keys.suffix_of(name, stage.writes)) is not None:
+            found |= {f"{other}{suffix}/{key}" for other in stage.writes}
+    return found
+
+
+def _makes(task: type[Stage], dataset: str, names: Collection[str] | None = None) -> bool:
+    """Return whether a dataset or table is one that a stage makes, of all or of some names, whatever its key."""
+    return keys.suffix_of(dataset, task.writes if names is None else names) is not None
 
 
 def _own_parameters(task: type[luigi.Task], parameters: Mapping[str, str]) -> dict[str, Any]:
@@ -226,8 +236,8 @@ def _with_what_was_made_of(
     for partition, manifest in there.items():
         for read in [entry.partition for entry in manifest.inputs] if manifest else ():
             made[read].add(partition)
-    for read, partitions in _by_own_tasks(there, tasks).items():
-        made[read] |= partitions
+    for read, further in _by_own_tasks(there, tasks).items():
+        made[read] |= further
     gone = list(meant)
     for partition in gone:
         gone += sorted(made[partition] - {*gone})
@@ -247,7 +257,7 @@ def _by_own_tasks(there: Mapping[str, Manifest | None], tasks: Mapping[str, type
         except SettingError:  # with a parameter without a value nobody can tell
             continue
         for partition in there:
-            if partition.split("/")[0] in names and (day := manifests.date_of(partition)):
+            if partition.split("/")[0] in names and (day := folders.date_of(partition)):
                 needed = flatten(_instance(task, day, {}).requires())
                 for stage in needed:
                     for target in flatten(stage.output()):
@@ -277,8 +287,8 @@ def _described(partitions: Sequence[str]) -> str:
     return f"{names} of {_days(partitions)}"
 
 
-def _days(partitions: Iterable[str]) -> str:
-    days = sorted({day for partition in partitions if (day := manifests.date_of(partition))})
+def _days(described: Iterable[str]) -> str:
+    days = sorted({day for partition in described if (day := folders.date_of(partition))})
     if not days:
         return "no day"
     return str(days[0]) if len(days) == 1 else f"{len(days)} days, {days[0]} to {days[-1]}"
@@ -299,9 +309,9 @@ def _ask(gone: Sequence[str], storage: Storage) -> None:
 
 def _delete(partition: str, manifest: Manifest | None, tasks: Mapping[str, type[luigi.Task]]) -> None:
     """Delete a partition, its table's rows, and what the ledger knows of it: the next attempt is a first one."""
-    storage, name, date = session.current().storage, partition.split("/")[0], manifests.date_of(partition)
+    storage, name, date = session.current().storage, partition.split("/")[0], folders.date_of(partition)
     ledger, stages = Ledger(storage), {family: task for family, task in tasks.items() if issubclass(task, Stage)}
-    jobs = [job_of(family, partition) for family, task in stages.items() if name == task.writes[0]]
+    jobs = [job_of(family, partition) for family, task in stages.items() if _makes(task, name, task.writes[:1])]
     own = manifest is not None and manifest.pipeline == WRITER
     with contextlib.ExitStack() as claims:
         for job in [*jobs, *([job_of(WRITER, partition)] if own else [])]:  # what is at work for it ends first
@@ -310,7 +320,7 @@ def _delete(partition: str, manifest: Manifest | None, tasks: Mapping[str, type[
             storage.delete(f"{partition}/{manifests.NAME}")  # from here on nothing of it counts
         # What was written for another warehouse says nothing of the rows in this one.
         mine = own and manifest is not None and manifest.settings.get("warehouse") == session.current().warehouse.uri
-        if date and (mine or any(name in task.tables for task in stages.values())):
+        if date and (mine or any(_makes(task, name, [*task.tables]) for task in stages.values())):
             session.current().warehouse.delete(name, date)
         for job in jobs:
             ledger.forget(job)

@@ -238,11 +238,10 @@ class BeamTask(Stage):
 
     def _result(self, attempt: Entry) -> str:
         """Return where the pipeline says what it wrote."""
-        return f"{self._folder(self.datasets()[0].name, attempt)}/{RESULT}"
+        return f"{self.datasets()[0].partition}/{attempt.attempt}/{RESULT}"
 
     def _folder(self, dataset: str, attempt: Entry) -> str:
-        _, _, day = self.datasets()[0].partition.partition(f"{self.datasets()[0].name}/")
-        return f"{dataset}/{day}/{attempt.attempt}"
+        return f"{self.datasets()[0].key.partition(dataset)}/{attempt.attempt}"
 
     # --- the pipeline's run
 

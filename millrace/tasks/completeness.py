@@ -13,7 +13,7 @@ import functools
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from millrace.core import manifests
@@ -44,12 +44,35 @@ class _Listing:
         self.denied: set[str] = set()  # tasks that this listing was asked about and did not show
         self.seen: set[str] = set()  # tasks that a look at them alone has shown since
         self.looks = 0  # how many of those looks there were
+        self._suffixes = {""}  # of the names that the notes are of
+        self._further: dict[str, Mapping[datetime.date, int]] = {}  # rows of tables that are called by a key
         self._process, self._until = os.getpid(), time.monotonic() + _FRESH
 
     @functools.cached_property
     def rows(self) -> Rows | None:
         """Rows of the warehouse's partitions."""
         return session.current().warehouse.rows(sorted(tables))
+
+    def notes_of(self, stage: "Stage") -> Notes:
+        """Return the notes that were found, where a stage's are among them.
+
+        What is called by a key (word_counts_30d) is looked for when it is first asked about, all stages' at once.
+        """
+        suffix = stage.datasets()[0].key.suffix
+        if self.notes is not None and suffix not in self._suffixes:
+            self._suffixes.add(suffix)
+            further = session.current().storage.notes(manifests.NAME, sorted(folder + suffix for folder in folders))
+            self.notes = {**self.notes, **(further or {})}
+        return self.notes or {}
+
+    def rows_of(self, names: Collection[str]) -> Rows | None:
+        """Return the rows of some tables' partitions, for those of other names than `tables` too."""
+        if self.rows is None:
+            return None
+        if missing := sorted({*names} - tables - self._further.keys()):
+            found = session.current().warehouse.rows(missing) or {}
+            self._further |= {name: found.get(name, {}) for name in missing}
+        return {**self.rows, **self._further}
 
     def denies(self, task: str) -> bool:
         """Return whether the listing, having not shown a task, may say that the task is not complete; it may once."""
@@ -83,13 +106,14 @@ def shown(stage: "Stage") -> bool:
     listing = _listing()
     if stage.task_id in listing.seen:
         return True
-    note = (listing.notes or {}).get(stage.datasets()[0].manifest_path)
+    note = listing.notes_of(stage).get(stage.datasets()[0].manifest_path)
     if note is None or not _published(stage, note):
         return False
-    if not stage.tables or listing.rows is None:
+    rows = listing.rows_of(stage.published()) if stage.tables else None
+    if rows is None:
         return True
     date = stage.partition_date()
-    return all(listing.rows.get(name, {}).get(date, 0) == count for name, count in _rows(note).items())
+    return all(rows.get(name, {}).get(date, 0) == count for name, count in _rows(note).items())
 
 
 def told(stage: "Stage") -> bool:
@@ -114,7 +138,8 @@ def told(stage: "Stage") -> bool:
 
 def code_of(stage: "Stage") -> dict[str, list[str]]:
     """Return what a stage's partition says of its code (staleness.py), as far as this run has listed the partition."""
-    if (notes := _listing().notes) is not None:
+    if _listing().notes is not None:
+        notes = _listing().notes_of(stage)
         found: dict[str, list[str]] = json.loads(notes.get(stage.datasets()[0].manifest_path, {}).get("code", "{}"))
         return found
     manifest = stage.manifest()
@@ -133,7 +158,7 @@ def _published(stage: "Stage", note: Mapping[str, str]) -> bool:
         stage.check_settings()  # reads the manifest, and says which setting it is
         return False
     # A table that the stage has had only since then is not published either.
-    here = note.get("published") == session.current().warehouse.uri and stage.tables.keys() <= _rows(note).keys()
+    here = note.get("published") == session.current().warehouse.uri and stage.published().keys() <= _rows(note).keys()
     return here or not stage.follows()
 
 
@@ -148,7 +173,8 @@ def _counted(stage: "Stage") -> dict[str, int] | None:
     warehouse = session.current().warehouse
     if not stage.tables or _listing().rows is None:
         return None
-    counts = [f"SELECT '{name}' AS name, COUNT(*) AS found FROM `{name}` WHERE date = @date" for name in stage.tables]
+    tables = stage.published()
+    counts = [f"SELECT '{name}' AS name, COUNT(*) AS found FROM `{name}` WHERE date = @date" for name in tables]
     try:
         found = warehouse.query(" UNION ALL ".join(counts), {"date": stage.partition_date()}).to_pylist()
     except QueryError:  # a table is not there any more

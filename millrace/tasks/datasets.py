@@ -1,24 +1,24 @@
-"""Dataset: a luigi Target for one daily partition of a named set of files."""
-
-import datetime
+"""Dataset: a luigi Target for one partition of a named set of files."""
 
 import luigi
 
-from millrace.core import manifests
+from millrace.core import keys, manifests
+from millrace.core.keys import Said
 from millrace.core.manifests import Manifest
 from millrace.core.storage import Versioned
 from millrace.tasks import session
 
 
 class Dataset(luigi.Target):
-    """A partition: `<name>/date=<date>/`, or `<name>/<key>/` for what has no date, `<name>/` without a key.
+    """A partition of a dataset: that of a key, or of a day, an hour's start, or a name; all there is without one.
 
     It exists when its manifest does; files without a manifest are nothing.
     """
 
-    def __init__(self, name: str, date: datetime.date | None = None, *, key: str = "") -> None:
-        self.name = name
-        self.partition = f"{name}/date={date}" if date else f"{name}/{key}".rstrip("/")
+    def __init__(self, name: str, key: Said = None) -> None:
+        self.key = keys.of(key)
+        self.name = self.key.named(name)
+        self.partition = self.key.partition(name)
 
     @property
     def manifest_path(self) -> str:

@@ -21,7 +21,7 @@ from millrace.common import secrets
 from millrace.core.manifests import NAME, Manifest
 from millrace.errors import SettingsDifferError
 from millrace.tasks import advice, session
-from millrace.tasks.settings import origin
+from millrace.tasks.settings import Day, Hour, origin
 
 if TYPE_CHECKING:
     from millrace.tasks.stage import Stage
@@ -114,7 +114,8 @@ def _told_apart(task: luigi.Task) -> dict[str, object]:
 
 @functools.cache
 def _names(kind: type[luigi.Task]) -> list[str]:
-    return [name for name, parameter in kind.get_params() if parameter.significant and name != "date"]
+    dates = {name for name, each in kind.get_params() if isinstance(each, Day | Hour)} | {"date"}
+    return [name for name, parameter in kind.get_params() if parameter.significant and name not in dates]
 
 
 def _told(manifest: Manifest, key: str) -> str | None:

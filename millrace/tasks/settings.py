@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import luigi
@@ -17,6 +18,8 @@ from luigi.configuration import get_config
 from luigi.task_register import Register
 
 from millrace.common import secrets
+from millrace.core import keys
+from millrace.core.keys import Key
 from millrace.errors import MillraceError, SettingError
 
 #: Sections of luigi's own that luigi.cfg has.
@@ -308,11 +311,19 @@ def yesterday() -> datetime.date:
     return datetime.datetime.now(datetime.UTC).date() - datetime.timedelta(days=1)
 
 
+class KeyParameter(Setting):
+    """A parameter that says which partition a task makes."""
+
+    def narrowed(self, key: Key, value: Any) -> Key:
+        """Return the key of a task, given what other parameters have said of it and this one's value."""
+        raise NotImplementedError
+
+
 #: The first and the last year of days: four digits, and windows on both sides are days too.
 _YEARS = (1000, 9998)
 
 
-class Day(Setting):
+class Day(KeyParameter):
     """A day as a task's parameter; the last whole UTC day unless given."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -345,3 +356,74 @@ class Day(Setting):
 
     def next_in_enumeration(self, value: datetime.date) -> datetime.date:
         return value + datetime.timedelta(days=1)
+
+    def narrowed(self, key: Key, value: datetime.date) -> Key:
+        return replace(keys.day(value), suffix=key.suffix)
+
+
+def last_hour() -> datetime.datetime:
+    """Return the start of the last whole hour (UTC), without a zone."""
+    now = datetime.datetime.now(datetime.UTC).replace(minute=0, second=0, microsecond=0, tzinfo=None)
+    return now - datetime.timedelta(hours=1)
+
+
+def _hour(value: str) -> datetime.datetime:
+    if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d", value):
+        raise ValueError
+    return datetime.datetime.fromisoformat(f"{value}:00")
+
+
+class Hour(KeyParameter):
+    """An hour as a task's parameter: its start in UTC, without a zone; the last whole hour unless given."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        described = "an hour (UTC) as YYYY-MM-DDTHH; the last whole one unless given"
+        super().__init__(_hour, "an hour as YYYY-MM-DDTHH", **{"default": None, "description": described, **kwargs})
+
+    def normalize(self, x: Any) -> datetime.datetime:
+        """Return an hour's start. Raises SettingError for other times, and for hours at the calendar's ends."""
+        if x is None:
+            return last_hour()
+        value = super().normalize(x)
+        if isinstance(value, datetime.datetime) and value.tzinfo:
+            value = value.astimezone(datetime.UTC).replace(tzinfo=None)
+        if not isinstance(value, datetime.datetime) or value != value.replace(minute=0, second=0, microsecond=0):
+            raise SettingError(f"{self._owner}.{self._key} = {value}: allowed is an hour's start, in UTC")
+        if not _YEARS[0] <= value.year <= _YEARS[1]:
+            raise SettingError(
+                f"{self._owner}.{self._key} = {value}, {origin(self._owner, self._key)}: allowed is an hour in the "
+                f"years {_YEARS[0]} to {_YEARS[1]}"
+            )
+        return value
+
+    def serialize(self, x: datetime.datetime) -> str:
+        return f"{x:%Y-%m-%dT%H}"
+
+    def next_in_enumeration(self, value: datetime.datetime) -> datetime.datetime:
+        return value + datetime.timedelta(hours=1)
+
+    def narrowed(self, key: Key, value: datetime.datetime) -> Key:
+        return replace(keys.hour(value), suffix=key.suffix)
+
+
+class Days(KeyParameter):
+    """A window's length in days as a task's parameter, beside the Day that it ends with; a setting's unless given.
+
+    A window of the length that the setting says has partitions called by the day, one of another length has datasets
+    and tables of its own: word_counts_30d beside word_counts. section: whose key `days` is the setting.
+    """
+
+    def __init__(self, section: "type[Settings]", key: str = "days") -> None:
+        self._section, self._setting = section, key
+        setting: Setting = getattr(section, key)
+        described = f"days of the window; [{section.__name__}] {key} unless given"
+        super().__init__(setting._convert, setting._allowed, described, default=None)
+
+    def normalize(self, x: Any) -> int:
+        return int(self._usual() if x is None else super().normalize(x))
+
+    def narrowed(self, key: Key, value: int) -> Key:
+        return replace(key, suffix=keys.length(value, self._usual()))
+
+    def _usual(self) -> int:
+        return int(getattr(self._section(), self._setting))

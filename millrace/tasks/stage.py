@@ -29,16 +29,17 @@ import luigi
 from luigi.task import flatten
 
 from millrace.common.tables import Table
-from millrace.core import code, damage, manifests, resources
+from millrace.core import code, damage, keys, manifests, resources
+from millrace.core.keys import Key
 from millrace.core.ledger import Claim, Entry, Ledger, now
 from millrace.core.manifests import FileEntry, InputEntry, Manifest
 from millrace.core.stopping import Stopped
 from millrace.core.storage import read_all
 from millrace.core.version import code_version
-from millrace.errors import AccessError, ConflictError, ManifestError, MillraceError, TransientError
+from millrace.errors import AccessError, ConflictError, ManifestError, MillraceError, SettingError, TransientError
 from millrace.tasks import completeness, identity, preflight, session, staleness
 from millrace.tasks.datasets import Dataset
-from millrace.tasks.settings import Settings
+from millrace.tasks.settings import KeyParameter, Settings
 
 log = logging.getLogger("millrace")
 
@@ -64,9 +65,9 @@ class Outcome:
 class Stage(luigi.Task):
     """Base of all tasks: say requires(), which datasets it writes, and execute()."""
 
-    #: The datasets whose partition of the task's date it writes; the first one's manifest decides.
+    #: The datasets whose partition of the task's key it writes; the first one's manifest decides.
     writes: ClassVar[Sequence[str]]
-    #: The tables of the warehouse that it publishes, each from the dataset of the same name.
+    #: The tables of the warehouse that it publishes, each from the dataset of the same name; their partitions are days.
     tables: ClassVar[Mapping[str, Table]] = {}
     #: The luigi.cfg section of this workflow, and which of its keys this stage itself goes by; its inputs say theirs.
     section: ClassVar[type[Settings]] = Settings
@@ -106,9 +107,30 @@ class Stage(luigi.Task):
         """Return whether the task keeps one of luigi's workers busy, so that a batch must not leave the others idle."""
         return True
 
+    @property
+    def key(self) -> Key:
+        """Which partition of its datasets the task makes: by its parameters Day, Hour and Days, all there is without.
+
+        A stage with another way to tell its partitions apart says so here.
+        """
+        found = keys.of(getattr(self, "date", None))  # a date may be one of luigi's own parameters
+        for name, parameter in self.key_parameters():
+            found = parameter.narrowed(found, getattr(self, name))
+        return found
+
+    @classmethod
+    @functools.cache
+    def key_parameters(cls) -> list[tuple[str, KeyParameter]]:
+        """Return the parameters, by name, that say which partition a task makes."""
+        return [(name, each) for name, each in cls.get_params() if isinstance(each, KeyParameter)]
+
     def output(self) -> Any:
-        """Return the partitions of the task's date."""
-        return [Dataset(name, getattr(self, "date", None)) for name in self.writes]
+        """Return the partitions of the task's key."""
+        return [Dataset(name, self.key) for name in self.writes]
+
+    def published(self) -> dict[str, Table]:
+        """Return the tables that it publishes, as they are called for its key."""
+        return {self.key.named(name): table for name, table in self.tables.items()}
 
     def execute(self, claim: Claim) -> Outcome:
         """Make the files, in folders named by claim.attempt. Raises a MillraceError for what a person should mend."""
@@ -192,7 +214,12 @@ class Stage(luigi.Task):
         """Raise a MillraceError for what would stop every stage of this kind; it is asked once a process."""
         code.of(self)  # before processes are forked, so that each need not parse it by itself
         if self.tables:
-            preflight.for_tables(self.tables)
+            if self.key.date is None or self.key.hour is not None:
+                raise SettingError(
+                    f"{self.task_family}: tables have a partition a day, but its key is {self.key or 'nothing'}; give "
+                    "it a Day, or take its `tables` away and query its datasets"
+                )
+            preflight.for_tables(self.published())
 
     @classmethod
     def bulk_complete(cls, parameter_tuples: Iterable[Any]) -> Iterator[Any]:
@@ -350,8 +377,8 @@ class Stage(luigi.Task):
         return Manifest(
             partition=self.datasets()[0].partition,
             attempt=entry.attempt,
-            files=outcome.files,
-            schemas=outcome.schemas,
+            files=[dataclasses.replace(file, table=self._named(file.table)) for file in outcome.files],
+            schemas={self._named(table): columns for table, columns in outcome.schemas.items()},
             inputs=[InputEntry(dataset.partition, digest) for dataset, (_, digest) in self.inputs()],
             pipeline=outcome.pipeline,
             code_version=version,
@@ -385,21 +412,25 @@ class Stage(luigi.Task):
             found.append((dataset, manifest))
         return found
 
+    def _named(self, table: str) -> str:
+        """Return what a table of a file is called for the task's key; what pipelines write in a dataset is its own."""
+        return self.key.named(table) if table in self.writes else table
+
     def _publish(self, manifest: Manifest, digest: str) -> None:
         self._derive(manifest)
-        warehouse, storage = session.current().warehouse, session.current().storage
+        warehouse, storage, tables = session.current().warehouse, session.current().storage, self.published()
 
         def publish(name: str) -> None:
             files = [storage.uri(file.path) for file in manifest.files_of(name)]
-            warehouse.publish(name, self.tables[name], self.partition_date(), digest, files, manifest.rows(name))
+            warehouse.publish(name, tables[name], self.partition_date(), digest, files, manifest.rows(name))
 
-        _side_by_side(publish, self.tables)  # each is seconds of waiting for a load job
+        _side_by_side(publish, tables)  # each is seconds of waiting for a load job
 
     def _note(self, manifest: Manifest) -> None:
         """Note on the manifest that the stage is done, for those who only look at notes."""
         note = self.note(manifest)
         if self.follows():
-            rows = {name: manifest.rows(name) for name in self.tables}
+            rows = {name: manifest.rows(name) for name in self.published()}
             note |= {"published": session.current().warehouse.uri, "rows": json.dumps(rows, sort_keys=True)}
         session.current().storage.note(self.datasets()[0].manifest_path, note)
 
@@ -411,7 +442,8 @@ class Stage(luigi.Task):
 
     def partition_date(self) -> datetime.date:
         """Return the day of the partition; only of stages that have one."""
-        date: datetime.date = self.date  # type: ignore[attr-defined]
+        date = self.key.date
+        assert date is not None, f"{self} has no day"
         return date
 
     def _complete_by_reading(self) -> bool:
@@ -432,7 +464,8 @@ class Stage(luigi.Task):
             identity.check(self, manifest)
 
     def _job_prefix(self) -> str:
-        return "-".join(["millrace", self.task_family, *re.findall(r"\d{4}-\d\d-\d\d", str(self))[:1]])
+        date = self.key.date
+        return "-".join(["millrace", self.task_family, *([str(date)] if date else [])])
 
 
 def job_of(family: str, partition: str) -> str:

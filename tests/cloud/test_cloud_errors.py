@@ -123,7 +123,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A place in which the Report of the day before is complete; and a bucket and a dataset in Europe."""
     with Cloud() as cloud:
         place = Place(cloud, tmp_path_factory.mktemp("place"))
-        place.succeed("Report", "--date", BEFORE, "--days", 1, "--millrace-runner", "FnApiRunner")
+        place.succeed("Report", "--date", BEFORE, "--posts-days", 1, "--millrace-runner", "FnApiRunner")
         cloud.bigquery.create_dataset("european", "EU")
         cloud.storage.create_bucket("european", "EU")
         yield place

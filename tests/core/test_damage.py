@@ -56,7 +56,7 @@ def test_a_flipped_bit_is_never_counted(filled: Path, undisturbed: Path) -> None
     storage = filled / "data"
 
     def fails(*damaged: tuple[Path, str]) -> None:
-        ran = running.luigi("Aggregate", "--date", running.DAY, "--days", 1, storage=storage)
+        ran = running.luigi("Aggregate", "--date", running.DAY, "--posts-days", 1, storage=storage)
         assert ran.code == 30, ran
         assert "Traceback" not in str(ran)
         errors = [line for line in ran.errors if "is damaged" in line]
@@ -74,7 +74,7 @@ def test_a_flipped_bit_is_never_counted(filled: Path, undisturbed: Path) -> None
         (flip(storage / "posts/date=2026-11-01", "posts-*.parquet"), "posts/date=2026-11-01"),
         (flip(raw, "raw-*.parquet"), str(raw.relative_to(storage))),
     )
-    running.succeed("Aggregate", "--date", running.DAY, "--days", 1, storage=storage)
+    running.succeed("Aggregate", "--date", running.DAY, "--posts-days", 1, storage=storage)
     assert running.tables(storage) == running.tables(undisturbed)
 
 
@@ -83,8 +83,9 @@ def test_nothing_damaged_is_published(undisturbed: Path, tmp_path: Path) -> None
     storage = tmp_path / "data"
     shutil.copytree(undisturbed, storage)
     get_config().set("millrace", "storage", str(storage))
+    get_config().set("posts", "days", "1")
     try:
-        task = Aggregate(date=running.DAY, days=1)
+        task = Aggregate(date=running.DAY)
         derived = storage / "urls/date=2026-11-01" / manifests.NAME
         derived.unlink()
         task.run()
@@ -98,6 +99,7 @@ def test_nothing_damaged_is_published(undisturbed: Path, tmp_path: Path) -> None
         assert not derived.exists()
     finally:
         get_config().remove_option("millrace", "storage")
+        get_config().remove_option("posts", "days")
 
 
 def test_a_query_counts_no_damaged_row(undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,6 +155,7 @@ def test_the_list_of_days_counts_no_damaged_page(
             caplog.clear()
     finally:
         get_config().remove_option("millrace", "storage")
+        get_config().remove_option("posts", "days")
 
 
 def test_no_flipped_bit_of_a_manifest_says_something_else(undisturbed: Path) -> None:

@@ -166,7 +166,7 @@ def test_a_run_ends_with_the_page_and_knows_no_zone(undisturbed: Path, tmp_path:
     broken.parent.mkdir(parents=True)
     broken.write_bytes(b"{")
     there = undisturbed / "reports" / f"date={running.DAY}"
-    flags = ["--date", running.DAY, "--days", 1]
+    flags = ["--date", running.DAY, "--posts-days", 1]
     env = running.environment(TZ="Asia/Kolkata")
     ran = running.luigi("Report", *flags, storage=storage, env=env)
     assert ran.code == 0, ran

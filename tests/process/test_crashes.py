@@ -15,7 +15,7 @@ from running import LONGEST, WHOLE, Row
 
 #: How many moments are tried, unless all are.
 CALLS, FILES, LOST = 8, 5, 3
-FLAGS = ("--date", running.DAY, "--days", 1)
+FLAGS = ("--date", running.DAY, "--posts-days", 1)
 
 pytestmark = pytest.mark.timeout(LONGEST if WHOLE else 600)
 

@@ -13,7 +13,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from millrace.ops import luigid
 from millrace.tasks import scheduler
 
-FLAGS = ("--date", running.DAY, "--days", 1)
+FLAGS = ("--date", running.DAY, "--posts-days", 1)
 
 
 def test_run_is_seen_in_the_servers_page(server: int, chromium: webdriver.Chrome, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import running
 from running import Ran
 
-FLAGS = ("--date", running.DAY, "--days", 1)
+FLAGS = ("--date", running.DAY, "--posts-days", 1)
 
 
 def start(storage: Path, *flags: object, task: str = "Report") -> "subprocess.Popen[str]":
@@ -71,8 +71,8 @@ def test_two_windows_at_once_share_their_days(undisturbed: Path, tmp_path: Path)
 
 
 def test_tasks_that_write_one_partition_take_turns(tmp_path: Path) -> None:
-    """Two windows that end on one day write the same tables: one's stand whole, the other says what differs."""
-    both = [start(tmp_path / "data", "--days", days, task="Aggregate") for days in (1, 2)]
+    """Runs whose settings give a window other lengths write the same tables: one's stand whole, the other says why."""
+    both = [start(tmp_path / "data", "--posts-days", days, task="Aggregate") for days in (1, 2)]
     ran = [end(process) for process in both]
     assert sorted(each.code == 0 for each in ran) == [False, True], "\n".join(map(str, ran))
     lost = next(each for each in ran if each.code != 0)

@@ -12,7 +12,7 @@ from millrace.errors import SettingError
 from millrace.tasks import sections
 from millrace.tasks.settings import Settings
 
-FLAGS = ("--date", running.DAY, "--days", 1)
+FLAGS = ("--date", running.DAY, "--posts-days", 1)
 
 
 def configured(folder: Path, text: str, *flags: object) -> Ran:

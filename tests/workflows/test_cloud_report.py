@@ -13,7 +13,7 @@ from localcloud import BUCKET, Cloud
 
 DAY = datetime.date(2017, 8, 27)
 DAYS = 2
-FLAGS = ("--date", DAY, "--days", DAYS)
+FLAGS = ("--date", DAY, "--posts-days", DAYS)
 
 
 @pytest.fixture(scope="module")

@@ -161,7 +161,7 @@ def dated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """Runs at a source with a file a day: the last one missing, then there."""
     folder = tmp_path_factory.mktemp("dated")
     storage = folder / "data"
-    flags = ["--posts-source", folder / "posts-{date:%Y-%m-%d}.jsonl", "--date", LAST, "--days", 2]
+    flags = ["--posts-source", folder / "posts-{date:%Y-%m-%d}.jsonl", "--date", LAST, "--posts-days", 2]
     running.write_posts(folder / f"posts-{before(1)}.jsonl", many(before(1)))
     first = running.luigi("Report", *flags, storage=storage)
     after_first = running.complete(storage)
@@ -210,7 +210,7 @@ def test_day_that_is_not_over_is_not_there_yet(tmp_path: Path) -> None:
     """A day that is not over yet (UTC) can't be whole: not a word of it is written, and one sentence says so."""
     today = datetime.datetime.now(datetime.UTC).date() + datetime.timedelta(days=1)
     running.write_posts(tmp_path / f"posts-{today}.jsonl", many(today))
-    flags = ["--posts-source", tmp_path / "posts-{date:%Y-%m-%d}.jsonl", "--date", today, "--days", 1]
+    flags = ["--posts-source", tmp_path / "posts-{date:%Y-%m-%d}.jsonl", "--date", today, "--posts-days", 1]
     ran = running.luigi("Report", *flags, storage=tmp_path / "data")
     assert ran.code != 0
     assert any(f"{today} is not over yet" in line for line in ran.errors)
@@ -225,7 +225,7 @@ def test_archive_that_has_grown_is_split_only_for_days_that_are_missing(tmp_path
     """An archive that has grown is split again for the days that are missing; complete days stay byte for byte."""
     storage, source = tmp_path / "data", tmp_path / "all.jsonl"
     day = before(1)
-    flags = ["--posts-source", source, "--days", 1, "--date"]
+    flags = ["--posts-source", source, "--posts-days", 1, "--date"]
     running.write_posts(source, many(before(2)) + many(day))
     running.succeed("Report", *flags, day, storage=storage)
     done = [name for name in running.complete(storage) if f"date={day}" in name or f"date={before(2)}" in name]
@@ -256,7 +256,7 @@ def test_archive_that_has_grown_is_split_only_for_days_that_are_missing(tmp_path
 def test_day_without_posts_in_an_archive_is_an_empty_page(tmp_path: Path) -> None:
     """A day without posts in an archive gives an empty page and empty tables, not an error."""
     storage, source = tmp_path / "data", running.write_posts(tmp_path / "all.jsonl", many(before(9)))
-    ran = running.succeed("Report", "--posts-source", source, "--days", 2, "--date", LAST, storage=storage)
+    ran = running.succeed("Report", "--posts-source", source, "--posts-days", 2, "--date", LAST, storage=storage)
     assert "Traceback" not in str(ran)
     assert (storage / f"reports/date={LAST}/index.html").exists()
     for table in running.KEYS:
@@ -280,7 +280,7 @@ def test_source_that_fails_stops_only_what_needs_it(tmp_path: Path) -> None:
     pattern = tmp_path / "good-{date:%Y-%m-%d}.jsonl"
     with serving() as web:
         bad = web.reply("/bad.jsonl", Reply(501))
-        flags = ["--posts-source", f"{bad} {pattern}", "--days", 1, "--date", LAST]
+        flags = ["--posts-source", f"{bad} {pattern}", "--posts-days", 1, "--date", LAST]
         ran = running.luigi("Report", *flags, storage=storage)
         assert ran.code != 0
         assert "Traceback" not in str(ran)
@@ -301,7 +301,9 @@ def test_source_that_is_missing_stops_only_what_needs_it(tmp_path: Path) -> None
     """Of two archives one is not there: the other is fetched, and one sentence names the one that is missing."""
     storage, good = tmp_path / "data", running.write_posts(tmp_path / "good.jsonl", many(LAST))
     missing = tmp_path / "missing.jsonl"
-    ran = running.luigi("Report", "--posts-source", f"{good} {missing}", "--days", 1, "--date", LAST, storage=storage)
+    ran = running.luigi(
+        "Report", "--posts-source", f"{good} {missing}", "--posts-days", 1, "--date", LAST, storage=storage
+    )
     assert ran.code != 0
     assert "Traceback" not in str(ran)
     assert len(ran.errors) == 1, ran
@@ -319,7 +321,7 @@ def test_too_many_rejected_stops_the_chain_until_the_limit_is_raised(tmp_path: P
     storage = tmp_path / "data"
     lines: list[dict[str, object] | str] = [*many(LAST), "{broken", '{"id": 5}', "not JSON"]
     path = running.write_posts(tmp_path / f"posts-{LAST}.jsonl", lines)
-    flags = ["--posts-source", tmp_path / "posts-{date:%Y-%m-%d}.jsonl", "--days", 1, "--date", LAST]
+    flags = ["--posts-source", tmp_path / "posts-{date:%Y-%m-%d}.jsonl", "--posts-days", 1, "--date", LAST]
     ran = running.luigi("Report", *flags, storage=storage)
     assert ran.code != 0
     assert "Traceback" not in str(ran)

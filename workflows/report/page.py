@@ -124,11 +124,12 @@ class Facts:
 class IndexRow:
     """One line of the list of days.
 
-    date: the window's last day, which names the page's folder. days: the window's length. posts: in the window.
+    link: the page, relative to the list. date: the window's last day. days: the window's length. posts: in the window.
     words: the top few. emerging: the pair that rose most, None when none did. generated: whether the posts are the
     built-in sample's.
     """
 
+    link: str
     date: datetime.date
     days: int
     posts: int
@@ -159,8 +160,8 @@ def render(facts: Facts, query: Query) -> dict[str, bytes]:
     return {"index.html": page.encode(), "report.json": _json(report), "report.png": picture}
 
 
-def index_row(report_json: bytes) -> IndexRow:
-    """Read a line of the list of days from the bytes of a `report.json`.
+def index_row(report_json: bytes, link: str) -> IndexRow:
+    """Read a line of the list of days from the bytes of a `report.json`. link: its page, relative to the list.
 
     Raises ValueError, naming what is amiss, when the bytes are no JSON of this schema.
     """
@@ -173,6 +174,7 @@ def index_row(report_json: bytes) -> IndexRow:
     try:
         risen = report["emerging"]
         return IndexRow(
+            link=link,
             date=datetime.date.fromisoformat(report["date"]),
             days=int(report["days"]),
             posts=int(report["posts"]),
@@ -185,11 +187,11 @@ def index_row(report_json: bytes) -> IndexRow:
 
 
 def render_index(rows: Iterable[IndexRow]) -> bytes:
-    """Render the page that lists all days, newest first, each linked to `date=YYYY-MM-DD/index.html`.
+    """Render the page that lists all pages, newest first, of one day the longer windows first, each with its link.
 
-    rows: one a day, in any order. Without rows the page says that there is no report yet.
+    rows: one a page, in any order. Without rows the page says that there is no report yet.
     """
-    ordered = sorted(rows, key=lambda row: row.date, reverse=True)
+    ordered = sorted(rows, key=lambda row: (row.date, row.days), reverse=True)
     most = max((row.posts for row in ordered), default=0) or 1
     page: str = _template("days.html.j2").render(rows=ordered, most=most)
     return page.encode()

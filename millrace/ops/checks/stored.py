@@ -4,6 +4,7 @@ import datetime
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from millrace.common import folders
 from millrace.core import damage, manifests
 from millrace.core.manifests import Manifest
 from millrace.core.storage import read_all
@@ -73,5 +74,5 @@ def _further(partition: str, manifest: Manifest, there: dict[str, Manifest]) -> 
 def _within(path: str, first: datetime.date | None, last: datetime.date | None) -> bool:
     if first is None and last is None:
         return True
-    date = manifests.date_of(path)
+    date = folders.date_of(path)
     return date is not None and (first or date) <= date <= (last or date)

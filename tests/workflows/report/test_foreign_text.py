@@ -81,7 +81,7 @@ def test_nothing_hidden_stands_in_the_page_its_json_or_the_list_of_days() -> Non
     assert plain(html, keep=ours) == html
     assert plain(data, keep="\n") == data
     assert json.loads(data)["stages"][-1]["runner"] == "Runner\u202e"
-    row = page.IndexRow(DATE, 7, 1, ("\x1b[31m<b>red</b>", "\u202egpj"), ("\x9b", "a\nb"), False)
+    row = page.IndexRow("x.html", DATE, 7, 1, ("\x1b[31m<b>red</b>", "\u202egpj"), ("\x9b", "a\nb"), False)
     index = page.render_index([row]).decode()
     assert plain(index, keep="\n") == index
     assert "<b>" not in html + index
@@ -95,7 +95,7 @@ def test_nothing_hidden_stands_in_the_page_its_json_or_the_list_of_days() -> Non
 
 def test_a_long_word_is_cut_and_told_as_a_whole() -> None:
     """In the list of days, 600 letters end in an ellipsis after 40, and the whole is the title."""
-    index = page.render_index([page.IndexRow(DATE, 7, 1, (LONG,), (LONG, "x"), False)]).decode()
+    index = page.render_index([page.IndexRow("x.html", DATE, 7, 1, (LONG,), (LONG, "x"), False)]).decode()
     words = [attributes.get("title") for tag, attributes in Elements(index).found if tag == "bdi"]
     assert words == [LONG, LONG, None]
     assert re.findall(r"<bdi[^>]*>([^<]*)</bdi>", index) == [LONG[:39] + "…", LONG[:39] + "…", "x"]

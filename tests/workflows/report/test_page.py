@@ -123,7 +123,7 @@ def test_a_window_without_posts_is_a_page_that_says_so(show: Show) -> None:
     assert report["posts"] == 0
     assert report["posts_by_hour"][0] == {"hour": "2026-11-13T00:00:00Z", "posts": 0}
     assert size(files["report.png"])[0] == 1200
-    assert page.index_row(files["report.json"]) == page.IndexRow(DATE, DAYS, 0, (), None, True)
+    assert page.index_row(files["report.json"], "x.html") == page.IndexRow("x.html", DATE, DAYS, 0, (), None, True)
 
 
 def test_posts_without_words_or_links_leave_those_charts_out(show: Show) -> None:
@@ -225,7 +225,7 @@ def test_pairs_that_did_not_rise_are_left_out_and_a_silent_past_is_told() -> Non
     report = json.loads(files["report.json"])
     assert (report["emerging"], report["emerging_state"], report["posts_before"]) == ([], "nothing before", 0)
     assert "Nothing rose" not in files["index.html"].decode()
-    assert page.index_row(files["report.json"]).emerging is None
+    assert page.index_row(files["report.json"], "x.html").emerging is None
 
 
 def test_ties_are_broken_by_key() -> None:
@@ -332,15 +332,16 @@ def test_windows_of_other_lengths_have_their_hours(days: int, before: str) -> No
 
 
 def test_the_list_of_days_links_each_page_newest_first(show: Show) -> None:
-    """Each row links to date=…/index.html, newest first; its words are text."""
-    row = page.index_row(rendered()["report.json"])
+    """Each row links to its page, newest first, of one day the longer window first; its words are text."""
+    row = page.index_row(rendered()["report.json"], "date=2026-11-19/index.html")
     assert row.posts == 50
     assert row.words[0] == HOSTILE
     assert row.emerging == (HOSTILE, SCRIPT)
-    older = replace(row, date=DATE - datetime.timedelta(days=40), emerging=None)
-    shown = show(page.render_index([older, row]))
+    older = replace(row, link="date=2026-10-10/", date=DATE - datetime.timedelta(days=40), emerging=None)
+    longer = replace(row, link="../reports_30d/date=2026-11-19/index.html", days=30)
+    shown = show(page.render_index([older, row, longer]))
     links = [link.get_dom_attribute("href") for link in shown.find_elements(By.TAG_NAME, "a")]
-    assert links == ["date=2026-11-19/index.html", "date=2026-10-10/index.html"]
+    assert links == [longer.link, "date=2026-11-19/index.html", "date=2026-10-10/"]
     assert shown.find_elements(By.CSS_SELECTOR, "img, script") == []
     assert shown.get_log("browser") == []  # type: ignore[no-untyped-call]
     assert b"No report yet" in page.render_index([])
@@ -352,7 +353,7 @@ def test_the_list_of_days_links_each_page_newest_first(show: Show) -> None:
 def test_what_is_no_report_is_refused_by_name(content: bytes) -> None:
     """Bytes that are no report.json of this schema raise ValueError."""
     with pytest.raises(ValueError, match=r"report\.json"):
-        page.index_row(content)
+        page.index_row(content, "x.html")
 
 
 def test_facts_that_make_no_page_are_refused() -> None:

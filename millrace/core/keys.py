@@ -1,0 +1,97 @@
+"""Partition keys: which part of a dataset a partition is, and what it is called.
+
+| key                  | partition of `hits`              | its table   |
+|----------------------|----------------------------------|-------------|
+| `day(date)`          | `hits/date=2026-11-19`           | `hits`      |
+| `hour(start)`        | `hits/date=2026-11-19/hour=05`   | none        |
+| `window(date, 7, 7)` | `hits/date=2026-11-19`           | `hits`      |
+| `window(date, 30, 7)`| `hits_30d/date=2026-11-19`       | `hits_30d`  |
+| `name("source=a")`   | `hits/source=a`                  | none        |
+| `NONE`               | `hits`                           | none        |
+
+A window of the usual length is called like its last day. One of another length has datasets and tables of its own name,
+so that both can be there for the same day.
+"""
+
+import datetime
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from millrace.common import folders
+
+
+@dataclass(frozen=True, order=True)
+class Key:
+    """A partition's key. In order: by name, then by time.
+
+    suffix: what the names of datasets and tables gain. folder: the folder in the dataset, "" for all there is of it.
+    date, hour: the day, and the hour of it, that the folder says.
+    """
+
+    suffix: str
+    folder: str
+    date: datetime.date | None = field(default=None, compare=False)
+    hour: int | None = field(default=None, compare=False)
+
+    def named(self, name: str) -> str:
+        """Return what a dataset or table of this name is called for the key."""
+        return name + self.suffix
+
+    def partition(self, dataset: str) -> str:
+        """Return the partition of a dataset, as a path in the storage."""
+        return f"{self.named(dataset)}/{self.folder}".rstrip("/")
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, [self.folder, self.suffix.lstrip("_")]))
+
+
+#: The key of a dataset that is one partition.
+NONE = Key("", "")
+#: What a partition's key can be said by.
+Said: TypeAlias = Key | datetime.date | str | None
+
+
+def day(date: datetime.date) -> Key:
+    """Return the key of a day."""
+    return Key("", folders.of(date), date)
+
+
+def hour(start: datetime.datetime) -> Key:
+    """Return the key of an hour, given its start in UTC."""
+    return Key("", folders.of(start.date(), start.hour), start.date(), start.hour)
+
+
+def window(end: datetime.date, days: int, usual: int) -> Key:
+    """Return the key of a window of some days that ends with a day. usual: the length that needs no name."""
+    return Key(length(days, usual), folders.of(end), end)
+
+
+def length(days: int, usual: int) -> str:
+    """Return what names gain by a window's length."""
+    return "" if days == usual else f"_{days}d"
+
+
+def name(text: str) -> Key:
+    """Return the key of a partition that a text names: the path of its folder in the dataset."""
+    return Key("", text.strip("/"), folders.date_of(text), folders.hour_of(text))
+
+
+def of(said: Said) -> Key:
+    """Return the key that is said by itself, by a day, by an hour's start, by a name, or by nothing."""
+    if isinstance(said, Key):
+        return said
+    if isinstance(said, datetime.datetime):
+        return hour(said)
+    if isinstance(said, datetime.date):
+        return day(said)
+    return name(said) if said else NONE
+
+
+def suffix_of(dataset: str, names: Collection[str]) -> str | None:
+    """Return what a dataset's name has gained by its key: "" or "_30d"; None for one that is none of `names`."""
+    if dataset in names:
+        return ""
+    found = re.fullmatch(r"(.+?)(_[1-9]\d*d)", dataset)
+    return found[2] if found and found[1] in names else None
