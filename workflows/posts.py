@@ -405,7 +405,7 @@ class Report(Stage):
         from workflows.report.page import render
 
         storage = session.current().storage
-        made = render(self._facts(), session.current().warehouse.query)
+        made = render(self._facts(), self.requires().query)
         files = []
         for name, data in made.items():
             path = f"{self.datasets()[0].partition}/{name}"

@@ -294,6 +294,26 @@ def table_names(statement: "exp.Query") -> set[str]:
     }
 
 
+def renamed(sql: str, names: Mapping[str, str]) -> str:
+    """Return a query that reads other tables, and is the same text else. names: of a table → of what is read for it.
+
+    In the query a table goes by its own name as before. Raises QueryError for what is not one SELECT.
+    """
+    from sqlglot import exp
+
+    statement = parse(sql)
+    defined = {cte.alias_or_name for cte in statement.find_all(exp.CTE)}
+    found = [
+        (table.this.meta["start"], table.this.meta["end"] + 1, table)
+        for table in statement.find_all(exp.Table)
+        if table.name in names and not table.db and (table.name not in defined or _within_own_name(table))
+    ]
+    for start, end, table in sorted(found, key=lambda place: place[0], reverse=True):
+        alias = "" if table.alias else f" AS `{table.name}`"
+        sql = f"{sql[:start]}`{names[table.name]}`{alias}{sql[end:]}"
+    return sql
+
+
 def _within_own_name(table: "exp.Table") -> bool:
     """Return whether a table stands in the query that WITH gives its name to, and so means the stored table."""
     from sqlglot import exp

@@ -23,13 +23,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import luigi
 from luigi.task import flatten
 
 from millrace.common.tables import Table
-from millrace.core import code, damage, keys, manifests, resources
+from millrace.core import code, damage, keys, manifests, resources, warehouse
 from millrace.core.keys import Key
 from millrace.core.ledger import Claim, Entry, Ledger, now
 from millrace.core.manifests import FileEntry, InputEntry, Manifest
@@ -40,6 +40,9 @@ from millrace.errors import AccessError, ConflictError, ManifestError, MillraceE
 from millrace.tasks import completeness, identity, preflight, session, staleness
 from millrace.tasks.datasets import Dataset
 from millrace.tasks.settings import KeyParameter, Settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 log = logging.getLogger("millrace")
 
@@ -131,6 +134,11 @@ class Stage(luigi.Task):
     def published(self) -> dict[str, Table]:
         """Return the tables that it publishes, as they are called for its key."""
         return {self.key.named(name): table for name, table in self.tables.items()}
+
+    def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> "pa.Table":
+        """Run one SELECT in BigQuery's dialect, in which the stage's tables are those of its key. Raises QueryError."""
+        names = {name: self.key.named(name) for name in self.tables if self.key.suffix}
+        return session.current().warehouse.query(warehouse.renamed(sql, names) if names else sql, parameters)
 
     def execute(self, claim: Claim) -> Outcome:
         """Make the files, in folders named by claim.attempt. Raises a MillraceError for what a person should mend."""
@@ -418,11 +426,11 @@ class Stage(luigi.Task):
 
     def _publish(self, manifest: Manifest, digest: str) -> None:
         self._derive(manifest)
-        warehouse, storage, tables = session.current().warehouse, session.current().storage, self.published()
+        place, storage, tables = session.current().warehouse, session.current().storage, self.published()
 
         def publish(name: str) -> None:
             files = [storage.uri(file.path) for file in manifest.files_of(name)]
-            warehouse.publish(name, tables[name], self.partition_date(), digest, files, manifest.rows(name))
+            place.publish(name, tables[name], self.partition_date(), digest, files, manifest.rows(name))
 
         _side_by_side(publish, tables)  # each is seconds of waiting for a load job
 

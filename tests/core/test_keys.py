@@ -1,0 +1,57 @@
+"""What partitions and tables are called by their keys, and what can be read back from their names."""
+
+import datetime
+
+import pytest
+
+from millrace.common import partitions
+from millrace.core import keys, warehouse
+from millrace.core.keys import NONE, Key
+
+DAY = datetime.date(2026, 11, 1)
+
+
+@pytest.mark.parametrize(
+    ("key", "partition"),
+    [
+        (keys.day(DAY), "hits/date=2026-11-01"),
+        (keys.hour(datetime.datetime(2026, 11, 1, 5)), "hits/date=2026-11-01/hour=05"),
+        (keys.window(DAY, 7, 7), "hits/date=2026-11-01"),
+        (keys.window(DAY, 30, 7), "hits_30d/date=2026-11-01"),
+        (keys.name("source=a/version=b"), "hits/source=a/version=b"),
+        (NONE, "hits"),
+    ],
+)
+def test_a_partition_is_called_by_its_key(key: Key, partition: str) -> None:
+    """Each kind of key has a folder of its own, from which the day and the hour can be read back."""
+    assert key.partition("hits") == partition
+    for path in (partition, f"Task_{partition.replace('/', '.')}", f"/data/date=2020-01-01/{partition}/x/y.parquet"):
+        if key.date:
+            assert (partitions.date_of(path), partitions.hour_of(path)) == (key.date, key.hour)
+    assert keys.suffix_of(partition.split("/")[0], ["hits", "other"]) == key.suffix
+
+
+def test_what_has_no_day_is_said_to_have_none() -> None:
+    """Neither the folder of another key nor the name of a file is taken for a day."""
+    for path in ("hits", "hits/update=2026-11-01", "hits/date=today", "hits/source=a.jsonl-12ab34cd"):
+        assert partitions.date_of(path) is None
+    assert partitions.date_of_file("hits/date=2026-11-01/a/x.date=2020-01-01.parquet") == DAY
+    assert keys.suffix_of("hits_30", ["hits"]) is None
+    assert keys.suffix_of("hits_0d", ["hits"]) is None
+    assert keys.suffix_of("other_30d", ["hits"]) is None
+    assert keys.suffix_of("hits_30d", ["hits", "hits_30d"]) == ""
+
+
+def test_keys_are_in_order_of_time() -> None:
+    """Two hosts that claim the partitions of a batch in the order of their keys claim them in the same order."""
+    hours = [keys.hour(datetime.datetime(2026, 11, day, hour)) for day in (2, 10) for hour in (3, 11)]
+    assert sorted(hours[::-1]) == hours
+
+
+def test_a_query_reads_the_tables_of_a_key() -> None:
+    """Tables are read by another name wherever they stand, and nothing else of the text changes: no column, no CTE."""
+    sql = "WITH words AS (SELECT url FROM urls) SELECT urls.url, w.word FROM words, urls, `word_counts` AS w -- urls"
+    assert warehouse.renamed(sql, {"urls": "urls_30d", "word_counts": "word_counts_30d", "words": "x"}) == (
+        "WITH words AS (SELECT url FROM `urls_30d` AS `urls`) SELECT urls.url, w.word "
+        "FROM words, `urls_30d` AS `urls`, `word_counts_30d` AS w -- urls"
+    )
