@@ -4,7 +4,7 @@ import datetime
 
 import pytest
 
-from millrace.common import partitions
+from millrace.common import folders
 from millrace.core import keys, warehouse
 from millrace.core.keys import NONE, Key
 
@@ -27,15 +27,15 @@ def test_a_partition_is_called_by_its_key(key: Key, partition: str) -> None:
     assert key.partition("hits") == partition
     for path in (partition, f"Task_{partition.replace('/', '.')}", f"/data/date=2020-01-01/{partition}/x/y.parquet"):
         if key.date:
-            assert (partitions.date_of(path), partitions.hour_of(path)) == (key.date, key.hour)
+            assert (folders.date_of(path), folders.hour_of(path)) == (key.date, key.hour)
     assert keys.suffix_of(partition.split("/")[0], ["hits", "other"]) == key.suffix
 
 
 def test_what_has_no_day_is_said_to_have_none() -> None:
     """Neither the folder of another key nor the name of a file is taken for a day."""
     for path in ("hits", "hits/update=2026-11-01", "hits/date=today", "hits/source=a.jsonl-12ab34cd"):
-        assert partitions.date_of(path) is None
-    assert partitions.date_of_file("hits/date=2026-11-01/a/x.date=2020-01-01.parquet") == DAY
+        assert folders.date_of(path) is None
+    assert folders.date_of_file("hits/date=2026-11-01/a/x.date=2020-01-01.parquet") == DAY
     assert keys.suffix_of("hits_30", ["hits"]) is None
     assert keys.suffix_of("hits_0d", ["hits"]) is None
     assert keys.suffix_of("other_30d", ["hits"]) is None
@@ -45,7 +45,7 @@ def test_what_has_no_day_is_said_to_have_none() -> None:
 def test_keys_are_in_order_of_time() -> None:
     """Two hosts that claim the partitions of a batch in the order of their keys claim them in the same order."""
     hours = [keys.hour(datetime.datetime(2026, 11, day, hour)) for day in (2, 10) for hour in (3, 11)]
-    assert sorted(hours[::-1]) == hours
+    assert sorted([hours[3], hours[1], hours[2], hours[0]]) == hours
 
 
 def test_a_query_reads_the_tables_of_a_key() -> None:
