@@ -135,7 +135,7 @@ class GcsStorage:
 
         folder = self._folder + (f"{prefix}/" if prefix else "")
         with self._told("list", prefix):
-            found = self._client().list_blobs(
+            found = self._google.storage.list_blobs(
                 self._handle(),
                 prefix=folder or None,
                 delimiter="/",  # of a folder in it the name alone is told, however many objects it has
