@@ -6,7 +6,7 @@ because the folder has the same layout. The pages of the reference name what mkd
 
 import ast
 import shutil
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -16,14 +16,15 @@ SHOWN = (
     *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "luigi.cfg", "crontab.example", "worker.Dockerfile"),
     *("docs/*.md", "docs/*.png", "docs/*.svg", "docs/*.css", "benchmarks/README.md"),
 )
-#: Page of the reference → the package it is of, and what it is for.
+#: What has a page of the reference, and which of its modules the page shows where the package has no `__all__`.
 REFERENCE = {
-    "millrace": "What workflows use.",
-    "millrace.errors": "What goes wrong, and what an error carries.",
-    "millrace.beam": "What pipelines use; it ships to workers.",
-    "localcloud": "Google Cloud on this machine.",
-    "bigquery_sql": "BigQuery's SQL on DuckDB.",
+    "millrace": (),
+    "millrace.errors": (),
+    "millrace.beam": ("batch", "files", "options", "shards", "sources.downloads", "sources.records"),
+    "localcloud": ("faults", "serving"),
+    "bigquery_sql": (),
 }
+_ABOUT = "::: {}\n    options: {{members: false, show_root_heading: false, show_root_toc_entry: false}}\n\n"
 
 
 def lay_out() -> None:
@@ -35,27 +36,21 @@ def lay_out() -> None:
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(path)
     (SOURCES / "reference").mkdir()
-    for package, purpose in REFERENCE.items():
-        entries = "".join(f"::: {name}\n\n" for name in documented(package))
+    for package, modules in REFERENCE.items():
+        entries = "".join(f"::: {package}.{name}\n\n" for name in exported(package) or modules)
         page = SOURCES / "reference" / f"{package}.md"
-        page.write_text(f"# {package}\n\n{purpose}\n\n{entries}", encoding="utf-8")
+        page.write_text(f"# {package}\n\n{_ABOUT.format(package)}{entries}", encoding="utf-8")
 
 
-def documented(package: str) -> Iterator[str]:
-    """Yield what the reference says of a package: each name of its `__all__`, or each of its modules."""
+def exported(package: str) -> Sequence[str]:
+    """Return the names of a package's, or a module's, `__all__`; none where it has none."""
     path = ROOT / package.replace(".", "/")
-    if not path.is_dir():
-        yield package
-        return
-    tree = ast.parse((path / "__init__.py").read_text(encoding="utf-8"))
-    for node in tree.body:
+    source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    for node in ast.parse(source.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
-            yield from (f"{package}.{name}" for name in ast.literal_eval(node.value))
-            return
-    yield package
-    for module in sorted(path.rglob("*.py")):
-        if not module.name.startswith("_"):
-            yield ".".join(module.relative_to(ROOT).with_suffix("").parts)
+            names: Sequence[str] = ast.literal_eval(node.value)
+            return names
+    return ()
 
 
 if __name__ == "__main__":
