@@ -167,6 +167,9 @@ class LocalStorage:
         # A second name of a link would be another link, and a relative link would lead elsewhere.
         origin = os.path.realpath(self.uri(source))
         with self._writable(os.path.dirname(path)):
+            # Written over, a second name would change the file that it is a name of.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
             try:
                 os.link(origin, path)
             except FileNotFoundError:

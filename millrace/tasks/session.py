@@ -8,6 +8,7 @@ keeps what was found out. Other settings, as two commands in one process may hav
 """
 
 import contextlib
+import glob
 import os
 from collections.abc import Callable, Hashable, Iterator
 from functools import cached_property
@@ -70,7 +71,7 @@ class Session:
         from millrace.gcloud.bigquery import BigQueryWarehouse
 
         def files(folder: str) -> list[str]:
-            return [found.uri for found in gcs.match(f"{folder}/*", self.config.gcp.patience)]
+            return [found.uri for found in gcs.match(f"{glob.escape(folder)}/*", self.config.gcp.patience)]
 
         return BigQueryWarehouse(uri, self.google, files)
 

@@ -1,6 +1,6 @@
 """GcsStorage over real connections that fail in every way: nothing is lost, done twice, or told in more than a line.
 
-What it has in common with LocalStorage is in test_storage.py, its locks are in test_leases.py.
+What it has in common with LocalStorage is in tests/contract, its locks are in test_leases.py.
 """
 
 import contextlib
@@ -191,16 +191,6 @@ def test_a_note_is_replaced_and_leaves_the_file_as_it_is(gcs: GcsStorage) -> Non
     assert gcs.read("a/f") == before
     with pytest.raises(ConflictError, match="data/c/f was deleted by somebody else"):
         gcs.note("c/f", {"a": "b"})
-
-
-def test_notes_are_those_in_the_folders_asked_for(gcs: GcsStorage) -> None:
-    """notes tells of files of a name in some folders, not of others beside them or of names that end alike."""
-    for path in ("a/d=1/n", "a/d=10/n", "ab/d=1/n", "b/n", "c/d=1/n", "b/d=1/not-n"):
-        gcs.create(path, b"", {"path": path})
-    assert list(gcs.notes("n", ["a", "b"])) == ["a/d=1/n", "a/d=10/n", "b/n"]
-    assert list(gcs.notes("n", ["a/d=1"])) == ["a/d=1/n"]
-    assert list(gcs.notes("n", ["a/d=1", "c/d=1"])) == ["a/d=1/n", "c/d=1/n"]
-    assert gcs.notes("n", []) == {}
 
 
 def test_thousands_of_files_take_as_few_requests_as_can_be(gcs: GcsStorage, service: Storage) -> None:
