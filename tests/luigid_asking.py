@@ -1,11 +1,15 @@
-"""luigid's API, as its own page asks it."""
+"""A luigid of a test's own, and its API, as its own page asks it."""
 
 import http.client
 import json
 import socket
+import subprocess
 import urllib.parse
 import urllib.request
+from pathlib import Path
 from typing import Any
+
+import running
 
 
 def answers(port: int) -> bool:
@@ -35,3 +39,30 @@ def status(port: int, path: str, method: str = "GET", **headers: str) -> int:
         return connection.getresponse().status
     finally:
         connection.close()
+
+
+def free_port() -> int:
+    """A port that nobody has."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def start_luigid(folder: Path, port: int, settings: str = "") -> "subprocess.Popen[bytes]":
+    """luigi's own luigid, started by hand in a folder with these settings."""
+    folder.mkdir(exist_ok=True)
+    (folder / "luigid.cfg").write_text(settings)
+    luigid = str(Path(running.python()).with_name("luigid"))
+    command = [luigid, "--port", str(port), "--state-path", str(folder / "state")]
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=running.environment(LUIGI_CONFIG_PATH=str(folder / "luigid.cfg")),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    running.wait_for(lambda: process.poll() is not None or answers(port), 30)
+    assert process.poll() is None
+    return process

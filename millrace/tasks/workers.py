@@ -128,7 +128,7 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
         if len(members) < 2:
             super()._run_task(task_id)
             return
-        log.info("%s: %d in one batch", named(members), len(members))
+        log.info("%s: %d days in one batch", named(members), len(members))
         process = self._process_of(members)
         self._running_tasks.update((member.task_id, process) for member in members)
         if process.use_multiprocessing:

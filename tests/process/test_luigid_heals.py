@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import running
-from luigid_asking import answers, ask, listed
+from luigid_asking import ask, free_port, listed, start_luigid
 from running import Ran
 
 HERE = ("--scheduler-host", "localhost", "--scheduler-port")
@@ -21,33 +21,6 @@ LUIGIDS = {
     "strict": "[scheduler]\nretry_count = 1\n",
     "eager": "[scheduler]\nretry_delay = 0\nworker_disconnect_delay = 2\n",
 }
-
-
-def free_port() -> int:
-    """A port that nobody has."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def start_luigid(folder: Path, port: int, settings: str = "") -> "subprocess.Popen[bytes]":
-    """luigi's own luigid, started by hand in a folder with these settings."""
-    folder.mkdir(exist_ok=True)
-    (folder / "luigid.cfg").write_text(settings)
-    luigid = str(Path(running.python()).with_name("luigid"))
-    command = [luigid, "--port", str(port), "--state-path", str(folder / "state")]
-    process = subprocess.Popen(
-        command,
-        cwd=folder,
-        env=running.environment(LUIGI_CONFIG_PATH=str(folder / "luigid.cfg")),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    running.wait_for(lambda: process.poll() is not None or answers(port), 30)
-    assert process.poll() is None
-    return process
 
 
 @pytest.fixture(scope="module")
