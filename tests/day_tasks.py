@@ -21,12 +21,8 @@ from millrace.core.manifests import FileEntry
 from millrace.core.storage import crc32c
 from millrace.errors import SourceError
 from millrace.gcloud import clients
-from millrace.tasks import console, tasks
 from millrace.tasks.settings import Day, Setting, day
 from millrace.tasks.stage import Outcome
-
-console.install()
-tasks.install()
 
 
 def control(task: luigi.Task, ending: str) -> Path:

@@ -60,10 +60,10 @@ _DEFAULTS = {
 
 
 def install() -> None:
-    """Set up the run of which this import is a part; do nothing outside a luigi command."""
-    if not in_luigi_command():
-        return
+    """Set up the run of which this import is a part, once; do nothing outside a luigi command."""
     global _said
+    if not in_luigi_command() or _said is not None:
+        return
     with tempfile.TemporaryFile() as nameless:
         _said = os.dup(nameless.fileno())
     progress.install()

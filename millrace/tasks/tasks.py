@@ -18,7 +18,9 @@ from luigi.parameter import MissingParameterException
 from luigi.task_register import Register, TaskClassException
 
 from millrace.errors import MillraceError, SettingError
+from millrace.tasks import console
 from millrace.tasks.console import print_error
+from millrace.tasks.ranges import RangeDaily as RangeDaily  # which a command line names, because luigi takes ours then
 from millrace.tasks.settings import in_luigi_command, not_filled_in, origin
 from millrace.tasks.stage import Stage
 
@@ -56,8 +58,9 @@ def no_task(name: str) -> SettingError:
 
 
 def install() -> None:
-    """Have a luigi command say in a sentence which task is not there, with the exit code of other errors."""
-    if in_luigi_command():
+    """Set up the run of which this import is a part, once: how it looks, how it ends, how it says what is no task."""
+    console.install()
+    if in_luigi_command() and _in_a_sentence not in logging.getLogger("luigi-interface").filters:
         logging.getLogger("luigi-interface").filters.insert(0, _in_a_sentence)
         sys.excepthook = functools.partial(_tell, sys.excepthook)
 
