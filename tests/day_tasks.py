@@ -20,7 +20,7 @@ from millrace.core.ledger import Claim
 from millrace.core.manifests import FileEntry
 from millrace.core.storage import crc32c
 from millrace.errors import SourceError
-from millrace.gcloud import clients
+from millrace.tasks import session
 from millrace.tasks.settings import Day, Setting, day
 from millrace.tasks.stage import Outcome
 
@@ -61,7 +61,7 @@ class Daily(Stage):
         data = f"{self}\n".encode()
         name = self.datasets()[0].name
         path = f"{self.datasets()[0].partition}/{claim.attempt.attempt}/day"
-        clients.storage().create(path, data)
+        session.current().storage.create(path, data)
         return Outcome([FileEntry(path, name, 1, len(data), crc32c(data))], {}, {})
 
     def _tell(self) -> None:
