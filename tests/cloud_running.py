@@ -27,8 +27,8 @@ from millrace.core.manifests import Manifest
 
 #: The run that most tests make: a window of one day, which is compared with the day before.
 FLAGS = ("--date", running.DAY, "--posts-days", 1)
-#: The jobs of that run.
-JOBS = {"fetch": 2, "etl": 2, "count": 2, "aggregate": 1}
+#: The jobs of that run: its two days are a batch.
+JOBS = {"fetch": 1, "etl": 1, "count": 1, "aggregate": 1}
 #: What takes minutes in earnest takes seconds here.
 QUICK = {"dataflow": {"poll_max": "0.3"}, "gcp": {"patience": "20", "lease": "20"}}
 _ENDED = ("DONE", "FAILED", "CANCELLED", "DRAINED", "UPDATED")
@@ -120,6 +120,11 @@ class Place:
         """The one entry that the ledger has for a task's partitions."""
         [blob] = bucket(self.cloud).list_blobs(match_glob=f"{self.name}/_jobs/{task}_*.json")
         return Entry(**json.loads(blob.download_as_bytes()))
+
+    def entries(self, task: str) -> list[Entry]:
+        """What the ledger has for each of a task's partitions, in their order."""
+        blobs = bucket(self.cloud).list_blobs(match_glob=f"{self.name}/_jobs/{task}_*.json")
+        return [Entry(**json.loads(blob.download_as_bytes())) for blob in blobs]
 
     def wait_for(self, condition: Callable[[], object], seconds: float = 60) -> None:
         """Waits until something holds. Fails if it does not in that time."""

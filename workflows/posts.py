@@ -250,15 +250,15 @@ class Fetch(PostsTask):
     def runs_here(self) -> bool:
         return sources.is_local(self.source)
 
-    def execute(self, claim: Claim) -> Outcome:
+    def pipelined(self) -> bool:
         if self.source != sources.SAMPLE and self.date > settings.yesterday():
             raise NotThereYetError(
                 f"{self.date} is not over yet (UTC), so the posts of source {self.source} can't be whole"
             )
         if sources.is_archive(self.source):
-            return self._from_archive(claim.attempt)
+            return False
         if self._files(self.date):
-            return super().execute(claim)
+            return True
         # Only a source that has the window's last day can be said to have nothing for an earlier one.
         last = self.date if self.task_id in self._last_days else self.window_end
         if last == self.date or not self._files(last):
@@ -266,6 +266,11 @@ class Fetch(PostsTask):
                 f"source {self.source} has nothing for {last} yet, the last day of the window "
                 f"({settings.origin('posts', 'source')}); run again when it is there"
             )
+        return False
+
+    def execute(self, claim: Claim) -> Outcome:
+        if sources.is_archive(self.source):
+            return self._from_archive(claim.attempt)
         return Outcome([], {"read": 0, "missing_files": 1}, {}, self.pipeline, {"source": self.source})
 
     def _files(self, date: datetime.date | None) -> list[str]:

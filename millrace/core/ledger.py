@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from millrace.core.storage import Storage, Versioned, read_all
@@ -27,7 +27,8 @@ class Entry:
     state: running; done; refused (the job did what it was asked, but what came out must not be published); failed;
     stopped (by us). runner: where the attempt runs; where: the project and region of its job, as in "p/r". work: a
     digest of what is to be done, and code: which code was to do it; failures: how many jobs for this
-    work with this code have failed, up to and with this one. started, ended: UTC, ISO 8601; "" until then.
+    work with this code have failed, up to and with this one. started, ended: UTC, ISO 8601; "" until then. members: the
+    tasks whose attempts are the same job, this one's too; none where the job is for this task alone.
     """
 
     task: str
@@ -47,6 +48,7 @@ class Entry:
     work: str = ""
     code: str = ""
     failures: int = 0
+    members: Sequence[str] = ()
 
 
 class Ledger:
@@ -94,7 +96,7 @@ class Claim:
     def __init__(self, storage: Storage, task: str) -> None:
         self._storage = storage
         self._path = f"{FOLDER}/{task}.json"
-        self._task = task
+        self.task = task
         found = storage.read(self._path)
         self._version = found.version if found else ""
         self.entry = _entry(found)
@@ -107,31 +109,23 @@ class Claim:
 
     def begin(self, prefix: str, *, runner: str = "", where: str = "", work: str = "", code: str = "") -> Entry:
         """Enter the next attempt; prefix: how its job's name begins. Raises ConflictError if another was entered."""
-        before = self.entry
-        number = before.number + 1 if before else 1
-        attempt = f"attempt-{number:03d}-{secrets.token_hex(3)}"
-        entry = Entry(
-            task=self._task,
-            number=number,
-            attempt=attempt,
-            job_name=_job_name(prefix, f"{self._storage.uri(self._path)} {attempt}"),
-            request_id=secrets.token_hex(16),
-            state="running",
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            started=now(),
-            runner=runner,
-            where=where,
-            work=work,
-            code=code,
-            failures=failures(before, work, code),
-        )
-        return self._write(entry)
+        batch = Batch(prefix, [self], runner=runner, where=where)
+        return batch.enter(self, work, code)
+
+    @property
+    def uri(self) -> str:
+        """Where the entry is."""
+        return self._storage.uri(self._path)
+
+    def next_attempt(self) -> str:
+        """Return a name for the next attempt."""
+        number = self.entry.number + 1 if self.entry else 1
+        return f"attempt-{number:03d}-{secrets.token_hex(3)}"
 
     def submitted(self, job_id: str) -> None:
         """Note the job's id."""
         if self.attempt.job_id != job_id:
-            self._write(replace(self.attempt, job_id=job_id))
+            self.enter(replace(self.attempt, job_id=job_id))
 
     def close(self, error: str = "", state: str = "", *, counts: bool = False) -> None:
         """Note how the attempt ended: failed if there is an error, else done, unless a state is given.
@@ -140,12 +134,57 @@ class Claim:
         """
         if self.entry is not None and self.entry.state in ("running", "refused"):
             state, failed = state or ("failed" if error else "done"), self.entry.failures + counts
-            self._write(replace(self.entry, state=state, ended=now(), error=error, failures=failed))
+            self.enter(replace(self.entry, state=state, ended=now(), error=error, failures=failed))
 
-    def _write(self, entry: Entry) -> Entry:
+    def enter(self, entry: Entry) -> Entry:
+        """Write an entry over the one that this claim has read or written. Raises ConflictError if another is there."""
         self._version = self._storage.replace(self._path, _to_json(entry), self._version)
         self.entry = entry
         return entry
+
+
+class Batch:
+    """Attempts for several tasks that will be one job: each is entered by itself, all with one name and request id.
+
+    prefix: how the job's name begins. claims: those whose attempts will be entered.
+    """
+
+    def __init__(self, prefix: str, claims: Sequence[Claim], *, runner: str = "", where: str = "") -> None:
+        self._attempts = {each.task: each.next_attempt() for each in claims}
+        first = claims[0]
+        self._name = _job_name(prefix, f"{first.uri} {self._attempts[first.task]}")
+        self._request = secrets.token_hex(16)
+        # Only a job that outlives this process is looked for by others, and it runs somewhere.
+        self._members = list(self._attempts) if where and len(claims) > 1 else []
+        self._runner, self._where = runner, where
+
+    def enter(self, claim: Claim, work: str = "", code: str = "") -> Entry:
+        """Enter the attempt of one of the claims. Raises ConflictError if another was entered."""
+        before = claim.entry
+        return claim.enter(
+            Entry(
+                task=claim.task,
+                number=before.number + 1 if before else 1,
+                attempt=self._attempts[claim.task],
+                job_name=self._name,
+                request_id=self._request,
+                state="running",
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                started=now(),
+                runner=self._runner,
+                where=self._where,
+                work=work,
+                code=code,
+                failures=failures(before, work, code),
+                members=self._members,
+            )
+        )
+
+
+def job_of(family: str, partition: str) -> str:
+    """Return what the ledger calls the work of a kind of task for a partition."""
+    return f"{family}_{partition.replace('/', '.')}"
 
 
 def failures(entry: Entry | None, work: str, code: str) -> int:

@@ -22,14 +22,14 @@ from luigi.task import flatten
 from millrace.common import folders
 from millrace.common.text import plain
 from millrace.core import keys, manifests
-from millrace.core.ledger import Ledger
+from millrace.core.ledger import Ledger, job_of
 from millrace.core.manifests import Manifest
 from millrace.core.storage import Storage, read_all
 from millrace.errors import ManifestError, SettingError
 from millrace.ops import arguments
 from millrace.tasks import session, settings
 from millrace.tasks.datasets import Dataset
-from millrace.tasks.stage import Stage, job_of
+from millrace.tasks.stage import Stage
 from millrace.tasks.targets import WRITER, BigQueryTarget
 from millrace.tasks.tasks import known_tasks, no_task
 

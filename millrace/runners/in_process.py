@@ -77,14 +77,14 @@ class InProcess:
     def stop(self, job: Job) -> Job:
         return job
 
-    def result(self, job: Job, command: str) -> Run:
+    def result(self, job: Job) -> Run:
         assert isinstance(job, LocalJob)
         if job.error is not None:
             if ours := _our_error(job.error):
                 raise ours from None
             raise job.error
         if job.state != "DONE":
-            raise JobFailedError(f"{job.name} has not run; run again: {command}")
+            raise JobFailedError(f"{job.name} has not run; run it again")
         return Run(counters=job.counters or {})
 
 

@@ -112,8 +112,8 @@ class Runner(Protocol):
     def stop(self, job: Job) -> Job:
         """Ask for a run to end, and wait for that, though not for long; the run as it is then."""
 
-    def result(self, job: Job, command: str) -> Run:
-        """Return what a finished run counted and used. command: what tries again, for errors.
+    def result(self, job: Job) -> Run:
+        """Return what a finished run counted and used.
 
         Raises what a worker raised, JobFailedError and JobCancelledError of a run that ended without its result.
         """

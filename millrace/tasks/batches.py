@@ -1,12 +1,34 @@
-"""What a batch does: several partitions of one stage, each with a fate of its own.
+"""The protocol of a run: what is done for several partitions of one stage, each with a fate of its own.
+
+    1  claim every partition in the ledger, in the order of their names, so that two hosts wait for each other in one
+       order; a living run is waited for, a dead one is taken over. What is complete by then is published, and drops out
+    2  look for jobs that earlier runs left at work, and go on with them (jobs.py)
+    3  enter an attempt for each of the others, clear what dead attempts left, and run their pipeline, one for all;
+       what needs no pipeline is made one by one
+    4  for each partition by itself: check what came out, write its manifest if there is none (from here on it is
+       there), publish its further datasets and tables, close its attempt
+
+Every step may be the last thing that a process ever does; the next run continues from there, be its batch the same, a
+part of it, or another that overlaps. One partition that fails takes none of the others with it. A stage that is run by
+itself is a batch of one.
 
 Luigi's worker forms batches (workers.py) and hands their members here, in the process that does them. Each member has
 luigi's `set_tracking_url`, `set_status_message` and `set_progress_percentage` for its own line in luigid; all share one
 queue of `scheduler_messages`, so that what is sent to any of them arrives.
 """
 
+import contextlib
+import itertools
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
+
+from millrace.core import resources
+from millrace.core.ledger import Ledger, job_of
+from millrace.core.storage import read_all
+from millrace.tasks import finishing, jobs, preflight, session
+from millrace.tasks.finishing import Look
+from millrace.tasks.work import Work, left, prefix
 
 if TYPE_CHECKING:
     from millrace.tasks.stage import Stage
@@ -15,12 +37,78 @@ if TYPE_CHECKING:
 def run(members: "Sequence[Stage]") -> Mapping[str, Exception | None]:
     """Do what is left to do of some partitions of one stage; return what went wrong with each, by its task_id.
 
-    members: in the order of their keys. One that is not named in what is returned went well.
+    A second run at the same time, or after a crash, gives the same result.
     """
     fates: dict[str, Exception | None] = {}
-    for member in members:
-        try:
-            member.run()
-        except Exception as error:
-            fates[member.task_id] = error
+    waiting = list(members)
+    while waiting:
+        # By partition, not by luigi's task id: tasks that differ in a parameter may write the same one.
+        batch = {_name(stage): stage for stage in reversed(waiting)}
+        waiting = [stage for stage in waiting if batch[_name(stage)] is not stage]
+        with resources.told(), contextlib.ExitStack() as held:
+            ledger = Ledger(session.current().storage)
+            works = [Work(batch[name], held.enter_context(ledger.claim(name))) for name in sorted(batch)]
+            _do(works)
+        fates |= {work.stage.task_id: work.error for work in works}
     return fates
+
+
+def _name(stage: "Stage") -> str:
+    return job_of(stage.task_family, stage.datasets()[0].partition)
+
+
+def _do(works: Sequence[Work]) -> None:
+    _drop_what_is_there(works)
+    look = Look([work.stage for work in left(works)])
+    for work in left(works):
+        with work.alone():
+            work.stage.look_from(look)
+    found = jobs.found(left(works))
+    at_work = {id(work) for batch in found for work in batch.works}
+    pipelined = []
+    for work in [work for work in left(works) if id(work) not in at_work]:
+        with work.alone():
+            if _is_pipelined(work):
+                pipelined.append(work)
+            else:
+                _execute(work)
+    jobs.run(itertools.chain(found, jobs.begun(pipelined)))
+
+
+def _drop_what_is_there(works: Sequence[Work]) -> None:
+    """Publish what is complete meanwhile, as far as that is left to do."""
+    datasets = [work.stage.datasets()[0] for work in works]
+    read = read_all(session.current().storage, [dataset.manifest_path for dataset in datasets])
+    for work, dataset, file in zip(works, datasets, read, strict=True):
+        with work.alone():
+            if there := dataset.parsed(file):
+                finishing.publish_there(work.stage, work.claim, there)
+                work.end()
+            else:  # nobody may have asked: luigid gives tasks to workers that did not schedule them
+                preflight.check(work.stage)
+
+
+def _is_pipelined(work: Work) -> bool:
+    """Return whether a pipeline makes the partition; where even that can't be told, the ledger says why."""
+    try:
+        return work.stage.pipelined()
+    except Exception as error:
+        _begin(work)
+        work.claim.close(str(error) or type(error).__name__)
+        raise
+
+
+def _begin(work: Work) -> None:
+    work.claim.begin(prefix([work.stage]), code=work.stage.code_now())
+
+
+def _execute(work: Work) -> None:
+    """Make a partition that needs no pipeline."""
+    _begin(work)
+    finishing.clear(work.stage, work.claim.attempt)
+    work.since = time.monotonic()
+    outcome = None
+    with work.attempted():
+        outcome = work.stage.execute(work.claim)
+    if outcome is not None:
+        work.make(outcome, Look([work.stage]))

@@ -2,14 +2,9 @@
 
     complete()  the partition's manifest is there, made with this run's settings, and all that follows from it is too;
                 or else it is asked what would stop a run (preflight.py)
-    run()       1 claim the task in the ledger (a living run is waited for, a dead one is taken over)
-                2 enter an attempt, clear what dead ones left; or go on with an attempt whose job lives on
-                3 execute() writes files into the attempt's folders
-                4 check() what came out
-                5 write the manifest, if none is there: from here on the stage is done
-                6 publish: further datasets of the same attempt, tables in the warehouse, then the ledger
+    run()       a batch of one (batches.py)
 
-Every step may be the last thing that a process ever does; the next run continues from there.
+What a stage says is here: what it reads, writes, expects and depends on. How it is run is in batches.py.
 """
 
 import dataclasses
@@ -17,11 +12,7 @@ import datetime
 import functools
 import json
 import logging
-import re
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -29,16 +20,16 @@ import luigi
 from luigi.task import flatten
 
 from millrace.common.tables import Table
-from millrace.core import code, damage, keys, manifests, resources, warehouse
+from millrace.core import code, keys, warehouse
 from millrace.core.keys import Key
-from millrace.core.ledger import Claim, Entry, Ledger, now
-from millrace.core.manifests import FileEntry, InputEntry, Manifest
+from millrace.core.ledger import Claim
+from millrace.core.manifests import FileEntry, Manifest
 from millrace.core.stopping import Stopped
-from millrace.core.storage import read_all
 from millrace.core.version import code_version
-from millrace.errors import AccessError, ConflictError, ManifestError, MillraceError, SettingError, TransientError
-from millrace.tasks import completeness, identity, preflight, session, staleness
+from millrace.errors import ManifestError, MillraceError, SettingError
+from millrace.tasks import batches, completeness, finishing, identity, preflight, session, staleness
 from millrace.tasks.datasets import Dataset
+from millrace.tasks.finishing import Inputs, Look
 from millrace.tasks.settings import KeyParameter, Settings
 
 if TYPE_CHECKING:
@@ -81,7 +72,7 @@ class Stage(luigi.Task):
     version: Any = ""
     #: Whether several days may be done in one batch: a stage that has no pipeline would gain nothing.
     batchable: ClassVar[bool] = False
-    _inputs: list[tuple[Dataset, tuple[Manifest, str]]] | None = None
+    _inputs: Inputs | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -176,7 +167,7 @@ class Stage(luigi.Task):
         """Return the module whose code makes the result, and whether it may be a package that counts as a whole."""
         return cls.made_by or cls.__module__, bool(cls.made_by)
 
-    def _code(self) -> str:
+    def code_now(self) -> str:
         """Return the code that an attempt is made with: Millrace's version, and after a space what code.py says of
         its own.
         """
@@ -257,23 +248,9 @@ class Stage(luigi.Task):
 
     def run(self) -> None:
         """Do what is left to do; a second run at the same time, or after a crash, gives the same result."""
-        self._inputs = None
-        # By partition, not by luigi's task id: tasks that differ in a parameter may write the same one.
-        job = job_of(self.task_family, self.datasets()[0].partition)
-        with resources.told(), Ledger(session.current().storage).claim(job) as claim:
-            there = self.datasets()[0].read()
-            if there is None:
-                preflight.check(self)  # nobody may have asked: luigid gives tasks to workers that did not schedule them
-            manifest, digest = there or self._attempt(claim)
-            identity.check(self, manifest)
-            if there:
-                damage.check(session.current().storage, manifest.partition, manifest.files)
-            self._publish(manifest, digest)
-            # One that was there may have lost its note: it was copied, or whoever wrote it died before the last word.
-            if there or self.follows():
-                self._note(manifest)
-            claim.close()
-        completeness.changed(self)
+        for error in batches.run([self]).values():
+            if error is not None:
+                raise error
 
     def on_failure(self, exception: BaseException) -> Any:
         """Return what luigi tells people: the sentence of an error that is meant for them."""
@@ -285,168 +262,28 @@ class Stage(luigi.Task):
         """Task and parameters as people say them."""
         return " ".join([self.task_family, *map(str, self.parameters().values())])
 
-    # --- the protocol's steps
+    # --- what the protocol (batches.py) asks
 
-    def resumes(self, claim: Claim) -> bool:
-        """Return whether the attempt in the ledger, which no living process works at, is gone on with.
-
-        Else it is dead.
-        """
+    def pipelined(self) -> bool:
+        """Return whether a pipeline makes the partition, of one or of several; else execute() does, by itself."""
         return False
 
-    def begin(self, claim: Claim) -> None:
-        """Enter a new attempt."""
-        claim.begin(self._job_prefix(), code=self._code())
-
-    def _attempt(self, claim: Claim) -> tuple[Manifest, str]:
-        if not (claim.entry is not None and claim.entry.state in ("running", "refused") and self.resumes(claim)):
-            self.begin(claim)
-        self._clear(claim.attempt)
-        started = time.monotonic()
-        try:
-            outcome = self.execute(claim)
-            self._check_files(outcome.files)
-            manifest = self._manifest_of(claim.attempt, outcome)
-            data = manifest.to_json()
-            self._check(manifest, claim)
-            if [digest for _, (_, digest) in self._read_inputs()] != [digest for _, (_, digest) in self.inputs()]:
-                raise ConflictError(f"what {self} reads was made anew while it ran; run it again")
-        except Exception as error:
-            # Of a job that may be at work, or has done it, nothing is known that a later look might not mend.
-            job = claim.attempt.job_id is not None
-            later = claim.alive or (job and isinstance(error, TransientError | AccessError))
-            if claim.attempt.state == "running" and not later:
-                claim.close(str(error) or type(error).__name__, counts=job)
-            raise
-        if there := self._show(manifest, data):
-            return there
-        log.info("%-34s %s", self, _summary(manifest, time.monotonic() - started))
-        return manifest, manifests.digest(data)
-
-    def _check(self, manifest: Manifest, claim: Claim) -> None:
-        """check(); where it refuses, what explains that can be read, and the attempt is kept, to be looked at again."""
-        try:
-            self.check(manifest)
-        except MillraceError as error:
-            self._derive(manifest)
-            claim.close(str(error), "refused")
-            raise
-
-    def _show(self, manifest: Manifest, data: bytes) -> tuple[Manifest, str] | None:
-        """Write the manifest; if another run's is there, that one."""
-        storage, path = session.current().storage, self.datasets()[0].manifest_path
-        try:
-            storage.create(path, data, self.note(manifest))
-        except ConflictError:
-            there = self.datasets()[0].read()
-            if there is None:
-                raise
-            try:
-                self._check_files(there[0].files)
-            except ManifestError:
-                # Of a run that was given up for dead while it wrote this; since then its files were cleared.
-                storage.delete(path)
-                storage.create(path, data, self.note(manifest))
-                return None
-            return there
-        return None
-
-    def _clear(self, attempt: Entry) -> None:
-        """Nothing of earlier attempts stays; manifests of further datasets go before their files.
-
-        Only what is older than this attempt: a process that was given up for dead, and goes on, must not clear what
-        its successor made.
-        """
-        storage = session.current().storage
-        for dataset in self.datasets():
-            older = set()
-            for name in storage.names(dataset.partition):
-                if not (number := re.match(r"attempt-(\d+)-", name)) or int(number[1]) < attempt.number:
-                    older.add(name)
-            if manifests.NAME in older and dataset is not self.datasets()[0]:
-                storage.delete(dataset.manifest_path)
-            for name in sorted(older - {manifests.NAME}):
-                storage.delete(f"{dataset.partition}/{name}")
-
-    def _check_files(self, files: Sequence[FileEntry]) -> None:
-        """Raise ManifestError for a file that is not there as it was written."""
-        storage = session.current().storage
-        there = {path: size for dataset in self.datasets() for path, size in storage.sizes(dataset.partition).items()}
-        for file in files:
-            if (size := there.get(file.path)) != file.bytes:
-                found = "is not there" if size is None else f"has {size:,} bytes"
-                raise ManifestError(f"{storage.uri(file.path)} {found}, but {file.bytes:,} were written; run it again")
-
-    def _manifest_of(self, entry: Entry, outcome: Outcome) -> Manifest:
-        version, _, made = entry.code.partition(" ")  # a job may have been submitted with other code than this run's
-        counts = {task.task_id for task in self.built_on()}
-        read = zip(self.required(), self.inputs(), strict=True)
-        built_on = [manifest for task, (_, (manifest, _)) in read if task.task_id in counts]
-        return Manifest(
-            partition=self.datasets()[0].partition,
-            attempt=entry.attempt,
-            files=[dataclasses.replace(file, table=self._named(file.table)) for file in outcome.files],
-            schemas={self._named(table): columns for table, columns in outcome.schemas.items()},
-            inputs=[InputEntry(dataset.partition, digest) for dataset, (_, digest) in self.inputs()],
-            pipeline=outcome.pipeline,
-            code_version=version,
-            settings=identity.of(self),
-            options=outcome.options,
-            runner=outcome.runner,
-            job_id=outcome.job_id,
-            started=entry.started,
-            ended=now(),
-            counters=outcome.counters,
-            usage=outcome.usage,
-            code=staleness.of(self.task_family, outcome.code or made, built_on),
-        )
-
-    def inputs(self) -> list[tuple[Dataset, tuple[Manifest, str]]]:
+    def inputs(self) -> Inputs:
         """Return the partitions that it reads, each with its manifest and digest, as they were when this run began.
 
         Raises ManifestError if one is gone.
         """
         if self._inputs is None:
-            self._inputs = self._read_inputs()
+            self._inputs = finishing.Look([self]).of(self)
         return self._inputs
 
-    def _read_inputs(self) -> list[tuple[Dataset, tuple[Manifest, str]]]:
-        datasets = [task.datasets()[0] for task in self.required()]
-        read = read_all(session.current().storage, [dataset.manifest_path for dataset in datasets])
-        found = []
-        for dataset, one in zip(datasets, read, strict=True):
-            if (manifest := dataset.parsed(one)) is None:
-                raise ManifestError(f"{self} needs {dataset.partition}, which has no manifest; run it again")
-            found.append((dataset, manifest))
-        return found
-
-    def _named(self, table: str) -> str:
+    def named(self, table: str) -> str:
         """Return what a table of a file is called for the task's key; what pipelines write in a dataset is its own."""
         return self.key.named(table) if table in self.writes else table
 
-    def _publish(self, manifest: Manifest, digest: str) -> None:
-        self._derive(manifest)
-        place, storage, tables = session.current().warehouse, session.current().storage, self.published()
-
-        def publish(name: str) -> None:
-            files = [storage.uri(file.path) for file in manifest.files_of(name)]
-            place.publish(name, tables[name], self.partition_date(), digest, files, manifest.rows(name))
-
-        _side_by_side(publish, tables)  # each is seconds of waiting for a load job
-
-    def _note(self, manifest: Manifest) -> None:
-        """Note on the manifest that the stage is done, for those who only look at notes."""
-        note = self.note(manifest)
-        if self.follows():
-            rows = {name: manifest.rows(name) for name in self.published()}
-            note |= {"published": session.current().warehouse.uri, "rows": json.dumps(rows, sort_keys=True)}
-        session.current().storage.note(self.datasets()[0].manifest_path, note)
-
-    def _derive(self, manifest: Manifest) -> None:
-        """Make the further datasets of the same attempt visible."""
-        for dataset in self.datasets()[1:]:
-            if not self._derived(dataset, manifest):
-                session.current().storage.replace(dataset.manifest_path, _of_dataset(manifest, dataset).to_json())
+    def look_from(self, look: Look) -> None:
+        """Take the inputs from one look at those of a whole batch."""
+        self._inputs = look.of(self)
 
     def partition_date(self) -> datetime.date:
         """Return the day of the partition; only of stages that have one."""
@@ -459,63 +296,9 @@ class Stage(luigi.Task):
         if manifest is None:
             return False
         identity.check(self, manifest)
-        return all(self._derived(dataset, manifest) for dataset in self.datasets()[1:])
-
-    @staticmethod
-    def _derived(dataset: Dataset, manifest: Manifest) -> bool:
-        found = dataset.read()
-        return found is not None and found[0].attempt == manifest.attempt
+        return all(finishing.derived(dataset, manifest) for dataset in self.datasets()[1:])
 
     def check_settings(self) -> None:
         """Raise SettingsDifferError if the partition is there and was made with other settings than this run's."""
         if manifest := self.manifest():
             identity.check(self, manifest)
-
-    def _job_prefix(self) -> str:
-        date = self.key.date
-        return "-".join(["millrace", self.task_family, *([str(date)] if date else [])])
-
-
-def job_of(family: str, partition: str) -> str:
-    """Return what the ledger calls the work for a partition."""
-    return f"{family}_{partition.replace('/', '.')}"
-
-
-def _side_by_side(work: Callable[[str], None], names: Iterable[str]) -> None:
-    """Do some work for each name, all at once; raises what the first that failed raised, when all have ended.
-
-    Who is stopped meanwhile waits for none: a pool's threads would keep the process, daemons don't.
-    """
-
-    def do(name: str, future: "Future[None]") -> None:
-        try:
-            work(name)
-            future.set_result(None)
-        except BaseException as error:
-            future.set_exception(error)
-
-    futures: list[Future[None]] = []
-    for name in names:
-        futures.append(Future())
-        threading.Thread(target=do, args=(name, futures[-1]), daemon=True).start()
-    wait(futures)
-    for future in futures:
-        future.result()
-
-
-def _of_dataset(manifest: Manifest, dataset: Dataset) -> Manifest:
-    """Return the manifest of a further dataset: the same attempt, its own files."""
-    own = [file for file in manifest.files if file.path.startswith(f"{dataset.partition}/")]
-    return dataclasses.replace(manifest, partition=dataset.partition, files=own)
-
-
-def _summary(manifest: Manifest, seconds: float) -> str:
-    counters = manifest.counters
-    parts = [f"{counters[key]:,} {key.replace('_', ' ')}" for key in ("read", "kept", "posts") if key in counters]
-    rejected = sum(count for key, count in counters.items() if key.startswith("rejected"))
-    parts += [f"{rejected:,} rejected"] if rejected else []
-    rows = sum(file.rows for file in manifest.files)
-    parts = parts or [
-        f"{rows:,} rows" if rows else f"{len(manifest.files)} files" if manifest.files else "nothing to read"
-    ]
-    return f"{', '.join(parts)}, {seconds:.1f} s"

@@ -83,6 +83,7 @@ def test_run_after_a_stopped_one_makes_a_new_job(place: Place) -> None:
 
 def test_all_jobs_of_a_stopped_run_are_cancelled(place: Place) -> None:
     """With several tasks at work each cancels its own job."""
+    place.set("millrace", batch="1")
     place.cloud.dataflow.hold("*")
     process = place.start("Report", *cloud_running.FLAGS, "--workers", 2)
     place.wait_for(lambda: len(place.jobs) == 2 and all(place.watched(job.id) for job in place.jobs))

@@ -80,7 +80,7 @@ def test_a_job_that_somebody_cancelled(local: Dataflow) -> None:
     done = dataflow.wait(job, dataflow_reports.changes(report))
     assert done.state == "CANCELLED"
     assert told[0].state in ("PENDING", "RUNNING")
-    error = dataflow_reports.failure(done, "again")
+    error = dataflow_reports.failure(done)
     assert isinstance(error, JobCancelledError)
     assert str(error).startswith(f"Dataflow job {name} was cancelled; see https://")
 
@@ -106,7 +106,7 @@ def test_a_job_that_was_updated_but_by_none_that_is_named_is_over(local: Dataflo
         local.life.ask(local.jobs[-1], "JOB_STATE_UPDATED")
     done, _ = wait(job, Hurried(local, 12))
     assert (done.id, done.state) == (job.id, "UPDATED")
-    error = dataflow_reports.failure(done, "again")
+    error = dataflow_reports.failure(done)
     assert isinstance(error, JobCancelledError)
     assert str(error).startswith(f"Dataflow job {name} was replaced by another; see https://")
 

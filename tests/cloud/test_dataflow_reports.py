@@ -33,7 +33,7 @@ def test_counters_and_usage_are_the_jobs(local: Dataflow, tmp_path: Path, servic
     }
     job = submission.submit("pipelines.posts.fetch", options, "Fetch", Request(new_name(), "r1", WHERE), ROOT)
     done, told = wait(job)
-    assert done.state == "DONE", dataflow_reports.failure(done, "")
+    assert done.state == "DONE", dataflow_reports.failure(done)
     run = dataflow_reports.result(done)
     assert run.job_id == done.id
     assert 7 in run.counters.values()
@@ -54,20 +54,20 @@ def test_a_failed_job_is_told_with_its_own_error(local: Dataflow) -> None:
     """Our own sentence where a worker raised one, the link, and the command that tries again."""
     done, told = wait(submit("expand", f"gs://{localcloud.BUCKET}/nothing/*"))
     assert done.state == "FAILED"
-    error = dataflow_reports.failure(done, "luigi --module workflows Report")
+    error = dataflow_reports.failure(done)
     assert isinstance(error, JobFailedError)
     text = str(error)
     assert text.startswith(f"Dataflow job {done.name} failed: ")
     assert f"gs://{localcloud.BUCKET}/nothing/*" in text
     assert "Traceback" not in text
     assert "while running" not in text
-    assert text.endswith(f"; see {done.url}; run again: luigi --module workflows Report")
+    assert text.endswith(f"; see {done.url}")
     assert told[-1].error in text
 
 
 def test_a_bug_in_a_pipeline_is_told_by_its_last_line(local: Dataflow) -> None:
     done, _ = wait(submit("sleep", "a word"))
-    assert "failed: TypeError: " in str(dataflow_reports.failure(done, "again"))
+    assert "failed: TypeError: " in str(dataflow_reports.failure(done))
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_an_error_that_passes_stays_one(local: Dataflow, kind: type[Exception]) 
     name = new_name()
     local.fail(name, f"Traceback …\nmillrace.errors.{kind.__name__}: the file of 2026-11-19 is not there yet")
     done, _ = wait(submit("sleep", 0, name))
-    error = dataflow_reports.failure(done, "again")
+    error = dataflow_reports.failure(done)
     assert isinstance(error, kind)
     assert "the file of 2026-11-19 is not there yet; see https://" in str(error)
 
@@ -133,7 +133,7 @@ def test_what_was_drained_is_not_whole(local: Dataflow, setting: Set) -> None:
     assert found
     done, _ = wait(found)
     assert done.state == "DRAINED"
-    error = dataflow_reports.failure(done, "again")
+    error = dataflow_reports.failure(done)
     assert isinstance(error, JobCancelledError)
     assert "was drained, so what it wrote is not whole" in str(error)
 

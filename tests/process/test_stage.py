@@ -11,7 +11,7 @@ from millrace import Stage
 from millrace.core.ledger import Claim
 from millrace.core.manifests import FileEntry
 from millrace.errors import ManifestError
-from millrace.tasks import session
+from millrace.tasks import finishing, session
 from millrace.tasks.sections import millrace
 from millrace.tasks.settings import Settings
 from millrace.tasks.stage import Outcome
@@ -45,7 +45,7 @@ class Overtaken(Stage):
     def execute(self, claim: Claim) -> Outcome:
         storage, partition = session.current().storage, self.datasets()[0].partition
         mine, theirs = (self._made(f"{partition}/{each}/f") for each in (claim.attempt.attempt, OTHER))
-        manifest = self._manifest_of(dataclasses.replace(claim.attempt, attempt=OTHER), theirs)
+        manifest = finishing.manifest_of(self, dataclasses.replace(claim.attempt, attempt=OTHER), theirs)
         storage.create(self.datasets()[0].manifest_path, manifest.to_json())
         if not self.whole:
             storage.delete(theirs.files[0].path)

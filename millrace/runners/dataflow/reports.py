@@ -46,8 +46,8 @@ def result(job: Job) -> Run:
     return Run(job.id, _user_counters(metrics), _usage(metrics))
 
 
-def failure(job: Job, command: str) -> MillraceError:
-    """Return the error that tells of a job that ended without its result; command: what tries again.
+def failure(job: Job) -> MillraceError:
+    """Return the error that tells of a job that ended without its result.
 
     A worker's error of ours that passes stays what it is, such as NotThereYetError, and so does DamagedError.
     """
@@ -66,7 +66,7 @@ def failure(job: Job, command: str) -> MillraceError:
         kind = type(ours)
     reason = str(ours) if ours else consequence(said)
     reason = f": {reason.rstrip('.')}" if reason else ""
-    return kind(f"Dataflow job {job.name} {what}{reason}; see {job.url}; run again: {command}")
+    return kind(f"Dataflow job {job.name} {what}{reason}; see {job.url}")
 
 
 def consequence(said: Sequence[str]) -> str:

@@ -43,9 +43,9 @@ class Dataflow:
     def stop(self, job: Job) -> jobs.Job:
         return jobs.cancel(_own(job))
 
-    def result(self, job: Job, command: str) -> Run:
+    def result(self, job: Job) -> Run:
         if job.state != "DONE":
-            raise reports.failure(_own(job), command)
+            raise reports.failure(_own(job))
         return reports.result(_own(job))
 
 

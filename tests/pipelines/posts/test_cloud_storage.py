@@ -35,7 +35,7 @@ class Chain:
         given = {"output": f"{self.root}/{{dataset}}/{part}", **options}
         here, arguments = runners.of("FnApiRunner"), {k: str(v) for k, v in given.items()}
         job = here.start(f"pipelines.posts.{stage}", arguments, stage, Ticket(stage, "r1"), lambda why: None)
-        done = here.result(here.watch(job, lambda progress: None), "again")
+        done = here.result(here.watch(job, lambda progress: None))
         written = results.read_result(files.read_input(f"{self.root}/{dataset}/{part}/{results.RESULT}"))
         self.written[f"{stage}/{part}"], self.counted[f"{stage}/{part}"] = written, done.counters
         return [file.path for file in written.files if file.table == dataset or stage == "count"]

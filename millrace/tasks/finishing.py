@@ -1,0 +1,262 @@
+"""What is done to one partition by itself, whichever batch it was made in.
+
+Its files are checked, its manifest is written, what follows is published, and its attempt is closed.
+"""
+
+import dataclasses
+import json
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, wait
+from typing import TYPE_CHECKING
+
+from millrace.core import damage, manifests
+from millrace.core.ledger import Claim, Entry, now
+from millrace.core.manifests import FileEntry, InputEntry, Manifest
+from millrace.core.storage import read_all
+from millrace.errors import ConflictError, ManifestError, MillraceError
+from millrace.tasks import completeness, identity, session, staleness
+
+if TYPE_CHECKING:
+    from millrace.tasks.datasets import Dataset
+    from millrace.tasks.stage import Outcome, Stage
+
+log = logging.getLogger("millrace")
+
+#: What a stage read: each partition with its manifest and the manifest's digest.
+Inputs = Sequence[tuple["Dataset", tuple[Manifest, str]]]
+
+
+def publish_there(stage: "Stage", claim: Claim, there: tuple[Manifest, str]) -> None:
+    """Publish a partition that is there, as far as that is left to do."""
+    manifest, digest = there
+    identity.check(stage, manifest)
+    damage.check(session.current().storage, manifest.partition, manifest.files)
+    _publish(stage, manifest, digest)
+    # It may have lost its note: it was copied, or the process that wrote it died before the last word.
+    _note(stage, manifest)
+    claim.close()
+    completeness.changed(stage)
+
+
+def accepted(stage: "Stage", claim: Claim, outcome: "Outcome", now_there: Inputs) -> Manifest:
+    """Return the manifest of what an attempt wrote. Raises a MillraceError if that must not be a partition.
+
+    now_there: the stage's inputs as they are by now.
+    """
+    _check_files(stage, outcome.files)
+    manifest = manifest_of(stage, claim.attempt, outcome)
+    _check(stage, manifest, claim)
+    if [digest for _, (_, digest) in now_there] != [digest for _, (_, digest) in stage.inputs()]:
+        raise ConflictError(f"what {stage} reads was made anew while it ran; run it again")
+    return manifest
+
+
+def make(stage: "Stage", claim: Claim, manifest: Manifest, since: float) -> None:
+    """Make a partition visible, and all that follows from it; since: when its attempt began, by our clock."""
+    data = manifest.to_json()
+    there = _show(stage, manifest, data)
+    if there is None:
+        log.info("%-34s %s", stage, _summary(manifest, time.monotonic() - since))
+    manifest, digest = there or (manifest, manifests.digest(data))
+    identity.check(stage, manifest)
+    _publish(stage, manifest, digest)
+    if stage.follows():
+        _note(stage, manifest)
+    claim.close()
+    completeness.changed(stage)
+
+
+def clear(stage: "Stage", attempt: Entry) -> None:
+    """Delete what earlier attempts left; manifests of further datasets go before their files.
+
+    Only what is older than this attempt: a process that was given up for dead, and goes on, must not clear what
+    its successor made.
+    """
+    storage = session.current().storage
+    for dataset in stage.datasets():
+        older = set()
+        for name in storage.names(dataset.partition):
+            if not (number := re.match(r"attempt-(\d+)-", name)) or int(number[1]) < attempt.number:
+                older.add(name)
+        if manifests.NAME in older and dataset is not stage.datasets()[0]:
+            storage.delete(dataset.manifest_path)
+        for name in sorted(older - {manifests.NAME}):
+            storage.delete(f"{dataset.partition}/{name}")
+
+
+def manifest_of(stage: "Stage", entry: Entry, outcome: "Outcome") -> Manifest:
+    """Return the manifest of what an attempt wrote."""
+    version, _, made = entry.code.partition(" ")  # a job may have been submitted with other code than this run's
+    counts = {task.task_id for task in stage.built_on()}
+    read = zip(stage.required(), stage.inputs(), strict=True)
+    built_on = [manifest for task, (_, (manifest, _)) in read if task.task_id in counts]
+    return Manifest(
+        partition=stage.datasets()[0].partition,
+        attempt=entry.attempt,
+        files=[dataclasses.replace(file, table=stage.named(file.table)) for file in outcome.files],
+        schemas={stage.named(table): columns for table, columns in outcome.schemas.items()},
+        inputs=[InputEntry(dataset.partition, digest) for dataset, (_, digest) in stage.inputs()],
+        pipeline=outcome.pipeline,
+        code_version=version,
+        settings=identity.of(stage),
+        options=outcome.options,
+        runner=outcome.runner,
+        job_id=outcome.job_id,
+        started=entry.started,
+        ended=now(),
+        counters=outcome.counters,
+        usage=outcome.usage,
+        code=staleness.of(stage.task_family, outcome.code or made, built_on),
+    )
+
+
+def derived(dataset: "Dataset", manifest: Manifest) -> bool:
+    """Return whether a further dataset of a manifest's attempt is visible."""
+    found = dataset.read()
+    return found is not None and found[0].attempt == manifest.attempt
+
+
+def _check(stage: "Stage", manifest: Manifest, claim: Claim) -> None:
+    """Have the stage check what came out. Where it refuses, what explains that can be read, and the attempt is kept, to
+    be looked at again.
+    """
+    try:
+        stage.check(manifest)
+    except MillraceError as error:
+        _derive(stage, manifest)
+        claim.close(str(error), "refused")
+        raise
+
+
+def _check_files(stage: "Stage", files: Sequence[FileEntry]) -> None:
+    """Raise ManifestError for a file that is not there as it was written."""
+    storage = session.current().storage
+    there = {path: size for dataset in stage.datasets() for path, size in storage.sizes(dataset.partition).items()}
+    for file in files:
+        if (size := there.get(file.path)) != file.bytes:
+            found = "is not there" if size is None else f"has {size:,} bytes"
+            raise ManifestError(f"{storage.uri(file.path)} {found}, but {file.bytes:,} were written; run it again")
+
+
+def _show(stage: "Stage", manifest: Manifest, data: bytes) -> tuple[Manifest, str] | None:
+    """Write the manifest; if another run's is there, return that one."""
+    storage, path = session.current().storage, stage.datasets()[0].manifest_path
+    try:
+        storage.create(path, data, stage.note(manifest))
+    except ConflictError:
+        there = stage.datasets()[0].read()
+        if there is None:
+            raise
+        try:
+            _check_files(stage, there[0].files)
+        except ManifestError:
+            # Of a run that was given up for dead while it wrote this; since then its files were cleared.
+            storage.delete(path)
+            storage.create(path, data, stage.note(manifest))
+            return None
+        return there
+    return None
+
+
+def _publish(stage: "Stage", manifest: Manifest, digest: str) -> None:
+    _derive(stage, manifest)
+    place, storage, tables = session.current().warehouse, session.current().storage, stage.published()
+
+    def publish(name: str) -> None:
+        files = [storage.uri(file.path) for file in manifest.files_of(name)]
+        place.publish(name, tables[name], stage.partition_date(), digest, files, manifest.rows(name))
+
+    _side_by_side(publish, tables)  # each is seconds of waiting for a load job
+
+
+def _note(stage: "Stage", manifest: Manifest) -> None:
+    """Note on the manifest that the stage is done, for those who only look at notes."""
+    note = stage.note(manifest)
+    if stage.follows():
+        rows = {name: manifest.rows(name) for name in stage.published()}
+        note |= {"published": session.current().warehouse.uri, "rows": json.dumps(rows, sort_keys=True)}
+    session.current().storage.note(stage.datasets()[0].manifest_path, note)
+
+
+def _derive(stage: "Stage", manifest: Manifest) -> None:
+    """Make the further datasets of the same attempt visible."""
+    for dataset in stage.datasets()[1:]:
+        if not derived(dataset, manifest):
+            session.current().storage.replace(dataset.manifest_path, _of_dataset(manifest, dataset).to_json())
+
+
+def _of_dataset(manifest: Manifest, dataset: "Dataset") -> Manifest:
+    """Return the manifest of a further dataset: the same attempt, its own files."""
+    own = [file for file in manifest.files if file.path.startswith(f"{dataset.partition}/")]
+    return dataclasses.replace(manifest, partition=dataset.partition, files=own)
+
+
+def _side_by_side(work: Callable[[str], None], names: Iterable[str]) -> None:
+    """Do some work for each name, all at once; raise what the first that failed raised, when all have ended.
+
+    A process that is stopped meanwhile waits for none: a pool's threads would keep the process, daemons don't.
+    """
+
+    def do(name: str, future: "Future[None]") -> None:
+        try:
+            work(name)
+            future.set_result(None)
+        except BaseException as error:
+            future.set_exception(error)
+
+    futures: list[Future[None]] = []
+    for name in names:
+        futures.append(Future())
+        threading.Thread(target=do, args=(name, futures[-1]), daemon=True).start()
+    wait(futures)
+    for future in futures:
+        future.result()
+
+
+def _summary(manifest: Manifest, seconds: float) -> str:
+    counters: Mapping[str, int] = manifest.counters
+    parts = [f"{counters[key]:,} {key.replace('_', ' ')}" for key in ("read", "kept", "posts") if key in counters]
+    rejected = sum(count for key, count in counters.items() if key.startswith("rejected"))
+    parts += [f"{rejected:,} rejected"] if rejected else []
+    rows = sum(file.rows for file in manifest.files)
+    parts = parts or [
+        f"{rows:,} rows" if rows else f"{len(manifest.files)} files" if manifest.files else "nothing to read"
+    ]
+    return f"{', '.join(parts)}, {seconds:.1f} s"
+
+
+class Look:
+    """One look at the manifests of what some stages read: each is read and parsed once, however many read it."""
+
+    def __init__(self, stages: Sequence["Stage"]) -> None:
+        paths: dict[str, None] = {}
+        self._wanted: dict[str, Sequence[Dataset] | MillraceError] = {}
+        for stage in stages:
+            try:
+                datasets = [task.datasets()[0] for task in stage.required()]
+            except MillraceError as error:  # it may ask a server
+                self._wanted[stage.task_id] = error
+                continue
+            self._wanted[stage.task_id] = datasets
+            paths |= dict.fromkeys(dataset.manifest_path for dataset in datasets)
+        self._found = dict(zip(paths, read_all(session.current().storage, list(paths)), strict=True)) if paths else {}
+        self._parsed: dict[str, tuple[Manifest, str] | None] = {}
+
+    def of(self, stage: "Stage") -> Inputs:
+        """Return what a stage reads. Raises ManifestError if something is gone, and what its requires() raised."""
+        wanted = self._wanted[stage.task_id]
+        if isinstance(wanted, MillraceError):
+            raise wanted
+        inputs = []
+        for dataset in wanted:
+            path = dataset.manifest_path
+            if path not in self._parsed:
+                self._parsed[path] = dataset.parsed(self._found[path])
+            if (manifest := self._parsed[path]) is None:
+                raise ManifestError(f"{stage} needs {dataset.partition}, which has no manifest; run it again")
+            inputs.append((dataset, manifest))
+        return inputs

@@ -1,0 +1,411 @@
+"""The pipelines of a batch: which there are, how they are begun or found again, waited for, and stopped.
+
+In process a pipeline ends with the process. On Dataflow it is a job, which outlives the process:
+
+    begun   each partition's ledger entry says which job it will be of (name and request id), and which others are of
+            the same job, before that is submitted, once for all
+    found   a run that finds such an entry looks for the job: running or done, the attempt is gone on with, also by a
+            run that wants but one of the job's partitions; not there, it is submitted as the same job by a run that
+            holds all of its partitions, and else each makes its next attempt; failed or cancelled, the attempt is over,
+            and so is one that was asked to do other work than this run would
+    run     submit, note the job's id, wait; whoever stops this process cancels the jobs, unless [run] detach
+
+An entry says that an attempt is over only when its job is known to be, or never was. What else goes wrong, such as a
+service that does not answer, leaves it at "running", for the next run to look for the job.
+
+An error that belongs to one partition comes in the partition's result. One that ends the whole pipeline belongs to
+none: in process the partitions are then made one by one; on Dataflow all have failed once, and jobs of partitions that
+have failed are the smaller the more often they have, so that one bad day can't hold the others for ever.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from millrace import runners
+from millrace.common import partitions
+from millrace.core import ledger, resources
+from millrace.core.ledger import Entry, failures
+from millrace.core.stopping import Stopped
+from millrace.errors import JobCancelledError, JobFailedError, MillraceError, TerminalError
+from millrace.runners.runner import Job, Progress, Run, Runner, Ticket
+from millrace.tasks import finishing, sections, session, settings
+from millrace.tasks.finishing import Look
+from millrace.tasks.work import Work, left, prefix
+
+if TYPE_CHECKING:
+    from millrace.tasks.beam_task import BeamTask
+
+log = logging.getLogger("millrace")
+
+#: An option longer than this many characters goes through a file: a job takes 10 MB of options, a process less.
+_LONGEST_OPTION = 50_000
+#: By how much jobs are smaller for each time that their partitions have failed.
+_SMALLER = 8
+
+
+@dataclass
+class Batch:
+    """Partitions that are one run of their pipeline. job: that run, once it is known. ended: whether it is over."""
+
+    works: list[Work]
+    runner: Runner
+    job: Job | None = None
+    ended: bool = False
+
+    @property
+    def entry(self) -> Entry:
+        """The attempt of one of its partitions; all have the same job."""
+        return max((work.claim.attempt for work in self.works), key=lambda entry: entry.job_id or "")
+
+    @property
+    def ticket(self) -> Ticket:
+        """What its runner finds it by."""
+        entry = self.entry
+        return Ticket(entry.job_name, entry.request_id, entry.where, entry.job_id or "")
+
+    @property
+    def name(self) -> str:
+        """It as people say it."""
+        first, *others = self.works
+        return f"{first.stage}{f' and {len(others)} more' if others else ''}"
+
+
+def _task(work: Work) -> "BeamTask":
+    return cast("BeamTask", work.stage)
+
+
+# --- jobs of earlier runs
+
+
+def found(works: Sequence[Work]) -> list[Batch]:
+    """Return the jobs that earlier runs left, with those of the partitions that go on with them."""
+    groups = defaultdict(list)
+    for work in works:
+        entry = work.claim.entry
+        if entry and entry.state in ("running", "refused") and runners.of(entry.runner).outlives:
+            groups[entry.job_name, entry.request_id].append(work)
+    return [batch for group in groups.values() if (batch := _found(group)).works]
+
+
+def _found(works: list[Work]) -> Batch:
+    batch = Batch(works, runners.of(works[0].claim.attempt.runner))
+    try:
+        batch.job = job = batch.runner.find(batch.ticket)
+        same = [work for work in works if work.claim.attempt.work == _task(work).work()]
+        whole = {work.claim.task for work in works} >= set(batch.entry.members)
+        stopping = job is not None and job.state == "CANCELLING"
+        if job and not job.finished and (stopping or (whole and not same)):
+            batch.job = job = batch.runner.stop(job)
+    except Exception as error:
+        for work in works:
+            work.end(error)
+        return Batch([], batch.runner)
+    if job is None:
+        again = [
+            work
+            for work in same
+            if work.claim.attempt.state == "running" and work.claim.attempt.code == work.stage.code_now()
+        ]
+        # Some of its partitions may have gone on to another attempt meanwhile, which this job must not come to.
+        batch.works = again if whole and len(again) == len(works) else []
+        return batch
+    ended = _end_of(batch) if job.finished and job.state != "DONE" and not stopping else None
+    batch.works = []
+    for work in works:
+        with work.alone():
+            if not (over := _is_over(work, job, stopping, work in same)):
+                batch.works.append(work)
+            elif work in same and ended:
+                _fail(work, ended)
+            else:
+                work.claim.close(over, "stopped")
+    return batch
+
+
+def _is_over(work: Work, job: Job, stopping: bool, same: bool) -> str:
+    """Return why an attempt is not gone on with; "" if it is."""
+    entry, became = work.claim.attempt, f"job {job.id} is {job.state.lower()}"
+    if not same:
+        return f"its input or options have changed; {became}"
+    if stopping:
+        return f"stopped before; {became}"
+    if job.finished and job.state != "DONE":
+        return became
+    if entry.state == "refused" and entry.code != work.stage.code_now():
+        return f"{entry.error}; other code may do better"
+    if job.finished and session.current().storage.read(_task(work).result_of(entry)) is None:
+        return f"what it made is gone; {became}"
+    return ""
+
+
+# --- new ones
+
+
+def begun(works: Sequence[Work]) -> Iterator[Batch]:
+    """Enter attempts for partitions, and yield the runs that they are to be, each when its turn comes."""
+    for name, some in _by_runner(works):
+        for group in _by_failures(some, name):
+            if batch := _begun(group, name):
+                yield batch
+
+
+def _by_runner(works: Sequence[Work]) -> Iterator[tuple[str, list[Work]]]:
+    """Yield which runner is for which partitions: what the settings say, and for auto by the bytes of the inputs."""
+    anywhere: list[Work] = []
+    here: list[Work] = []
+    for work in works:
+        with work.alone():
+            (here if _task(work).runs_here() else anywhere).append(work)
+    if anywhere:
+        named = _task(anywhere[0]).named_runner()
+        if named == "auto":
+            read = sum(file.bytes for work in anywhere for file in _task(work).input_files())
+            named = "DataflowRunner" if read > sections.millrace().auto_dataflow_above else "FnApiRunner"
+        yield named, anywhere
+    if here:
+        yield "FnApiRunner", here
+
+
+def _by_failures(works: Sequence[Work], name: str) -> Iterator[list[Work]]:
+    """Yield the partitions that may be one job. Those that have failed too often end with JobFailedError."""
+    if not runners.of(name).outlives:
+        yield list(works)
+        return
+    limit = sections.dataflow().attempts
+    groups = defaultdict[int, list[Work]](list)
+    for work in works:
+        with work.alone():
+            failed = failures(work.claim.entry, _task(work).work(), work.stage.code_now())
+            if failed >= limit:
+                raise _too_often(work, failed, limit)
+            groups[failed].append(work)
+    for failed, group in sorted(groups.items()):
+        last = failed and failed == limit - 1
+        size = 1 if last else max(1, len(works) // _SMALLER**failed)
+        yield from (group[at : at + size] for at in range(0, len(group), size))
+
+
+def _too_often(work: Work, failed: int, limit: int) -> JobFailedError:
+    entry = work.claim.attempt
+    return JobFailedError(
+        f"{work.stage} has failed {failed} times with the same code and input, and dataflow.attempts = {limit} "
+        f"({settings.origin('dataflow', 'attempts')}), so no further job was submitted; the last one: "
+        f"{entry.error}; mend it, forget the failures ({_task(work).forget}), and run again"
+    )
+
+
+def _begun(works: Sequence[Work], name: str) -> Batch | None:
+    """Enter the attempts of one run; None where there is none left."""
+    runner = runners.of(name)
+    try:
+        where = runner.place()
+    except MillraceError as error:
+        for work in works:
+            work.end(error)
+        return None
+    entries = ledger.Batch(
+        prefix([work.stage for work in works]), [work.claim for work in works], runner=name, where=where
+    )
+    for work in works:
+        with work.alone():
+            entries.enter(work.claim, _task(work).work(), work.stage.code_now())
+    return Batch(left(works), runner) if left(works) else None
+
+
+# --- running them
+
+
+def run(batches: Iterable[Batch]) -> None:
+    """Run some pipelines, and make the partitions of what they write.
+
+    Jobs are all submitted before the first is waited for; what runs in this process does so in between.
+    """
+    alive: list[Batch] = []
+    try:
+        for batch in batches:
+            _clear(batch)
+            if batch.works and batch.runner.outlives:
+                alive.append(batch)
+                _start(batch)
+            elif batch.works:
+                _run_here(batch)
+        for batch in alive:
+            if left(batch.works):
+                _wait(batch)
+    except (KeyboardInterrupt, Stopped) as stop:
+        for batch in alive:
+            if not batch.ended and left(batch.works):
+                _stop(batch, stop)
+        raise
+
+
+def _clear(batch: Batch) -> None:
+    for work in batch.works:
+        with work.alone():
+            finishing.clear(work.stage, work.claim.attempt)
+    batch.works = left(batch.works)
+
+
+def _arguments(batch: Batch) -> Mapping[str, str]:
+    """Return the pipeline's options."""
+    first, storage = batch.works[0], session.current().storage
+    given = partitions.to_json(_task(work).partition_of(work.claim.attempt) for work in batch.works)
+    if len(given) > _LONGEST_OPTION:
+        folder = _task(first).result_of(first.claim.attempt).rpartition("/")[0]
+        storage.replace(f"{folder}/_partitions.json", given.encode())
+        given = f"@{storage.uri(folder)}/_partitions.json"
+    return {"partitions": given, **session.current().google.access.options(), **_task(first).common_options()}
+
+
+def _begin(batch: Batch) -> Job:
+    first = _task(batch.works[0])
+
+    def waits(why: str) -> None:
+        for work in batch.works:
+            _task(work).say(why)
+
+    return batch.runner.start(first.pipeline, _arguments(batch), first.task_family, batch.ticket, waits)
+
+
+def _start(batch: Batch) -> None:
+    """Submit a job, unless it has been found, and note its id."""
+    for work in batch.works:
+        work.claim.alive = True
+    try:
+        if batch.job is None:
+            batch.job = _begin(batch)
+    except Exception as error:
+        for work in batch.works:
+            work.end(error)
+        return
+    for work in batch.works:
+        with work.alone():
+            work.claim.submitted(batch.job.id)
+            _task(work).link(batch.job.url)
+
+
+def _wait(batch: Batch) -> None:
+    """Wait for a job, and make the partitions of what it wrote."""
+    assert batch.job is not None
+    works = left(batch.works)
+    messages: Any = next((found for work in works if (found := _task(work).scheduler_messages)), None)
+    rows = sum(file.rows for work in works for file in _task(work).input_files())
+
+    def tell(progress: Progress) -> None:
+        for work in works:
+            _task(work).tell(progress, rows)
+
+    try:
+        batch.job = batch.runner.watch(batch.job, tell, messages)
+    except JobCancelledError as error:  # it is taking too long
+        for work in works:
+            with work.alone():
+                work.claim.close(str(error), counts=True)
+                raise error
+        return
+    except Exception as error:
+        for work in works:
+            work.end(error)
+        return
+    batch.ended = True
+    for work in works:
+        work.claim.alive = False
+    if batch.job.state != "DONE":
+        ended = _end_of(batch)
+        for work in works:
+            with work.alone():
+                raise _fail(work, ended)
+        return
+    _make(batch, batch.runner.result(batch.job))
+
+
+def _run_here(batch: Batch) -> None:
+    """Run a pipeline in this process; where it fails for several partitions, one by one."""
+    try:
+        with resources.told():
+            job = batch.runner.watch(_begin(batch), lambda progress: None)
+            run = batch.runner.result(job)
+    except Exception as error:
+        for work in batch.works:
+            with work.alone():
+                work.claim.close(str(error) or type(error).__name__)
+                if len(batch.works) == 1:
+                    raise _task(work).explained(error) from error.__cause__
+        if len(batch.works) > 1:
+            log.warning("%s: failed, so each is done by itself now: %s", batch.name, error)
+            for work in left(batch.works):
+                for alone in begun([work]):
+                    _clear(alone)
+                    if alone.works:
+                        _run_here(alone)
+        return
+    _make(batch, run)
+
+
+def _make(batch: Batch, run: Run) -> None:
+    """Make the partitions of what a pipeline wrote, each by itself."""
+    works = left(batch.works)
+    look = Look([work.stage for work in works])
+    for work in works:
+        task, outcome = _task(work), None
+        with work.attempted():
+            try:
+                attempt = work.claim.attempt
+                outcome = task.outcome(attempt, run, len(attempt.members) or len(batch.works))
+            except MillraceError as error:
+                # What the pipeline says of the partition is its last word, and no other look at it would mend that.
+                told = _told_by(batch, task, error)
+                work.claim.close(str(told), counts=batch.runner.outlives and isinstance(told, TerminalError))
+                raise told from None
+        if outcome is not None:
+            work.make(outcome, look)
+
+
+def _told_by(batch: Batch, task: "BeamTask", error: MillraceError) -> Exception:
+    """Return what a pipeline told of one of its partitions, with the job where there is one."""
+    error = cast(MillraceError, task.explained(error))
+    if batch.job is not None and batch.job.url:
+        error.what = f"Dataflow job {batch.job.name} failed: {error.what}"
+    return error
+
+
+def _end_of(batch: Batch) -> MillraceError:
+    """Return the error that tells of a job that has come to a bad end."""
+    assert batch.job is not None
+    try:
+        batch.runner.result(batch.job)
+    except MillraceError as error:
+        return error
+    raise AssertionError(f"{batch.job.name} is {batch.job.state} and has a result")
+
+
+def _fail(work: Work, error: MillraceError) -> MillraceError:
+    """Close the attempt of a job that has come to a bad end; return the error with the command that tries again."""
+    mend = f"run again: {_task(work).command}".replace("{", "{{").replace("}", "}}")
+    own = type(error)(error.what, *error.commands, where=error.where, mend=mend)
+    # A source that was busy, say, is no reason to submit no more.
+    work.claim.close(str(own), counts=isinstance(own, TerminalError | JobCancelledError))
+    return own
+
+
+def _stop(batch: Batch, stop: BaseException) -> None:
+    """Have a job end with this process, unless it is to be left."""
+    name = batch.entry.job_name
+    if sections.run().detach:
+        log.warning("%s: left running as job %s; the next run waits for it", batch.name, name)
+        return
+    try:
+        job = batch.job or batch.runner.find(batch.ticket)
+        if job is None:  # the entries stay as they are
+            log.warning("%s: job %s may be on its way; the next run finds it", batch.name, name)
+            return
+        job = batch.runner.stop(job)
+        log.warning("%s: job %s is %s", batch.name, job.id, job.state.lower())
+        if job.finished and job.state != "DONE":
+            for work in batch.works:
+                work.claim.close(f"{stop}; job {job.id} is {job.state.lower()}", "stopped")
+    except MillraceError as error:
+        log.warning("%s: job %s may still run; the next run finds it: %s", batch.name, name, error)

@@ -1,0 +1,79 @@
+"""Work: one partition of a run, with its claim and its fate, which is its own."""
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from millrace.core import resources
+from millrace.core.ledger import Claim
+from millrace.errors import AccessError, TransientError
+from millrace.tasks import finishing
+from millrace.tasks.finishing import Look
+
+if TYPE_CHECKING:
+    from millrace.tasks.stage import Outcome, Stage
+
+
+@dataclass
+class Work:
+    """One partition of a run: its stage, its claim, and what became of it.
+
+    since: when its attempt began, by this process's clock.
+    """
+
+    stage: "Stage"
+    claim: Claim
+    over: bool = False
+    error: Exception | None = None
+    since: float = field(default_factory=time.monotonic)
+
+    def end(self, error: Exception | None = None) -> None:
+        """Say how it ended: well, unless there is an error."""
+        self.over, self.error = True, error
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep what goes wrong from the others of the batch."""
+        try:
+            with resources.told():
+                yield
+        except Exception as error:
+            self.end(error)
+
+    @contextlib.contextmanager
+    def attempted(self) -> Iterator[None]:
+        """As alone(); an attempt that is over by what went wrong is closed."""
+        with self.alone():
+            try:
+                with resources.told():
+                    yield
+            except Exception as error:
+                # Of a job that may be at work, or has done it, nothing is known that a later look might not mend.
+                job = self.claim.attempt.job_id is not None
+                later = self.claim.alive or (job and isinstance(error, TransientError | AccessError))
+                if self.claim.attempt.state == "running" and not later:
+                    self.claim.close(str(error) or type(error).__name__, counts=job)
+                raise
+
+    def make(self, outcome: "Outcome", look: Look) -> None:
+        """Make the partition of what its attempt wrote; look: at the inputs as they are by now."""
+        accepted = None
+        with self.attempted():
+            accepted = finishing.accepted(self.stage, self.claim, outcome, look.of(self.stage))
+        if accepted:
+            with self.alone():
+                finishing.make(self.stage, self.claim, accepted, self.since)
+                self.end()
+
+
+def left(works: Sequence[Work]) -> list[Work]:
+    """Return those that have not come to their end."""
+    return [work for work in works if not work.over]
+
+
+def prefix(stages: "Sequence[Stage]") -> str:
+    """Return how the name of a job for some stages begins: the kind of task, the first day and the last."""
+    days = [str(day) for stage in (stages[0], stages[-1]) if (day := stage.key.date)]
+    return "-".join(["millrace", stages[0].task_family, *dict.fromkeys(days)])
