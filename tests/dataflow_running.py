@@ -12,6 +12,7 @@ from millrace.runners.dataflow import submission
 from millrace.runners.dataflow.jobs import Job
 from millrace.runners.dataflow.submission import Request
 from millrace.runners.runner import Progress
+from millrace.tasks import session
 
 ROOT = f"gs://{localcloud.BUCKET}/data"
 WHERE = (localcloud.PROJECT, localcloud.REGION)
@@ -34,7 +35,9 @@ def submit(
 ) -> Job:
     """Submits the pipeline for tests; waits: told why it has to wait for its turn."""
     options = {"input": json.dumps([what, value]), "output": f"{ROOT}/out"}
-    return submission.submit("dataflow_case", options, "Etl", Request(name or new_name(), request, WHERE), ROOT, waits)
+    return submission.submit(
+        session.current().google, "dataflow_case", options, "Etl", Request(name or new_name(), request, WHERE), waits
+    )
 
 
 def wait(job: Job, messages: Any = None) -> tuple[Job, list[Progress]]:

@@ -143,7 +143,7 @@ def test_settings_are_settings(block: Block, tmp_path: Path) -> None:
         "import workflows; from millrace.tasks import sections; from millrace.runners import beam_options\n"
         "from millrace.tasks.settings import Settings\n"
         "for section in Settings.__subclasses__(): section()\n"
-        "for task in workflows.__all__: beam_options.arguments(task, 'DataflowRunner')\n"
+        "for task in workflows.__all__: beam_options.arguments(sections.config(), task)\n"
     )
     env = {**os.environ, "LUIGI_CONFIG_PATH": str(tmp_path / "luigi.cfg"), "PYTHONPATH": str(running.ROOT)}
     ran = running.run([running.python(), "-c", look], tmp_path, env)

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from millrace.errors import AccessError, MillraceError, ServiceError, SettingError, SourceError, TerminalError
+from millrace.errors import AccessError, Command, MillraceError, ServiceError, SettingError, SourceError, TerminalError
 
 if TYPE_CHECKING:
     from google.api_core.retry import Retry
@@ -97,12 +97,12 @@ def translated(
     *,
     missing: type[MillraceError] = SourceError,
     tried: str = "however often it was tried",
-    granting: str = "",
+    granting: Command | None = None,
 ) -> MillraceError | None:
     """Return the error for a person; None for an error that is none of Google's.
 
-    missing: what a 404 becomes; tried: for how long what passes was tried again; granting: where a missing permission
-    is told of, after "; ".
+    missing: what a 404 becomes; tried: for how long what passes was tried again; granting: the
+    command that names the role with a missing permission.
     """
     import google.api_core.exceptions as api
     import google.auth.exceptions as auth
@@ -143,7 +143,8 @@ def translated(
     if isinstance(error, api.BadRequest) and "requester pays" in what:
         return SettingError(f"could not {doing}: {what.rstrip('.')}; say which project pays, as user_project in [gcp]")
     if isinstance(error, api.Forbidden):
-        return AccessError(f"could not {doing}: permission is missing ({what}){granting}")
+        what = f"could not {doing}: permission is missing ({what})"
+        return AccessError(what, granting, mend="{0} names the role") if granting else AccessError(what)
     if isinstance(error, api.NotFound):
         return missing(f"could not {doing}: it does not exist ({what})")
     if isinstance(error, api.GoogleAPICallError | auth.GoogleAuthError):

@@ -3,7 +3,7 @@
 Whoever reads the settings makes these (millrace/tasks/sections.py of luigi.cfg's), so that nothing here knows luigi.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 
@@ -43,6 +43,19 @@ class Dataflow:
     endpoint: str = ""
 
 
+@dataclass(frozen=True)
+class Option:
+    """An option of Beam's for a runner's jobs, and the section that gives it, such as [dataflow] or [dataflow.Etl]."""
+
+    name: str
+    value: str
+    section: str
+
+
+def _nothing(runner: str, task: str) -> Sequence[Option]:
+    return ()
+
+
 def _nowhere(section: str, key: str) -> str:
     return "the default"
 
@@ -52,7 +65,8 @@ class Config:
     """Where results lie, and how Google Cloud is used.
 
     storage: a folder, or gs://BUCKET/PREFIX. warehouse: "" for the storage's own files, or bigquery://PROJECT/DATASET.
-    origin: gives where a setting was read, by its section and key, for the texts of errors.
+    origin: gives where a setting was read, by its section and key, for the texts of errors. options: gives those of
+    Beam, by runner and task.
     """
 
     storage: str = "data"
@@ -61,3 +75,4 @@ class Config:
     bigquery: BigQuery = BigQuery()
     dataflow: Dataflow = Dataflow()
     origin: Callable[[str, str], str] = field(default=_nowhere, compare=False)
+    options: Callable[[str, str], Sequence[Option]] = field(default=_nothing, compare=False)

@@ -12,15 +12,22 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from millrace.beam.google_errors import reason, said
 from millrace.common.tables import Table
 from millrace.core.warehouse import check_names, no_table, parse, table_names, zoneless
-from millrace.errors import AccessError, CostError, ManifestError, MillraceError, QueryError, SchemaError, SettingError
+from millrace.errors import (
+    AccessError,
+    Command,
+    CostError,
+    ManifestError,
+    MillraceError,
+    QueryError,
+    SchemaError,
+    SettingError,
+)
 from millrace.gcloud import bigquery_jobs
 from millrace.gcloud.bigquery_jobs import TIMEOUT, Refusal
 from millrace.gcloud.clients import Google
-from millrace.gcloud.google_calls import reason, retry, said, told
-from millrace.tasks import advice, sections
-from millrace.tasks.settings import origin
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,21 +62,24 @@ class BigQueryWarehouse:
 
         if self._location:
             return self._location
-        given = sections.bigquery().location
+        given = self._google.config.bigquery.location
         name = f"{self._project}.{self._dataset}"
-        with told(f"read dataset {name}"):
+        with self._google.told(f"read dataset {name}"):
             try:
-                there = self._google.bigquery.get_dataset(name, retry=retry(), timeout=TIMEOUT).location or given
+                there = (
+                    self._google.bigquery.get_dataset(name, retry=self._google.retry(), timeout=TIMEOUT).location
+                    or given
+                )
             except NotFound:
                 raise SettingError(
                     f"dataset {name} does not exist (warehouse = {self.uri} in [millrace], "
-                    f"{origin('millrace', 'warehouse')}); make it with "
+                    f"{self._google.config.origin('millrace', 'warehouse')}); make it with "
                     f"`bq --location={given or 'US'} mk --dataset {self._project}:{self._dataset}`"
                 ) from None
         if given and given.lower() != there.lower():
             raise SettingError(
                 f"dataset {name} lies in {there}, but location = {given} in [bigquery], "
-                f"{origin('bigquery', 'location')}; set it to {there}, or leave it out"
+                f"{self._google.config.origin('bigquery', 'location')}; set it to {there}, or leave it out"
             )
         self._location = there
         return there
@@ -82,22 +92,27 @@ class BigQueryWarehouse:
         """
         statement = parse(sql)
         typed = [_parameter(name, value) for name, value in (parameters or {}).items()]
-        limit = sections.bigquery().max_bytes_billed
-        with told("query BigQuery"), self._explained(statement):
+        limit = self._google.config.bigquery.max_bytes_billed
+        with self._google.told("query BigQuery"), self._explained(statement):
             dry = self._config(typed, dry_run=True)
             estimate = self._google.bigquery.query(
-                sql, job_config=dry, location=self.location(), retry=retry(), timeout=TIMEOUT, job_retry=None
+                sql,
+                job_config=dry,
+                location=self.location(),
+                retry=self._google.retry(),
+                timeout=TIMEOUT,
+                job_retry=None,
             )
             check_names([field.name for field in estimate.schema or ()])
             if (estimate.total_bytes_processed or 0) > limit:
-                raise _too_costly(f"the query would read {_size(estimate.total_bytes_processed or 0)}")
+                raise self._too_costly(f"the query would read {_size(estimate.total_bytes_processed or 0)}")
             return zoneless(self._run(sql, self._config(typed, maximum_bytes_billed=limit)))
 
     def tables(self) -> list[str]:
         """Return the names of the dataset's tables; views are left out."""
         self.location()
-        with told(f"list the tables of {self.uri}"):
-            listed = self._google.bigquery.list_tables(self._reference(), retry=retry(), timeout=TIMEOUT)
+        with self._google.told(f"list the tables of {self.uri}"):
+            listed = self._google.bigquery.list_tables(self._reference(), retry=self._google.retry(), timeout=TIMEOUT)
             return sorted(table.table_id for table in listed if table.table_type == "TABLE")
 
     def check(self, tables: Mapping[str, Table]) -> None:
@@ -108,28 +123,33 @@ class BigQueryWarehouse:
         from google.api_core.exceptions import NotFound
 
         location = self.location()
-        with told("run a job in BigQuery"):
+        with self._google.told("run a job in BigQuery"):
             self._google.bigquery.query(
                 "SELECT 1",
                 job_config=self._config(dry_run=True),
                 location=location,
-                retry=retry(),
+                retry=self._google.retry(),
                 timeout=TIMEOUT,
                 job_retry=None,
             )
         wrong = []
         for name, table in tables.items():
-            with told(f"read table {self._name(name)}"), contextlib.suppress(NotFound):
-                there = self._google.bigquery.get_table(self._reference().table(name), retry=retry(), timeout=TIMEOUT)
+            with self._google.told(f"read table {self._name(name)}"), contextlib.suppress(NotFound):
+                there = self._google.bigquery.get_table(
+                    self._reference().table(name), retry=self._google.retry(), timeout=TIMEOUT
+                )
                 wrong += _differences(there, table)
-                found = self._google.bigquery.test_iam_permissions(there, _FILLING, retry=retry(), timeout=TIMEOUT)
+                found = self._google.bigquery.test_iam_permissions(
+                    there, _FILLING, retry=self._google.retry(), timeout=TIMEOUT
+                )
                 if missing := [each for each in _FILLING if each not in found.get("permissions", ())]:
                     raise AccessError(
-                        f"table {self._name(name)} can't be loaded: permission is missing ({', '.join(missing)}); "
-                        f"{advice.command('doctor')} names the role"
+                        f"table {self._name(name)} can't be loaded: permission is missing ({', '.join(missing)})",
+                        Command("doctor"),
+                        mend="{0} names the role",
                     )
         if wrong:
-            raise _unfit(wrong)
+            raise self._unfit(wrong)
 
     def publish(
         self, name: str, table: Table, date: datetime.date, digest: str, files: Sequence[str], rows: int
@@ -164,14 +184,20 @@ class BigQueryWarehouse:
 
         def start(job_id: str) -> "api.LoadJob":
             return self._google.bigquery.load_table_from_uri(
-                files, partition, job_id=job_id, location=location, job_config=config, retry=retry(), timeout=TIMEOUT
+                files,
+                partition,
+                job_id=job_id,
+                location=location,
+                job_config=config,
+                retry=self._google.retry(),
+                timeout=TIMEOUT,
             )
 
         def refused(why: Refusal) -> MillraceError:
             where = f"{self._project}.{self._dataset}.{partition.table_id}"
             if "different locations" in why.message:  # invalid too
-                doctor = advice.command("doctor")
-                return SettingError(f"{where} can't be loaded from {files[0]}: {why.message}; {doctor} says what to do")
+                what = f"{where} can't be loaded from {files[0]}: {why.message}"
+                return SettingError(what, Command("doctor"), mend="{0} says what to do")
             # A table that was changed meanwhile is named by the job, and what is wrong with a file is said of the file.
             if (
                 why.reason == "invalid"
@@ -184,7 +210,7 @@ class BigQueryWarehouse:
             )
 
         job = bigquery_jobs.finish(
-            self._google.bigquery,
+            self._google,
             location,
             self._job_id("load", name, date, digest),
             start,
@@ -242,9 +268,11 @@ class BigQueryWarehouse:
 
         location = self.location()
         doing = f"export {self._name(name)} for {date}"
-        with told(doing):
+        with self._google.told(doing):
             try:
-                table = self._google.bigquery.get_table(self._reference().table(name), retry=retry(), timeout=TIMEOUT)
+                table = self._google.bigquery.get_table(
+                    self._reference().table(name), retry=self._google.retry(), timeout=TIMEOUT
+                )
             except NotFound:
                 raise no_table(name, self.tables()) from None
         if self._state(name, date) is None:
@@ -271,12 +299,12 @@ class BigQueryWarehouse:
                 job_id=job_id,
                 location=location,
                 job_config=config,
-                retry=retry(),
+                retry=self._google.retry(),
                 timeout=TIMEOUT,
             )
 
         job = bigquery_jobs.finish(
-            self._google.bigquery,
+            self._google,
             location,
             first,
             start,
@@ -288,16 +316,18 @@ class BigQueryWarehouse:
 
     def delete(self, name: str, date: datetime.date) -> None:
         """Empty the table's partition of a day; no table is fine."""
-        with told(f"empty {self._name(name)} for {date}"):
+        with self._google.told(f"empty {self._name(name)} for {date}"):
             self._google.bigquery.delete_table(
-                self._partition(name, date), retry=retry(), timeout=TIMEOUT, not_found_ok=True
+                self._partition(name, date), retry=self._google.retry(), timeout=TIMEOUT, not_found_ok=True
             )
 
     def columns(self) -> Mapping[str, Mapping[str, str]]:
         found = {}
         for name in self.tables():
-            with told(f"look at table {self._name(name)}"):
-                table = self._google.bigquery.get_table(self._reference().table(name), retry=retry(), timeout=TIMEOUT)
+            with self._google.told(f"look at table {self._name(name)}"):
+                table = self._google.bigquery.get_table(
+                    self._reference().table(name), retry=self._google.retry(), timeout=TIMEOUT
+                )
             kinds = {field.name: _TYPES.get(field.field_type, field.field_type) for field in table.schema}
             found[name] = {
                 f.name: f"ARRAY<{kinds[f.name]}>" if f.mode == "REPEATED" else kinds[f.name] for f in table.schema
@@ -314,20 +344,22 @@ class BigQueryWarehouse:
         from google.cloud import bigquery as api
 
         reference = self._reference().table(name)
-        with told(f"read table {self._name(name)}"):
+        with self._google.told(f"read table {self._name(name)}"):
             try:
-                there = self._google.bigquery.get_table(reference, retry=retry(), timeout=TIMEOUT)
+                there = self._google.bigquery.get_table(reference, retry=self._google.retry(), timeout=TIMEOUT)
             except NotFound:
                 self.location()  # raises an error that names the dataset, if that is missing
                 wanted = api.Table(reference, schema=_schema(table))
                 wanted.time_partitioning = api.TimePartitioning(api.TimePartitioningType.DAY, field="date")
                 wanted.clustering_fields = list(table.cluster_by) or None
                 wanted.labels = _LABELS
-                wanted.encryption_configuration = _encryption()
+                wanted.encryption_configuration = self._encryption()
                 # Another host may have been first; its table is as good.
-                there = self._google.bigquery.create_table(wanted, exists_ok=True, retry=retry(), timeout=TIMEOUT)
+                there = self._google.bigquery.create_table(
+                    wanted, exists_ok=True, retry=self._google.retry(), timeout=TIMEOUT
+                )
         if wrong := _differences(there, table):
-            raise _unfit(wrong)
+            raise self._unfit(wrong)
         return there
 
     def _holds(self, name: str, date: datetime.date, job: "api.LoadJob") -> bool:
@@ -384,7 +416,7 @@ class BigQueryWarehouse:
     def _config(self, parameters: "Sequence[api.ScalarQueryParameter]" = (), **options: Any) -> "api.QueryJobConfig":
         from google.cloud import bigquery as api
 
-        if key := _encryption():  # the result is a table for a day; naming it takes one more request
+        if key := self._encryption():  # the result is a table for a day; naming it takes one more request
             options["destination_encryption_configuration"] = key
         return api.QueryJobConfig(
             default_dataset=self._reference(), query_parameters=list(parameters), labels=_LABELS, **options
@@ -392,14 +424,19 @@ class BigQueryWarehouse:
 
     def _run(self, sql: str, config: "api.QueryJobConfig") -> "pa.Table":
         found = self._google.bigquery.query_and_wait(
-            sql, job_config=config, location=self.location(), retry=retry(), api_timeout=TIMEOUT, job_retry=retry()
+            sql,
+            job_config=config,
+            location=self.location(),
+            retry=self._google.retry(),
+            api_timeout=TIMEOUT,
+            job_retry=self._google.retry(),
         )
         return found.to_arrow(create_bqstorage_client=False)
 
     def _select(self, sql: str, doing: str, parameters: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
         """Return the rows of a query about the dataset itself."""
         typed = [_parameter(name, value) for name, value in (parameters or {}).items()]
-        with told(doing):
+        with self._google.told(doing):
             found: list[dict[str, Any]] = self._run(sql, self._config(typed)).to_pylist()
         return found
 
@@ -412,7 +449,7 @@ class BigQueryWarehouse:
             yield
         except GoogleAPICallError as error:
             if reason(error) == "bytesBilledLimitExceeded":
-                raise _too_costly(f"the query is too large ({said(error)})") from None
+                raise self._too_costly(f"the query is too large ({said(error)})") from None
             if isinstance(error, BadRequest) and "duplicate column name" in said(error).lower():
                 check_names(statement.named_selects)
             if isinstance(error, NotFound):
@@ -422,6 +459,27 @@ class BigQueryWarehouse:
             if isinstance(error, BadRequest | NotFound):
                 raise QueryError(f"the query can't be run: {said(error)}") from None
             raise
+
+    def _encryption(self) -> "api.EncryptionConfiguration | None":
+        """Return how tables are encrypted, by [gcp] kms_key if one is set."""
+        from google.cloud import bigquery as api
+
+        key = self._google.config.gcp.kms_key
+        return api.EncryptionConfiguration(key) if key else None
+
+    def _unfit(self, wrong: Sequence[str]) -> SchemaError:
+        return SchemaError(
+            f"{'; '.join(wrong)}; give the table these columns, rename or delete it, or name another dataset "
+            f"(warehouse in [millrace], {self._google.config.origin('millrace', 'warehouse')})"
+        )
+
+    def _too_costly(self, what: str) -> CostError:
+        limit = self._google.config.bigquery.max_bytes_billed
+        origin = self._google.config.origin("bigquery", "max_bytes_billed")
+        return CostError(
+            f"{what}, but max_bytes_billed in [bigquery], {origin}, allows {_size(limit)}; "
+            "ask for fewer days (WHERE date = ...) or columns, or raise it"
+        )
 
 
 def _schema(table: Table) -> "list[api.SchemaField]":
@@ -434,14 +492,6 @@ def _merged(there: "api.Table", table: Table) -> "list[api.SchemaField]":
     """Return the columns of a table, and those of ours that it lacks, because a load that leaves one out is refused."""
     named = {field.name.lower() for field in there.schema}
     return [*there.schema, *(field for field in _schema(table) if field.name.lower() not in named)]
-
-
-def _encryption() -> "api.EncryptionConfiguration | None":
-    """Return how tables are encrypted, by [gcp] kms_key if one is set."""
-    from google.cloud import bigquery as api
-
-    key = sections.gcp().kms_key
-    return api.EncryptionConfiguration(key) if key else None
 
 
 def _differences(there: "api.Table", table: Table) -> list[str]:
@@ -488,21 +538,6 @@ def _check_stays(there: "api.Table", date: datetime.date) -> None:
             f"expiration), so that it can't hold {date}; ask for later days, or run in BigQuery "
             f"`ALTER TABLE {name} SET OPTIONS (partition_expiration_days = NULL)`"
         )
-
-
-def _unfit(wrong: Sequence[str]) -> SchemaError:
-    return SchemaError(
-        f"{'; '.join(wrong)}; give the table these columns, rename or delete it, or name another dataset (warehouse "
-        f"in [millrace], {origin('millrace', 'warehouse')})"
-    )
-
-
-def _too_costly(what: str) -> CostError:
-    limit = sections.bigquery().max_bytes_billed
-    return CostError(
-        f"{what}, but max_bytes_billed in [bigquery], {origin('bigquery', 'max_bytes_billed')}, allows {_size(limit)}; "
-        "ask for fewer days (WHERE date = ...) or columns, or raise it"
-    )
 
 
 def _size(count: int) -> str:

@@ -12,11 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from millrace.beam.google_errors import location, passes, reason, redacted, said
 from millrace.common.polling import Pauses
-from millrace.errors import AccessError, MillraceError, ServiceError
-from millrace.gcloud.google_calls import location, passes, reason, redacted, retry, said, told
-from millrace.tasks import advice
-from millrace.tasks.sections import gcp
+from millrace.errors import AccessError, Command, MillraceError, ServiceError
+from millrace.gcloud.clients import Google
 
 if TYPE_CHECKING:
     from google.cloud import bigquery as api
@@ -47,7 +46,7 @@ _Refused = Callable[[Refusal], MillraceError]
 
 
 def finish(
-    client: "api.Client",
+    google: Google,
     place: str,
     job_id: str,
     start: Callable[[str], _Job],
@@ -65,14 +64,14 @@ def finish(
     passed since the first. Raises the error of `refused`, AccessError, ServiceError.
     """
     waiting: Pauses | None = None
-    with told(doing):
+    with google.told(doing):
         for number in itertools.count(1):
-            begun = _begin(client, place, job_id if number == 1 else f"{job_id}_{number}", start, refused)
+            begun = _begin(google, place, job_id if number == 1 else f"{job_id}_{number}", start, refused)
             if begun is None:
                 continue
             job, ours = begun
             old = not ours and job.state == "DONE"
-            _wait(job)
+            _wait(google, job)
             error = job.error_result
             if error is None and (ours or still_good(job)):
                 return job
@@ -85,14 +84,14 @@ def finish(
             )
             # Many jobs that write to one table at once fail by its rate limit, and must not all come back at one
             # moment.
-            waiting = waiting or Pauses(0.2, 16.0, gcp().patience, growth=2.0, spread=0.9)
+            waiting = waiting or Pauses(0.2, 16.0, google.config.gcp.patience, growth=2.0, spread=0.9)
             if why.reason not in _PASSING or not waiting.pause():
                 raise _failure(doing, why, job.job_id, refused)
     raise AssertionError("unreachable")
 
 
 def _begin(
-    client: "api.Client", place: str, job_id: str, start: Callable[[str], _Job], refused: _Refused
+    google: Google, place: str, job_id: str, start: Callable[[str], _Job], refused: _Refused
 ) -> tuple[_Job, bool] | None:
     """Return a job, and whether this call started it (False also if it did, but the answer was lost).
 
@@ -104,7 +103,9 @@ def _begin(
         return start(job_id), True
     except Conflict:
         try:
-            job = client.get_job(job_id, location=place, retry=retry().with_predicate(_appears), timeout=TIMEOUT)
+            job = google.bigquery.get_job(
+                job_id, location=place, retry=google.retry().with_predicate(_appears), timeout=TIMEOUT
+            )
         except Forbidden as error:
             if reason(error) != "accessDenied":
                 raise
@@ -114,11 +115,11 @@ def _begin(
         raise refused(Refusal(reason(error), location(error), said(error))) from error
 
 
-def _wait(job: "api.LoadJob | api.ExtractJob") -> None:
+def _wait(google: Google, job: "api.LoadJob | api.ExtractJob") -> None:
     waiting = Pauses(0.2, 5.0, growth=2.0)
     while job.state != "DONE":
         waiting.pause()
-        job.reload(retry=retry().with_predicate(_appears), timeout=TIMEOUT)
+        job.reload(retry=google.retry().with_predicate(_appears), timeout=TIMEOUT)
 
 
 def _appears(error: Exception) -> bool:
@@ -134,6 +135,6 @@ def _failure(doing: str, why: Refusal, job_id: str, refused: _Refused) -> Millra
             f"could not {doing}: job {job_id} failed in passing ({why.reason}: {why.message}); run again"
         )
     if why.reason == "accessDenied":
-        doctor = advice.command("doctor")
-        return AccessError(f"could not {doing}: permission is missing ({why.message}); {doctor} names the role")
+        what = f"could not {doing}: permission is missing ({why.message})"
+        return AccessError(what, Command("doctor"), mend="{0} names the role")
     return refused(why)

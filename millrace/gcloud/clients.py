@@ -1,23 +1,33 @@
-"""The one place where Google's clients are built.
+"""How Google Cloud is asked by the settings: the one place where its clients are built, and how they are called.
+
+    with google.told("read gs://bucket/x"):              # whatever is raised in here becomes one of our errors
+        blob.download_as_bytes(retry=google.retry())
+
+What passes, and what is said of the rest, stands in millrace/beam/google_errors.py. A call that is tried again may
+have had its effect the first time, its answer lost. Code that calls makes that harmless: by a precondition and a look
+at what is there, or by an id of its own that makes a repetition the same call.
 
 Where the services run on this machine, the clients' own variables name them: STORAGE_EMULATOR_HOST,
 BIGQUERY_EMULATOR_HOST, dataflow_endpoint in [dataflow], and gcloud's CLOUDSDK_API_ENDPOINT_OVERRIDES_… for the rest.
 """
 
 import os
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from millrace.beam import google_errors
 from millrace.beam.gcs import Access
+from millrace.beam.google_errors import impersonating, passes, said
 from millrace.core.config import Config
-from millrace.errors import SettingError
-from millrace.gcloud.google_calls import told
+from millrace.errors import AccessError, Command, MillraceError, SettingError
 
 if TYPE_CHECKING:
     import google.auth.credentials
     import google.auth.transport.requests
     import google.cloud.storage as storage_api
+    from google.api_core.retry import Retry
     from google.cloud import bigquery as bigquery_api
     from google.cloud import dataflow_v1beta3
 
@@ -111,6 +121,21 @@ class Google:
         named = os.environ.get(f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{service.upper()}")
         return (named or f"https://{service}.googleapis.com").rstrip("/")
 
+    def retry(self, seconds: float | None = None) -> "Retry":
+        """Return what clients take as `retry`: what passes is tried again for so many seconds, or [gcp] patience."""
+        return google_errors.retry(self.config.gcp.patience if seconds is None else seconds)
+
+    def told(self, doing: str, seconds: float | None = None) -> AbstractContextManager[None]:
+        """Turn what Google's clients raise into one of our errors.
+
+        doing: what was attempted, as in "read gs://b/x"; seconds: what its `retry` was given.
+        """
+
+        def translated(error: BaseException, doing: str) -> MillraceError | None:
+            return self._translated(error, doing, seconds)
+
+        return google_errors.told(doing, translated)
+
     def forget(self) -> None:
         """Have every client made anew, as it has to be in a child process: connections that a fork shares mix up their
         answers.
@@ -130,7 +155,7 @@ class Google:
         import google.auth
         from google.auth import impersonated_credentials
 
-        with told("find credentials"):
+        with self.told("find credentials"):
             found, named = google.auth.default(scopes=_SCOPES)
         if account := self.config.gcp.impersonate:
             found = impersonated_credentials.Credentials(  # type: ignore[no-untyped-call]
@@ -140,3 +165,23 @@ class Google:
                 iam_endpoint_override=f"{self.endpoint('iamcredentials')}/v1/projects/-/serviceAccounts/{account}:generateAccessToken",
             )
         return found, named or ""
+
+    def _translated(self, error: BaseException, doing: str, seconds: float | None) -> MillraceError | None:
+        """Return the error for a person; None for what is none of Google's."""
+        from google.auth.exceptions import RefreshError
+
+        own, doctor = self.config.gcp, Command("doctor")
+        if isinstance(error, RefreshError) and impersonating(error) and not passes(error):
+            return AccessError(
+                f"could not {doing}: nobody here may act as {own.impersonate}, "
+                f"{self.config.origin('gcp', 'impersonate')} ({said(error)})",
+                doctor,
+                mend="{0} names the role",
+            )
+        return google_errors.translated(
+            error,
+            doing,
+            missing=SettingError,
+            tried=f"tried for {own.patience:g} s ([gcp] patience)" if seconds is None else f"tried for {seconds:g} s",
+            granting=doctor,
+        )

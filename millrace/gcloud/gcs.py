@@ -18,7 +18,7 @@ at its leases before every change that it makes here.
 import base64
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableSequence, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,8 +28,6 @@ from millrace.core.ledger import FOLDER as LEDGER
 from millrace.core.storage import Versioned
 from millrace.errors import ConflictError, ManifestError, SettingError
 from millrace.gcloud.clients import Google
-from millrace.gcloud.google_calls import retry, told
-from millrace.tasks import sections, settings
 
 if TYPE_CHECKING:
     pass
@@ -73,7 +71,7 @@ class GcsStorage:
         with self._told("read", path):
             try:
                 # From the start each time, because the client would go on within a generation that may be gone by then.
-                return _again(download)
+                return self._again(download)
             except NotFound:
                 self._see_bucket()
                 return None
@@ -100,10 +98,10 @@ class GcsStorage:
         with self._told("note on", path):
             blob = self._blob(path)
             try:
-                blob.reload(timeout=_TIMEOUT, retry=retry())
+                blob.reload(timeout=_TIMEOUT, retry=self._google.retry())
                 # A patch merges, so that what is to go has to be said.
                 blob.metadata = {**dict.fromkeys(blob.metadata or {}), **note}
-                blob.patch(if_generation_match=blob.generation, timeout=_TIMEOUT, retry=retry())
+                blob.patch(if_generation_match=blob.generation, timeout=_TIMEOUT, retry=self._google.retry())
             except PreconditionFailed:
                 raise ConflictError(f"{self.uri(path)} was written by somebody else") from None
             except NotFound:
@@ -142,7 +140,7 @@ class GcsStorage:
                 fields="items(name),prefixes,nextPageToken",
                 page_size=_PAGE,
                 timeout=_TIMEOUT,
-                retry=retry(),
+                retry=self._google.retry(),
             )
             try:
                 objects = [blob.name for blob in found]
@@ -158,7 +156,7 @@ class GcsStorage:
             origin, made, token = self._blob(source), self._blob(target), None
             try:
                 while True:
-                    token, _, _ = made.rewrite(origin, token=token, timeout=_TIMEOUT, retry=retry())
+                    token, _, _ = made.rewrite(origin, token=token, timeout=_TIMEOUT, retry=self._google.retry())
                     if token is None:
                         return
             except NotFound:
@@ -184,14 +182,14 @@ class GcsStorage:
 
         with self._told("read", path):
             try:
-                _again(download)
+                self._again(download)
             except NotFound:
                 raise self._gone(path) from None
         return target
 
     @contextlib.contextmanager
     def lock(self, path: str) -> Iterator[None]:
-        lease = Lease(_LockFile(self, path), self.uri(path), sections.gcp().lease)
+        lease = Lease(_LockFile(self, path), self.uri(path), self._google.config.gcp.lease)
         with lease.held():
             self._leases.append(lease)
             try:
@@ -206,7 +204,7 @@ class GcsStorage:
         trying.
         """
         with self._told("ask what may be done in", ""):
-            granted = self._handle().test_iam_permissions(_NEEDED, timeout=_TIMEOUT, retry=retry())
+            granted = self._handle().test_iam_permissions(_NEEDED, timeout=_TIMEOUT, retry=self._google.retry())
         if {*_NEEDED} - {*granted}:
             try:
                 for _ in range(2):
@@ -248,7 +246,7 @@ class GcsStorage:
 
         with self._told("write", path, patience):
             try:
-                return _again(upload, patience, failures)
+                return self._again(upload, patience, failures)
             except PreconditionFailed:
                 there = self.read(path) if failures else None
                 if there is None or there.data != data:
@@ -292,7 +290,7 @@ class GcsStorage:
                 fields=f"items(name{field and ','}{field}),nextPageToken",
                 page_size=_PAGE,
                 timeout=_TIMEOUT,
-                retry=retry(),
+                retry=self._google.retry(),
             )
             try:
                 for blob in found:
@@ -321,7 +319,7 @@ class GcsStorage:
             if left:
                 raise from_http_response(failed[left[0]])  # type: ignore[no-untyped-call]
 
-        _again(attempt)
+        self._again(attempt)
 
     def _delete_one(self, path: str, version: str | None = None) -> None:
         from google.api_core.exceptions import NotFound
@@ -336,7 +334,7 @@ class GcsStorage:
         from google.api_core.exceptions import PreconditionFailed
 
         with self._told("delete", path, patience), contextlib.suppress(PreconditionFailed):
-            _again(lambda: self._delete_one(path, version), patience)
+            self._again(lambda: self._delete_one(path, version), patience)
 
     def _confirm(self) -> None:
         """Raise ConflictError if a lock that this process holds was taken over."""
@@ -345,8 +343,16 @@ class GcsStorage:
 
     @contextlib.contextmanager
     def _told(self, doing: str, path: str, patience: float | None = None) -> Iterator[None]:
-        with told(f"{doing} {self.uri(path)}", patience):
+        with self._google.told(f"{doing} {self.uri(path)}", patience):
             yield
+
+    def _again(
+        self, call: Callable[[], T], patience: float | None = None, failures: "MutableSequence[Exception] | None" = None
+    ) -> T:
+        """Call until the call succeeds or fails for good; failures: takes up what passed."""
+        note = failures.append if failures is not None else None
+        found: T = self._google.retry(patience)(call, on_error=note)()
+        return found
 
     def _see_bucket(self) -> None:
         """Raise SettingError, after a 404, if it is the bucket that is not there."""
@@ -354,7 +360,9 @@ class GcsStorage:
 
         # For the first 404 only, because the 404s of an object and of its bucket differ in nothing but their wording.
         if not self._bucket_seen:
-            look = self._google.storage.list_blobs(self._handle(), max_results=1, timeout=_TIMEOUT, retry=retry())
+            look = self._google.storage.list_blobs(
+                self._handle(), max_results=1, timeout=_TIMEOUT, retry=self._google.retry()
+            )
             try:
                 next(iter(look), None)
             except NotFound:
@@ -364,7 +372,7 @@ class GcsStorage:
     def _no_bucket(self) -> SettingError:
         return SettingError(
             f"the bucket {self._bucket!r} of storage {self._root!r} does not exist; create it, or set storage in "
-            f"[millrace] to one that does ({settings.origin('millrace', 'storage')})"
+            f"[millrace] to one that does ({self._google.config.origin('millrace', 'storage')})"
         )
 
     def _gone(self, path: str) -> Exception:
@@ -387,13 +395,6 @@ class _LockFile:
 
     def remove(self, version: str, patience: float) -> None:
         self._storage._remove(self._path, version, patience)
-
-
-def _again(call: Callable[[], T], patience: float | None = None, failures: "list[Exception] | None" = None) -> T:
-    """Call until the call succeeds or fails for good; failures: takes up what passed."""
-    note = failures.append if failures is not None else None
-    found: T = retry(patience)(call, on_error=note)()
-    return found
 
 
 def _above(folder: str) -> Iterator[str]:

@@ -14,11 +14,8 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from luigi.configuration import get_config
-
+from millrace.core.config import Config
 from millrace.errors import SettingError
-from millrace.tasks import sections
-from millrace.tasks.settings import origin
 
 #: Options of jobs that are Millrace's to give, and why.
 _TAKEN = {
@@ -33,37 +30,19 @@ _TAKEN = {
 }
 
 
-def arguments(task: str, runner: str = "DataflowRunner") -> list[str]:
+def arguments(config: Config, task: str, runner: str = "DataflowRunner") -> list[str]:
     """Return a task's command line on a runner, less what Millrace gives.
 
     Raises SettingError for what Beam does not take.
     """
-    common = runner.removesuffix("Runner").lower()
-    given, taken = sections.runner_options(runner, task), {"runner": "say runner in [millrace] or [dataflow.TASK]"}
-    if runner == "DataflowRunner":
-        given, taken = sections.dataflow_options(task), _TAKEN
-        _check_common(f"{common}.{task}")
+    taken = {"runner": "say runner in [millrace] or [dataflow.TASK]"}
     found: list[str] = []
-    for name, value in given.items():
-        section = _section(common, task, name)
-        where = f"[{section}] {name} = {value!r}, {origin(section, name)}"
-        if name in taken:
-            raise SettingError(f"{where}: this option is taken; {taken[name]}")
-        found += _argument(where, name, value)
+    for option in config.options(runner, task):
+        where = f"[{option.section}] {option.name} = {option.value!r}, {config.origin(option.section, option.name)}"
+        if why := (_TAKEN if runner == "DataflowRunner" else taken).get(option.name):
+            raise SettingError(f"{where}: this option is taken; {why}")
+        found += _argument(where, option.name, option.value)
     return found
-
-
-def _check_common(section: str) -> None:
-    """Raise SettingError if a task's section has a setting that holds for all tasks, because nobody would read it
-    there.
-    """
-    config, common = get_config(), sections.dataflow.get_param_names()  # type: ignore[no-untyped-call]
-    for key in config.options(section) if config.has_section(section) else ():
-        if key.replace("-", "_") in common:
-            value = config.get(section, key, raw=True)
-            raise SettingError(
-                f"[{section}] {key} = {value!r}, {origin(section, key)}: this holds for all tasks; say it in [dataflow]"
-            )
 
 
 @functools.cache
@@ -114,11 +93,3 @@ def _elements(action: argparse.Action, value: str) -> list[str]:
     if isinstance(action, several) and "\n" not in value:
         return [part.strip() for part in value.split(",") if part.strip()]
     return lines if "\n" in value else [value.strip()]
-
-
-def _section(common: str, task: str, name: str) -> str:
-    """Return the section that gives an option: the task's own before everybody's."""
-    own = f"{common}.{task}"
-    config = get_config()
-    named = config.has_section(own) and name in (key.replace("-", "_") for key in config.options(own))
-    return own if named else common

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import millrace.errors
+from millrace.core.config import Config
 from millrace.errors import JobFailedError, MillraceError
 from millrace.runners import beam_options
 from millrace.runners.runner import Job, Messages, Progress, Run, Ticket
@@ -40,11 +41,11 @@ class InProcess:
 
     outlives = False
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, config: Config) -> None:
+        self._name, self._config = name, config
 
     def check(self, task: str) -> None:
-        beam_options.arguments(task, self._name)
+        beam_options.arguments(self._config, task, self._name)
 
     def place(self) -> str:
         return ""
@@ -60,7 +61,10 @@ class InProcess:
         self, pipeline: str, arguments: Mapping[str, str], task: str, ticket: Ticket, waits: Callable[[str], None]
     ) -> LocalJob:
         given = {**arguments, "runner": self._name}
-        argv = [*beam_options.arguments(task, self._name), *(f"--{key}={value}" for key, value in given.items())]
+        argv = [
+            *beam_options.arguments(self._config, task, self._name),
+            *(f"--{key}={value}" for key, value in given.items()),
+        ]
         run = importlib.import_module("millrace.beam.options").run_module  # Beam is imported only here
         return LocalJob(ticket.name, lambda: run(pipeline, argv))
 

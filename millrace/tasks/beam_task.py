@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from luigi.rpc import RPCError
 
-from millrace import runners
 from millrace.common.checksums import Input
 from millrace.common.partitions import Partition
 from millrace.common.results import RESULT, read_result
@@ -66,12 +65,12 @@ class BeamTask(Stage):
         """As Stage.preflight, and what its jobs need. What runs in processes of its own can share what is imported."""
         super().preflight()
         runner = self.named_runner()
-        if runners.of(runner).outlives and not self.runs_here():
+        if session.current().runner(runner).outlives and not self.runs_here():
             preflight.for_dataflow()
         for each in ("DataflowRunner", "FnApiRunner") if runner == "auto" else (runner,):
             if settings.workers() > 1:
-                runners.of(each).preload(self.pipeline)
-            runners.of(each).check(self.task_family)
+                session.current().runner(each).preload(self.pipeline)
+            session.current().runner(each).check(self.task_family)
 
     @classmethod
     def maker(cls) -> tuple[str, bool]:

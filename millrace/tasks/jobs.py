@@ -24,7 +24,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from millrace import runners
 from millrace.common import partitions
 from millrace.core import ledger, resources
 from millrace.core.ledger import Entry, failures
@@ -85,13 +84,13 @@ def found(works: Sequence[Work]) -> list[Batch]:
     groups = defaultdict(list)
     for work in works:
         entry = work.claim.entry
-        if entry and entry.state in ("running", "refused") and runners.of(entry.runner).outlives:
+        if entry and entry.state in ("running", "refused") and session.current().runner(entry.runner).outlives:
             groups[entry.job_name, entry.request_id].append(work)
     return [batch for group in groups.values() if (batch := _found(group)).works]
 
 
 def _found(works: list[Work]) -> Batch:
-    batch = Batch(works, runners.of(works[0].claim.attempt.runner))
+    batch = Batch(works, session.current().runner(works[0].claim.attempt.runner))
     try:
         batch.job = job = batch.runner.find(batch.ticket)
         same = [work for work in works if work.claim.attempt.work == _task(work).work()]
@@ -171,7 +170,7 @@ def _by_runner(works: Sequence[Work]) -> Iterator[tuple[str, list[Work]]]:
 
 def _by_failures(works: Sequence[Work], name: str) -> Iterator[list[Work]]:
     """Yield the partitions that may be one job. Those that have failed too often end with JobFailedError."""
-    if not runners.of(name).outlives:
+    if not session.current().runner(name).outlives:
         yield list(works)
         return
     limit = sections.dataflow().attempts
@@ -199,7 +198,7 @@ def _too_often(work: Work, failed: int, limit: int) -> JobFailedError:
 
 def _begun(works: Sequence[Work], name: str) -> Batch | None:
     """Enter the attempts of one run; None where there is none left."""
-    runner = runners.of(name)
+    runner = session.current().runner(name)
     try:
         where = runner.place()
     except MillraceError as error:

@@ -40,8 +40,8 @@ def for_dataflow() -> None:
     from millrace.runners.dataflow import jobs as dataflow
     from millrace.runners.dataflow import submission
 
-    submission.check_root(session.current().storage.uri(""))
-    dataflow.place()
+    submission.check_root(session.current().google)
+    dataflow.place(session.current().google)
     _require(data.bucket_region)
 
 

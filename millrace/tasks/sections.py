@@ -2,15 +2,17 @@
 
 import os
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
 from luigi.cmdline_parser import CmdlineParser
 from luigi.configuration import get_config
+from luigi.parameter import UnconsumedParameterWarning
 
 from millrace.core import config as plain
-from millrace.core.config import Config
+from millrace.core.config import Config, Option
 from millrace.errors import SettingError
 from millrace.tasks.settings import (
     Flag,
@@ -223,6 +225,10 @@ class dataflow(Settings):
     )
 
 
+# [dataflow] is open: its further keys are Beam's to know.
+warnings.filterwarnings("ignore", ".* is not consumed by the task 'dataflow'", UnconsumedParameterWarning)
+
+
 def runner_options(runner: str, task: str) -> Mapping[str, str]:
     """Return the options of Beam that the settings give a task on a runner: name → value, as written in luigi.cfg.
 
@@ -241,6 +247,34 @@ def runner_options(runner: str, task: str) -> Mapping[str, str]:
 def dataflow_options(task: str) -> Mapping[str, str]:
     """Return `runner_options` of Dataflow, less the choice of the runner itself."""
     return {key: value for key, value in runner_options("DataflowRunner", task).items() if key != "runner"}
+
+
+def options(runner: str, task: str) -> list[Option]:
+    """Return the options of Beam that a task's run on a runner has, and the section that gives each.
+
+    Raises SettingError for a task's section with a setting that holds for all tasks, because nobody would read it.
+    """
+    common = runner.removesuffix("Runner").lower()
+    if runner != "DataflowRunner":
+        return [
+            Option(name, value, _section(common, task, name)) for name, value in runner_options(runner, task).items()
+        ]
+    config, section, taken = get_config(), f"{common}.{task}", dataflow.get_param_names()  # type: ignore[no-untyped-call]
+    for key in config.options(section) if config.has_section(section) else ():
+        if key.replace("-", "_") in taken:
+            value = config.get(section, key, raw=True)
+            raise SettingError(
+                f"[{section}] {key} = {value!r}, {origin(section, key)}: this holds for all tasks; say it in [dataflow]"
+            )
+    return [Option(name, value, _section(common, task, name)) for name, value in dataflow_options(task).items()]
+
+
+def _section(common: str, task: str, name: str) -> str:
+    """Return the section that gives an option: the task's own before everybody's."""
+    own = f"{common}.{task}"
+    config = get_config()
+    named = config.has_section(own) and name in (key.replace("-", "_") for key in config.options(own))
+    return own if named else common
 
 
 #: Of the settings that were read last: the command that they are of, or else how they are written, and what they say.
@@ -263,6 +297,7 @@ def config() -> Config:
                     **_values(dataflow, plain.Dataflow), endpoint=dataflow_options("").get("dataflow_endpoint", "")
                 ),
                 origin=origin,
+                options=options,
             ),
         )
     return _read[1]

@@ -14,12 +14,14 @@ from collections.abc import Callable, Hashable, Iterator
 from functools import cached_property
 from typing import TypeVar, cast
 
+from millrace import runners
 from millrace.beam import gcs
 from millrace.core.config import Config
 from millrace.core.storage import LocalStorage, Storage
 from millrace.core.warehouse import LocalWarehouse, Warehouse
 from millrace.errors import SettingError
 from millrace.gcloud.clients import Google
+from millrace.runners.runner import Runner
 from millrace.tasks import sections
 
 T = TypeVar("T")
@@ -75,6 +77,10 @@ class Session:
 
         return BigQueryWarehouse(uri, self.google, files)
 
+    def runner(self, name: str) -> Runner:
+        """Return the runner that settings and ledger call by a name of Beam's."""
+        return runners.of(name, self.google)
+
     def once(self, key: Hashable, ask: Callable[[], T]) -> T:
         """Return what `ask` returned when it was first called for this key in this session, or in the process that
         this one was forked from.
@@ -100,9 +106,11 @@ class Session:
 
     def forked(self) -> None:
         """Do without what a child process must not share with its parent."""
+        if self._before:
+            self._before.forked()
         if "google" in vars(self):
             self.google.forget()
-        for name in ("storage", "warehouse"):  # they remember locks that are the parent's
+        for name in ("storage", "warehouse"):  # a storage remembers locks, which are the parent's
             vars(self).pop(name, None)
 
 

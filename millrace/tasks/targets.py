@@ -30,7 +30,6 @@ from millrace.core.manifests import FileEntry, Manifest
 from millrace.core.storage import crc32c, readable
 from millrace.core.version import code_version
 from millrace.errors import ConflictError, ManifestError, SchemaError, SourceError, TerminalError
-from millrace.gcloud.google_calls import retry, told
 from millrace.tasks import completeness, session
 from millrace.tasks.datasets import Dataset
 
@@ -99,9 +98,9 @@ class GCSTarget(luigi.Target):
 
         with contextlib.ExitStack() as undone:
             file = undone.enter_context(tempfile.TemporaryFile())
-            with told(f"read {self.uri}"):
+            with session.current().google.told(f"read {self.uri}"):
                 try:
-                    self._blob().download_to_file(file, checksum="crc32c", retry=retry())
+                    self._blob().download_to_file(file, checksum="crc32c", retry=session.current().google.retry())
                 except NotFound:
                     raise self._missing() from None
             undone.pop_all()
@@ -112,13 +111,13 @@ class GCSTarget(luigi.Target):
         return SourceError(f"{self.uri} is not there; run the task that makes it")
 
     def _upload(self, path: str) -> None:
-        with told(f"write {self.uri}"):
-            self._blob().upload_from_filename(path, checksum="crc32c", retry=retry())
+        with session.current().google.told(f"write {self.uri}"):
+            self._blob().upload_from_filename(path, checksum="crc32c", retry=session.current().google.retry())
 
     def _there(self) -> Any:
         blob = self._blob()
-        with told(f"look for {self.uri}"):
-            return blob.bucket.get_blob(blob.name, retry=retry())
+        with session.current().google.told(f"look for {self.uri}"):
+            return blob.bucket.get_blob(blob.name, retry=session.current().google.retry())
 
     def _blob(self) -> Any:
         return session.current().google.access.blob(session.current().google.storage, *split(self.uri))

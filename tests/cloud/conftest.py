@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dataflow_running import Set
+from dataflow_running import ROOT, Set
 from luigi.configuration import get_config
 
 import localcloud
@@ -55,6 +55,7 @@ def local(
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(credentials))
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", localcloud.PROJECT)
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", storage.url)
+    setting("millrace", "storage", ROOT)
     setting("gcp", "region", localcloud.REGION)
     setting("gcp", "patience", "10")
     for key, value in {"dataflow_endpoint": local.url, "poll_max": "0.5", "cancel_wait": "10"}.items():

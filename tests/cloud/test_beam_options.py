@@ -6,10 +6,11 @@ from dataflow_running import Set, submit
 from localcloud.dataflow import Dataflow
 from millrace.errors import SettingError
 from millrace.runners import beam_options
+from millrace.tasks import session
 
 
 def argv(task: str = "Etl") -> list[str]:
-    return beam_options.arguments(task)
+    return beam_options.arguments(session.current().config, task)
 
 
 def test_options_are_given_as_beam_wants_them(local: Dataflow, setting: Set) -> None:
@@ -76,12 +77,12 @@ def test_other_runners_options_are_checked_as_well(setting: Set) -> None:
     setting("flink", "flink_master", "localhost:8081")
     setting("flink", "flink-submit-uber-jar", "true")
     setting("flink.Etl", "parallelism", "4")
-    assert beam_options.arguments("Etl", "FlinkRunner") == [
+    assert beam_options.arguments(session.current().config, "Etl", "FlinkRunner") == [
         "--flink_master=localhost:8081",
         "--flink_submit_uber_jar",
         "--parallelism=4",
     ]
-    assert beam_options.arguments("Count", "SparkRunner") == []
+    assert beam_options.arguments(session.current().config, "Count", "SparkRunner") == []
     setting("flink", "paralellism", "4")
     with pytest.raises(SettingError, match=r"^\[flink\] paralellism = '4', .*; did you mean parallelism\?$"):
-        beam_options.arguments("Count", "FlinkRunner")
+        beam_options.arguments(session.current().config, "Count", "FlinkRunner")

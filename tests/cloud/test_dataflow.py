@@ -13,6 +13,7 @@ from millrace.runners.dataflow import jobs as dataflow
 from millrace.runners.dataflow import reports as dataflow_reports
 from millrace.runners.dataflow.jobs import Job
 from millrace.runners.runner import Progress
+from millrace.tasks import session
 
 
 class Typed:
@@ -53,18 +54,20 @@ class Hurried(queue.Queue[Typed]):
 
 def test_a_job_is_found_by_name_and_request(local: Dataflow) -> None:
     name = new_name()
-    assert dataflow.find(name, "r1", WHERE) is None
+    assert dataflow.find(session.current().google, name, "r1", WHERE) is None
     job = submit("sleep", 0.1, name)
-    assert dataflow.find(name, "r1", WHERE) == dataflow.get(job.id, WHERE)
+    assert dataflow.find(session.current().google, name, "r1", WHERE) == dataflow.get(
+        session.current().google, job.id, WHERE
+    )
     done, _ = wait(job)
-    assert dataflow.find(name, "r1", WHERE) == done
-    assert dataflow.get("2026-01-01_00_00_00-1", WHERE) is None
+    assert dataflow.find(session.current().google, name, "r1", WHERE) == done
+    assert dataflow.get(session.current().google, "2026-01-01_00_00_00-1", WHERE) is None
 
 
 def test_no_region_is_told(local: Dataflow, setting: Set) -> None:
     setting("gcp", "region", "")
     with pytest.raises(SettingError, match=r"set region in \[gcp\]"):
-        dataflow.place()
+        dataflow.place(session.current().google)
 
 
 def test_a_job_that_somebody_cancelled(local: Dataflow) -> None:
@@ -90,7 +93,7 @@ def test_a_job_that_is_replaced_is_followed(local: Dataflow) -> None:
     local.hold(name)
     job = submit("sleep", 0, name)
     other = local.replace(job.id)
-    attached = dataflow.find(name, "r1", WHERE)
+    attached = dataflow.find(session.current().google, name, "r1", WHERE)
     assert attached
     assert (attached.id, attached.replaced_by, attached.finished) == (job.id, other.id, False)
     local.release()
@@ -116,7 +119,7 @@ def test_a_replaced_job_is_cancelled_as_the_other(local: Dataflow) -> None:
     local.hold(name)
     job = submit("sleep", 0, name)
     other = local.replace(job.id)
-    attached = dataflow.get(job.id, WHERE)
+    attached = dataflow.get(session.current().google, job.id, WHERE)
     assert attached
     gone = dataflow.cancel(attached)
     assert (gone.id, gone.state) == (other.id, "CANCELLED")
@@ -124,7 +127,7 @@ def test_a_replaced_job_is_cancelled_as_the_other(local: Dataflow) -> None:
 
 def test_a_state_that_the_client_does_not_know_is_none_to_stop_at() -> None:
     """Dataflow may come to have further states; Google's client gives them as numbers."""
-    job = dataflow.job_of(api.Job(id="1", name="n", current_state=99), WHERE)
+    job = dataflow.job_of(session.current().google, api.Job(id="1", name="n", current_state=99), WHERE)
     assert (job.state, job.finished) == ("99", False)
 
 
@@ -137,7 +140,7 @@ def test_a_new_job_may_be_unknown_for_a_while(local: Dataflow) -> None:
 def test_a_job_that_stays_unknown_is_given_up(local: Dataflow, setting: Set) -> None:
     setting("gcp", "patience", "1")
     with pytest.raises(ServiceError, match="Dataflow has no job lost"):
-        wait(Job("2026-01-01_00_00_00-1", "lost", "", "", WHERE))
+        wait(Job("2026-01-01_00_00_00-1", "lost", "", "", WHERE, session.current().google))
 
 
 @pytest.mark.parametrize("kind", ["500", "503", "429", "cut"])
@@ -272,6 +275,6 @@ def test_an_interrupt_passes_and_leaves_the_job(local: Dataflow) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         dataflow.wait(job, look)
-    found = dataflow.get(job.id, WHERE)
+    found = dataflow.get(session.current().google, job.id, WHERE)
     assert found
     assert not found.finished

@@ -31,7 +31,9 @@ def test_counters_and_usage_are_the_jobs(local: Dataflow, tmp_path: Path, servic
         "date": "2026-11-19",
         "output": f"{ROOT}/{{dataset}}/date=2026-11-19/a",
     }
-    job = submission.submit("pipelines.posts.fetch", options, "Fetch", Request(new_name(), "r1", WHERE), ROOT)
+    job = submission.submit(
+        session.current().google, "pipelines.posts.fetch", options, "Fetch", Request(new_name(), "r1", WHERE)
+    )
     done, told = wait(job)
     assert done.state == "DONE", dataflow_reports.failure(done)
     run = dataflow_reports.result(done)
@@ -129,7 +131,7 @@ def test_what_was_drained_is_not_whole(local: Dataflow, setting: Set) -> None:
     name = new_name()
     local.hold(name)
     assert dataflow.drain(submit("sleep", 0, name)).state in ("DRAINING", "DRAINED")
-    found = dataflow.find(name, "r1", WHERE)
+    found = dataflow.find(session.current().google, name, "r1", WHERE)
     assert found
     done, _ = wait(found)
     assert done.state == "DRAINED"
@@ -179,7 +181,7 @@ def test_a_watcher_of_a_job_that_was_replaced_tells_of_the_new_one(local: Datafl
     local.jobs[-1].say("JOB_MESSAGE_ERROR", "ValueError: of the old one")
     look(job)
     assert told[-1].error == "ValueError: of the old one"
-    new = dataflow.get(local.replace(job.id).id, WHERE)
+    new = dataflow.get(session.current().google, local.replace(job.id).id, WHERE)
     assert new
     look(new)
     assert told[-1].error == ""

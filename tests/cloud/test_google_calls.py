@@ -16,8 +16,9 @@ from google.resumable_media import InvalidResponse
 
 from localcloud.faults import Fault
 from localcloud.projects import Projects
+from millrace.beam.google_errors import passes, said
 from millrace.errors import AccessError, MillraceError, ServiceError, SettingError, TerminalError
-from millrace.gcloud.google_calls import passes, retry, said, told
+from millrace.tasks import session
 
 
 def refusal(kind: type[api.GoogleAPICallError], reason: str, message: str = "No.") -> api.GoogleAPICallError:
@@ -61,7 +62,7 @@ CASES: list[tuple[Exception, bool, type[MillraceError]]] = [
 def test_every_failure_is_one_of_ours(error: Exception, passing: bool, told_as: type[MillraceError]) -> None:
     """One line that says what was attempted, without the address of the service."""
     assert passes(error) == passing
-    with pytest.raises(MillraceError) as found, told("read gs://b/x"):
+    with pytest.raises(MillraceError) as found, session.current().google.told("read gs://b/x"):
         raise error
     assert type(found.value) is told_as
     assert str(found.value).startswith("could not read gs://b/x")
@@ -85,7 +86,7 @@ def test_what_passes_is_tried_again_and_nothing_else() -> None:
         raise raised.pop(0)
 
     with pytest.raises(api.NotFound):
-        retry(10)(call)()
+        session.current().google.retry(10)(call)()
     assert raised == []
 
 
@@ -115,15 +116,15 @@ def test_a_token_service_that_fails_in_passing_is_asked_again(projects: Projects
     """More often than Google's library does, and told as what passes if it fails for too long."""
     for number in range(1, 5):
         projects.faults.at(number, Fault(kind))
-    with requests.Session() as session:
-        credentials, request = refresh(projects), Request(session)
-        with told("read gs://b/x"):
-            retry(30)(credentials.refresh)(request)
+    with requests.Session() as asking:
+        credentials, request = refresh(projects), Request(asking)
+        with session.current().google.told("read gs://b/x"):
+            session.current().google.retry(30)(credentials.refresh)(request)
         assert credentials.token == "fake"
         projects.faults.randomly(1.0, 1, (kind,))
         tried = "could not read gs://b/x, tried for .*; run again"
-        with pytest.raises(ServiceError, match=tried) as found, told("read gs://b/x"):
-            retry(0.1)(credentials.refresh)(request)
+        with pytest.raises(ServiceError, match=tried) as found, session.current().google.told("read gs://b/x"):
+            session.current().google.retry(0.1)(credentials.refresh)(request)
     assert "login" not in str(found.value)
 
 
@@ -145,7 +146,7 @@ def test_a_token_service_that_fails_in_passing_is_asked_again(projects: Projects
     ],
 )
 def test_no_secret_is_told(text: str, secret: str) -> None:
-    with pytest.raises(MillraceError) as found, told("read"):
+    with pytest.raises(MillraceError) as found, session.current().google.told("read"):
         raise refusal(api.Unauthorized, "authError", text)
     assert secret not in str(found.value)
     assert "…" in str(found.value)
@@ -159,14 +160,14 @@ def test_what_only_looks_like_a_secret_is_told() -> None:
 def test_what_is_not_there_is_said_to_be_missing_and_no_more() -> None:
     """A job, say, is nothing that bin/doctor could make."""
     said_so = r"^could not look at job x: it does not exist \(None such.\)$"
-    with pytest.raises(SettingError, match=said_so), told("look at job x"):
+    with pytest.raises(SettingError, match=said_so), session.current().google.told("look at job x"):
         raise refusal(api.NotFound, "notFound", "None such.")
 
 
 def test_a_bucket_that_lets_go_of_nothing_is_no_matter_of_roles() -> None:
     """What a retention policy keeps can't be deleted by anybody: no role is to be granted."""
     said_so = r"could not delete gs://b/x: a retention policy .* \(Not yet.\); lift"
-    with pytest.raises(TerminalError, match=said_so) as found, told("delete gs://b/x"):
+    with pytest.raises(TerminalError, match=said_so) as found, session.current().google.told("delete gs://b/x"):
         raise refusal(api.Forbidden, "retentionPolicyNotMet", "Not yet.")
     assert "role" not in str(found.value)
 
@@ -174,12 +175,12 @@ def test_a_bucket_that_lets_go_of_nothing_is_no_matter_of_roles() -> None:
 def test_a_bucket_whose_reader_pays_says_which_setting_names_them() -> None:
     what = "Bucket is a requester pays bucket but no user project provided."
     said_so = r"read gs://b/x: Bucket is .* provided; .* user_project in \[gcp\]$"
-    with pytest.raises(SettingError, match=said_so), told("read gs://b/x"):
+    with pytest.raises(SettingError, match=said_so), session.current().google.told("read gs://b/x"):
         raise refusal(api.BadRequest, "required", what)
 
 
 def test_an_error_of_our_own_code_is_left_as_it_is() -> None:
-    with pytest.raises(ZeroDivisionError), told("read"):
+    with pytest.raises(ZeroDivisionError), session.current().google.told("read"):
         raise ZeroDivisionError
 
 

@@ -20,6 +20,7 @@ from millrace.errors import ConflictError, ServiceError, SettingError
 from millrace.runners.dataflow import jobs as dataflow
 from millrace.runners.dataflow import submission
 from millrace.runners.dataflow.submission import Request
+from millrace.tasks import session
 
 
 def test_a_job_runs_to_its_end(local: Dataflow) -> None:
@@ -67,7 +68,7 @@ def test_a_job_of_somebody_else_is_left_alone(local: Dataflow, duplicates: Any) 
     submit("sleep", 0, name, "theirs")
     with pytest.raises(ConflictError, match=f"active Dataflow job named {name} already"):
         submit("sleep", 0, name, "ours")
-    assert dataflow.find(name, "ours", WHERE) is None
+    assert dataflow.find(session.current().google, name, "ours", WHERE) is None
 
 
 def refused(local: Dataflow) -> int:
@@ -131,18 +132,24 @@ def test_staging_and_creating_survive_what_passes(local: Dataflow, fault: Fault)
     assert done.state == "DONE"
 
 
-def test_a_bucket_that_is_not_there_is_told_at_once(local: Dataflow) -> None:
+def test_a_bucket_that_is_not_there_is_told_at_once(local: Dataflow, setting: Set) -> None:
+    setting("millrace", "storage", "gs://nowhere/data")
     started = time.monotonic()
     with pytest.raises(SettingError, match="could not write gs://nowhere/"):
         submission.submit(
-            "dataflow_case", {"input": '["sleep", 0]'}, "Etl", Request(new_name(), "r1", WHERE), "gs://nowhere/data"
+            session.current().google,
+            "dataflow_case",
+            {"input": '["sleep", 0]'},
+            "Etl",
+            Request(new_name(), "r1", WHERE),
         )
     assert time.monotonic() - started < 10
 
 
-def test_a_folder_is_no_storage_for_a_job(local: Dataflow) -> None:
+def test_a_folder_is_no_storage_for_a_job(local: Dataflow, setting: Set) -> None:
+    setting("millrace", "storage", "data")
     with pytest.raises(SettingError, match=r"can't read data, .+; set storage in \[millrace\]"):
-        submission.submit("dataflow_case", {}, "Etl", Request(new_name(), "r1", WHERE), "data")
+        submission.submit(session.current().google, "dataflow_case", {}, "Etl", Request(new_name(), "r1", WHERE))
 
 
 def test_settings_reach_the_job(local: Dataflow, setting: Set) -> None:
@@ -172,14 +179,17 @@ from luigi.configuration import get_config
 for key, value in {{"dataflow_endpoint": {local.url!r}, "poll_max": "0.1"}}.items():
     get_config().set("dataflow", key, value)
 get_config().set("gcp", "region", {localcloud.REGION!r})
+get_config().set("millrace", "storage", {ROOT!r})
 from millrace import runners
+from millrace.tasks import session
 from millrace.runners.dataflow import jobs as dataflow, submission
-runners.of("DataflowRunner").preload("pipelines.posts.count")
+runners.of("DataflowRunner", session.current().google).preload("pipelines.posts.count")
 options = {{"input": '["sleep", 0]', "output": "{ROOT}/out"}}
 reading, writing = os.pipe()
 child = os.fork()
 if not child:
-    job = submission.submit("dataflow_case", options, "Etl", submission.Request({name!r}, "r1", {WHERE!r}), {ROOT!r})
+    request = submission.Request({name!r}, "r1", {WHERE!r})
+    job = submission.submit(session.current().google, "dataflow_case", options, "Etl", request)
     os.write(writing, b"x")
     dataflow.wait(job, lambda progress: None)
     os._exit(0)
@@ -211,9 +221,12 @@ def test_a_child_that_outlives_its_process_creates_no_job(local: Dataflow, servi
     code = f"""
 from luigi.configuration import get_config
 get_config().set("dataflow", "dataflow_endpoint", {local.url!r})
+get_config().set("millrace", "storage", {ROOT!r})
 from millrace.runners.dataflow import submission
+from millrace.tasks import session
 options = {{"input": '["sleep", 0]', "output": "{ROOT}/out"}}
-submission.submit("dataflow_case", options, "Etl", submission.Request({name!r}, "r1", {WHERE!r}), {ROOT!r})
+request = submission.Request({name!r}, "r1", {WHERE!r})
+submission.submit(session.current().google, "dataflow_case", options, "Etl", request)
 """
     process = started(code)
 

@@ -3,7 +3,6 @@
 import os
 
 from millrace.errors import AccessError, SettingError, TerminalError
-from millrace.gcloud.google_calls import retry, told
 from millrace.ops.checks import data, names
 from millrace.ops.checks.findings import NOT_ASKED, Check, Finding, in_bucket, ok, uses_dataflow, warning, wrong
 from millrace.ops.checks.names import PATIENCE, TIMEOUT
@@ -31,10 +30,10 @@ def credentials() -> Finding:
 
     account = sections.gcp().impersonate
     try:
-        with told("get an access token", PATIENCE):
+        with session.current().google.told("get an access token", PATIENCE):
             found = session.current().google.credentials
             if not found.valid:
-                retry(PATIENCE)(found.refresh)(Request())
+                session.current().google.retry(PATIENCE)(found.refresh)(Request())
     except AccessError as error:
         if account and "impersonated" in str(error.__cause__):
             return wrong(
@@ -81,13 +80,15 @@ def services() -> Finding:
 def region() -> Finding:
     """Check that Dataflow answers in the region."""
     try:
-        name, where = dataflow.place()
+        name, where = dataflow.place(session.current().google)
     except SettingError as error:
         return wrong(str(error), names.set_in_config("gcp", "region", names.likely_region()))
     try:
-        with told(f"list the Dataflow jobs of {name} in {where}", PATIENCE):
+        with session.current().google.told(f"list the Dataflow jobs of {name} in {where}", PATIENCE):
             request = {"project_id": name, "location": where, "page_size": 1}
-            session.current().google.dataflow.jobs.list_jobs(request=request, retry=retry(PATIENCE), timeout=TIMEOUT)
+            session.current().google.dataflow.jobs.list_jobs(
+                request=request, retry=session.current().google.retry(PATIENCE), timeout=TIMEOUT
+            )
     except AccessError as error:
         return wrong(
             f"not granted: dataflow.jobs.list ({names.why(error)})",

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from millrace.errors import AccessError, SettingError
-from millrace.gcloud.google_calls import retry, told
 from millrace.ops.checks import names
 from millrace.ops.checks.findings import Finding, in_bucket, ok, uses_dataflow, warning, wrong
 from millrace.ops.checks.names import PATIENCE, TIMEOUT
@@ -59,8 +58,10 @@ def bucket() -> Finding:
 def bucket_permissions() -> Finding:
     """Check that objects can be made, read, listed, changed and deleted."""
     wanted = [*_OBJECTS, "storage.buckets.get"]
-    with told(f"ask what may be done in gs://{names.bucket_name()}", PATIENCE):
-        granted = names.bucket().test_iam_permissions(wanted, timeout=TIMEOUT, retry=retry(PATIENCE))
+    with session.current().google.told(f"ask what may be done in gs://{names.bucket_name()}", PATIENCE):
+        granted = names.bucket().test_iam_permissions(
+            wanted, timeout=TIMEOUT, retry=session.current().google.retry(PATIENCE)
+        )
     missing = [each for each in wanted if each not in granted]
     if missing:
         roles = ["roles/storage.objectUser"] if {*missing} & {*_OBJECTS} else []
@@ -188,12 +189,12 @@ def jobs() -> Finding:
     from google.cloud import bigquery as api
 
     try:
-        with told("run a job in BigQuery", PATIENCE):
+        with session.current().google.told("run a job in BigQuery", PATIENCE):
             session.current().google.bigquery.query(
                 "SELECT 1",
                 job_config=api.QueryJobConfig(dry_run=True),
                 location=names.dataset().location,
-                retry=retry(PATIENCE),
+                retry=session.current().google.retry(PATIENCE),
                 timeout=TIMEOUT,
                 job_retry=None,
             )
@@ -209,17 +210,17 @@ def tables() -> Finding:
     """Check that tables can be made in the dataset, filled, read and emptied."""
     from google.cloud import bigquery as api
 
-    client, again = session.current().google.bigquery, retry(PATIENCE)
+    client, again = session.current().google.bigquery, session.current().google.retry(PATIENCE)
     probe = names.dataset().table("millrace_doctor")
     empty = api.Table(probe, [api.SchemaField("nothing", "INT64")])
     try:
-        with told(f"make table {probe}", PATIENCE):
+        with session.current().google.told(f"make table {probe}", PATIENCE):
             client.create_table(empty, exists_ok=True, retry=again, timeout=TIMEOUT)
     except AccessError as error:
         return wrong(
             f"not granted: bigquery.tables.create ({names.why(error)})", names.grant_dataset(names.dataset().location)
         )
-    with told(f"ask what may be done with table {probe}", PATIENCE):
+    with session.current().google.told(f"ask what may be done with table {probe}", PATIENCE):
         answer = client.test_iam_permissions(probe, _TABLES, retry=again, timeout=TIMEOUT)
         missing = [each for each in _TABLES if each not in answer.get("permissions", ())]
         if "bigquery.tables.delete" not in missing:

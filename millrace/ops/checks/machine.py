@@ -18,7 +18,7 @@ from luigi.configuration import get_config
 
 from millrace.ops.checks.findings import Check, Finding, beam_tasks, in_bucket, ok, uses_dataflow, wrong
 from millrace.runners import beam_options
-from millrace.tasks import advice, sections
+from millrace.tasks import advice, sections, session
 from millrace.tasks.settings import Settings, origin
 
 #: The packages whose versions people ask about first.
@@ -92,7 +92,7 @@ def options() -> Finding:
             return wrong(
                 f"[{section}] names no task; there are {', '.join(tasks)}", *(f"write [dataflow.{n}]" for n in near)
             )
-    given = {argument for task in tasks for argument in beam_options.arguments(task)}
+    given = {argument for task in tasks for argument in beam_options.arguments(session.current().config, task)}
     python = ".".join(platform.python_version_tuple()[:2])
     images = sorted(each.partition("=")[2] for each in given if each.startswith("--sdk_container_image="))
     if images:

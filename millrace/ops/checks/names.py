@@ -5,8 +5,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from millrace.beam.google_errors import said
 from millrace.errors import MillraceError
-from millrace.gcloud.google_calls import retry, said, told
 from millrace.ops.checks.findings import job_options, uses_dataflow
 from millrace.tasks import sections, session
 
@@ -71,8 +71,8 @@ def ask(
             raise from_http_response(response)  # type: ignore[no-untyped-call]
         return response.json()
 
-    with told(f"ask {service}.googleapis.com for {path}", PATIENCE):
-        return retry(PATIENCE)(call)()
+    with session.current().google.told(f"ask {service}.googleapis.com for {path}", PATIENCE):
+        return session.current().google.retry(PATIENCE)(call)()
 
 
 def missing(service: str, resource: str, wanted: Sequence[str]) -> list[str]:
@@ -137,9 +137,9 @@ def staging() -> str:
 @functools.cache
 def bucket() -> "storage_api.Bucket":
     """Return the bucket as Cloud Storage describes it. Raises SettingError, AccessError."""
-    with told(f"read gs://{bucket_name()}", PATIENCE):
+    with session.current().google.told(f"read gs://{bucket_name()}", PATIENCE):
         found = session.current().google.access.bucket(session.current().google.storage, bucket_name())
-        found.reload(timeout=TIMEOUT, retry=retry(PATIENCE))
+        found.reload(timeout=TIMEOUT, retry=session.current().google.retry(PATIENCE))
         return found
 
 
@@ -171,9 +171,11 @@ def dataset_name() -> str:
 @functools.cache
 def dataset() -> "bigquery_api.Dataset":
     """Return the dataset as BigQuery describes it. Raises SettingError, AccessError."""
-    with told(f"read dataset {dataset_name()}", PATIENCE):
+    with session.current().google.told(f"read dataset {dataset_name()}", PATIENCE):
         name = dataset_name().replace(":", ".")
-        return session.current().google.bigquery.get_dataset(name, retry=retry(PATIENCE), timeout=TIMEOUT)
+        return session.current().google.bigquery.get_dataset(
+            name, retry=session.current().google.retry(PATIENCE), timeout=TIMEOUT
+        )
 
 
 def dataset_place() -> str:

@@ -9,14 +9,14 @@ import math
 import queue
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from millrace.beam.google_errors import passes, said
 from millrace.common.polling import Pauses
 from millrace.errors import JobCancelledError, MillraceError, ServiceError, SettingError, TerminalError
-from millrace.gcloud.google_calls import passes, retry, said, told
+from millrace.gcloud.clients import Google
 from millrace.runners.runner import Messages
-from millrace.tasks import sections, session
 
 if TYPE_CHECKING:
     from google.api_core.retry import Retry
@@ -36,7 +36,7 @@ Where: TypeAlias = tuple[str, str]
 class Job:
     """A job as Dataflow last told. state: as in RUNNING or DONE; request_id and replaced_by are "" where unknown.
 
-    where: its project and region. They stay what they were when settings change.
+    where: its project and region. They stay what they were when settings change. google: through which it is asked.
     """
 
     id: str
@@ -44,6 +44,7 @@ class Job:
     state: str
     request_id: str
     where: Where
+    google: Google = field(repr=False, compare=False)
     replaced_by: str = ""
 
     @property
@@ -67,45 +68,45 @@ class Command(Protocol):
         """Answer whoever typed."""
 
 
-def place() -> Where:
+def place(google: Google) -> Where:
     """Return the project and region of new jobs. Raises SettingError where either is unknown."""
-    region = sections.gcp().region
+    region = google.config.gcp.region
     if not region:
         raise SettingError("no region for Dataflow jobs is known; set region in [gcp] of luigi.cfg, or --gcp-region")
-    return session.current().google.project, region
+    return google.project, region
 
 
-def find(job_name: str, request_id: str, where: Where) -> Job | None:
+def find(google: Google, job_name: str, request_id: str, where: Where) -> Job | None:
     """Return the job of a name and a request, finished ones included; None for none."""
-    return next((job for job in named(job_name, where) if job.request_id in ("", request_id)), None)
+    return next((job for job in named(google, job_name, where) if job.request_id in ("", request_id)), None)
 
 
-def named(job_name: str, where: Where) -> list[Job]:
+def named(google: Google, job_name: str, where: Where) -> list[Job]:
     """Return all jobs of a name, finished ones included."""
     request = {"project_id": where[0], "location": where[1], "name": job_name, "filter": "ALL"}
-    with told(f"list the Dataflow jobs named {job_name}"):
-        listed = list(session.current().google.dataflow.jobs.list_jobs(request=request, retry=retry(), timeout=TIMEOUT))
+    with google.told(f"list the Dataflow jobs named {job_name}"):
+        listed = list(google.dataflow.jobs.list_jobs(request=request, retry=google.retry(), timeout=TIMEOUT))
     # A list does not tell of requests.
-    return [job for each in listed if each.name == job_name and (job := get(each.id, where))]
+    return [job for each in listed if each.name == job_name and (job := get(google, each.id, where))]
 
 
-def get(id: str, where: Where) -> Job | None:
+def get(google: Google, id: str, where: Where) -> Job | None:
     """Return the job of an id; None where Dataflow knows none, as in the moment in which it is created."""
     import google.api_core.exceptions as api
 
     try:
-        return _get(Job(id, id, "", "", where), retry())
+        return _get(Job(id, id, "", "", where, google), google.retry())
     except SettingError as error:
         if isinstance(error.__cause__, api.NotFound):
             return None
         raise
 
 
-def job_of(proto: Any, where: Where) -> Job:
+def job_of(google: Google, proto: Any, where: Where) -> Job:
     """Return a job as it is known here, given as Google's client has it."""
     # A state that this client does not know yet is a number.
     state = str(getattr(proto.current_state, "name", proto.current_state)).removeprefix("JOB_STATE_")
-    return Job(proto.id, proto.name, state, proto.client_request_id, where, proto.replaced_by_job_id)
+    return Job(proto.id, proto.name, state, proto.client_request_id, where, google, proto.replaced_by_job_id)
 
 
 def wait(job: Job, look: Callable[[Job], None], messages: Messages | None = None) -> Job:
@@ -115,9 +116,9 @@ def wait(job: Job, look: Callable[[Job], None], messages: Messages | None = None
     and `drain`. Raises ServiceError if Dataflow does not answer for [dataflow] stuck_after seconds, JobCancelledError
     if the job is being cancelled for longer than that, and AccessError. What interrupts it leaves the job as it is.
     """
-    settings = sections.dataflow()
+    settings = job.google.config.dataflow
     commands = messages or queue.SimpleQueue[Command]()
-    waiting = pauses(wait=lambda seconds: _obey_next(job, commands, seconds))
+    waiting = pauses(job.google, wait=lambda seconds: _obey_next(job, commands, seconds))
     answered = changed = time.monotonic()
     while True:
         found = _look(job, time.monotonic() - answered)
@@ -147,22 +148,22 @@ def cancel(job: Job) -> Job:
     It waits until that is done, or for [dataflow] cancel_wait seconds. Raises ServiceError if Dataflow does not answer
     for so long, and AccessError.
     """
-    patience = sections.dataflow().cancel_wait
+    patience = job.google.config.dataflow.cancel_wait
     waiting = Pauses(0.25, 2.0, patience)
     job = _request(job, "JOB_STATE_CANCELLED", max(patience, 1.0))
     while not job.finished and waiting.pause():
-        job = _get(job, _soon(max(waiting.left, 1.0)))
+        job = _get(job, _soon(job.google, max(waiting.left, 1.0)))
     return job
 
 
 def drain(job: Job) -> Job:
     """Ask for a job to end with what it has read so far; return the job as it then is. Dataflow drains no batch job."""
-    return _request(job, "JOB_STATE_DRAINING", sections.gcp().patience)
+    return _request(job, "JOB_STATE_DRAINING", job.google.config.gcp.patience)
 
 
-def pauses(patience: float = math.inf, wait: Callable[[float], object] = time.sleep) -> Pauses:
+def pauses(google: Google, patience: float = math.inf, wait: Callable[[float], object] = time.sleep) -> Pauses:
     """Return the pauses between looks at a job: at first 2 s, in the end [dataflow] poll_max seconds."""
-    longest = sections.dataflow().poll_max
+    longest = google.config.dataflow.poll_max
     return Pauses(min(2.0, longest / 4), longest, patience, wait=wait)
 
 
@@ -172,16 +173,16 @@ def request_of(job: Job) -> dict[str, str]:
 
 
 def _get(job: Job, again: "Retry") -> Job:
-    with told(f"look at Dataflow job {job.name} ({job.id})"):
-        found = session.current().google.dataflow.jobs.get_job(request=request_of(job), retry=again, timeout=TIMEOUT)
-    return job_of(found, job.where)
+    with job.google.told(f"look at Dataflow job {job.name} ({job.id})"):
+        found = job.google.dataflow.jobs.get_job(request=request_of(job), retry=again, timeout=TIMEOUT)
+    return job_of(job.google, found, job.where)
 
 
-def _soon(seconds: float) -> "Retry":
+def _soon(google: Google, seconds: float) -> "Retry":
     """Return retry() that also goes on while a job is not known yet, as in the moment in which it is created."""
     import google.api_core.exceptions as api
 
-    return retry(seconds).with_predicate(lambda error: passes(error) or isinstance(error, api.NotFound))
+    return google.retry(seconds).with_predicate(lambda error: passes(error) or isinstance(error, api.NotFound))
 
 
 def _look(job: Job, silent: float) -> Job | None:
@@ -189,20 +190,20 @@ def _look(job: Job, silent: float) -> Job | None:
     import google.api_core.exceptions as api
 
     try:
-        found = session.current().google.dataflow.jobs.get_job(request=request_of(job), retry=None, timeout=TIMEOUT)
+        found = job.google.dataflow.jobs.get_job(request=request_of(job), retry=None, timeout=TIMEOUT)
     except api.NotFound as error:
-        if silent > sections.gcp().patience:
+        if silent > job.google.config.gcp.patience:
             project, region = job.where
             raise ServiceError(
                 f"Dataflow has no job {job.name} ({job.id}) in {project}, {region}, asked for "
-                f"{sections.gcp().patience:g} s ([gcp] patience): {said(error)}; run again"
+                f"{job.google.config.gcp.patience:g} s ([gcp] patience): {said(error)}; run again"
             ) from error
         return None
     except Exception as error:
         if not passes(error):
-            with told(f"look at Dataflow job {job.name} ({job.id})"):
+            with job.google.told(f"look at Dataflow job {job.name} ({job.id})"):
                 raise
-        limit = sections.dataflow().stuck_after
+        limit = job.google.config.dataflow.stuck_after
         if silent > limit:
             raise ServiceError(
                 f"Dataflow has not told of job {job.name} ({job.id}) for {limit:g} s ([dataflow] stuck_after): "
@@ -210,22 +211,23 @@ def _look(job: Job, silent: float) -> Job | None:
             ) from error
         log.info("Dataflow job %s: %s; asked again", job.name, said(error))
         return None
-    return job_of(found, job.where)
+    return job_of(job.google, found, job.where)
 
 
 def _request(job: Job, state: str, seconds: float) -> Job:
     """Ask for a state; return the job as it then is. A job that has come to its end by itself is no error."""
     while job.replaced_by:
-        job = _get(replace(job, id=job.replaced_by), _soon(seconds))
+        job = _get(replace(job, id=job.replaced_by), _soon(job.google, seconds))
     request = {**request_of(job), "job": {"requested_state": state}}
     try:
-        with told(f"ask for Dataflow job {job.name} ({job.id}) to be {state.removeprefix('JOB_STATE_').lower()}"):
-            session.current().google.dataflow.jobs.update_job(request=request, retry=_soon(seconds), timeout=TIMEOUT)
+        wanted = state.removeprefix("JOB_STATE_").lower()
+        with job.google.told(f"ask for Dataflow job {job.name} ({job.id}) to be {wanted}"):
+            job.google.dataflow.jobs.update_job(request=request, retry=_soon(job.google, seconds), timeout=TIMEOUT)
     except TerminalError:
-        if (found := _get(job, retry(seconds))).finished:
+        if (found := _get(job, job.google.retry(seconds))).finished:
             return found
         raise
-    return _get(job, _soon(seconds))
+    return _get(job, _soon(job.google, seconds))
 
 
 def _obey_next(job: Job, commands: Messages, seconds: float) -> bool:
@@ -248,7 +250,7 @@ def _obey_next(job: Job, commands: Messages, seconds: float) -> bool:
 
 def _obey(job: Job, word: str) -> str:
     if word == "cancel":
-        state = _request(job, "JOB_STATE_CANCELLED", sections.gcp().patience).state
+        state = _request(job, "JOB_STATE_CANCELLED", job.google.config.gcp.patience).state
     elif word == "drain":
         state = drain(job).state
     else:

@@ -8,11 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from millrace.errors import DamagedError, JobCancelledError, JobFailedError, MillraceError, TransientError
-from millrace.gcloud.google_calls import retry, told
 from millrace.runners import in_process
 from millrace.runners.dataflow.jobs import TIMEOUT, Job, request_of
 from millrace.runners.runner import Progress, Run
-from millrace.tasks import sections, session
 
 log = logging.getLogger("millrace")
 
@@ -39,11 +37,11 @@ def changes(report: Callable[[Progress], None]) -> Callable[[Job], None]:
 def result(job: Job) -> Run:
     """Return what a finished job counted and used; what can't be learnt is left out, so that the result is not lost."""
     try:
-        metrics = _metrics(job, sections.gcp().patience)
+        metrics = _metrics(job, job.google.config.gcp.patience)
     except MillraceError as error:
         log.warning("%s: %s", job.name, error)
         return Run(job.id)
-    return Run(job.id, _user_counters(metrics), _usage(metrics))
+    return Run(job.id, _user_counters(metrics), _usage(job, metrics))
 
 
 def failure(job: Job) -> MillraceError:
@@ -52,7 +50,7 @@ def failure(job: Job) -> MillraceError:
     A worker's error of ours that passes stays what it is, such as NotThereYetError, and so does DamagedError.
     """
     try:
-        said = _errors(job, sections.gcp().patience)
+        said = _errors(job, job.google.config.gcp.patience)
     except MillraceError as error:
         said = [f"its messages could not be read ({error})"]
     kind, what = {
@@ -126,7 +124,7 @@ def _progress(job: Job, before: Progress | None, heard: _Heard) -> Progress:
     """Return how a job stands; what could not be asked in one try is as it was before."""
     before = replace(before or Progress(job.state), state=job.state)
     try:
-        with told(f"read the messages of Dataflow job {job.name}"):
+        with job.google.told(f"read the messages of Dataflow job {job.name}"):
             pages = list(_messages(job, None, heard.since(job)).pages)
             counted = _user_counters(_metrics(job, None))
     except MillraceError:
@@ -141,23 +139,23 @@ def _progress(job: Job, before: Progress | None, heard: _Heard) -> Progress:
 
 
 def _messages(job: Job, seconds: float | None, since: datetime.datetime | None = None) -> Any:
-    return session.current().google.dataflow.messages.list_job_messages(
+    return job.google.dataflow.messages.list_job_messages(
         request={**request_of(job), "minimum_importance": "JOB_MESSAGE_ERROR", "start_time": since},
-        retry=None if seconds is None else retry(seconds),
+        retry=None if seconds is None else job.google.retry(seconds),
         timeout=TIMEOUT,
     )
 
 
 def _errors(job: Job, seconds: float) -> list[str]:
     """Return the texts of a job's error messages, oldest first."""
-    with told(f"read the messages of Dataflow job {job.name} ({job.id})"):
+    with job.google.told(f"read the messages of Dataflow job {job.name} ({job.id})"):
         return [message.message_text for message in sorted(_messages(job, seconds), key=lambda each: each.time)]
 
 
 def _metrics(job: Job, seconds: float | None) -> list[Any]:
-    with told(f"read the metrics of Dataflow job {job.name} ({job.id})"):
-        found = session.current().google.dataflow.metrics.get_job_metrics(
-            request=request_of(job), retry=None if seconds is None else retry(seconds), timeout=TIMEOUT
+    with job.google.told(f"read the metrics of Dataflow job {job.name} ({job.id})"):
+        found = job.google.dataflow.metrics.get_job_metrics(
+            request=request_of(job), retry=None if seconds is None else job.google.retry(seconds), timeout=TIMEOUT
         )
         return list(found.metrics)
 
@@ -175,7 +173,7 @@ def _user_counters(metrics: Iterable[Any]) -> dict[str, int]:
     return dict(sorted(found.items()))
 
 
-def _usage(metrics: Iterable[Any]) -> dict[str, float]:
+def _usage(job: Job, metrics: Iterable[Any]) -> dict[str, float]:
     """Return vcpu_hours, memory_gb_hours, shuffle_gb, and estimated_cost_usd by [dataflow]'s prices.
 
     Disks, accelerators and network are not in the estimate.
@@ -188,7 +186,7 @@ def _usage(metrics: Iterable[Any]) -> dict[str, float]:
     vcpu = used.get("TotalVcpuTime", 0.0) / 3600  # seconds
     memory = used.get("TotalMemoryUsage", 0.0) / 1024 / 3600  # MB-seconds
     shuffle = used.get("BillableShuffleDataProcessed", 0.0)  # GB
-    prices = sections.dataflow()
+    prices = job.google.config.dataflow
     cost = vcpu * prices.price_vcpu_hour + memory * prices.price_gb_hour + shuffle * prices.price_shuffle_gb
     return {
         "vcpu_hours": round(vcpu, 6),

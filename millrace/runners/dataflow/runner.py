@@ -3,11 +3,11 @@
 import importlib
 from collections.abc import Callable, Mapping
 
+from millrace.gcloud.clients import Google
 from millrace.runners import beam_options
 from millrace.runners.dataflow import jobs, reports, submission
 from millrace.runners.in_process import InProcess
 from millrace.runners.runner import Job, Messages, Progress, Run, Ticket
-from millrace.tasks import session
 
 
 class Dataflow:
@@ -15,27 +15,29 @@ class Dataflow:
 
     outlives = True
 
+    def __init__(self, google: Google) -> None:
+        self._google = google
+
     def check(self, task: str) -> None:
-        beam_options.arguments(task)
+        beam_options.arguments(self._google.config, task)
 
     def place(self) -> str:
-        return "/".join(jobs.place())
+        return "/".join(jobs.place(self._google))
 
     def preload(self, pipeline: str) -> None:
-        importlib.import_module("millrace.runners.dataflow.submission").preload()
-        InProcess("FnApiRunner").preload(pipeline)
+        importlib.import_module("millrace.runners.dataflow.submission").preload(self._google)
+        InProcess("FnApiRunner", self._google.config).preload(pipeline)
 
     def start(
         self, pipeline: str, arguments: Mapping[str, str], task: str, ticket: Ticket, waits: Callable[[str], None]
     ) -> jobs.Job:
         request = submission.Request(ticket.name, ticket.request_id, _where(ticket))
-        root = session.current().storage.uri("").rstrip("/")
-        return submission.submit(pipeline, arguments, task, request, root, waits)
+        return submission.submit(self._google, pipeline, arguments, task, request, waits)
 
     def find(self, ticket: Ticket) -> jobs.Job | None:
         if ticket.id:
-            return jobs.get(ticket.id, _where(ticket))
-        return jobs.find(ticket.name, ticket.request_id, _where(ticket))
+            return jobs.get(self._google, ticket.id, _where(ticket))
+        return jobs.find(self._google, ticket.name, ticket.request_id, _where(ticket))
 
     def watch(self, job: Job, tell: Callable[[Progress], None], messages: Messages | None = None) -> jobs.Job:
         return jobs.wait(_own(job), reports.changes(tell), messages)

@@ -18,16 +18,15 @@ from dataclasses import dataclass, replace
 from typing import IO, Any
 
 from millrace.beam.gcs import split
+from millrace.beam.google_errors import passes, said
 from millrace.common.polling import Pauses
 from millrace.core.child import in_child
 from millrace.errors import ConflictError, MillraceError, ServiceError, SettingError
-from millrace.gcloud.google_calls import passes, retry, said, told
+from millrace.gcloud.clients import Google
 from millrace.runners import beam_options
 from millrace.runners.dataflow import jobs as dataflow
 from millrace.runners.dataflow import worker_package
 from millrace.runners.dataflow.jobs import TIMEOUT, Job, Where
-from millrace.tasks import sections, session
-from millrace.tasks.settings import origin
 
 log = logging.getLogger("millrace")
 
@@ -45,37 +44,37 @@ class Request:
 
 
 def submit(
+    google: Google,
     module: str,
     options: Mapping[str, str],
     task: str,
     request: Request,
-    root: str,
     waits: Callable[[str], None] = lambda why: None,
 ) -> Job:
     """Create the job of a pipeline; the same request twice is the same job, also where that is finished.
 
-    module, options: the pipeline and its own options; task: its name in [dataflow.TASK]; root: the storage, gs://….
+    module, options: the pipeline and its own options; task: its name in [dataflow.TASK].
     waits: is told why, once, if the job has to wait for its turn. Raises SettingError for options that Beam does not
     take, ConflictError for a job of that name and another request, AccessError, ServiceError, also where the project
     ran as many jobs as it may for [dataflow] stuck_after seconds, and whatever building the pipeline raises.
     """
-    check_root(root)
+    check_root(google)
     own = [f"--{key}={value}" for key, value in options.items()]
     with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
-        proto = in_child(lambda: _described(module, own, task, request, root.rstrip("/"), folder))
-    return _create(proto, request, waits)
+        proto = in_child(lambda: _described(google, module, own, task, request, folder))
+    return _create(google, proto, request, waits)
 
 
-def check_root(root: str) -> None:
+def check_root(google: Google) -> None:
     """Raise SettingError for a storage that workers can't reach."""
-    if not root.startswith("gs://"):
+    if not google.config.storage.startswith("gs://"):
         raise SettingError(
-            f"a Dataflow job can't read {root}, {origin('millrace', 'storage')}; set storage in [millrace] to "
-            "gs://BUCKET/PREFIX"
+            f"a Dataflow job can't read {google.config.storage}, {google.config.origin('millrace', 'storage')}; set "
+            "storage in [millrace] to gs://BUCKET/PREFIX"
         )
 
 
-def preload() -> None:
+def preload(google: Google) -> None:
     """Import what submitting and watching need, before workers fork, so that they share it and take turns at describing
     jobs.
     """
@@ -84,7 +83,7 @@ def preload() -> None:
     beam_options.known()
     _turns()
     with contextlib.suppress(MillraceError):  # whoever needs them says so
-        _ = session.current().google.dataflow
+        _ = google.dataflow
 
 
 @functools.cache
@@ -93,24 +92,24 @@ def _turns() -> IO[bytes]:
     return tempfile.TemporaryFile()
 
 
-def _described(module: str, own: Sequence[str], task: str, request: Request, root: str, folder: str) -> Any:
+def _described(google: Google, module: str, own: Sequence[str], task: str, request: Request, folder: str) -> Any:
     """Return the job to create, as Google's client takes it; what it needs is staged.
 
     Called in a child process.
     """
     # As many at a time as there are processors, because each takes tens of megabytes.
     fcntl.lockf(_turns(), fcntl.LOCK_EX, 1, os.getpid() % (os.cpu_count() or 1))
-    _ = session.current().google.credentials  # Beam looks for them for half a minute and then goes on without
+    _ = google.credentials  # Beam looks for them for half a minute and then goes on without
     tempfile.tempdir = folder  # Beam leaves files behind
-    proto = _staged(module, [*own, *_job_options(module, task, request, root, folder)])
+    proto = _staged(google, module, [*own, *_job_options(google, module, task, request, folder)])
     proto.client_request_id = request.request_id
     return proto
 
 
-def _job_options(module: str, task: str, request: Request, root: str, folder: str) -> list[str]:
+def _job_options(google: Google, module: str, task: str, request: Request, folder: str) -> list[str]:
     """Return the command line of a job, less what is the pipeline's own."""
     project, region = request.where
-    gcp, chosen = sections.gcp(), beam_options.arguments(task)
+    config, chosen = google.config, beam_options.arguments(google.config, task)
     named = {argument.partition("=")[0] for argument in chosen}
     given = [
         "--runner=DataflowRunner",
@@ -121,17 +120,17 @@ def _job_options(module: str, task: str, request: Request, root: str, folder: st
         "--experiments=disable_logging_submission_environment",  # spares a second of `pip freeze`
     ]
     places = {"--temp_location", "--staging_location"} - named
-    given += [f"{each}={root}/_dataflow" for each in sorted(places)]
-    if gcp.impersonate:
-        given.append(f"--impersonate_service_account={gcp.impersonate}")
-    if gcp.kms_key:
-        given.append(f"--dataflow_kms_key={gcp.kms_key}")
+    given += [f"{each}={config.storage}/_dataflow" for each in sorted(places)]
+    if config.gcp.impersonate:
+        given.append(f"--impersonate_service_account={config.gcp.impersonate}")
+    if config.gcp.kms_key:
+        given.append(f"--dataflow_kms_key={config.gcp.kms_key}")
     if not named & {"--setup_file", "--sdk_container_image"}:
         given.append(f"--extra_package={worker_package.write(folder, module)}")
     return chosen + given
 
 
-def _staged(module: str, argv: list[str]) -> Any:
+def _staged(google: Google, module: str, argv: list[str]) -> Any:
     """Return the job of a pipeline as Beam describes it, with what it needs staged.
 
     Raises SettingError for what Beam refuses.
@@ -147,7 +146,7 @@ def _staged(module: str, argv: list[str]) -> Any:
         def stage_file_with_retry(
             self, gcs_or_local_path: str, file_name: str, stream_or_path: Any, *_: Any, **__: Any
         ) -> None:
-            _stage(f"{gcs_or_local_path}/{file_name}", stream_or_path)
+            _stage(google, f"{gcs_or_local_path}/{file_name}", stream_or_path)
 
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
     try:
@@ -161,26 +160,25 @@ def _staged(module: str, argv: list[str]) -> Any:
     return job.proto
 
 
-def _stage(uri: str, source: Any) -> None:
+def _stage(google: Google, uri: str, source: Any) -> None:
     if isinstance(source, str):
         with open(source, "rb") as stream:
             data = stream.read()
     else:
         data = source.read()
-    google = session.current().google
     access = replace(google.access, storage_class="")  # what is soon deleted is dear in the cheaper classes
     blob = access.blob(google.storage, *split(uri))
-    with told(f"write {uri}"):
-        blob.upload_from_string(data, "application/octet-stream", retry=retry(), timeout=TIMEOUT)
+    with google.told(f"write {uri}"):
+        blob.upload_from_string(data, "application/octet-stream", retry=google.retry(), timeout=TIMEOUT)
 
 
-def _create(proto: Any, request: Request, waits: Callable[[str], None]) -> Job:
+def _create(google: Google, proto: Any, request: Request, waits: Callable[[str], None]) -> Job:
     """Create a job; where the project runs as many as it may, as soon as it no longer does."""
-    patience = sections.dataflow().stuck_after
-    waiting = dataflow.pauses(patience)
+    patience = google.config.dataflow.stuck_after
+    waiting = dataflow.pauses(google, patience)
     while True:
         try:
-            return _created(proto, request)
+            return _created(google, proto, request)
         except _FullError as full:
             project, _ = request.where
             what = f"project {project} runs as many Dataflow jobs as its quota allows ({full})"
@@ -199,38 +197,38 @@ class _FullError(Exception):
     """The project runs as many jobs as it may; the text is Dataflow's."""
 
 
-def _created(proto: Any, request: Request) -> Job:
+def _created(google: Google, proto: Any, request: Request) -> Job:
     import google.api_core.exceptions as api
 
     project, region = request.where
     asked = {"project_id": project, "location": region, "job": proto}
-    again = retry().with_predicate(lambda error: passes(error) and not _full(error))
-    with told(f"create Dataflow job {request.job_name}"):
+    again = google.retry().with_predicate(lambda error: passes(error) and not _full(error))
+    with google.told(f"create Dataflow job {request.job_name}"):
         try:
-            made = session.current().google.dataflow.jobs.create_job(request=asked, retry=again, timeout=TIMEOUT)
+            made = google.dataflow.jobs.create_job(request=asked, retry=again, timeout=TIMEOUT)
         except api.Conflict as error:
-            return _existing(request, said(error))
+            return _existing(google, request, said(error))
         except api.GoogleAPICallError as error:
             if _full(error):
                 raise _FullError(said(error)) from None
             raise
     if made.client_request_id not in ("", request.request_id):
-        return _existing(request, f"it is {made.id}, of request {made.client_request_id}")
-    return dataflow.job_of(made, request.where)
+        return _existing(google, request, f"it is {made.id}, of request {made.client_request_id}")
+    return dataflow.job_of(google, made, request.where)
 
 
 def _full(error: BaseException) -> bool:
     return bool(_FULL.search(str(error)))
 
 
-def _existing(request: Request, why: str) -> Job:
+def _existing(google: Google, request: Request, why: str) -> Job:
     """Return the job that Dataflow says exists. Raises ConflictError if the job is not of this request.
 
     Raises ServiceError if the job is not listed for [gcp] patience seconds, because a list may be behind.
     """
-    patience = sections.gcp().patience
-    waiting = Pauses(0.25, sections.dataflow().poll_max, patience)
-    while not (jobs := dataflow.named(request.job_name, request.where)):
+    patience = google.config.gcp.patience
+    waiting = Pauses(0.25, google.config.dataflow.poll_max, patience)
+    while not (jobs := dataflow.named(google, request.job_name, request.where)):
         if not waiting.pause():
             raise ServiceError(
                 f"Dataflow says that there is a job named {request.job_name} already ({why}), but has not listed it "

@@ -16,6 +16,7 @@ from millrace import runners
 from millrace.beam import files, gcs
 from millrace.common import results
 from millrace.runners.runner import Ticket
+from millrace.tasks import session
 from pipelines.posts import sample
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -33,7 +34,7 @@ class Chain:
     def stage(self, stage: str, dataset: str, part: str, /, **options: object) -> list[str]:
         """Runs a stage → the paths of what it wrote."""
         given = {"output": f"{self.root}/{{dataset}}/{part}", **options}
-        here, arguments = runners.of("FnApiRunner"), {k: str(v) for k, v in given.items()}
+        here, arguments = runners.of("FnApiRunner", session.current().google), {k: str(v) for k, v in given.items()}
         job = here.start(f"pipelines.posts.{stage}", arguments, stage, Ticket(stage, "r1"), lambda why: None)
         done = here.result(here.watch(job, lambda progress: None))
         written = results.read_result(files.read_input(f"{self.root}/{dataset}/{part}/{results.RESULT}"))
