@@ -42,6 +42,7 @@ Item: TypeAlias = tuple[str, Any] | Written
 _Named: TypeAlias = tuple[tuple[str, str], pa.Table]
 _Grouped: TypeAlias = tuple[tuple[str, str], Iterable[pa.Table]]
 _WRITTEN = "written"
+_RECORDS = tuple(records.SCHEMA.names)
 
 
 @dataclass(frozen=True)
@@ -135,10 +136,18 @@ class Batch:
         return Units(self, units, _read_block, _one_each(found))
 
     def lines(self) -> "Units":
-        """Return the records of the input, which are files of lines, packed or not: `Block`s with the columns of
-        records.SCHEMA (file, line, record).
+        """Return the records of the input, as `Block`s with the columns of records.SCHEMA: file, line, record.
+
+        The files are of lines, packed or not, or what a fetch kept of such (.parquet).
         """
-        found = self.find(lambda partition: list(enumerate(partition.input)))
+
+        def of(partition: Partition) -> list[Any]:
+            kept = [(order, file) for order, file in enumerate(partition.input) if file.path.endswith(".parquet")]
+            places, kept_files = [order for order, _ in kept], [file for _, file in kept]
+            blocks = [((places[n], file, group), _RECORDS) for n, file, group in files.blocks(kept_files)]
+            return [*blocks, *(each for each in enumerate(partition.input) if each not in kept)]
+
+        found = self.find(of)
         return Units(self, [(key, unit) for key, units in found.items() for unit in units], _read_lines, once=False)
 
     def shared(self, units: Sequence[tuple[Sequence[str], Any]]) -> "Units":
@@ -333,12 +342,15 @@ def _read_block(unit: tuple[tuple[int, Input, int], Sequence[str]]) -> Iterator[
     yield Block(order, file, group, files.read_block(file, group, columns))
 
 
-def _read_lines(unit: tuple[int, Input]) -> Iterator[Block]:
-    order, file = unit
-    with files.open_checked(file) as stream, told(file.path):
+def _read_lines(unit: Any) -> Iterator[Block]:
+    first, second = unit
+    if second == _RECORDS:
+        yield from _read_block(unit)
+        return
+    with files.open_checked(second) as stream, told(second.path):
         for number, block in enumerate(records.read(unpacked(stream))):
             files.rows_read(len(block.line))
-            yield Block(order, file, number, records.table(file.path, block))
+            yield Block(first, second, number, records.table(second.path, block))
 
 
 def _write_result(gathered: tuple[str, Iterable[Written]], where: Mapping[str, str]) -> None:

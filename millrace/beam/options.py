@@ -14,6 +14,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from millrace.beam import files, gcs
 from millrace.common.partitions import Partition, from_json
+from millrace.errors import MillraceError
 
 Build = Callable[[beam.Pipeline, PipelineOptions], None]
 
@@ -56,9 +57,7 @@ def partitions(options: PipelineOptions, of: type[StageOptions]) -> list[Partiti
     Without `--partitions` there is one, whose key is "", as `--input`, `--output` and the other flags say.
     """
     parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
-    for each in of.__mro__:
-        if issubclass(each, StageOptions):
-            each._add_argparse_args(parser)
+    _add_options(parser, of)
 
     def typed(partition: Partition) -> Partition:
         known, _ = parser.parse_known_args([*(options._flags or ()), *_flags(partition)])
@@ -68,6 +67,12 @@ def partitions(options: PipelineOptions, of: type[StageOptions]) -> list[Partiti
     if not given.partitions:
         return [typed(Partition("", given.output or "", files.expand(given.input)))]
     return [typed(partition) for partition in from_json(files.text_of(given.partitions))]
+
+
+def _add_options(parser: argparse.ArgumentParser, of: type[StageOptions]) -> None:
+    for each in of.__mro__:
+        if "_add_argparse_args" in vars(each) and issubclass(each, StageOptions):
+            each._add_argparse_args(parser)
 
 
 def _flags(partition: Partition) -> Iterator[str]:
@@ -91,17 +96,19 @@ def run_module(module: str, argv: Sequence[str]) -> Any:
     return run(importlib.import_module(module).build, argv)
 
 
-def main(build: Build, options: type[StageOptions]) -> None:
+def main(build: Build, options: type[StageOptions] = StageOptions) -> None:
     """Run the command line of `python -m pipelines.…`: help and checks first, then the pipeline."""
     parser = argparse.ArgumentParser(
         description=sys.modules["__main__"].__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="All other options go to Apache Beam; the default runner is FnApiRunner.",
     )
-    StageOptions._add_argparse_args(parser)
-    options._add_argparse_args(parser)
+    _add_options(parser, options)
     known, _ = parser.parse_known_args()
     if not known.output and not known.partitions:
         parser.error("the following arguments are required: --output")
     gcs.use(None, lambda: gcs.Access.given(lambda name: str(getattr(known, name))))
-    run(build, sys.argv[1:])
+    try:
+        run(build, sys.argv[1:])
+    except MillraceError as error:
+        sys.exit(str(error))

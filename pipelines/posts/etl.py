@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from millrace.beam import files
 from millrace.beam.batch import Batch, Block, Item
 from millrace.beam.options import StageOptions, main
+from millrace.beam.rejects import dead_letters
 from millrace.beam.shards import shard_of
 from millrace.common import results
 from millrace.common.partitions import Partition
@@ -37,15 +38,6 @@ POSTS = pa.schema(
         ("urls", pa.list_(pa.string())),
         ("lang", pa.string()),
         ("source", pa.string()),
-    ]
-)
-REJECTED = pa.schema(
-    [
-        ("reason", pa.string()),
-        ("source", pa.string()),
-        ("file", pa.string()),
-        ("line", pa.int64()),
-        ("record", pa.large_binary()),
     ]
 )
 #: Where a post stood: its file's place in the input, then its line. The last of several with one id wins.
@@ -80,11 +72,8 @@ def parse_block(day: Partition, block: Block) -> Iterator[Item]:
     counters = Counter({"read": block.table.num_rows, "other_days": int(len(of_day) - of_day.sum())})
     if parsed.notices:
         counters["notices"] = parsed.notices
-    counters.update(f"rejected: {reason}" for _, reason in parsed.rejects)
     yield results.Written(counters=counters)
-    rejected = _rejected_table(block.table, parsed.rejects, source)
-    if rejected.num_rows:
-        yield files.write_parquet(day.output, "posts_rejected", f"posts_rejected-{block.name}", rejected)
+    yield dead_letters(day, "posts_rejected", block, parsed.rejects, source)
 
 
 def _posts_table(parsed: columns.Parsed, day: NDArray[np.bool_], source: str, places: NDArray[np.int64]) -> pa.Table:
@@ -92,20 +81,6 @@ def _posts_table(parsed: columns.Parsed, day: NDArray[np.bool_], source: str, pl
     created_at = posts["created_at"].cast(pa.timestamp("us", "UTC"))
     arrays = [*posts.set_column(1, POSTS.field("created_at"), created_at).columns, pa.repeat(source, len(rows))]
     return pa.Table.from_arrays([*arrays, pa.array(places[rows])], schema=POSTS.append(_PLACE))
-
-
-def _rejected_table(block: pa.Table, rejects: list[tuple[int, str]], source: str) -> pa.Table:
-    rows = pa.array([row for row, _ in rejects], pa.int64())
-    there = block.take(rows)
-    records = [record.removesuffix(b"\n").removesuffix(b"\r") for record in there["record"].to_pylist()]
-    arrays = [
-        pa.array([reason for _, reason in rejects], pa.string()),
-        pa.array([source] * len(rejects), pa.string()),
-        there["file"].cast(pa.string()),
-        there["line"],
-        pa.array(records, pa.large_binary()),
-    ]
-    return pa.Table.from_arrays(arrays, schema=REJECTED)
 
 
 def split(posts: pa.Table, shards: int) -> Iterator[tuple[int, pa.Table]]:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
+from millrace.beam.sources.records import Rejected as Rejected
 from pipelines.posts import links, markup
 
 #: A record longer than this (bytes) is rejected unread.
@@ -68,10 +69,6 @@ class Post(NamedTuple):
     text: str
     urls: Sequence[str]
     lang: str | None
-
-
-class Rejected(Exception):  # noqa: N818 (an outcome like any other)
-    """Why a record can't be used; its text is one of the reasons above."""
 
 
 class Ordinary(msgspec.Struct, gc=False):

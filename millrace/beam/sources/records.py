@@ -37,6 +37,10 @@ _PEEK = 4096
 _CHUNK = 1 << 20
 
 
+class Rejected(Exception):  # noqa: N818 (an outcome like any other)
+    """Why a record can't be used; its text is the reason, one of a few, because reasons are counted."""
+
+
 @dataclass(frozen=True)
 class Block:
     """Some records: line numbers (int64, from 1) and bytes (large_binary; lines with their line ends)."""
