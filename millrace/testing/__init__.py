@@ -14,9 +14,10 @@ else that the library does not need.
 import pytest
 
 # So that a failure shows the values that an assertion compares.
-pytest.register_assert_rewrite("millrace.testing.storage", "millrace.testing.warehouse")
+pytest.register_assert_rewrite(*(f"millrace.testing.{name}" for name in ("runner", "storage", "warehouse")))
 
+from millrace.testing.runner import RunnerContract
 from millrace.testing.storage import StorageContract
 from millrace.testing.warehouse import WarehouseContract
 
-__all__ = ["StorageContract", "WarehouseContract"]
+__all__ = ["RunnerContract", "StorageContract", "WarehouseContract"]
