@@ -378,7 +378,8 @@ class Hour(KeyParameter):
 
     def __init__(self, **kwargs: Any) -> None:
         described = "an hour (UTC) as YYYY-MM-DDTHH; the last whole one unless given"
-        super().__init__(_hour, "an hour as YYYY-MM-DDTHH", **{"default": None, "description": described, **kwargs})
+        usual = {"default": None, "description": described, "batched": True}
+        super().__init__(_hour, "an hour as YYYY-MM-DDTHH", **{**usual, **kwargs})
 
     def normalize(self, x: Any) -> datetime.datetime:
         """Return an hour's start. Raises SettingError for other times, and for hours at the calendar's ends."""

@@ -9,7 +9,6 @@ What a stage says is here: what it reads, writes, expects and depends on. How it
 
 import dataclasses
 import datetime
-import functools
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,9 +27,10 @@ from millrace.core.stopping import Stopped
 from millrace.core.version import code_version
 from millrace.errors import ManifestError, MillraceError, SettingError
 from millrace.tasks import batches, completeness, finishing, identity, preflight, session, staleness
+from millrace.tasks.base import Task
 from millrace.tasks.datasets import Dataset
 from millrace.tasks.finishing import Inputs, Look
-from millrace.tasks.settings import KeyParameter, Settings
+from millrace.tasks.settings import Settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -56,7 +56,7 @@ class Outcome:
     code: str = ""
 
 
-class Stage(luigi.Task):
+class Stage(Task):
     """Base of all tasks: say requires(), which datasets it writes, and execute()."""
 
     #: The datasets whose partition of the task's key it writes; the first one's manifest decides.
@@ -80,23 +80,6 @@ class Stage(luigi.Task):
             completeness.folders.add(writes[0])
         completeness.tables.update(cls.tables)
 
-    @classmethod
-    @functools.cache
-    def get_params(cls) -> Any:
-        """As luigi's, which looks through the class for each task that is made."""
-        return super().get_params()  # type: ignore[no-untyped-call]
-
-    @classmethod
-    @functools.cache
-    def batched(cls) -> list[str]:
-        """Return the parameters that the tasks of a batch may differ in."""
-        return [name for name, parameter in cls.get_params() if getattr(parameter, "batched", False)]
-
-    @classmethod
-    def batch_param_names(cls) -> list[str]:
-        """Return none, because luigi's own worker would make one task of several days; workers.py does not."""
-        return []
-
     def shares_workers(self) -> bool:
         """Return whether the task keeps one of luigi's workers busy, so that a batch must not leave the others idle."""
         return True
@@ -112,15 +95,10 @@ class Stage(luigi.Task):
             found = parameter.narrowed(found, getattr(self, name))
         return found
 
-    @classmethod
-    @functools.cache
-    def key_parameters(cls) -> list[tuple[str, KeyParameter]]:
-        """Return the parameters, by name, that say which partition a task makes."""
-        return [(name, each) for name, each in cls.get_params() if isinstance(each, KeyParameter)]
-
     def output(self) -> Any:
         """Return the partitions of the task's key."""
-        return [Dataset(name, self.key) for name in self.writes]
+        key = self.key
+        return [Dataset(name, key) for name in self.writes]
 
     def published(self) -> dict[str, Table]:
         """Return the tables that it publishes, as they are called for its key."""

@@ -32,7 +32,7 @@ luigis_log = logging.getLogger("luigi-interface")
 _LuigiWorker: Any = luigi.worker.Worker
 _TaskProcess: Any = luigi.worker.TaskProcess
 _ContextManaged: Any = luigi.worker.ContextManagedTaskProcess
-_DAY = datetime.timedelta(days=1)
+_DAY, _HOUR = datetime.timedelta(days=1), datetime.timedelta(hours=1)
 
 #: What luigi's worker is told of a task that ended: state, explanation, what was missing, what it needs now.
 _Result = tuple[str, Any, list[str], list[Any]]
@@ -299,13 +299,14 @@ def _key(member: Stage) -> Any:
 
 
 def _spans(keys: Sequence[Any]) -> Iterator[str]:
-    """Yield days that follow each other as one, and whatever else by itself."""
+    """Yield days, or hours, that follow each other as one, and whatever else by itself."""
     first = last = keys[0]
     for key in [*keys[1:], None]:
-        if isinstance(key, datetime.date) and key == last + _DAY:
+        step = _HOUR if isinstance(key, datetime.datetime) else _DAY
+        if isinstance(key, datetime.date) and key == last + step:
             last = key
             continue
-        yield str(first) if first == last else f"{first} to {last}"
+        yield " to ".join(map(str, dict.fromkeys([first, last])))
         first = last = key
 
 

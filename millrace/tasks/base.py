@@ -1,0 +1,43 @@
+"""What luigi makes of the parameters of our tasks: quickly, since a year has thousands of tasks, and for batches."""
+
+import functools
+from typing import Any
+
+import luigi
+
+from millrace.tasks.settings import KeyParameter
+
+
+class Task(luigi.Task):
+    """luigi's, whose parameters say which of its kind may be one batch, and which partition a task makes."""
+
+    @classmethod
+    @functools.cache
+    def get_params(cls) -> Any:
+        """As luigi's, which looks through the class for each task that is made."""
+        return super().get_params()  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def get_param_values(cls, params: Any, args: Any, kwargs: Any) -> Any:
+        """As luigi's, which makes ready for errors and defaults that there are none of where all is given by name."""
+        if not args and len(kwargs) == len(params) and all(name in kwargs for name, _ in params):
+            given = [(name, parameter.normalize(kwargs[name])) for name, parameter in params]
+            return [(name, tuple(value) if isinstance(value, list | set) else value) for name, value in given]
+        return super().get_param_values(params, args, kwargs)  # type: ignore[no-untyped-call]
+
+    @classmethod
+    @functools.cache
+    def batched(cls) -> list[str]:
+        """Return the parameters that the tasks of a batch may differ in."""
+        return [name for name, parameter in cls.get_params() if getattr(parameter, "batched", False)]
+
+    @classmethod
+    def batch_param_names(cls) -> list[str]:
+        """Return none, because luigi's own worker would make one task of several days; workers.py does not."""
+        return []
+
+    @classmethod
+    @functools.cache
+    def key_parameters(cls) -> list[tuple[str, KeyParameter]]:
+        """Return the parameters, by name, that say which partition a task makes."""
+        return [(name, each) for name, each in cls.get_params() if isinstance(each, KeyParameter)]
