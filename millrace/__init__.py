@@ -8,29 +8,109 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from millrace.common.tables import Table
+    from millrace.core.keys import Key
+    from millrace.core.ledger import Claim
+    from millrace.core.manifests import FileEntry, Manifest
+    from millrace.errors import DeadLetterError, MillraceError, NotThereYetError, SettingError, SourceError
+    from millrace.tasks.advice import clear_command
     from millrace.tasks.beam_task import BeamTask
-    from millrace.tasks.datasets import Dataset
+    from millrace.tasks.datasets import Dataset, read_rows
+    from millrace.tasks.fetching import FetchStage, Source, SourceSettings, SplitStage, WindowEnd
+    from millrace.tasks.index import Index
     from millrace.tasks.ranges import RangeDaily
-    from millrace.tasks.stage import Stage
+    from millrace.tasks.rejects import accounting, check_rejects
+    from millrace.tasks.settings import Day, Days, Flag, Hour, Setting, Settings, number, one_of, share, whole_number
+    from millrace.tasks.stage import Outcome, Stage
     from millrace.tasks.targets import BigQueryTarget, GCSTarget
 
-__all__ = ["BeamTask", "BigQueryTarget", "Dataset", "GCSTarget", "RangeDaily", "Stage"]
+__all__ = [
+    "BeamTask",
+    "BigQueryTarget",
+    "Claim",
+    "Dataset",
+    "Day",
+    "Days",
+    "DeadLetterError",
+    "FetchStage",
+    "FileEntry",
+    "Flag",
+    "GCSTarget",
+    "Hour",
+    "Index",
+    "Key",
+    "Manifest",
+    "MillraceError",
+    "NotThereYetError",
+    "Outcome",
+    "RangeDaily",
+    "Setting",
+    "SettingError",
+    "Settings",
+    "Source",
+    "SourceError",
+    "SourceSettings",
+    "SplitStage",
+    "Stage",
+    "Table",
+    "WindowEnd",
+    "accounting",
+    "check_rejects",
+    "clear_command",
+    "number",
+    "one_of",
+    "read_rows",
+    "share",
+    "whole_number",
+]
 
 #: Where each name is.
 _HOMES = {
     "BeamTask": "millrace.tasks.beam_task",
     "BigQueryTarget": "millrace.tasks.targets",
+    "Claim": "millrace.core.ledger",
     "Dataset": "millrace.tasks.datasets",
+    "Day": "millrace.tasks.settings",
+    "Days": "millrace.tasks.settings",
+    "DeadLetterError": "millrace.errors",
+    "FetchStage": "millrace.tasks.fetching",
+    "FileEntry": "millrace.core.manifests",
+    "Flag": "millrace.tasks.settings",
     "GCSTarget": "millrace.tasks.targets",
+    "Hour": "millrace.tasks.settings",
+    "Index": "millrace.tasks.index",
+    "Key": "millrace.core.keys",
+    "Manifest": "millrace.core.manifests",
+    "MillraceError": "millrace.errors",
+    "NotThereYetError": "millrace.errors",
+    "Outcome": "millrace.tasks.stage",
     "RangeDaily": "millrace.tasks.ranges",
+    "Setting": "millrace.tasks.settings",
+    "SettingError": "millrace.errors",
+    "Settings": "millrace.tasks.settings",
+    "Source": "millrace.tasks.fetching",
+    "SourceError": "millrace.errors",
+    "SourceSettings": "millrace.tasks.fetching",
+    "SplitStage": "millrace.tasks.fetching",
     "Stage": "millrace.tasks.stage",
+    "Table": "millrace.common.tables",
+    "WindowEnd": "millrace.tasks.fetching",
+    "accounting": "millrace.tasks.rejects",
+    "check_rejects": "millrace.tasks.rejects",
+    "clear_command": "millrace.tasks.advice",
+    "number": "millrace.tasks.settings",
+    "one_of": "millrace.tasks.settings",
+    "read_rows": "millrace.tasks.datasets",
+    "share": "millrace.tasks.settings",
+    "whole_number": "millrace.tasks.settings",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        # Whatever a module of tasks takes from here, its runs look and end as Millrace's.
-        importlib.import_module("millrace.tasks.tasks").install()
+        if _HOMES[name].startswith("millrace.tasks."):
+            # Whatever a module of tasks takes from here, its runs look and end as Millrace's.
+            importlib.import_module("millrace.tasks.tasks").install()
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -14,9 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from millrace.beam import files, options
-from millrace.beam.sources import records
+from millrace.beam.sources import records, splits
 from millrace.common import results
-from pipelines.posts import fetch
 
 TABLES = ("word_counts", "urls", "word_cooccur", "emerging_pairs", "posts_by_hour")
 
@@ -51,7 +50,7 @@ def days_of(folder: Path, written: results.Written) -> dict[str, list[str]]:
             continue
         shared = files.read_parquet(file.path, dictionaries=["file"])
         for day in shared["day"].unique().to_pylist():
-            assert fetch.shared_with(file.table, day)
+            assert splits.shared_with(file.table, day)
             mine = shared.filter(pc.equal(shared["day"], pa.scalar(day))).drop_columns(["day"])
             name = f"{day}-{len(found.get(str(day), []))}"
             made = files.write_parquet(str(folder), "", name, mine.cast(records.SCHEMA))

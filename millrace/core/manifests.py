@@ -1,6 +1,7 @@
 """The manifest: what makes an attempt's files a partition. It is the completeness contract and the lineage."""
 
 import dataclasses
+import datetime
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -56,6 +57,12 @@ class Manifest:
     usage: Mapping[str, float] = field(default_factory=dict)
     code: Mapping[str, Sequence[str]] = field(default_factory=dict)
     format: int = FORMAT
+
+    @property
+    def seconds(self) -> float:
+        """Seconds from the attempt's start to its end."""
+        started, ended = map(datetime.datetime.fromisoformat, (self.started, self.ended))
+        return (ended - started).total_seconds()
 
     def rows(self, table: str) -> int:
         """Return the rows of a table, over its files."""

@@ -51,6 +51,10 @@ def clear(
     return command("clear", *arguments)
 
 
+#: What workflows call it.
+clear_command = clear
+
+
 def spelled(command_: Command) -> str:
     """Return a command that an error carries as it is typed here."""
     if command_.name == "clear":

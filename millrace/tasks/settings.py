@@ -2,6 +2,7 @@
 
 import configparser
 import contextlib
+import copy
 import datetime
 import difflib
 import functools
@@ -156,6 +157,12 @@ class Settings(luigi.Config):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         # A strftime field needs no doubled % signs here, as configparser would have it.
         super().__init_subclass__(**kwargs)
+        for base in cls.__mro__[1:]:  # what several sections share is each one's own, so that errors name the section
+            for name, shared in [] if issubclass(base, luigi.Task) else vars(base).items():
+                if isinstance(shared, Setting) and name not in vars(cls):
+                    own = copy.copy(shared)
+                    setattr(cls, name, own)
+                    own.__set_name__(cls, name)
         config, section = get_config(), cls.__name__
         for key in config.options(section) if config.has_section(section) else ():
             try:

@@ -19,11 +19,12 @@ import luigi
 from luigi.task import flatten
 
 from millrace.common.tables import Table
-from millrace.core import code, keys, warehouse
+from millrace.core import code, damage, keys, warehouse
 from millrace.core.keys import Key
-from millrace.core.ledger import Claim
+from millrace.core.ledger import Claim, Entry
 from millrace.core.manifests import FileEntry, Manifest
 from millrace.core.stopping import Stopped
+from millrace.core.storage import crc32c, read_all
 from millrace.core.version import code_version
 from millrace.errors import ManifestError, MillraceError, SettingError
 from millrace.tasks import batches, completeness, finishing, identity, preflight, session, staleness
@@ -112,6 +113,52 @@ class Stage(Task):
     def execute(self, claim: Claim) -> Outcome:
         """Make the files, in folders named by claim.attempt. Raises a MillraceError for what a person should mend."""
         raise NotImplementedError(f"{type(self).__name__}.execute")
+
+    def empty(self, reason: str, **counters: int) -> Outcome:
+        """Return what execute() returns for a partition that has nothing in it, with the reason as a counter."""
+        return Outcome([], {**counters, reason: 1}, {}, self.maker()[0])
+
+    def write(self, name: str, data: bytes) -> FileEntry:
+        """Write a file into the partition, over one of the name that is there, for people to open; for execute()."""
+        path = f"{self.datasets()[0].partition}/{name}"
+        session.current().storage.replace(path, data)
+        return FileEntry(path, self.writes[0], 0, len(data), crc32c(data))
+
+    def adopt(self, manifest: Manifest, files: Iterable[FileEntry], attempt: Entry) -> list[FileEntry]:
+        """Return files of another partition as an attempt's own: copies, or second names. Raises DamagedError for a
+        file that is not there any more as it was written.
+        """
+        storage, taken = session.current().storage, list(files)
+        damage.check(storage, manifest.partition, taken)
+        found = []
+        for file in taken:
+            name = file.path.rpartition("/")[2]
+            path = f"{self.datasets()[0].partition}/{attempt.attempt}/{name}"
+            storage.copy(file.path, path)
+            found.append(dataclasses.replace(file, path=path))
+        return found
+
+    def lineage(self) -> "dict[Stage, Manifest]":
+        """Return the manifests of a finished stage and of all that it is built on, read all at once.
+
+        Raises ManifestError if one has gone.
+        """
+        stages = [task for task in identity.chain(self) if isinstance(task, Stage)]
+        datasets = [stage.datasets()[0] for stage in stages]
+        read = read_all(session.current().storage, [dataset.manifest_path for dataset in datasets])
+        found: dict[Stage, Manifest] = {}
+        for stage, dataset, one in zip(stages, datasets, read, strict=True):
+            if (there := dataset.parsed(one)) is None:
+                raise ManifestError(f"{dataset.partition} has no manifest any more; run again")
+            found[stage] = there[0]
+        return found
+
+    def code_of(self, manifest: Manifest) -> tuple[str, bool]:
+        """Return a short name of the code that made a partition of this stage, "" where that is not known, and whether
+        this run would make it by another.
+        """
+        made = next(iter(manifest.code.get(self.task_family, ())), "")
+        return code.short(made), made != "" and not code.is_of(made, self)
 
     def check(self, manifest: Manifest) -> None:
         """Raise a MillraceError if what came out must not be published."""

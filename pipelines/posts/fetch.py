@@ -16,7 +16,6 @@ from typing import IO
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from millrace.beam import files
@@ -155,22 +154,6 @@ def _label(days: Sequence[int]) -> str:
     if days[0] == _NO_DAY:
         return REJECTED
     return "_".join(str(_EPOCH + datetime.timedelta(days=day)) for day in sorted({days[0], days[-1]}))
-
-
-def shared_with(label: str, date: datetime.date) -> bool:
-    """Return whether a split's file that several days share may hold records of a day."""
-    first, shared, last = label.partition("_")
-    return bool(shared) and first <= str(date) <= last
-
-
-def take_day(path: str, date: datetime.date, output: str, dataset: str) -> results.Written:
-    """Write a day's records of a file that it shares with others, if any, to a file of its own with the same name."""
-    table = files.read_parquet(path, dictionaries=["file"])
-    mine = table.filter(pc.equal(table["day"], pa.scalar(date))).select(records.SCHEMA.names)
-    if not mine.num_rows:
-        return results.Written()
-    name = path.rpartition("/")[2].removesuffix(".parquet")
-    return files.write_parquet(output, dataset, name, mine.cast(records.SCHEMA), label="raw")
 
 
 def _with_day(table: pa.Table, day: int) -> pa.Table:

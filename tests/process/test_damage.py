@@ -15,7 +15,8 @@ from millrace.core.storage import LocalStorage
 from millrace.core.warehouse import LocalWarehouse
 from millrace.errors import DamagedError, ManifestError
 from millrace.ops import clear, doctor
-from workflows import Aggregate, pages
+from workflows import Aggregate
+from workflows.posts import PAGES
 
 
 def flip(folder: Path, name: str, byte: float = 0.5) -> Path:
@@ -142,14 +143,14 @@ def test_the_list_of_days_counts_no_damaged_page(
             folder = tmp_path / "reports" / "date=2026-11-01"
             shutil.rmtree(tmp_path / "reports", ignore_errors=True)
             shutil.copytree(undisturbed / "reports", tmp_path / "reports")
-            pages.make_list()
-            assert "2026-11-01" in (tmp_path / pages.LIST).read_text()
+            PAGES.make()
+            assert "2026-11-01" in (tmp_path / PAGES.path).read_text()
             assert not caplog.records
             number = re.search(says, (folder / name).read_text())
             assert number
             flip(folder, name, (number.end() - 1) / (folder / name).stat().st_size)
-            pages.make_list()
-            assert "2026-11-01" not in (tmp_path / pages.LIST).read_text()
+            PAGES.make()
+            assert "2026-11-01" not in (tmp_path / PAGES.path).read_text()
             (record,) = caplog.records
             assert re.search(f"{name} is damaged: .*bin/clear reports/date=2026-11-01", record.getMessage())
             caplog.clear()

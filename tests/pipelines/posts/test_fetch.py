@@ -16,9 +16,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from posts_cases import DAY, status
 
-from millrace.beam.sources import records
+from millrace.beam.sources import records, splits
 from millrace.errors import NotThereYetError, SourceError
-from pipelines.posts import fetch, parse, sample
+from pipelines.posts import parse, sample
 
 Line = tuple[str, int, bytes]
 
@@ -168,12 +168,12 @@ def test_an_archive_of_very_many_days_makes_few_files(tmp_path: Path) -> None:
     assert len(written.files) <= 402
     assert sum(file.rows for file in written.files) == written.counters["kept"] == 20_050
     for day, places in [(days[3], [3, 20_003]), (days[77], [77])]:
-        shared = [file.path for file in written.files if fetch.shared_with(file.table, day)]
-        taken = [fetch.take_day(path, day, f"{tmp_path}/{{dataset}}", "day") for path in shared]
+        shared = [file.path for file in written.files if splits.shared_with(file.table, day)]
+        taken = [splits.take_day(path, day, f"{tmp_path}/{{dataset}}", "day") for path in shared]
         assert [line[1:] for line in read([file.path for one in taken for file in one.files])] == [
             (place + 1, data[place] + b"\n" * (place + 1 < len(data))) for place in places
         ]
-    assert not any(fetch.shared_with(file.table, first - datetime.timedelta(days=1)) for file in written.files)
+    assert not any(splits.shared_with(file.table, first - datetime.timedelta(days=1)) for file in written.files)
 
 
 def test_rejects_of_a_split_name_reason_and_line(tmp_path: Path) -> None:
