@@ -23,7 +23,8 @@ def accounting(manifest: Manifest) -> dict[str, Any]:
 def check_rejects(manifest: Manifest, section: Any, lie: str, mend: Callable[[], str]) -> None:
     """Raise DeadLetterError if more records were rejected than the section's max_dead_letter_share allows.
 
-    section: of SourceSettings. lie: the dataset in which the rejects are, and where. mend: what helps, asked for when it is to be said.
+    section: of SourceSettings. lie: the dataset in which the rejects are, and where. mend: what helps, asked for when
+    it is to be said.
     """
     counts, name = accounting(manifest), type(section).__name__
     reasons, limit = counts["rejected"], float(section.max_dead_letter_share)
