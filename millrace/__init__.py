@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from millrace.common.tables import Table
+    from millrace.common.text import escaped, plain
     from millrace.core.keys import Key
     from millrace.core.ledger import Claim
     from millrace.core.manifests import FileEntry, Manifest
@@ -57,15 +58,17 @@ __all__ = [
     "accounting",
     "check_rejects",
     "clear_command",
+    "escaped",
     "number",
     "one_of",
+    "plain",
     "read_rows",
     "share",
     "whole_number",
 ]
 
-#: Where each name is.
-_HOMES = {
+#: Where each name is; code.py follows imports of these names to there.
+HOMES = {
     "BeamTask": "millrace.tasks.beam_task",
     "BigQueryTarget": "millrace.tasks.targets",
     "Claim": "millrace.core.ledger",
@@ -98,8 +101,10 @@ _HOMES = {
     "accounting": "millrace.tasks.rejects",
     "check_rejects": "millrace.tasks.rejects",
     "clear_command": "millrace.tasks.advice",
+    "escaped": "millrace.common.text",
     "number": "millrace.tasks.settings",
     "one_of": "millrace.tasks.settings",
+    "plain": "millrace.common.text",
     "read_rows": "millrace.tasks.datasets",
     "share": "millrace.tasks.settings",
     "whole_number": "millrace.tasks.settings",
@@ -107,11 +112,11 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        if _HOMES[name].startswith("millrace.tasks."):
+    if name in HOMES:
+        if HOMES[name].startswith("millrace.tasks."):
             # Whatever a module of tasks takes from here, its runs look and end as Millrace's.
             importlib.import_module("millrace.tasks.tasks").install()
-        return getattr(importlib.import_module(_HOMES[name]), name)
+        return getattr(importlib.import_module(HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

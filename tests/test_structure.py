@@ -1,6 +1,7 @@
 """The house's rules: imports point one way, the public names are what they should be, and nothing heavy comes early."""
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import luigi
 import pytest
 import running
 
+import millrace
 import workflows
 from millrace import Stage
 
@@ -122,6 +124,52 @@ def test_public_tasks_are_sorted_tasks() -> None:
         assert issubclass(task, Stage)
         assert task is luigi.task_register.Register.get_task_cls(name)
         assert task.__doc__
+
+
+def test_workflows_import_the_public_face_alone() -> None:
+    """A workflow's module imports the standard library, luigi, pipelines and names of `millrace`; lazily and for types
+    too. Its page may use other libraries, but of ours nothing else.
+    """
+    public = {f"millrace.{name}" for name in millrace.__all__}
+    files = modules("workflows")
+    others = [f"{path.name}: {name}" for path in files for name in imports(path) if name.startswith("millrace")]
+    assert [each for each in others if each.partition(": ")[2] not in public] == []
+    tops = {name.partition(".")[0] for path in files if path.parent.name == "workflows" for name in imports(path)}
+    assert tops <= {*sys.stdlib_module_names, "luigi", "millrace", "pipelines", "workflows"}
+    assert offending(files, ("bigquery_sql", "localcloud", "tests")) == []
+
+
+def test_the_public_face_is_sorted_and_leads_to_its_homes() -> None:
+    """millrace.__all__ is sorted, each name is what its home calls so and says what it is, and typing sees the same."""
+    assert millrace.__all__ == sorted(millrace.HOMES) == sorted(set(millrace.__all__))
+    for name, home in millrace.HOMES.items():
+        found = getattr(millrace, name)
+        assert found is getattr(importlib.import_module(home), name)
+        assert found.__doc__, name
+    typed = {name for name in imports(running.ROOT / "millrace" / "__init__.py") if name.startswith("millrace.")}
+    assert typed == {f"{home}.{name}" for name, home in millrace.HOMES.items()}
+    assert {*millrace.__all__} <= {*dir(millrace)}
+    with pytest.raises(AttributeError, match="'millrace' has no attribute 'Nothing'"):
+        millrace.Nothing  # noqa: B018
+
+
+def test_importing_the_library_imports_nothing() -> None:
+    """Workers import `millrace` on the way to millrace.beam: nothing of luigi, Beam or the tasks comes with it, nor
+    with a name that is of neither.
+    """
+    code = (
+        "import sys, millrace; millrace.Table, millrace.plain, millrace.NotThereYetError; print(*sorted(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=running.environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    loaded = {name for name in done.stdout.split() if name.partition(".")[0] in ("millrace", "luigi", "apache_beam")}
+    assert loaded == {
+        "millrace",
+        "millrace.common",
+        "millrace.common.tables",
+        "millrace.common.text",
+        "millrace.errors",
+    }
 
 
 def test_no_path_or_client_stands_in_a_workflow() -> None:

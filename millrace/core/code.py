@@ -12,6 +12,7 @@ bytes that they had, they need not be parsed.
 import ast
 import functools
 import hashlib
+import importlib
 import importlib.util
 import os
 import re
@@ -135,6 +136,9 @@ def _module_in(name: str, own: str) -> str | None:
     """Return the module that a name names, or lies in, if that module is ours."""
     if not _ours(name.partition(".")[0], own):
         return None
+    library, _, public = name.partition(".")
+    if library == _LIBRARY and (home := importlib.import_module(_LIBRARY).HOMES.get(public)):
+        name = f"{home}.{public}"
     if name.partition(".")[0] == _LIBRARY and not f"{name}.".startswith(tuple(f"{each}." for each in _SHIPPED)):
         return None
     while name and not _found(name):

@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 import altair as alt
 import vl_convert
 
-from millrace.common.text import plain
+from millrace import plain
 from workflows.report import layout
 from workflows.report.data import Data, Hour, Pair, Rising, Word, percent_text
 

@@ -6,7 +6,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import idna
 
-from millrace.common.text import plain
+from millrace import plain
 
 #: Characters of a URL that the page shows, that a title tells, and that a link may have.
 SHOWN, TOLD, LINKED = 200, 2000, 2000

@@ -40,7 +40,7 @@ from typing import Any
 
 import orjson
 
-from millrace.common.text import escaped, plain
+from millrace import escaped, plain
 from workflows.report.data import Data, Query, ask, day_text, first_day, percent_text, short_day, span_text
 
 __all__ = ["Facts", "IndexRow", "Quality", "Query", "StageRun", "index_row", "render", "render_index"]
