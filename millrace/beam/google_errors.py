@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from millrace.common.tokens import redacted
 from millrace.errors import AccessError, Command, MillraceError, ServiceError, SettingError, SourceError, TerminalError
 
 if TYPE_CHECKING:
@@ -25,20 +26,6 @@ PASSING = (408, 429, 500, 502, 503, 504)
 _PASSING_REASONS = ("rateLimitExceeded", "userRateLimitExceeded", "jobRateLimitExceeded")
 #: What Cloud Storage says, with status 403, of an object that may neither be written over nor deleted by anybody.
 _HELD = ("retentionPolicyNotMet", "objectUnderActiveHold")
-
-_PEM = re.compile(r"-----BEGIN [A-Z ]+-----.*?(-----END [A-Z ]+-----|$)", re.DOTALL)
-#: What follows names like these, as in name=…, name: … and "name": "…", also within a string of JSON.
-_NAMED = re.compile(
-    r"""((?:token|secret|password|signature|authorization|assertion|(?<![A-Za-z])(?:\w+_)?key|\bsig)
-         [\\"']*\s*[=:]\s*(?:bearer\s+)?)
-        (?: (?P<quote>\\?["']).*?(?P=quote) | [^\s"'\\&,;)}\]]{8,} )""",
-    re.IGNORECASE | re.VERBOSE | re.DOTALL,
-)
-#: Access and refresh tokens, JSON web tokens, API keys, and what follows "Bearer".
-_BARE = re.compile(
-    r"\bya29\.[\w.~+/-]+|\b1//[\w-]{8,}|\beyJ[\w-]+\.[\w-]+\.[\w-]*|\bAIza[\w-]{8,}|(?<=Bearer )[\w.~+/-]{8,}=*",
-    re.IGNORECASE,
-)
 
 
 def passes(error: BaseException) -> bool:
@@ -211,8 +198,3 @@ def _plain(error: BaseException) -> str:
         return f"{getattr(error.pool, 'host', 'the host')} does not answer ({why.partition('): ')[2] or why})"
     first = error.args[0] if len(error.args) > 1 else None  # the other arguments are what Python alone would show
     return first if isinstance(first, str) else str(error)
-
-
-def redacted(text: str) -> str:
-    """Return a text without anything in it that might be a secret."""
-    return _BARE.sub("…", _NAMED.sub(r"\1…", _PEM.sub("…", text)))

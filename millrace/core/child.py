@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import NoReturn, TypeVar
 
-from millrace.beam.google_errors import redacted
+from millrace.common.tokens import redacted
 from millrace.core import resources
 from millrace.errors import MillraceError, TransientError
 

@@ -21,10 +21,7 @@ import sysconfig
 from collections.abc import Callable, Iterator, Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from millrace.tasks.stage import Stage
+from typing import Any, NamedTuple, Protocol
 
 #: The parts of the library that ship to workers and can so make a result.
 _SHIPPED = ("millrace.beam", "millrace.common", "millrace.errors")
@@ -44,11 +41,22 @@ class _Found(NamedTuple):
     folders: Sequence[str]
 
 
+class Made(Protocol):
+    """What makes results: a stage."""
+
+    #: What is said of the code instead of a digest of it.
+    version: Any
+
+    @classmethod
+    def maker(cls) -> tuple[str, bool]:
+        """Return the module whose code makes the result, and whether it may be a package that counts as a whole."""
+
+
 #: A module's package, and its bytes → the names of what it imports: modules, or names in them.
 _Imports = Callable[[str, bytes], Sequence[str]]
 
 
-def of(stage: "Stage | type[Stage]") -> str:
+def of(stage: "Made | type[Made]") -> str:
     """Return what makes a stage's result, as its manifest says it: "DIGEST/BYTES", or the "version TEXT" declared."""
     if declared := _declared(stage):
         return declared
@@ -56,7 +64,7 @@ def of(stage: "Stage | type[Stage]") -> str:
     return f"{digest}/{_bytes(*stage.maker())}" if digest else ""
 
 
-def is_of(said: str, stage: "Stage | type[Stage]") -> bool:
+def is_of(said: str, stage: "Made | type[Made]") -> bool:
     """Return whether a manifest names the code that would make a stage's result now, as far as that is known."""
     if (declared := _declared(stage)) or said.startswith(_VERSION):
         return said == declared
@@ -74,7 +82,7 @@ def short(said: str) -> str:
     return said if said.startswith(_VERSION) else said[:4]
 
 
-def _declared(stage: "Stage | type[Stage]") -> str:
+def _declared(stage: "Made | type[Made]") -> str:
     version = (stage if isinstance(stage, type) else type(stage)).version
     return f"{_VERSION}{version}" if version and isinstance(version, str) else ""  # it may be a task's parameter
 

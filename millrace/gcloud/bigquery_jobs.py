@@ -12,8 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from millrace.beam.google_errors import location, passes, reason, redacted, said
+from millrace.beam.google_errors import location, passes, reason, said
 from millrace.common.polling import Pauses
+from millrace.common.tokens import redacted
 from millrace.errors import AccessError, Command, MillraceError, ServiceError
 from millrace.gcloud.clients import Google
 

@@ -14,9 +14,10 @@ import click
 from luigi.parameter import UnconsumedParameterWarning
 
 from millrace.common.text import plain
+from millrace.core.findings import NOT_ASKED, OK, WARNING, WRONG, Finding
 from millrace.ops import arguments
 from millrace.ops.checks import cloud, machine, stored
-from millrace.ops.checks.findings import NOT_ASKED, OK, WARNING, WRONG, Check, Finding, examine, in_bucket
+from millrace.ops.checks.findings import Check, examine, in_bucket
 from millrace.tasks import session
 
 if TYPE_CHECKING:

@@ -85,7 +85,7 @@ def _drop_what_is_there(works: Sequence[Work]) -> None:
                 finishing.publish_there(work.stage, work.claim, there)
                 work.end()
             else:  # nobody may have asked: luigid gives tasks to workers that did not schedule them
-                preflight.check(work.stage)
+                preflight.check(type(work.stage).__qualname__, work.stage.preflight)
 
 
 def _is_pipelined(work: Work) -> bool:

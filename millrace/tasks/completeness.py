@@ -8,13 +8,16 @@ second question, or one of another process, or a later one, gets a fresh look: a
 looks a new listing, so that the requests don't grow with the days.
 """
 
+import contextlib
 import datetime
 import functools
 import json
 import os
 import time
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from luigi.task_register import Register, TaskClassException
 
 from millrace.core import manifests
 from millrace.errors import QueryError
@@ -26,11 +29,6 @@ if TYPE_CHECKING:
 Notes = Mapping[str, Mapping[str, str]]
 Rows = Mapping[str, Mapping[datetime.date, int]]
 
-#: The folders of the datasets whose manifests decide, and the tables; every class of stages adds its own.
-folders: set[str] = set()
-tables: set[str] = set()
-
-
 #: So many fresh looks are at one task alone before there is a new listing, and for so many seconds it may say no.
 _FEW, _FRESH = 3, 30.0
 
@@ -38,9 +36,9 @@ _FEW, _FRESH = 3, 30.0
 class _Listing:
     """What one look at the storage found, and one at the warehouse if need be."""
 
-    def __init__(self, storage: str, warehouse: str) -> None:
-        self.place = (storage, warehouse)
-        self.notes: Notes | None = session.current().storage.notes(manifests.NAME, sorted(folders))
+    def __init__(self) -> None:
+        self.notes: Notes | None = session.current().storage.notes(manifests.NAME, folders())
+        self._tables = {*tables()}
         self.denied: set[str] = set()  # tasks that this listing was asked about and did not show
         self.seen: set[str] = set()  # tasks that a look at them alone has shown since
         self.looks = 0  # how many of those looks there were
@@ -51,7 +49,7 @@ class _Listing:
     @functools.cached_property
     def rows(self) -> Rows | None:
         """Rows of the warehouse's partitions."""
-        return session.current().warehouse.rows(sorted(tables))
+        return session.current().warehouse.rows(sorted(self._tables))
 
     def notes_of(self, stage: "Stage") -> Notes:
         """Return the notes that were found, where a stage's are among them.
@@ -61,15 +59,15 @@ class _Listing:
         suffix = stage.datasets()[0].key.suffix
         if self.notes is not None and suffix not in self._suffixes:
             self._suffixes.add(suffix)
-            further = session.current().storage.notes(manifests.NAME, sorted(folder + suffix for folder in folders))
+            further = session.current().storage.notes(manifests.NAME, [folder + suffix for folder in folders()])
             self.notes = {**self.notes, **(further or {})}
         return self.notes or {}
 
     def rows_of(self, names: Collection[str]) -> Rows | None:
-        """Return the rows of some tables' partitions, for those of other names than `tables` too."""
+        """Return the rows of some tables' partitions, for those of other names than `tables` gives too."""
         if self.rows is None:
             return None
-        if missing := sorted({*names} - tables - self._further.keys()):
+        if missing := sorted({*names} - self._tables - self._further.keys()):
             found = session.current().warehouse.rows(missing) or {}
             self._further |= {name: found.get(name, {}) for name in missing}
         return {**self.rows, **self._further}
@@ -82,15 +80,29 @@ class _Listing:
         return True
 
 
-_last: _Listing | None = None
+def folders() -> list[str]:
+    """Return the folders of the datasets whose manifests decide, of all stages that luigi knows."""
+    return sorted({kind.__dict__["writes"][0] for kind in _kinds() if kind.__dict__.get("writes")})
+
+
+def tables() -> list[str]:
+    """Return the tables that the stages publish which luigi knows."""
+    return sorted({name for kind in _kinds() for name in getattr(kind, "tables", ())})
+
+
+def _kinds() -> Iterator[type[Any]]:
+    """Yield all kinds of tasks that luigi knows, but for those of one name, of which it runs none."""
+    for name in Register.task_names():
+        with contextlib.suppress(TaskClassException):
+            yield Register.get_task_cls(name)
 
 
 def _listing(*, anew: bool = False) -> _Listing:
-    global _last
-    place = (session.current().storage.uri(""), session.current().warehouse.uri)
-    if anew or _last is None or _last.place != place:
-        _last = _Listing(*place)
-    return _last
+    here = session.current()
+    if anew or here.listing is None:
+        here.listing = _Listing()
+    found: _Listing = here.listing
+    return found
 
 
 def kept() -> bool:
@@ -148,8 +160,8 @@ def code_of(stage: "Stage") -> dict[str, list[str]]:
 
 def changed(stage: "Stage") -> None:
     """Note that a stage has just run here, so that what the listing does not show of it is asked for anew."""
-    if _last is not None:
-        _last.denied.add(stage.task_id)
+    if listing := session.current().listing:
+        listing.denied.add(stage.task_id)
 
 
 def _published(stage: "Stage", note: Mapping[str, str]) -> bool:

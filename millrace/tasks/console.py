@@ -22,8 +22,9 @@ from luigi.parameter import UnconsumedParameterWarning
 from millrace import errors
 from millrace.common.secrets import redacted
 from millrace.common.text import one_line, plain
-from millrace.core import resources, stopping
-from millrace.tasks import ending, progress, scheduler, staleness
+from millrace.core import resources
+from millrace.core.stopping import Stopped
+from millrace.tasks import ending, progress, scheduler, signals, staleness
 from millrace.tasks.settings import in_luigi_command
 
 _OURS_IN_TRACEBACK = re.compile(r"^millrace\.errors\.\w+: (.*)$", re.MULTILINE)
@@ -92,7 +93,7 @@ def install() -> None:
     _choose_scheduler()
     scheduler.install()
     luigi.Task.event_handler(luigi.Event.PROCESS_FAILURE)(_died)  # luigi alone would keep that for its log
-    stopping.install()
+    signals.install()
     staleness.install()
     ending.install(_sentences)
 
@@ -171,7 +172,7 @@ def _one_sentence(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     task = record.args[-1] if isinstance(record.args, tuple) and record.args else None
     shown, about = "", f"{task}: " if task is not None else ""
-    while error is not None and not isinstance(error, errors.MillraceError | stopping.Stopped):
+    while error is not None and not isinstance(error, errors.MillraceError | Stopped):
         error = error.__cause__
     if error is not None:
         shown = one_line(str(error))

@@ -12,8 +12,7 @@ from luigi.execution_summary import LuigiStatusCode
 from luigi.task import flatten
 
 from millrace.common.text import one_line, plain
-from millrace.core import stopping
-from millrace.tasks import mail
+from millrace.tasks import mail, signals
 
 # luigi's classes have no type hints.
 _luigi: Any = luigi.interface
@@ -61,5 +60,5 @@ def _opened(uri: str) -> str:
 def _send_mail(process: int, said: Callable[[], Sequence[str]]) -> None:
     """Send the mail of a run that failed, even before it began; none for a run that somebody stopped."""
     failed = _well is False or (_well is None and said())
-    if process == os.getpid() and failed and not stopping.asked():
+    if process == os.getpid() and failed and not signals.asked():
         mail.send(one_line(str(_task or "luigi"), 200), said())

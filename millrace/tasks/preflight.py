@@ -5,52 +5,41 @@ or a region that nobody has set, costs no job. What may not be looked at is left
 """
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from millrace.common.tables import Table
-from millrace.errors import AccessError, MillraceError, ServiceError, SettingError
-from millrace.tasks import advice, sections, session
-
-if TYPE_CHECKING:
-    from millrace.ops.checks.findings import Finding
-    from millrace.tasks.stage import Stage
-
-#: What was found, by the kind and the places that it works with; processes that are forked later inherit it.
-_asked: dict[tuple[str, str, str], MillraceError | None] = {}
+from millrace.core.findings import WRONG, Finding
+from millrace.errors import AccessError, Command, MillraceError, ServiceError, SettingError
+from millrace.tasks import session
 
 
-def check(stage: "Stage") -> None:
-    """Raise AccessError if nothing can be stored, and what preflight() raised for the first stage of this kind."""
-    _once("storage", session.current().storage.check)
-    _once(type(stage).__qualname__, stage.preflight)
+def check(kind: str, look: Callable[[], None]) -> None:
+    """Raise AccessError if nothing can be stored, and what `look` raised for the first stage of this kind."""
+    _once("storage", lambda: session.current().storage.check())
+    _once(kind, look)
 
 
 def for_tables(tables: Mapping[str, Table]) -> None:
     """Raise SettingError, AccessError or SchemaError if the warehouse can't take rows of these tables."""
-    session.current().warehouse.check(tables)
-    if sections.millrace().warehouse:
-        from millrace.ops.checks import data
-
-        _require(data.dataset_location)
+    here = session.current()
+    here.warehouse.check(tables)
+    if here.config.warehouse:
+        _require(here.places.dataset_fits)
 
 
 def for_dataflow() -> None:
     """Raise SettingError, or AccessError, if no job of these settings can run on Dataflow."""
-    from millrace.ops.checks import data
     from millrace.runners.dataflow import jobs as dataflow
     from millrace.runners.dataflow import submission
 
-    submission.check_root(session.current().google)
-    dataflow.place(session.current().google)
-    _require(data.bucket_region)
+    here = session.current()
+    submission.check_root(here.google)
+    dataflow.place(here.google)
+    _require(here.places.region_fits)
 
 
 def _once(kind: str, look: Callable[[], None]) -> None:
-    """Raise what looking raised, now or the first time."""
-    key = (kind, sections.millrace().storage, sections.millrace().warehouse)
-    if key not in _asked:
-        _asked[key] = _trouble(look)
-    if trouble := _asked[key]:
+    """Raise what looking raised, now or the first time in this session."""
+    if trouble := session.current().once(("preflight", kind), lambda: _trouble(look)):
         # Without its traceback, which would grow with every task that the error is raised for.
         raise trouble.with_traceback(None)
 
@@ -63,13 +52,11 @@ def _trouble(look: Callable[[], None]) -> MillraceError | None:
     return None
 
 
-def _require(look: "Callable[[], Finding]") -> None:
-    """Raise SettingError if a check of bin/doctor's finds something wrong."""
-    from millrace.ops.checks.findings import WRONG
-
+def _require(look: Callable[[], Finding]) -> None:
+    """Raise SettingError if something is found wrong."""
     try:
         found = look()
     except (AccessError, ServiceError):  # a run does not need storage.buckets.get, which this look takes
         return
     if found.state == WRONG:
-        raise SettingError(f"{found.said}; {advice.command('doctor')} has the commands")
+        raise SettingError(found.said, Command("doctor"), mend="{0} has the commands")

@@ -12,7 +12,7 @@ import glob
 import os
 from collections.abc import Callable, Hashable, Iterator
 from functools import cached_property
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from millrace import runners
 from millrace.beam import gcs
@@ -21,6 +21,7 @@ from millrace.core.storage import LocalStorage, Storage
 from millrace.core.warehouse import LocalWarehouse, Warehouse
 from millrace.errors import SettingError
 from millrace.gcloud.clients import Google
+from millrace.gcloud.places import Places
 from millrace.runners.runner import Runner
 from millrace.tasks import sections
 
@@ -36,6 +37,10 @@ class Session:
     def __init__(self, config: Config | None = None, wrap: Callable[[Storage], Storage] | None = None) -> None:
         self._given, self._wrap = config, wrap
         self._answers: dict[Hashable, object] = {}
+        #: What the storage was found to hold (completeness.py).
+        self.listing: Any = None
+        #: The stages that luigi has asked this process about, by task_id (staleness.py).
+        self.asked: dict[str, Any] = {}
         self._before: Session | None = None
 
     @cached_property
@@ -77,6 +82,11 @@ class Session:
 
         return BigQueryWarehouse(uri, self.google, files)
 
+    @cached_property
+    def places(self) -> Places:
+        """The bucket and the dataset, as far as they are in Google Cloud."""
+        return Places(self.google)
+
     def runner(self, name: str) -> Runner:
         """Return the runner that settings and ledger call by a name of Beam's."""
         return runners.of(name, self.google)
@@ -94,7 +104,7 @@ class Session:
         if self._given or self.config == (now := sections.config()):
             return self
         following = Session(None, self._wrap)
-        following.config, following._before = now, self
+        following.config, following._before, following.asked = now, self, self.asked
         return following
 
     def close(self) -> None:
@@ -110,7 +120,7 @@ class Session:
             self._before.forked()
         if "google" in vars(self):
             self.google.forget()
-        for name in ("storage", "warehouse"):  # a storage remembers locks, which are the parent's
+        for name in ("storage", "warehouse", "places"):  # a storage remembers locks, which are the parent's
             vars(self).pop(name, None)
 
 

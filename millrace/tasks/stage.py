@@ -75,12 +75,6 @@ class Stage(Task):
     batchable: ClassVar[bool] = False
     _inputs: Inputs | None = None
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if writes := cls.__dict__.get("writes"):
-            completeness.folders.add(writes[0])
-        completeness.tables.update(cls.tables)
-
     def shares_workers(self) -> bool:
         """Return whether the task keeps one of luigi's workers busy, so that a batch must not leave the others idle."""
         return True
@@ -225,7 +219,7 @@ class Stage(Task):
         """
         done = self.made()
         if not done:
-            preflight.check(self)
+            preflight.check(type(self).__qualname__, self.preflight)
         return done
 
     def made(self) -> bool:

@@ -16,7 +16,7 @@ from luigi.task_register import Register, TaskClassException
 from millrace.core import code
 from millrace.core.manifests import Manifest
 from millrace.errors import MillraceError
-from millrace.tasks import advice, completeness
+from millrace.tasks import advice, completeness, session
 from millrace.tasks.identity import is_stage
 from millrace.tasks.settings import in_luigi_command
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("millrace")
 _luigi: Any = luigi.interface
 
-#: The stages that luigi has asked this process about.
-_asked: "dict[str, Stage]" = {}
 _DAY = datetime.timedelta(days=1)
 
 
@@ -48,7 +46,7 @@ def of(family: str, own: str, inputs: Iterable[Manifest]) -> dict[str, list[str]
 def asked(stage: "Stage") -> None:
     """Remember a stage for the end of the run."""
     if in_luigi_command():
-        _asked[stage.task_id] = stage
+        session.current().asked[stage.task_id] = stage
 
 
 def install() -> None:
@@ -58,7 +56,7 @@ def install() -> None:
     def and_tell(*args: Any, **kwargs: Any) -> Any:
         ran = schedule_and_run(*args, **kwargs)
         try:
-            for line in lines(list(_asked.values())):
+            for line in lines(list(session.current().asked.values())):
                 log.warning("%s", line)
         except MillraceError as error:  # a run that went well ends well
             log.debug("%s", error)

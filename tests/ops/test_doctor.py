@@ -21,8 +21,9 @@ from running import Ran
 from localcloud import BUCKET, DATASET, LOCATION, PROJECT, REGION, Cloud
 from localcloud.faults import Fault
 from localcloud.projects import NUMBER, Projects
-from millrace.ops.checks import names
-from millrace.ops.checks.findings import NOT_ASKED, WRONG, Check, examine, ok, wrong
+from millrace.core.findings import NOT_ASKED, WRONG, ok, wrong
+from millrace.gcloud import places
+from millrace.ops.checks.findings import Check, examine
 
 LAUNCHER = f"launcher@{PROJECT}.iam.gserviceaccount.com"
 WORKERS = f"{NUMBER}-compute@developer.gserviceaccount.com"
@@ -646,4 +647,4 @@ def test_what_waits_for_one_thing_is_one_line(world: World) -> None:
 )
 def test_places(place: str, location: str, within: bool) -> None:
     """A region is within itself and its multi-region; London and Zurich are not in EU; the reverse does not hold."""
-    assert names.lies_in(place, location) is within
+    assert places.lies_in(place, location) is within

@@ -2,12 +2,14 @@
 
 import os
 
+from millrace.core.findings import NOT_ASKED, Finding, ok, warning, wrong
 from millrace.errors import AccessError, SettingError, TerminalError
+from millrace.gcloud.places import PATIENCE, TIMEOUT, set_in_config
 from millrace.ops.checks import data, names
-from millrace.ops.checks.findings import NOT_ASKED, Check, Finding, in_bucket, ok, uses_dataflow, warning, wrong
-from millrace.ops.checks.names import PATIENCE, TIMEOUT
+from millrace.ops.checks.findings import Check, in_bucket, uses_dataflow
 from millrace.runners.dataflow import jobs as dataflow
-from millrace.tasks import sections, session
+from millrace.tasks import sections
+from millrace.tasks.session import current
 from millrace.tasks.settings import origin
 
 _JOBS = [
@@ -30,10 +32,10 @@ def credentials() -> Finding:
 
     account = sections.gcp().impersonate
     try:
-        with session.current().google.told("get an access token", PATIENCE):
-            found = session.current().google.credentials
+        with current().google.told("get an access token", PATIENCE):
+            found = current().google.credentials
             if not found.valid:
-                session.current().google.retry(PATIENCE)(found.refresh)(Request())
+                current().google.retry(PATIENCE)(found.refresh)(Request())
     except AccessError as error:
         if account and "impersonated" in str(error.__cause__):
             return wrong(
@@ -49,15 +51,15 @@ def credentials() -> Finding:
 def project() -> Finding:
     """Check that it is known which project pays."""
     try:
-        name = session.current().google.project
+        name = current().google.project
     except SettingError as error:
-        return wrong(str(error), "gcloud projects list", names.set_in_config("gcp", "project", "PROJECT_ID"))
+        return wrong(str(error), "gcloud projects list", set_in_config("gcp", "project", "PROJECT_ID"))
     return ok(name)
 
 
 def services() -> Finding:
     """Check that the APIs that a run uses are enabled in the project."""
-    name, wanted = session.current().google.project, names.services()
+    name, wanted = current().google.project, names.services()
     query = [("names", f"projects/{name}/services/{each}.googleapis.com") for each in wanted]
     try:
         answer = names.ask("GET", "serviceusage", f"v1/projects/{name}/services:batchGet", query=query)
@@ -80,14 +82,14 @@ def services() -> Finding:
 def region() -> Finding:
     """Check that Dataflow answers in the region."""
     try:
-        name, where = dataflow.place(session.current().google)
+        name, where = dataflow.place(current().google)
     except SettingError as error:
-        return wrong(str(error), names.set_in_config("gcp", "region", names.likely_region()))
+        return wrong(str(error), set_in_config("gcp", "region", current().places.likely_region))
     try:
-        with session.current().google.told(f"list the Dataflow jobs of {name} in {where}", PATIENCE):
+        with current().google.told(f"list the Dataflow jobs of {name} in {where}", PATIENCE):
             request = {"project_id": name, "location": where, "page_size": 1}
-            session.current().google.dataflow.jobs.list_jobs(
-                request=request, retry=session.current().google.retry(PATIENCE), timeout=TIMEOUT
+            current().google.dataflow.jobs.list_jobs(
+                request=request, retry=current().google.retry(PATIENCE), timeout=TIMEOUT
             )
     except AccessError as error:
         return wrong(
@@ -98,14 +100,14 @@ def region() -> Finding:
         return wrong(
             f"Dataflow does not know the region {where} ({origin('gcp', 'region')}): {names.why(error)}",
             f"gcloud compute regions list --project={name}",
-            names.set_in_config("gcp", "region", names.likely_region()),
+            set_in_config("gcp", "region", current().places.likely_region),
         )
     return ok(where)
 
 
 def job_permissions() -> Finding:
     """Check that jobs can be created, watched and cancelled."""
-    missing = names.missing("cloudresourcemanager", f"v3/projects/{session.current().google.project}", _JOBS)
+    missing = names.missing("cloudresourcemanager", f"v3/projects/{current().google.project}", _JOBS)
     if missing:
         return wrong(f"not granted: {', '.join(missing)}", names.grant_project("roles/dataflow.developer"))
     return ok(", ".join(_JOBS).replace(", dataflow.jobs.", ", "))
@@ -135,7 +137,7 @@ def worker_roles() -> Finding:
     """Check that the accounts that jobs run as have a role that workers need, if the account that asks may see the
     roles.
     """
-    name, accounts = session.current().google.project, names.worker_accounts()
+    name, accounts = current().google.project, names.worker_accounts()
     try:
         policy = names.ask("POST", "cloudresourcemanager", f"v3/projects/{name}:getIamPolicy", {})
     except AccessError:
@@ -159,11 +161,16 @@ CHECKS = (
     Check("bucket's permissions", data.bucket_permissions, after=("bucket",)),
     Check("bucket's lifecycle", data.lifecycle, after=("bucket",)),
     Check("dataset", data.dataset, after=("APIs", "bucket"), applies=names.has_warehouse),
-    Check("dataset's location", data.dataset_location, after=("dataset",), applies=names.has_warehouse),
+    Check(
+        "dataset's location",
+        lambda: current().places.dataset_fits(),
+        after=("dataset",),
+        applies=names.has_warehouse,
+    ),
     Check("BigQuery jobs", data.jobs, after=("dataset",), applies=names.has_warehouse),
     Check("tables", data.tables, after=("dataset",), applies=names.has_warehouse),
     Check("region", region, after=("APIs", "bucket"), applies=uses_dataflow),
-    Check("bucket's region", data.bucket_region, after=("region",), applies=uses_dataflow),
+    Check("bucket's region", lambda: current().places.region_fits(), after=("region",), applies=uses_dataflow),
     Check("Dataflow jobs", job_permissions, after=("APIs",), applies=uses_dataflow),
     Check("workers' account", worker_accounts, after=("APIs",), applies=uses_dataflow),
     Check("workers' roles", worker_roles, after=("workers' account",), applies=uses_dataflow),

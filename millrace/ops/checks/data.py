@@ -9,11 +9,13 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from millrace.core.findings import Finding, ok, warning, wrong
 from millrace.errors import AccessError, SettingError
+from millrace.gcloud.places import PATIENCE, TIMEOUT, set_in_config
 from millrace.ops.checks import names
-from millrace.ops.checks.findings import Finding, in_bucket, ok, uses_dataflow, warning, wrong
-from millrace.ops.checks.names import PATIENCE, TIMEOUT
-from millrace.tasks import sections, session
+from millrace.ops.checks.findings import in_bucket, uses_dataflow
+from millrace.tasks import sections
+from millrace.tasks.session import current
 from millrace.tasks.settings import origin
 
 _OBJECTS = [f"storage.objects.{each}" for each in ("create", "get", "list", "update", "delete")]
@@ -32,11 +34,11 @@ def bucket() -> Finding:
         return wrong(
             f"storage = {sections.millrace().storage}, {origin('millrace', 'storage')}, is a folder, which neither "
             "Dataflow nor BigQuery can read",
-            names.set_in_config("millrace", "storage", f"gs://{session.current().google.project}-millrace/data"),
+            set_in_config("millrace", "storage", f"gs://{current().google.project}-millrace/data"),
         )
-    name = names.bucket_name()
+    name = current().places.bucket_name
     try:
-        found = names.bucket()
+        found = current().places.bucket
     except SettingError:
         return wrong(
             f"gs://{name} does not exist (storage, {origin('millrace', 'storage')})",
@@ -58,9 +60,9 @@ def bucket() -> Finding:
 def bucket_permissions() -> Finding:
     """Check that objects can be made, read, listed, changed and deleted."""
     wanted = [*_OBJECTS, "storage.buckets.get"]
-    with session.current().google.told(f"ask what may be done in gs://{names.bucket_name()}", PATIENCE):
-        granted = names.bucket().test_iam_permissions(
-            wanted, timeout=TIMEOUT, retry=session.current().google.retry(PATIENCE)
+    with current().google.told(f"ask what may be done in gs://{current().places.bucket_name}", PATIENCE):
+        granted = current().places.bucket.test_iam_permissions(
+            wanted, timeout=TIMEOUT, retry=current().google.retry(PATIENCE)
         )
     missing = [each for each in wanted if each not in granted]
     if missing:
@@ -70,26 +72,16 @@ def bucket_permissions() -> Finding:
     return ok(", ".join(wanted).replace(", storage.objects.", ", "))
 
 
-def bucket_region() -> Finding:
-    """Check that Dataflow's workers are where the bucket is; elsewhere they are slow, and traffic between regions
-    costs.
-    """
-    name, places, region = names.bucket_name(), names.bucket_places(), sections.gcp().region.lower()
-    if any(names.lies_in(region, place) for place in places):
-        return ok(f"gs://{name} is in {'+'.join(places)}, Dataflow in {region}")
-    return wrong(
-        f"Dataflow runs in {region} (region, {origin('gcp', 'region')}), but gs://{name} lies in {'+'.join(places)}: "
-        "every byte would travel, slowly and for money; run the jobs there",
-        names.set_in_config("gcp", "region", names.likely_region()),
-    )
-
-
 def lifecycle() -> Finding:
     """Check that what Dataflow leaves in _dataflow/ is deleted some day, and old versions where the bucket keeps them.
 
     No rule may delete what a manifest names, nor a manifest.
     """
-    found, name, prefix = names.bucket(), names.bucket_name(), names.staging()
+    found, name, prefix = (
+        current().places.bucket,
+        current().places.bucket_name,
+        current().places.staging,
+    )
     rules = [dict(rule) for rule in found.lifecycle_rules]
     old = [rule for rule in rules if _deletes(rule) and _OLD & {*rule["condition"]}]
     deleting = [rule for rule in rules if _deletes(rule) and rule not in old and rule["condition"].get("isLive", True)]
@@ -127,7 +119,7 @@ def _set_rules(rules: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     """Return the commands that give the bucket these rules, and no others."""
     return (
         f"echo {shlex.quote(json.dumps({'rule': rules}))} >lifecycle.json",
-        f"gcloud storage buckets update gs://{names.bucket_name()} --lifecycle-file=lifecycle.json",
+        f"gcloud storage buckets update gs://{current().places.bucket_name} --lifecycle-file=lifecycle.json",
     )
 
 
@@ -136,13 +128,13 @@ def _set_rules(rules: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
 
 def dataset() -> Finding:
     """Check that the dataset is there, in the location that the settings name if they do."""
-    name, given = names.dataset_name(), sections.bigquery().location
+    name, given = current().places.dataset_name, sections.bigquery().location
     try:
-        found = names.dataset()
+        found = current().places.dataset
     except SettingError:
         return wrong(
             f"dataset {name} does not exist (warehouse, {origin('millrace', 'warehouse')})",
-            f"bq --location={names.dataset_place()} mk --dataset {name}",
+            f"bq --location={current().places.dataset_place} mk --dataset {name}",
         )
     except AccessError as error:
         return wrong(f"dataset {name} does not show itself: {names.why(error)}", names.grant_dataset())
@@ -150,38 +142,9 @@ def dataset() -> Finding:
         return wrong(
             f"dataset {name} lies in {found.location}, but the settings say {given} (location, "
             f"{origin('bigquery', 'location')})",
-            names.set_in_config("bigquery", "location", found.location),
+            set_in_config("bigquery", "location", found.location),
         )
     return ok(f"{name}, in {found.location}")
-
-
-def dataset_location() -> Finding:
-    """Check that BigQuery can load from the bucket: one in the dataset's own region, or within its multi-region."""
-    bucket, places, there = (
-        names.bucket_name(),
-        names.bucket_places(),
-        names.dataset().location.lower(),
-    )
-    if all(names.lies_in(place, there) for place in places):
-        return ok(f"the dataset is in {there}, gs://{bucket} in {'+'.join(places)}")
-    near = names.dataset_place()
-    other = f"{names.dataset_name()}_{near.lower().replace('-', '_')}"
-    mend = (
-        f"bq --location={near} mk --dataset {other}",
-        names.set_in_config("millrace", "warehouse", f"bigquery://{other.replace(':', '/')}"),
-    )
-    text = f"gs://{bucket} lies in {'+'.join(places)}, the dataset in {there}"
-    if there == "us":
-        return warning(f"{text}: BigQuery loads from there all the same, but every byte travels", *mend)
-    if any(names.lies_in(place, there) for place in places):
-        return warning(
-            f"{text}: a first load will show whether BigQuery loads from two regions into one of them", *mend
-        )
-    return wrong(
-        f"{text}: BigQuery loads only from a bucket in the dataset's own region, or within its multi-region. Neither "
-        "ever moves: make another dataset",
-        *mend,
-    )
 
 
 def jobs() -> Finding:
@@ -189,12 +152,12 @@ def jobs() -> Finding:
     from google.cloud import bigquery as api
 
     try:
-        with session.current().google.told("run a job in BigQuery", PATIENCE):
-            session.current().google.bigquery.query(
+        with current().google.told("run a job in BigQuery", PATIENCE):
+            current().google.bigquery.query(
                 "SELECT 1",
                 job_config=api.QueryJobConfig(dry_run=True),
-                location=names.dataset().location,
-                retry=session.current().google.retry(PATIENCE),
+                location=current().places.dataset.location,
+                retry=current().google.retry(PATIENCE),
                 timeout=TIMEOUT,
                 job_retry=None,
             )
@@ -203,28 +166,29 @@ def jobs() -> Finding:
             f"not granted: bigquery.jobs.create ({names.why(error)})",
             names.grant_project("roles/bigquery.jobUser"),
         )
-    return ok(f"bigquery.jobs.create in {session.current().google.project}")
+    return ok(f"bigquery.jobs.create in {current().google.project}")
 
 
 def tables() -> Finding:
     """Check that tables can be made in the dataset, filled, read and emptied."""
     from google.cloud import bigquery as api
 
-    client, again = session.current().google.bigquery, session.current().google.retry(PATIENCE)
-    probe = names.dataset().table("millrace_doctor")
+    client, again = current().google.bigquery, current().google.retry(PATIENCE)
+    probe = current().places.dataset.table("millrace_doctor")
     empty = api.Table(probe, [api.SchemaField("nothing", "INT64")])
     try:
-        with session.current().google.told(f"make table {probe}", PATIENCE):
+        with current().google.told(f"make table {probe}", PATIENCE):
             client.create_table(empty, exists_ok=True, retry=again, timeout=TIMEOUT)
     except AccessError as error:
         return wrong(
-            f"not granted: bigquery.tables.create ({names.why(error)})", names.grant_dataset(names.dataset().location)
+            f"not granted: bigquery.tables.create ({names.why(error)})",
+            names.grant_dataset(current().places.dataset.location),
         )
-    with session.current().google.told(f"ask what may be done with table {probe}", PATIENCE):
+    with current().google.told(f"ask what may be done with table {probe}", PATIENCE):
         answer = client.test_iam_permissions(probe, _TABLES, retry=again, timeout=TIMEOUT)
         missing = [each for each in _TABLES if each not in answer.get("permissions", ())]
         if "bigquery.tables.delete" not in missing:
             client.delete_table(probe, not_found_ok=True, retry=again, timeout=TIMEOUT)
     if missing:
-        return wrong(f"not granted: {', '.join(missing)}", names.grant_dataset(names.dataset().location))
+        return wrong(f"not granted: {', '.join(missing)}", names.grant_dataset(current().places.dataset.location))
     return ok(", ".join(["bigquery.tables.create", *_TABLES]).replace(", bigquery.tables.", ", "))

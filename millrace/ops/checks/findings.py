@@ -1,25 +1,13 @@
-"""What a check is, and what it finds: that all is well, or what mends it."""
+"""What a check is, how checks are made one after the other, and what of the settings decides which are needed."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from luigi.task_register import Register
-
-import workflows
+from millrace.core.findings import NOT_ASKED, WRONG, Finding, wrong
 from millrace.errors import MillraceError
 from millrace.tasks import sections
 from millrace.tasks.beam_task import BeamTask
-
-OK, WARNING, WRONG, NOT_ASKED = "ok", "warning", "wrong", "not asked"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What a check found. state: one of the four words above; said: a sentence; mend: commands, or what to set."""
-
-    state: str
-    said: str
-    mend: Sequence[str] = ()
+from millrace.tasks.tasks import known_tasks
 
 
 @dataclass(frozen=True)
@@ -30,21 +18,6 @@ class Check:
     look: Callable[[], Finding]
     after: Sequence[str] = ()
     applies: Callable[[], bool] = lambda: True
-
-
-def ok(said: str) -> Finding:
-    """Return the finding that all is well."""
-    return Finding(OK, said)
-
-
-def warning(said: str, *mend: str) -> Finding:
-    """Return the finding that a run works, but costs more than it should, or may not always work."""
-    return Finding(WARNING, said, mend)
-
-
-def wrong(said: str, *mend: str) -> Finding:
-    """Return the finding that a run would fail."""
-    return Finding(WRONG, said, mend)
 
 
 def examine(checks: Iterable[Check]) -> Iterator[tuple[Check, Finding]]:
@@ -84,6 +57,5 @@ def in_bucket() -> bool:
 
 
 def beam_tasks() -> dict[str, type[BeamTask]]:
-    """Return the public tasks that wrap a pipeline, by name."""
-    found = {name: Register.get_task_cls(name) for name in workflows.__all__}
-    return {name: task for name, task in found.items() if issubclass(task, BeamTask)}
+    """Return the tasks that wrap a pipeline, by name."""
+    return {name: task for name, task in known_tasks().items() if issubclass(task, BeamTask)}

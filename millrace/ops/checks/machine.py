@@ -16,7 +16,8 @@ from importlib import metadata
 import luigi.interface
 from luigi.configuration import get_config
 
-from millrace.ops.checks.findings import Check, Finding, beam_tasks, in_bucket, ok, uses_dataflow, wrong
+from millrace.core.findings import Finding, ok, wrong
+from millrace.ops.checks.findings import Check, beam_tasks, in_bucket, uses_dataflow
 from millrace.runners import beam_options
 from millrace.tasks import advice, sections, session
 from millrace.tasks.settings import Settings, origin

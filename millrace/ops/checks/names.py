@@ -1,34 +1,18 @@
 """What a run in Google Cloud is made of, by the settings: names, places, accounts; and the commands that mend them."""
 
-import functools
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from millrace.beam.google_errors import said
 from millrace.errors import MillraceError
+from millrace.gcloud.places import PATIENCE, TIMEOUT
 from millrace.ops.checks.findings import job_options, uses_dataflow
-from millrace.tasks import sections, session
+from millrace.tasks import sections
+from millrace.tasks.session import current
 
 if TYPE_CHECKING:
-    import google.cloud.bigquery as bigquery_api
-    import google.cloud.storage as storage_api
-
-#: Seconds for which a call that fails in passing is tried again, and after which a connection is taken for broken.
-PATIENCE, TIMEOUT = 15.0, 30.0
-#: The dual-regions that have a name of their own.
-_PAIRS = {
-    "nam4": ("us-central1", "us-east1"),
-    "eur4": ("europe-north1", "europe-west4"),
-    "eur5": ("europe-west1", "europe-west2"),
-    "eur7": ("europe-west2", "europe-west3"),
-    "eur8": ("europe-west3", "europe-west6"),
-    "asia1": ("asia-northeast1", "asia-northeast2"),
-}
-#: The multi-regions: how the names of their regions begin, and one of them.
-_CONTINENTS = {"us": ("us-", "us-central1"), "eu": ("europe-", "europe-west1"), "asia": ("asia-", "asia-northeast1")}
-#: London and Zurich are in Europe, but not in the multi-region EU.
-_NOT_EU = ("europe-west2", "europe-west6")
+    pass
 
 #: The account that asks, where that is a person: the shell finds out the name when the command is run.
 PERSON = "user:$(gcloud config get account)"
@@ -65,14 +49,14 @@ def ask(
     from google.api_core.exceptions import from_http_response
 
     def call() -> Any:
-        url = f"{session.current().google.endpoint(service)}/{path}"
-        response = session.current().google.session.request(method, url, json=body, params=query, timeout=TIMEOUT)  # type: ignore[no-untyped-call]
+        url = f"{current().google.endpoint(service)}/{path}"
+        response = current().google.session.request(method, url, json=body, params=query, timeout=TIMEOUT)  # type: ignore[no-untyped-call]
         if response.status_code >= 400:
             raise from_http_response(response)  # type: ignore[no-untyped-call]
         return response.json()
 
-    with session.current().google.told(f"ask {service}.googleapis.com for {path}", PATIENCE):
-        return session.current().google.retry(PATIENCE)(call)()
+    with current().google.told(f"ask {service}.googleapis.com for {path}", PATIENCE):
+        return current().google.retry(PATIENCE)(call)()
 
 
 def missing(service: str, resource: str, wanted: Sequence[str]) -> list[str]:
@@ -91,7 +75,7 @@ def why(error: MillraceError) -> str:
 
 def service_account() -> str:
     """Return the service account that asks; "" for a person."""
-    name = sections.gcp().impersonate or getattr(session.current().google.credentials, "service_account_email", "")
+    name = sections.gcp().impersonate or getattr(current().google.credentials, "service_account_email", "")
     return name if "@" in name else ""
 
 
@@ -104,7 +88,7 @@ def asking() -> str:
 def project_of(account: str) -> str:
     """Return the project that a service account belongs to."""
     found = re.fullmatch(r"[^@]+@([^.]+)\.iam\.gserviceaccount\.com", account)
-    return found[1] if found else session.current().google.project
+    return found[1] if found else current().google.project
 
 
 def worker_accounts() -> list[str]:
@@ -113,75 +97,11 @@ def worker_accounts() -> list[str]:
     return sorted(account or f"{_number()}-compute@developer.gserviceaccount.com" for account in named)
 
 
-@functools.cache
 def _number() -> str:
     """Return the project's number."""
-    found: str = ask("GET", "cloudresourcemanager", f"v3/projects/{session.current().google.project}")["name"]
+    path = f"v3/projects/{current().google.project}"
+    found: str = current().once(path, lambda: ask("GET", "cloudresourcemanager", path)["name"])
     return found.removeprefix("projects/")
-
-
-# --- the bucket and the dataset
-
-
-def bucket_name() -> str:
-    """Return the storage's bucket."""
-    return sections.millrace().storage.removeprefix("gs://").partition("/")[0]
-
-
-def staging() -> str:
-    """Return the folder of the bucket in which Dataflow's files are."""
-    folder = sections.millrace().storage.removeprefix("gs://").partition("/")[2]
-    return f"{folder}/_dataflow/" if folder else "_dataflow/"
-
-
-@functools.cache
-def bucket() -> "storage_api.Bucket":
-    """Return the bucket as Cloud Storage describes it. Raises SettingError, AccessError."""
-    with session.current().google.told(f"read gs://{bucket_name()}", PATIENCE):
-        found = session.current().google.access.bucket(session.current().google.storage, bucket_name())
-        found.reload(timeout=TIMEOUT, retry=session.current().google.retry(PATIENCE))
-        return found
-
-
-def bucket_places() -> Sequence[str]:
-    """Return the regions that the bucket is in, or its one multi-region."""
-    location = bucket().location.lower()
-    if bucket().location_type == "dual-region" and bucket().data_locations:
-        return [place.lower() for place in bucket().data_locations]
-    return _PAIRS.get(location, (location,))
-
-
-def lies_in(place: str, location: str) -> bool:
-    """Return whether a region, or multi-region, is the location or within it."""
-    begin, _ = _CONTINENTS.get(location, ("no region", ""))
-    return place == location or (place.startswith(begin) and not (location == "eu" and place in _NOT_EU))
-
-
-def likely_region() -> str:
-    """Return a region for Dataflow: the bucket's own, or one near it."""
-    place = bucket_places()[0]
-    return _CONTINENTS.get(place, ("", place))[1]
-
-
-def dataset_name() -> str:
-    """Return the dataset as bq names it: PROJECT:DATASET."""
-    return sections.millrace().warehouse.removeprefix("bigquery://").replace("/", ":")
-
-
-@functools.cache
-def dataset() -> "bigquery_api.Dataset":
-    """Return the dataset as BigQuery describes it. Raises SettingError, AccessError."""
-    with session.current().google.told(f"read dataset {dataset_name()}", PATIENCE):
-        name = dataset_name().replace(":", ".")
-        return session.current().google.bigquery.get_dataset(
-            name, retry=session.current().google.retry(PATIENCE), timeout=TIMEOUT
-        )
-
-
-def dataset_place() -> str:
-    """Return where a dataset has to be, to be loaded from the bucket."""
-    place = bucket_places()[0]
-    return place.upper() if place in _CONTINENTS else place
 
 
 # --- commands
@@ -189,13 +109,14 @@ def dataset_place() -> str:
 
 def grant_project(role: str, member: str = "") -> str:
     """Return the command that grants a role in the project, to the account that asks unless a member is named."""
-    project, member = session.current().google.project, member or asking()
+    project, member = current().google.project, member or asking()
     return f'gcloud projects add-iam-policy-binding {project} --member="{member}" --condition=None --role={role}'
 
 
 def grant_bucket(role: str) -> str:
     """Return the command that grants a role in the bucket to the account that asks."""
-    return f'gcloud storage buckets add-iam-policy-binding gs://{bucket_name()} --member="{asking()}" --role={role}'
+    bucket = current().places.bucket_name
+    return f'gcloud storage buckets add-iam-policy-binding gs://{bucket} --member="{asking()}" --role={role}'
 
 
 def grant_account(account: str, role: str, member: str = "") -> str:
@@ -212,19 +133,14 @@ def grant_dataset(location: str = "") -> str:
 
     location: the dataset's own, if known.
     """
-    project, _, name = dataset_name().partition(":")
+    project, _, name = current().places.dataset_name.partition(":")
     sql = rf"GRANT \`roles/bigquery.dataEditor\` ON SCHEMA \`{project}\`.\`{name}\` TO '{asking()}'"
-    return f'bq --location={location or dataset_place()} query --use_legacy_sql=false "{sql}"'
+    return f'bq --location={location or current().places.dataset_place} query --use_legacy_sql=false "{sql}"'
 
 
 def make_bucket(name: str, region: str) -> str:
     """Return the command that makes a bucket as it should be."""
     return (
-        f"gcloud storage buckets create gs://{name} --project={session.current().google.project} --location={region} "
+        f"gcloud storage buckets create gs://{name} --project={current().google.project} --location={region} "
         "--uniform-bucket-level-access --public-access-prevention --soft-delete-duration=0"
     )
-
-
-def set_in_config(section: str, key: str, value: str) -> str:
-    """Return what to write into luigi.cfg."""
-    return f"luigi.cfg, [{section}]: {key} = {value}"

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 
 from millrace.common import folders
 from millrace.core import damage, manifests
+from millrace.core.findings import Finding, wrong
 from millrace.core.manifests import Manifest
 from millrace.core.storage import read_all
 from millrace.errors import AccessError, ManifestError
-from millrace.ops.checks.findings import Finding, in_bucket, wrong
+from millrace.ops.checks.findings import in_bucket
 from millrace.tasks import advice, session
 
 
