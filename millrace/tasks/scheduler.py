@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import luigi.interface
+import tenacity
 from luigi.rpc import RemoteScheduler, RPCError
 from luigi.scheduler import WORKER_STATE_DISABLED, Scheduler
 from luigi.task_status import DONE, FAILED, PENDING, RUNNING
@@ -144,17 +145,23 @@ class Luigid(_Remote):  # type: ignore[misc]
 
     def _fetch(self, url_suffix: str, body: Any) -> str:
         attempts = 1 if url_suffix == "/api/ping" else self._rpc_retry_attempts
-        for attempt in range(1, attempts + 1):
+        again = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(self._fetcher.raises),
+            stop=tenacity.stop_after_attempt(attempts),
+            wait=tenacity.wait_fixed(self._rpc_retry_wait),
+            reraise=True,
+        )
+
+        def ask() -> str:
             if self.lost:
                 raise RPCError(self.lost)
-            try:
-                answer: str = self._fetcher.fetch(self._url + url_suffix, body, (_CONNECT, self._connect_timeout))
-                return answer
-            except self._fetcher.raises as error:
-                said = _reason(error)
-                if attempt < attempts:
-                    time.sleep(self._rpc_retry_wait)
-        raise RPCError(f"{self.name} does not answer ({said})")
+            answer: str = self._fetcher.fetch(self._url + url_suffix, body, (_CONNECT, self._connect_timeout))
+            return answer
+
+        try:
+            return again(ask)
+        except self._fetcher.raises as error:
+            raise RPCError(f"{self.name} does not answer ({_reason(error)})") from None
 
 
 class Worker(workers.Worker):

@@ -35,6 +35,11 @@ class StorageContract:
     rounds = 25
 
     @pytest.fixture
+    def copies(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """Return a folder where a test puts copies, which the storage does not lie in."""
+        return tmp_path_factory.mktemp("copies")
+
+    @pytest.fixture
     def storage(self, opens: Opens) -> Storage:
         """Return the storage of the test."""
         return opens()
@@ -198,10 +203,10 @@ class StorageContract:
         storage.delete("a/attempt-1")
         assert sorted(storage.list("")) == ["a/attempt-10/x", "a/attempt-1x"]
 
-    def test_fetch_gives_a_file_of_this_machine(self, storage: Storage, tmp_path: Path) -> None:
+    def test_fetch_gives_a_file_of_this_machine(self, storage: Storage, copies: Path) -> None:
         """Fetch gives a path under which the file can be opened, and leaves the storage's own alone."""
         storage.create("a/b.parquet", b"PAR1")
-        assert Path(storage.fetch("a/b.parquet", str(tmp_path / "copies"))).read_bytes() == b"PAR1"
+        assert Path(storage.fetch("a/b.parquet", str(copies))).read_bytes() == b"PAR1"
         assert list(storage.list("")) == ["a/b.parquet"]
 
     def test_notes_are_those_in_the_folders_asked_for(self, storage: Storage) -> None:
@@ -223,7 +228,7 @@ class StorageContract:
         assert storage.notes("n", []) == {}
 
     @pytest.mark.parametrize("name", ODD)
-    def test_a_file_and_a_folder_may_be_called_anything(self, storage: Storage, tmp_path: Path, name: str) -> None:
+    def test_a_file_and_a_folder_may_be_called_anything(self, storage: Storage, copies: Path, name: str) -> None:
         """Whatever characters a name has, what is written there is found there, and nothing of another."""
         others = ["d1/n", "d2/n", "x/n", "a/n", "zzz"]
         for path in (*others, f"{name}/n", f"{name}/{name}"):
@@ -236,7 +241,7 @@ class StorageContract:
             assert {*found} == {f"{name}/n", "x/n"}
             assert list(storage.notes(name, [name]) or ()) == [f"{name}/{name}"]
         storage.copy(f"{name}/n", f"copy/{name}")
-        assert Path(storage.fetch(f"copy/{name}", str(tmp_path / "copies"))).read_bytes() == f"{name}/n".encode()
+        assert Path(storage.fetch(f"copy/{name}", str(copies))).read_bytes() == f"{name}/n".encode()
         for path in (name, "copy"):
             storage.delete(path)
         assert sorted(storage.list("")) == sorted(others)

@@ -3,7 +3,7 @@
 import datetime
 import io
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,6 +30,11 @@ class WarehouseContract:
     Fixtures: `storage`, empty, where partitions lie that the warehouse can publish; `warehouse`, whose tables are those
     of that storage, none at first.
     """
+
+    @pytest.fixture
+    def copies(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """Return a folder where a test puts copies, which the storage does not lie in."""
+        return tmp_path_factory.mktemp("copies")
 
     @pytest.fixture
     def put(self, storage: Storage, warehouse: Warehouse) -> Put:
@@ -107,14 +112,14 @@ class WarehouseContract:
         assert _words(warehouse) == ["x", "y"]
 
     def test_a_day_is_exported_for_pipelines(
-        self, storage: Storage, warehouse: Warehouse, put: Put, tmp_path: Any
+        self, storage: Storage, warehouse: Warehouse, put: Put, copies: Path
     ) -> None:
         """As Parquet files with that day's rows, also the second time; no files for no partition, no table is told."""
         put(["x", "y"])
         put(["z"], NEXT)
         for _ in range(2):
             uris = warehouse.export("words", DAY, storage.uri("export/one"))
-            paths = [storage.fetch(uri.removeprefix(storage.uri("")).lstrip("/"), str(tmp_path)) for uri in uris]
+            paths = [storage.fetch(uri.removeprefix(storage.uri("")).lstrip("/"), str(copies)) for uri in uris]
             assert sorted(row for path in paths for row in pq.read_table(path)["word"].to_pylist()) == ["x", "y"]
         assert warehouse.export("words", datetime.date(2026, 11, 21), storage.uri("export/two")) == []
         with pytest.raises(QueryError, match="there is no table none; there are: words"):
