@@ -97,7 +97,7 @@ class Fetch(FetchStage):
 
     section = posts
     writes = ("raw",)
-    priority = 2  # all days' fetches, then all days' etls: so that workers end together
+    priority = 2  # all days' fetches, then all days' etls, so that workers end together
     pipeline = "pipelines.posts.fetch"
     splits = SplitArchive
     records = "posts"
@@ -131,8 +131,8 @@ class Etl(PostsTask):
         check_rejects(manifest, posts(), f"posts_rejected, in {rejected.uri}", lambda: self._mend(manifest))
 
     def _mend(self, manifest: Manifest) -> str:
-        """Return what helps against bad records: to read the day anew from the source that has most of them, if it
-        has it.
+        """Return what helps against bad records: to read the day anew from the source that has most of them, if it has
+        it.
         """
         found = Counter(read_rows(manifest, "posts_rejected", ["source"])["source"].to_pylist())
         (source, _), *_ = found.most_common(1)

@@ -97,7 +97,8 @@ class Batch:
         self._pipeline = pipeline
         found = partitions(options, of)
         self.partitions: Mapping[str, Partition] = {each.key: each for each in found}
-        #: Whether an error is raised at once: so it is without `--partitions`, as a person at a terminal wants it.
+        #: Whether an error is raised at once, as it is without `--partitions`, because a person at a terminal wants it
+        #: so.
         self._alone = not options.view_as(StageOptions).partitions
         self._failed: dict[str, MillraceError] = {}
         self._written: list[Any] = []
@@ -106,7 +107,8 @@ class Batch:
     def find(self, function: Callable[[Partition], T]) -> dict[str, T]:
         """Return what a function finds of each partition, here, where the pipeline is built; it may look at the inputs.
 
-        For an error of ours, the partition fails; those that have failed before are left out.
+        Where the function raises an error of ours, the partition fails; partitions that have failed before are left
+        out.
         """
 
         def of(partition: Partition) -> T | MillraceError:
@@ -186,7 +188,7 @@ class Batch:
         return done["tables"]
 
     def _shipped(self) -> dict[str, Partition]:
-        """Return the partitions as workers need them: which files there are, each unit says."""
+        """Return the partitions as workers need them: without their files, because each unit says its own."""
         return {key: replace(each, input=()) for key, each in self.partitions.items()}
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Gcp:
-    """[gcp]: what holds for every service of Google Cloud. "" leaves a thing to the credentials, or to the bucket."""
+    """[gcp]: what holds for every service of Google Cloud. "" leaves a choice to the credentials, or to the bucket."""
 
     project: str = ""
     region: str = ""

@@ -90,7 +90,7 @@ def of(said: Said) -> Key:
 
 
 def suffix_of(dataset: str, names: Collection[str]) -> str | None:
-    """Return what a dataset's name has gained by its key: "" or "_30d"; None for one that is none of `names`."""
+    """Return what a dataset's name has gained by its key: "" or "_30d"; None for a dataset that is none of `names`."""
     if dataset in names:
         return ""
     found = re.fullmatch(r"(.+?)(_[1-9]\d*d)", dataset)

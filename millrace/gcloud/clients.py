@@ -43,7 +43,7 @@ class DataflowClients:
     metrics: "dataflow_v1beta3.MetricsV1Beta3Client"
 
     def close(self) -> None:
-        """Close their connections."""
+        """Close the clients' connections."""
         for client in (self.jobs, self.messages, self.metrics):
             client.transport.close()  # type: ignore[no-untyped-call]
 
@@ -81,7 +81,7 @@ class Google:
         """Cloud Storage's client."""
         import google.cloud.storage as storage_api
 
-        # Or else it asks for the bucket in threads of its own, after each 404 again, for the sake of traces.
+        # Otherwise the client asks for the bucket in threads of its own, after each 404 again, for the sake of traces.
         os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
         return storage_api.Client(project=self.project, credentials=self.credentials)
 
@@ -137,14 +137,14 @@ class Google:
         return google_errors.told(doing, translated)
 
     def forget(self) -> None:
-        """Have every client made anew, as it has to be in a child process: connections that a fork shares mix up their
+        """Have every client made anew, as a child process has to, because connections that a fork shares mix up their
         answers.
         """
         for name in ("storage", "bigquery", "dataflow", "session", "_credentials"):
             vars(self).pop(name, None)
 
     def close(self) -> None:
-        """Close the connections of the clients that were made; whoever asks once more gets new ones."""
+        """Close the connections of the clients that were made; a client that is asked for once more is a new one."""
         for name in ("storage", "bigquery", "dataflow", "session"):
             if name in vars(self):
                 vars(self)[name].close()

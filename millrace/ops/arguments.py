@@ -26,7 +26,7 @@ _WRONG_USAGE, _INTERRUPTED = 2, 130
 
 
 def run(command: click.Command, argv: Sequence[str] | None, name: str = "") -> int:
-    """Run a command; the exit code. What is wrong is one sentence."""
+    """Run a command; return the exit code. What is wrong is one sentence."""
     name = name or f"{called()}{command.name}"
     try:
         argv = sys.argv[1:] if argv is None else argv
@@ -71,8 +71,7 @@ def of_parameter(name: str, tasks: Sequence[str]) -> Flag:
 class Command(click.Command):
     """A command that works with the settings that its flags give; its module of tasks is imported before.
 
-    parameters: flags of the tasks' parameters, which are known only then; the function gets what they say as one
-    mapping.
+    parameters: flags of the tasks' parameters, which are known only then; the function gets them as one mapping.
     """
 
     def __init__(self, *args: Any, parameters: Callable[[], Sequence[Flag]] | None = None, **about: Any) -> None:
@@ -130,7 +129,7 @@ def load(argv: Sequence[str]) -> None:
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
-            if error.name is None or not f"{name}.".startswith(f"{error.name}."):  # one that the module itself lacks
+            if error.name is None or not f"{name}.".startswith(f"{error.name}."):  # a module that the named one lacks
                 raise
             raise no_module(name) from None
 
@@ -147,7 +146,7 @@ def _named(argv: Sequence[str]) -> str:
 
 
 def no_module(name: str) -> SettingError:
-    """Return what is said of a module that there is none of."""
+    """Return the error for a module that is not there."""
     return SettingError(
         f"there is no module {name} (--module) where Python looks: in the project's folder, in PYTHONPATH, and among "
         "what is installed"

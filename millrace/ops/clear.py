@@ -34,7 +34,7 @@ from millrace.tasks.targets import WRITER, BigQueryTarget
 from millrace.tasks.tasks import known_tasks, no_task
 
 _DAY = datetime.date(2000, 1, 1)
-#: What is no flag for a task's parameter: days have their own, and the rest means something else here.
+#: Flags that are no task's parameter: days have their own, and the rest means something else here.
 _RESERVED = {"date", "from", "to", "first", "last", "names", "dry_run", "yes", "module", "help"}
 
 
@@ -57,7 +57,7 @@ def _flags() -> list[arguments.Flag]:
 def command(
     names: Sequence[str], first: str | None, last: str | None, dry_run: bool, yes: bool, parameters: Mapping[str, str]
 ) -> int:
-    """Delete what the command line names; the exit code."""
+    """Delete what the command line names; return the exit code."""
     begin = arguments.day(first, "--from", datetime.date.min)
     end = arguments.day(last, "--to", datetime.date.max)
     if begin > end:
@@ -67,7 +67,7 @@ def command(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit code."""
+    """Run the command; return the exit code."""
     return arguments.run(command, argv)
 
 
@@ -101,7 +101,7 @@ def _clear(named: _Named, dry_run: bool, yes: bool) -> int:
     meant = _meant(named, there, storage)
     gone = _with_what_was_made_of(meant, there, named.tasks)
     failed = [job for job in Ledger(storage).failed() if _of(job, named) and named.within(job)]
-    for partition in reversed(gone):  # what was made of something goes before it: a death in between leaves no orphan
+    for partition in reversed(gone):  # what was made of another goes first, so that a death leaves no orphan
         print(plain(storage.uri(partition)))
     for job in failed:
         print(plain(f"failures of {job}"))
@@ -143,7 +143,7 @@ def _partitions(storage: Storage) -> dict[str, Manifest | None]:
 
 
 def _meant(named: _Named, there: Mapping[str, Manifest | None], storage: Storage) -> list[str]:
-    """Return the partitions that are named, in the order of their names. Raises SettingError for what is none."""
+    """Return the partitions that are named, in the order of their names. Raises SettingError for a name of none."""
     meant: set[str] = set()
     for name in named.names:
         if "/" in name:
@@ -177,7 +177,7 @@ def _makes(task: type[Stage], dataset: str, names: Collection[str] | None = None
 
 
 def _own_parameters(task: type[luigi.Task], parameters: Mapping[str, str]) -> dict[str, Any]:
-    """Return the values of those parameters that a task has. Raises SettingError for one that it can't have."""
+    """Return the values of those parameters that a task has. Raises SettingError for a value that it can't have."""
     own = {}
     for name, parameter in task.get_params():
         if name in parameters:
@@ -245,16 +245,14 @@ def _with_what_was_made_of(
 
 
 def _by_own_tasks(there: Mapping[str, Manifest | None], tasks: Mapping[str, type[luigi.Task]]) -> dict[str, set[str]]:
-    """Return what luigi tasks that are no stages filled: partition of a stage → what was made from it, as requires()
-    says.
-    """
+    """Return what luigi tasks that are no stages filled: a stage's partition → what was made of it, by requires()."""
     made: dict[str, set[str]] = defaultdict(set)
     for task in tasks.values():
         if issubclass(task, Stage):
             continue
         try:
             names = _datasets(task, {})
-        except SettingError:  # with a parameter without a value nobody can tell
+        except SettingError:  # nobody can tell for a parameter without a value
             continue
         for partition in there:
             if partition.split("/")[0] in names and (day := folders.date_of(partition)):
@@ -275,7 +273,7 @@ def _notes(meant: Sequence[str], gone: Sequence[str], there: Mapping[str, Manife
     if own:
         yield f"only the tasks of your own that wrote it can make this again: {_described(sorted(own))}"
     read = [p for p in gone if p not in own and not ((made := there[p]) and made.inputs)]
-    # Of a manifest that can't be read its dataset's others tell.
+    # For a manifest that can't be read, those of its dataset's other partitions tell.
     inner = {p.split("/")[0] for p, made in there.items() if made and made.inputs}
     if read := [p for p in read if there[p] or p.split("/")[0] not in inner]:
         yield f"this can't be had again where the source that it was read from has it no more: {_described(read)}"
@@ -308,7 +306,7 @@ def _ask(gone: Sequence[str], storage: Storage) -> None:
 
 
 def _delete(partition: str, manifest: Manifest | None, tasks: Mapping[str, type[luigi.Task]]) -> None:
-    """Delete a partition, its table's rows, and what the ledger knows of it: the next attempt is a first one."""
+    """Delete a partition, its table's rows, and what the ledger knows of it; the next attempt is a first one."""
     storage, name, date = session.current().storage, partition.split("/")[0], folders.date_of(partition)
     ledger, stages = Ledger(storage), {family: task for family, task in tasks.items() if issubclass(task, Stage)}
     jobs = [job_of(family, partition) for family, task in stages.items() if _makes(task, name, task.writes[:1])]
@@ -324,8 +322,8 @@ def _delete(partition: str, manifest: Manifest | None, tasks: Mapping[str, type[
             session.current().warehouse.delete(name, date)
         for job in jobs:
             ledger.forget(job)
-        # Where the partition is a link to another disk, what lies there goes, not the link alone. One whose manifest
-        # is another partition's is a link to that one.
+        # Where the partition is a link to another disk, what lies there goes, not the link alone. A folder whose
+        # manifest is another partition's is a link to that one.
         for each in sorted(storage.names(partition)) if manifest else ():
             storage.delete(f"{partition}/{each}")
         storage.delete(partition)

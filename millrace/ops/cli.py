@@ -56,7 +56,7 @@ _group = _Commands(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the subcommand that the command line names; the exit code."""
+    """Run the subcommand that the command line names; return the exit code."""
     if os.getcwd() not in map(os.path.abspath, sys.path):
         sys.path.insert(0, os.getcwd())  # as `python -m` does, so that the project's own modules are found
     return arguments.run(_group, (sys.argv[1:] if argv is None else argv) or ["--help"], "millrace")

@@ -29,7 +29,7 @@ _STATE, _NAME = 9, 20
 
 
 def _examine_data(first: datetime.date | None, last: datetime.date | None) -> int:
-    """Look at all that is stored; prints what is wrong as it is found."""
+    """Look at all that is stored; print what is wrong as it is found."""
     from rich.console import Console
 
     console, looked = _console(), stored.Looked()
@@ -39,7 +39,7 @@ def _examine_data(first: datetime.date | None, last: datetime.date | None) -> in
             f"{looked.partitions:,} of {looked.total:,} partitions, {looked.bytes / 1e6:,.0f} MB"
         )
         for partition, finding in stored.examine(first, last, looked):
-            # Whole lines, since paths and commands are there to be copied.
+            # Whole lines, because paths and commands are there to be copied.
             for line, style in ((f"  wrong  {plain(partition)}", "bold red"), (f"    {plain(finding.said)}", "")):
                 console.print(line, style=style, markup=False, soft_wrap=True)
             for command in finding.mend:
@@ -76,7 +76,7 @@ def _examine() -> int:
 
 
 def _print(console: "Console", title: str, examined: Iterable[tuple[Check, Finding]]) -> dict[str, Finding]:
-    """Print findings as they come; those of checks that wait for others in one line each cause. Check → finding."""
+    """Print findings as they come, those that wait for others in one line a cause; return check → finding."""
     found: dict[str, Finding] = {}
     waiting: dict[str, list[str]] = {}
     console.print(f"\n{title}", style="bold")
@@ -109,7 +109,7 @@ def _print_finding(console: "Console", name: str, finding: Finding) -> None:
 @click.option("--from", "first", metavar="DATE", help="with --data: the first day; else the earliest")
 @click.option("--to", "last", metavar="DATE", help="with --data: the last day; else the latest")
 def command(data: bool, first: str | None, last: str | None) -> int:
-    """Ask for everything that the settings need, or for all data; the exit code is 0 if nothing is wrong."""
+    """Ask for everything that the settings need, or for all data; return the exit code, 0 if nothing is wrong."""
     if data:
         days = [(first, "--from", datetime.date.min), (last, "--to", datetime.date.max)]
         return _examine_data(*(arguments.day(*each) if each[0] else None for each in days))
@@ -119,5 +119,5 @@ def command(data: bool, first: str | None, last: str | None) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit code."""
+    """Run the command; return the exit code."""
     return arguments.run(command, argv)

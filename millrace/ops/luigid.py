@@ -33,7 +33,7 @@ _REFUSED = b"error: luigid answers to its own names only; bin/luigid --name adds
 def command(
     address: str, port: int, more: Sequence[str], logdir: str, state_path: str | None, others: Sequence[str]
 ) -> int:
-    """Run the server until it is stopped; the exit code if it can't be run."""
+    """Run the server until it is stopped; return the exit code if it can't be run."""
     state = state_path or os.path.join(logdir, "state.pickle")
     if not any(flag.startswith("--unix") for flag in others):  # browsers can't reach a socket in a folder
         guarded(names(address, more), more)
@@ -60,7 +60,7 @@ def names(address: str, more: Sequence[str]) -> Callable[[str], bool]:
 
     def ours(host: str) -> bool:
         host = host.lower().removesuffix(".")
-        return host in known or (listens_everywhere and _is_address(host))  # nobody else's name leads to an address
+        return host in known or (listens_everywhere and _is_address(host))  # no other name leads to an address
 
     return ours
 
@@ -82,11 +82,11 @@ class _Meant(Matcher):
         self.ours, self.more = ours, [name.lower() for name in more]
 
     def match(self, request: HTTPServerRequest) -> dict[str, Any] | None:
-        """Return {} for what is meant, None for anything else."""
+        """Return {} for a request that is meant, None for any other."""
         host = request.headers.get("Host", "")
         if not self.ours(_name(host)):
             return None
-        # A browser says so of what another page asks for, be it an image; a link to the page itself may be followed.
+        # A browser says so of what another page asks for, even an image; a link to the page itself may be followed.
         if request.path.startswith("/api/") and request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
             return None
         origin = request.headers.get("Origin")

@@ -129,5 +129,5 @@ def command(sql: str | None, format: str) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit code."""
+    """Run the command; return the exit code."""
     return arguments.run(command, argv)

@@ -30,7 +30,7 @@ _TROUBLE = re.compile(r"ERROR|WARNING|error")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run luigi over the command line's task; the exit code."""
+    """Run luigi over the command line's task; return the exit code."""
     me = f"{called()}run"
     if not arguments or arguments[0] in ("-h", "--help"):
         usage = f"usage: {me} TASK [flags of luigi]; with --help they are listed"
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _named(arguments: Sequence[str]) -> tuple[str, str | None]:
     """Return the task, and the module, that luigi will take from a command line."""
-    with contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(SystemExit):  # luigi itself will say it
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(SystemExit):  # luigi will say it itself
         known, _ = CmdlineParser._build_parser().parse_known_args(arguments)
         return known.root_task or "run", known.core_module
     return "run", None
@@ -80,12 +80,12 @@ def _is_there(module: str) -> bool:
     """Return whether Python finds a module; luigi, which imports it before anything of ours, would show its stack."""
     try:
         return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):  # a package around it; and what is no name
+    except (ImportError, ValueError):  # a package around it is missing; or the text is no name
         return False
 
 
 def _luigi(arguments: Sequence[str], log: io.BufferedWriter) -> int:
-    """Run luigi in a child process, whose output goes to the log; the exit code. It is told of every stop."""
+    """Run luigi in a child process, whose output goes to the log, and tell it of every stop; return the exit code."""
     with _held():
         child = os.fork()
         if not child:
@@ -125,7 +125,7 @@ def _exec_luigi(arguments: Sequence[str]) -> NoReturn:
 
 @contextlib.contextmanager
 def _held() -> Iterator[None]:
-    """Signals wait until the end of this."""
+    """Let signals wait until the end of this."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
     try:
         yield
@@ -140,7 +140,7 @@ def _say(log: io.BufferedWriter, what: str) -> None:
 
 
 def _killed(code: int) -> str:
-    """Return what an exit code means that is no luigi's."""
+    """Return what an exit code means that is none of luigi's."""
     if code != 128 + signal.SIGKILL:
         return ""
     return ": it was killed, as the kernel does where memory runs out (fewer --workers need less)"

@@ -14,7 +14,7 @@ class Task(luigi.Task):
     @classmethod
     @functools.cache
     def get_params(cls) -> Any:
-        """As luigi's, which looks through the class for each task that is made."""
+        """Return luigi's parameters, kept, because luigi looks through the class for each task that is made."""
         return super().get_params()  # type: ignore[no-untyped-call]
 
     @classmethod

@@ -42,7 +42,7 @@ def run(members: "Sequence[Stage]") -> Mapping[str, Exception | None]:
     fates: dict[str, Exception | None] = {}
     waiting = list(members)
     while waiting:
-        # By partition, not by luigi's task id: tasks that differ in a parameter may write the same one.
+        # By partition, not by luigi's task id, because tasks that differ in a parameter may write the same one.
         batch = {_name(stage): stage for stage in reversed(waiting)}
         waiting = [stage for stage in waiting if batch[_name(stage)] is not stage]
         with resources.told(), contextlib.ExitStack() as held:
@@ -84,7 +84,7 @@ def _drop_what_is_there(works: Sequence[Work]) -> None:
             if there := dataset.parsed(file):
                 finishing.publish_there(work.stage, work.claim, there)
                 work.end()
-            else:  # nobody may have asked: luigid gives tasks to workers that did not schedule them
+            else:  # nobody may have asked, because luigid gives tasks to workers that did not schedule them
                 preflight.check(type(work.stage).__qualname__, work.stage.preflight)
 
 

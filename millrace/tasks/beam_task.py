@@ -37,14 +37,14 @@ T = TypeVar("T")
 
 
 class BeamTask(Stage):
-    """Say requires(), output(), and which pipeline with which options."""
+    """A stage that wraps a pipeline: say requires(), what it writes, and which pipeline with which options."""
 
     #: The module that has `build(pipeline, options)`.
     pipeline: ClassVar[str]
     #: Keys of the section that the pipeline takes as options of the same name. The result depends on them, but for
     #: those that the section says are not significant.
     passes: ClassVar[Sequence[str]] = ()
-    #: Whether there is nothing to compute where there is nothing to read: then no pipeline runs.
+    #: Whether no pipeline runs where there is nothing to read, because there is nothing to compute.
     empty_from_empty: ClassVar[bool] = True
     #: The counter of the pipeline that ends at the rows of its inputs, if there is one.
     progress: ClassVar[str] = ""
@@ -58,11 +58,13 @@ class BeamTask(Stage):
 
     @property
     def accepts_messages(self) -> bool:
-        """Whether luigid offers to send messages: a job can be told to cancel or drain."""
+        """Whether luigid offers to send messages, because a job can be told to cancel or drain."""
         return self._wanted_runner() in ("DataflowRunner", "auto")
 
     def preflight(self) -> None:
-        """As Stage.preflight, and what its jobs need. What runs in processes of its own can share what is imported."""
+        """Raise a MillraceError for what would stop every stage or job of this kind; import what forked processes can
+        share.
+        """
         super().preflight()
         runner = self.named_runner()
         if session.current().runner(runner).outlives and not self.runs_here():
@@ -78,7 +80,7 @@ class BeamTask(Stage):
         return cls.pipeline, True
 
     def decided_by(self) -> Sequence[str]:
-        """As Stage's, and what the pipeline takes."""
+        """Return the keys of its section that its result depends on, those that the pipeline takes included."""
         return [*self.settings, *(key for key in self.passes if getattr(self.section, key).significant)]
 
     def options(self) -> Mapping[str, Any]:
@@ -86,7 +88,7 @@ class BeamTask(Stage):
         return {}
 
     def runs_here(self) -> bool:
-        """Return whether the pipeline can only run in this process, since it reads what other machines can't."""
+        """Return whether the pipeline can only run in this process, because it reads what other machines can't."""
         return False
 
     def named_runner(self) -> str:
@@ -104,7 +106,7 @@ class BeamTask(Stage):
         return own.get("runner", sections.millrace().runner)
 
     def pipelined(self) -> bool:
-        """Return whether the pipeline has to run: not where there is nothing to read."""
+        """Return whether the pipeline has to run, as it has not where there is nothing to read."""
         return not self.empty_from_empty or not self.required() or any(file.rows for file in self.input_files())
 
     def execute(self, claim: Claim) -> Outcome:
@@ -121,7 +123,7 @@ class BeamTask(Stage):
     def outcome(self, attempt: Entry, run: Run, partitions: int) -> Outcome:
         """Return what the pipeline says that it wrote for an attempt. Raises the error that it says instead.
 
-        partitions: how many the run was for. What it counted and used, it did for all: each has an equal share.
+        partitions: how many the run was for. What the run counted and used, it did for all: each has an equal share.
         """
         storage = session.current().storage
         written = storage.read(self.result_of(attempt))
@@ -136,8 +138,8 @@ class BeamTask(Stage):
         return Outcome(made, counters, result.schemas, self.pipeline, options, attempt.runner, run.job_id, usage)
 
     def explained(self, error: Exception) -> Exception:
-        """Return what a pipeline says of a damaged file with the command that makes the file's partition anew, and any
-        other error as it is.
+        """Return an error for people: of a damaged file, with the command that makes its partition anew; any other as
+        it is.
         """
         for dataset, (manifest, _) in self.inputs():
             if not isinstance(error, DamagedError):
@@ -157,7 +159,7 @@ class BeamTask(Stage):
 
     @property
     def forget(self) -> str:
-        """The command that forgets this task's failures, and touches nothing that is complete."""
+        """Return the command that forgets this task's failures, and touches nothing that is complete."""
         given = {name: value for name, value in self.parameters().items() if name != "date"}
         day = getattr(self, "date", None)
         return advice.clear(self.task_family, day, day, **given)
@@ -207,19 +209,19 @@ class BeamTask(Stage):
             _show(self.set_progress_percentage, min(100, 100 * progress.counters.get(self.progress, 0) // rows))
 
     def _link(self, url: str) -> None:
-        if self.set_tracking_url is None:  # nobody runs it through luigi
+        if self.set_tracking_url is None:  # nobody runs the task through luigi
             return
         try:
             # luigi's own call leaves out that the task accepts messages, which luigid takes for a no.
             reporter = self.set_tracking_url.__self__
             worker = {"worker": reporter._worker_id, "status": "RUNNING", "accepts_messages": self.accepts_messages}
             reporter._scheduler.add_task(task_id=self.task_id, tracking_url=url, **worker)
-        except (AttributeError, TypeError) as error:  # another luigi may do it otherwise
+        except (AttributeError, TypeError) as error:  # another luigi may do this otherwise
             log.warning("%s: luigid can't be shown the job's page %s with this version of luigi: %s", self, url, error)
 
 
 def _show(show: Callable[[T], None] | None, value: T) -> None:
-    """Show luigid something; one that is gone is no reason to stop waiting for a job."""
+    """Show luigid something; a luigid that is gone is no reason to stop waiting for a job."""
     try:
         if show:
             show(value)

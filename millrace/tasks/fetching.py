@@ -80,7 +80,7 @@ class SourceSettings:
         convert=settings.whole_number(1, 1 << 50),
         allowed="a whole number of bytes",
         default=10 << 30,
-        significant=False,  # a file that is larger is refused, one that is not is read alike
+        significant=False,  # a larger file is refused, and a smaller one is read alike
         description="files of a source larger than this, as stored or decompressed, are refused",
     )
     max_transfer_seconds: int = Setting(
@@ -100,7 +100,9 @@ class SourceSettings:
 
 
 class WindowEnd(Setting):
-    """The last day of the window that a day is wanted for, itself unless given. It does not tell tasks apart."""
+    """The last day of the window that a day is wanted for, itself unless given. Tasks that differ only in it are the
+    same.
+    """
 
     def __init__(self) -> None:
         super().__init__(
@@ -159,7 +161,7 @@ class SplitStage(SourceStage):
     def check(self, manifest: Manifest) -> None:
         place = session.current().storage.uri(manifest.partition)
         lie = f"{self.writes[0]}, in {place}/{manifest.attempt}/rejected-*.parquet"
-        # What is mended is another version of the archive, which is a partition of its own.
+        # A mended archive is another version, which is a partition of its own.
         rejects.check_rejects(manifest, self.section(), lie, lambda: "mend the archive")
 
 
@@ -204,8 +206,10 @@ class FetchStage(SourceStage):
         return [self.splits(source=self.source, version=version)]
 
     def built_on(self) -> list[luigi.Task]:
-        """Nothing: an archive's split goes by its version, which changes when days are added to the archive. A day that
-        is complete stays as it is, and the version costs a request.
+        """Return nothing, because an archive's split goes by its version, which changes when days are added to the
+        archive.
+
+        A day that is complete stays as it is, and asking for the version costs a request.
         """
         return []
 
@@ -244,7 +248,7 @@ class FetchStage(SourceStage):
         return named.resolve(self.source, date, self.redirect_hosts)
 
     def _from_archive(self, attempt: Entry) -> Outcome:
-        """Return the day's part of the split archive; none is an empty day."""
+        """Return the day's part of the split archive; a day without one is empty."""
         split = self.inputs()[0][1][0]
         files = list(self._from_shared(split, attempt))
         files += [replace(file, table="raw") for file in self.adopt(split, split.files_of(str(self.date)), attempt)]

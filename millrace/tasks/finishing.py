@@ -36,7 +36,7 @@ def publish_there(stage: "Stage", claim: Claim, there: tuple[Manifest, str]) -> 
     identity.check(stage, manifest)
     damage.check(session.current().storage, manifest.partition, manifest.files)
     _publish(stage, manifest, digest)
-    # It may have lost its note: it was copied, or the process that wrote it died before the last word.
+    # The partition may have lost its note: it was copied, or the process that wrote it died before the last word.
     _note(stage, manifest)
     claim.close()
     completeness.changed(stage)
@@ -73,8 +73,8 @@ def make(stage: "Stage", claim: Claim, manifest: Manifest, since: float) -> None
 def clear(stage: "Stage", attempt: Entry) -> None:
     """Delete what earlier attempts left; manifests of further datasets go before their files.
 
-    Only what is older than this attempt: a process that was given up for dead, and goes on, must not clear what
-    its successor made.
+    Only what is older than this attempt goes, because a process that was given up for dead, and goes on, must not clear
+    what its successor made.
     """
     storage = session.current().storage
     for dataset in stage.datasets():
@@ -121,8 +121,8 @@ def derived(dataset: "Dataset", manifest: Manifest) -> bool:
 
 
 def _check(stage: "Stage", manifest: Manifest, claim: Claim) -> None:
-    """Have the stage check what came out. Where it refuses, what explains that can be read, and the attempt is kept, to
-    be looked at again.
+    """Have the stage check what came out; where it refuses, publish what explains that, and keep the attempt to look
+    at.
     """
     try:
         stage.check(manifest)
@@ -154,7 +154,7 @@ def _show(stage: "Stage", manifest: Manifest, data: bytes) -> tuple[Manifest, st
         try:
             _check_files(stage, there[0].files)
         except ManifestError:
-            # Of a run that was given up for dead while it wrote this; since then its files were cleared.
+            # A leftover of a run that was given up for dead while it wrote this; since then its files were cleared.
             storage.delete(path)
             storage.create(path, data, stage.note(manifest))
             return None
@@ -174,7 +174,7 @@ def _publish(stage: "Stage", manifest: Manifest, digest: str) -> None:
 
 
 def _note(stage: "Stage", manifest: Manifest) -> None:
-    """Note on the manifest that the stage is done, for those who only look at notes."""
+    """Note on the manifest that the stage is done, for processes that only look at notes."""
     note = stage.note(manifest)
     if stage.follows():
         rows = {name: manifest.rows(name) for name in stage.published()}
@@ -198,7 +198,8 @@ def _of_dataset(manifest: Manifest, dataset: "Dataset") -> Manifest:
 def _side_by_side(work: Callable[[str], None], names: Iterable[str]) -> None:
     """Do some work for each name, all at once; raise what the first that failed raised, when all have ended.
 
-    A process that is stopped meanwhile waits for none: a pool's threads would keep the process, daemons don't.
+    A process that is stopped meanwhile waits for none, because the threads are daemons; a pool's would keep the
+    process.
     """
 
     def do(name: str, future: "Future[None]") -> None:
@@ -238,7 +239,7 @@ class Look:
         for stage in stages:
             try:
                 datasets = [task.datasets()[0] for task in stage.required()]
-            except MillraceError as error:  # it may ask a server
+            except MillraceError as error:  # requires() may ask a server
                 self._wanted[stage.task_id] = error
                 continue
             self._wanted[stage.task_id] = datasets

@@ -3,19 +3,19 @@
 In process a pipeline ends with the process. On Dataflow it is a job, which outlives the process:
 
     begun   each partition's ledger entry says which job it will be of (name and request id), and which others are of
-            the same job, before that is submitted, once for all
+            the same job, before that job is submitted, once for all
     found   a run that finds such an entry looks for the job: running or done, the attempt is gone on with, also by a
             run that wants but one of the job's partitions; not there, it is submitted as the same job by a run that
             holds all of its partitions, and else each makes its next attempt; failed or cancelled, the attempt is over,
             and so is one that was asked to do other work than this run would
     run     submit, note the job's id, wait; whoever stops this process cancels the jobs, unless [run] detach
 
-An entry says that an attempt is over only when its job is known to be, or never was. What else goes wrong, such as a
-service that does not answer, leaves it at "running", for the next run to look for the job.
+An entry says that an attempt is over only when its job is known to be over, or never was. What else goes wrong, such as
+a service that does not answer, leaves the entry at "running", for the next run to look for the job.
 
 An error that belongs to one partition comes in the partition's result. One that ends the whole pipeline belongs to
 none: in process the partitions are then made one by one; on Dataflow all have failed once, and jobs of partitions that
-have failed are the smaller the more often they have, so that one bad day can't hold the others for ever.
+have failed are the smaller the more often they have, so that one bad day can't hold the others forever.
 """
 
 import logging
@@ -61,13 +61,13 @@ class Batch:
 
     @property
     def ticket(self) -> Ticket:
-        """What its runner finds it by."""
+        """What its runner finds the job by."""
         entry = self.entry
         return Ticket(entry.job_name, entry.request_id, entry.where, entry.job_id or "")
 
     @property
     def name(self) -> str:
-        """It as people say it."""
+        """The batch as people say it."""
         first, *others = self.works
         return f"{first.stage}{f' and {len(others)} more' if others else ''}"
 
@@ -299,7 +299,7 @@ def _wait(batch: Batch) -> None:
 
     try:
         batch.job = batch.runner.watch(batch.job, tell, messages)
-    except JobCancelledError as error:  # it is taking too long
+    except JobCancelledError as error:  # the cancellation is taking too long
         for work in works:
             with work.alone():
                 work.claim.close(str(error), counts=True)
@@ -355,7 +355,8 @@ def _make(batch: Batch, run: Run) -> None:
                 attempt = work.claim.attempt
                 outcome = task.outcome(attempt, run, len(attempt.members) or len(batch.works))
             except MillraceError as error:
-                # What the pipeline says of the partition is its last word, and no other look at it would mend that.
+                # What the pipeline says of the partition is its last word, which no other look at the result would
+                # mend.
                 told = _told_by(batch, task, error)
                 work.claim.close(str(told), counts=batch.runner.outlives and isinstance(told, TerminalError))
                 raise told from None
@@ -385,7 +386,7 @@ def _fail(work: Work, error: MillraceError) -> MillraceError:
     """Close the attempt of a job that has come to a bad end; return the error with the command that tries again."""
     mend = f"run again: {_task(work).command}".replace("{", "{{").replace("}", "}}")
     own = type(error)(error.what, *error.commands, where=error.where, mend=mend)
-    # A source that was busy, say, is no reason to submit no more.
+    # A source that was busy, say, is no reason to stop submitting.
     work.claim.close(str(own), counts=isinstance(own, TerminalError | JobCancelledError))
     return own
 

@@ -28,7 +28,7 @@ def check_rejects(manifest: Manifest, section: Any, lie: str, mend: Callable[[],
     """
     counts, name = accounting(manifest), type(section).__name__
     reasons, limit = counts["rejected"], float(section.max_dead_letter_share)
-    read = counts["read"] - counts["notices"]  # a stream of notices must not hide the rejects
+    read = counts["read"] - counts["notices"]  # so that a stream of notices does not hide the rejects
     rejected = sum(reasons.values())
     if rejected > limit * read:
         worst = ", ".join(f"{n:,} {reason}" for reason, n in sorted(reasons.items(), key=lambda r: -r[1]))

@@ -1,12 +1,12 @@
 """How a run deals with luigid, be it ours or one that a team shares, with whatever settings.
 
-luigid remembers longer than a run lasts. What failed, what was interrupted, what another run holds and what it has
+luigid remembers longer than a run lasts. What failed, what was interrupted, what another run holds and what luigid has
 forgotten must not keep the next run from healing. So this module says, on top of luigi's own worker:
 
-- A failure is no reason to shut a task out of later runs. In the run in which it failed it is not tried again.
-- A run that is stopped tells luigid so, instead of leaving its tasks to look as if they were running.
-- A run whose tasks another run is at work on waits for it, as it does without luigid. What that run leaves undone, and
-  what luigid has forgotten or shut out, it asks for again.
+- A failure is no reason to shut a task out of later runs. In the run in which a task failed it is not tried again. - A
+run that is stopped tells luigid so, instead of leaving its tasks to look as if they were running. - A run whose tasks
+another run is at work on waits for that run, as it does without luigid. What that run leaves undone, and
+  what luigid has forgotten or shut out, is asked for again.
 - A luigid that does not answer is one sentence and an exit code of its own. What is running then still ends.
 """
 
@@ -33,9 +33,9 @@ from millrace.tasks import advice, workers
 log = logging.getLogger("millrace")
 errors = logging.getLogger("luigi-interface")
 
-#: The exit code of a run that luigid does not answer.
+#: The exit code of a run whose luigid does not answer.
 LUIGID_GONE = 45
-#: How many failures luigid would have to see before it shuts a task out, and within how many seconds: never.
+#: So many failures, within so many seconds, that luigid never shuts a task out.
 _NEVER = {"retry_count": 999_999_999, "disable_hard_timeout": 999_999_999}
 #: Seconds for a connection; for luigid to come back to a run; for luigid to give work that nothing seems to hold up.
 _CONNECT, _AWAY, _FRUITLESS = 3.05, 5.0, 15.0
@@ -56,7 +56,7 @@ class _Factory(_luigi._WorkerSchedulerFactory):  # type: ignore[misc]
     def create_remote_scheduler(self, url: str) -> "Luigid":
         luigid = Luigid(url)
         try:
-            luigid.prune()  # those that died since luigid last looked hold nothing from here on
+            luigid.prune()  # runs that died since luigid last looked hold nothing from here on
         except RPCError as error:
             errors.error("%s; %s starts one, and --local-scheduler runs without", error, advice.program("luigid"))
             raise SystemExit(LUIGID_GONE) from None
@@ -74,18 +74,18 @@ class Luigid(_Remote):  # type: ignore[misc]
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        #: Set once it has been given up: what it did not answer.
+        #: What luigid did not answer, once it has been given up.
         self.lost = ""
         self._silent_since: float | None = None
 
     @property
     def name(self) -> str:
-        """Its address, without what may not be shown."""
+        """Luigid's address, without what may not be shown."""
         parts = urlsplit(self._url)
         return f"luigid at {parts._replace(netloc=parts.netloc.rpartition('@')[2]).geturl()}"
 
     def lose(self, error: RPCError) -> None:
-        """Give it up, and says so, once."""
+        """Give luigid up, and say so, once."""
         if not self.lost:
             self.lost = str(error)
             errors.error(
@@ -106,17 +106,17 @@ class Luigid(_Remote):  # type: ignore[misc]
         super().add_scheduler_message_response(task_id, message_id, _harmless(response))
 
     def announce_scheduling_failure(self, **failure: Any) -> None:
-        """Tell luigid, for its mail, what could not be scheduled. If it is gone, the next question finds out."""
+        """Tell luigid, for its mail, what could not be scheduled. If luigid is gone, the next question finds out."""
         with suppress(RPCError):
             super().announce_scheduling_failure(**failure)
 
     def add_task_batcher(self, **batcher: Any) -> None:
-        """Tell luigid which tasks may be one. If it is gone, the next question finds out."""
+        """Tell luigid which tasks may be one. If luigid is gone, the next question finds out."""
         with suppress(RPCError):
             super().add_task_batcher(**batcher)
 
     def ping(self, **worker: Any) -> Mapping[str, Any] | None:
-        """Tell luigid that this run lives; None if it does not answer. One that stays away is given up."""
+        """Tell luigid that this run lives; return None if luigid does not answer, and give it up if it stays away."""
         try:
             answer: Mapping[str, Any] = super().ping(**worker)
         except RPCError as error:
@@ -133,7 +133,7 @@ class Luigid(_Remote):  # type: ignore[misc]
         return {id: task for id, task in found.items() if isinstance(task, dict) and task["worker_running"] != worker}
 
     def wanted_by_others(self, task_id: str, worker: str) -> bool:
-        """Return whether another living worker than this has asked for a task that is running."""
+        """Return whether a living worker other than this one has asked for a task that is running."""
         task = self.task_list(status=RUNNING, upstream_status="", search="").get(task_id, {})
         return any(other != worker for other in task.get("workers", ()))
 
@@ -177,7 +177,7 @@ class Worker(workers.Worker):
         self._waited = False
 
     def run(self) -> bool:
-        """As luigi's. Raises SystemExit if luigid was given up."""
+        """Run as luigi's worker does. Raises SystemExit if luigid was given up."""
         succeeded = not self._scheduler.lost and super().run()
         if self._scheduler.lost:
             raise SystemExit(LUIGID_GONE)
@@ -187,7 +187,7 @@ class Worker(workers.Worker):
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         super().__exit__(kind, value, trace)
-        for task_id in self._running_tasks:  # luigid would take them for running until it misses this worker
+        for task_id in self._running_tasks:  # luigid would take these tasks for running until it misses this worker
             with suppress(RPCError):
                 expl = json.dumps(str(value) or "stopped")
                 self._scheduler.add_task(worker=self._id, task_id=task_id, status=FAILED, runnable=False, expl=expl)
@@ -228,13 +228,15 @@ class Worker(workers.Worker):
             return GetWorkResponse(None, 0, 0, 0, 0, WORKER_STATE_DISABLED)
         if work.task_id is not None:
             self._fruitless_since = None
-        if not self._assistant:  # what others are at work on is waited for, and no result of this run
+        if not self._assistant:  # what others are at work on is waited for, and is no result of this run
             for asked in self._get_work_response_history[-1:]:
                 asked["running_tasks"] = []
         return work
 
     def _refuses(self, task_id: str) -> bool:
-        """Return whether a task failed in this run and is not done again: it is if it says so, or for another run."""
+        """Return whether a task failed in this run and is not done again, as it is if it says so or another run wants
+        it.
+        """
         if task_id not in self._failed or self._scheduled_tasks[task_id].retry_count is not None:
             return False
         return not self._scheduler.wanted_by_others(task_id, self._id)
@@ -246,16 +248,16 @@ class Worker(workers.Worker):
         if self._stop_requesting_work or self._assistant:
             return False
         try:
-            self._scheduler.prune()  # or it would take luigid a minute to look whether the others live
+            self._scheduler.prune()  # because luigid alone would take a minute to look whether the others live
             return self._others_are_at_work() or self._ask_again()
         except RPCError as error:
             self._scheduler.lose(error)
             return False
 
     def _others_are_at_work(self) -> bool:
-        """Return whether another run is at work on a task that this one needs; says so at first."""
+        """Return whether another run is at work on a task that this one needs; say so the first time."""
         found = self._scheduler.running_elsewhere(self._id)
-        # What is done holds up what needs it, as long as luigid has not heard of it.
+        # What is done holds up the tasks that need it, as long as luigid has not heard of it.
         wanted = {*self._asked, *self._done} if self._asked else set()
         ours = [(task_id, task) for task_id, task in found.items() if task_id in wanted]
         if ours and not self._waited:
@@ -269,9 +271,9 @@ class Worker(workers.Worker):
     def _ask_again(self) -> bool:
         """Ask once more for what nothing holds up: luigid has forgotten it, or others have shut it out or given it up.
 
-        Whether it makes sense to look for work. For a while luigid takes no task that it has just seen done. What is
-        done is told once more too, because luigid does not hear of it while a run that died seems to be at work on it,
-        and takes it for failed from then on.
+        Return whether it makes sense to look for work. For a while luigid takes no task that it has just seen done.
+        What is done is told once more too, because luigid does not hear of it while a run that died seems to be at work
+        on it, and takes it for failed from then on.
         """
         could = [task_id for task_id in self._asked if self._could_run(task_id)]
         self._fruitless_since = self._fruitless_since or time.monotonic()
@@ -308,12 +310,12 @@ def _whose(worker: str) -> str:
 
 
 def _harmless(message: str | None) -> str | None:
-    """Return a text that is the same as text and as HTML: luigid's page shows it as the one, then as the other."""
+    """Return a text that is the same as text and as HTML, because luigid's page shows it as one, then as the other."""
     return message and plain(str(message), keep="\n\t").replace("<", "‹").replace(">", "›")
 
 
 def _reason(error: Exception) -> str:
-    """Return what a failed request comes down to."""
+    """Return the root of a failed request's error, in words."""
     response = getattr(error, "response", None)
     if response is not None:
         return f"status {response.status_code}"

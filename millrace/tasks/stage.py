@@ -58,11 +58,12 @@ class Outcome:
 
 
 class Stage(Task):
-    """Base of all tasks: say requires(), which datasets it writes, and execute()."""
+    """Base of all tasks: say requires(), which datasets the task writes, and execute()."""
 
-    #: The datasets whose partition of the task's key it writes; the first one's manifest decides.
+    #: The datasets whose partition of the task's key the task writes; the first one's manifest decides.
     writes: ClassVar[Sequence[str]]
-    #: The tables of the warehouse that it publishes, each from the dataset of the same name; their partitions are days.
+    #: The tables of the warehouse that the task publishes, each from the dataset of the same name; their partitions are
+    #: days.
     tables: ClassVar[Mapping[str, Table]] = {}
     #: The luigi.cfg section of this workflow, and which of its keys this stage itself goes by; its inputs say theirs.
     section: ClassVar[type[Settings]] = Settings
@@ -71,7 +72,7 @@ class Stage(Task):
     made_by: ClassVar[str] = ""
     #: What is said of that code instead of a digest of it, so that only another text means other results.
     version: Any = ""
-    #: Whether several days may be done in one batch: a stage that has no pipeline would gain nothing.
+    #: Whether several days may be done in one batch; a stage without a pipeline would gain nothing.
     batchable: ClassVar[bool] = False
     _inputs: Inputs | None = None
 
@@ -81,7 +82,8 @@ class Stage(Task):
 
     @property
     def key(self) -> Key:
-        """Which partition of its datasets the task makes: by its parameters Day, Hour and Days, all there is without.
+        """Return which partition of its datasets the task makes: by its parameters Day, Hour and Days, all there is
+        without.
 
         A stage with another way to tell its partitions apart says so here.
         """
@@ -96,7 +98,7 @@ class Stage(Task):
         return [Dataset(name, key) for name in self.writes]
 
     def published(self) -> dict[str, Table]:
-        """Return the tables that it publishes, as they are called for its key."""
+        """Return the tables that the task publishes, as they are called for its key."""
         return {self.key.named(name): table for name, table in self.tables.items()}
 
     def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> "pa.Table":
@@ -162,7 +164,7 @@ class Stage(Task):
         return {n: getattr(self, n) for n, p in self.get_params() if p.significant}
 
     def required(self) -> "list[Stage]":
-        """Return the stages that requires() says, or a luigi.WrapperTask there: what it reads.
+        """Return the stages that requires() says, itself or by a luigi.WrapperTask: what this stage reads.
 
         For other tasks luigi waits.
         """
@@ -177,7 +179,7 @@ class Stage(Task):
     def built_on(self) -> list[luigi.Task]:
         """Return the tasks whose identities are part of this one's: all that it requires.
 
-        It is asked for complete partitions too, so that it must not ask a server, or refuse.
+        Complete partitions are asked too, so that this method must not ask a server, or refuse.
         """
         return list(flatten(self.requires()))  # type: ignore[no-untyped-call]
 
@@ -187,8 +189,8 @@ class Stage(Task):
         return cls.made_by or cls.__module__, bool(cls.made_by)
 
     def code_now(self) -> str:
-        """Return the code that an attempt is made with: Millrace's version, and after a space what code.py says of
-        its own.
+        """Return the code that an attempt is made with: Millrace's version, and after a space what code.py says of the
+        code.
         """
         return f"{code_version()} {code.of(self)}"
 
@@ -223,14 +225,14 @@ class Stage(Task):
         return done
 
     def made(self) -> bool:
-        """As complete(), whatever can be told of a run that would make it."""
+        """Return whether the stage is complete, whatever can be told of a run that would make it."""
         listed = completeness.kept()
-        staleness.asked(self)  # not where the storage did not answer: at the run's end it would be asked once more
+        staleness.asked(self)  # where the storage did not answer, it would be asked again at the run's end
         return completeness.told(self) if listed else self._complete_by_reading()
 
     def preflight(self) -> None:
-        """Raise a MillraceError for what would stop every stage of this kind; it is asked once a process."""
-        code.of(self)  # before processes are forked, so that each need not parse it by itself
+        """Raise a MillraceError for what would stop every stage of this kind; called once a process."""
+        code.of(self)  # before processes are forked, so that none has to parse it by itself
         if self.tables:
             if self.key.date is None or self.key.hour is not None:
                 raise SettingError(
@@ -259,14 +261,14 @@ class Stage(Task):
         return len(self.datasets()) > 1 or bool(self.tables)
 
     def note(self, manifest: Manifest | None = None) -> dict[str, str]:
-        """Return what a storage that keeps notes tells of this stage's manifest: of settings as of this run's, a
-        digest.
+        """Return what a storage that keeps notes tells of this stage's manifest; of the settings a digest, as of this
+        run.
         """
         made = {"code": json.dumps(manifest.code, sort_keys=True)} if manifest and manifest.code else {}
         return {"settings": identity.digest(self), **made}
 
     def run(self) -> None:
-        """Do what is left to do; a second run at the same time, or after a crash, gives the same result."""
+        """Do what is left to do; a second run at the same time, or after a crash, has the same result."""
         for error in batches.run([self]).values():
             if error is not None:
                 raise error
@@ -278,7 +280,7 @@ class Stage(Task):
         return super().on_failure(exception)  # type: ignore[no-untyped-call]
 
     def __str__(self) -> str:
-        """Task and parameters as people say them."""
+        """Return task and parameters as people say them."""
         return " ".join([self.task_family, *map(str, self.parameters().values())])
 
     # --- what the protocol (batches.py) asks
@@ -288,7 +290,8 @@ class Stage(Task):
         return False
 
     def inputs(self) -> Inputs:
-        """Return the partitions that it reads, each with its manifest and digest, as they were when this run began.
+        """Return the partitions that the stage reads, each with its manifest and digest, as they were when this run
+        began.
 
         Raises ManifestError if one is gone.
         """
@@ -297,7 +300,9 @@ class Stage(Task):
         return self._inputs
 
     def named(self, table: str) -> str:
-        """Return what a table of a file is called for the task's key; what pipelines write in a dataset is its own."""
+        """Return what a table of a file is called for the task's key; what pipelines write in a dataset has the
+        dataset's name.
+        """
         return self.key.named(table) if table in self.writes else table
 
     def look_from(self, look: Look) -> None:

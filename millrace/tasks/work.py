@@ -30,7 +30,7 @@ class Work:
     since: float = field(default_factory=time.monotonic)
 
     def end(self, error: Exception | None = None) -> None:
-        """Say how it ended: well, unless there is an error."""
+        """Say how the work ended: well, unless there is an error."""
         self.over, self.error = True, error
 
     @contextlib.contextmanager
@@ -44,13 +44,13 @@ class Work:
 
     @contextlib.contextmanager
     def attempted(self) -> Iterator[None]:
-        """As alone(); an attempt that is over by what went wrong is closed."""
+        """Keep what goes wrong from the others of the batch, and close an attempt that is over by what went wrong."""
         with self.alone():
             try:
                 with resources.told():
                     yield
             except Exception as error:
-                # Of a job that may be at work, or has done it, nothing is known that a later look might not mend.
+                # Nothing is known of a job that may be at work, or has done it, that a later look might not mend.
                 job = self.claim.attempt.job_id is not None
                 later = self.claim.alive or (job and isinstance(error, TransientError | AccessError))
                 if self.claim.attempt.state == "running" and not later:
@@ -69,7 +69,7 @@ class Work:
 
 
 def left(works: Sequence[Work]) -> list[Work]:
-    """Return those that have not come to their end."""
+    """Return the works that have not come to their end."""
     return [work for work in works if not work.over]
 
 

@@ -1,8 +1,8 @@
 """Luigi's worker, for which several days of a stage are one piece of work: a batch, done by one process.
 
-Luigi's scheduler puts a batch together when a worker asks for work. Luigi's own worker makes one task of it, which has
-one fate, and is one more task for the scheduler. Here a batch is no task: its members are said to be running, each by
-itself, their process tells what became of each, and whatever luigi does with a task that has ended it does with each
+Luigi's scheduler puts a batch together when a worker asks for work. Luigi's own worker makes one task of a batch, which
+has one fate, and is one more task for the scheduler. Here a batch is no task: its members are said to be running, each
+by itself; their process tells what became of each; and whatever luigi does with a task that has ended is done with each
 of them. So the summary, the history, luigid's page, mails and exit codes know days only.
 """
 
@@ -57,7 +57,7 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
         self._buried: set[Any] = set()
 
     def run(self) -> bool:
-        """As luigi's, with batches of a size that leaves none of the processes idle."""
+        """Run as luigi's worker does, with batches of a size that leaves none of the processes idle."""
         for kind, size in self._sizes().items():
             self._scheduler.add_task_batcher(
                 worker=self._id, task_family=kind.task_family, batched_args=kind.batched(), max_batch_size=size
@@ -65,7 +65,7 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
         return bool(super().run())
 
     def _add_task_batcher(self, task: luigi.Task) -> None:
-        """Nothing yet: how many belong together is known when all are scheduled."""
+        """Do nothing yet, because how many tasks belong together is known only when all are scheduled."""
 
     def _sizes(self) -> Mapping[type[Stage], int]:
         """Return how many tasks of each kind may be a batch."""
@@ -93,7 +93,7 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
                 continue
             try:
                 task = self._scheduled_tasks.get(task_id) or _loaded(reply, number)
-            except Exception as error:  # as luigi, which can't know what a user's module raises
+            except Exception as error:  # as luigi does, which can't know what a user's module raises
                 self._handle_task_load_error(error, [task_id])
                 self.run_succeeded = False
                 continue
@@ -138,7 +138,7 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
             process.run()
 
     def _process_of(self, members: Sequence[Stage]) -> "BatchProcess":
-        # A module's attribute, for who has put another reporter there.
+        # A module's attribute, because somebody may have put another reporter there.
         reporter: Any = luigi.worker.TaskStatusReporter
         messages: Any = multiprocessing.Queue() if any(task.accepts_messages for task in members) else None
         reporters = [reporter(self._scheduler, task.task_id, self._id, messages) for task in members]
@@ -159,7 +159,7 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
         return process
 
     def _handle_next_task(self) -> None:
-        """As luigi's; when a batch begins to tell what became of its members, hear all of it.
+        """Handle a result as luigi does; when a batch begins to tell what became of its members, hear all of it.
 
         Work that is asked for in between would be a batch of those that follow from the first few.
         """
@@ -170,7 +170,7 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
             super()._handle_next_task()
 
     def _purge_children(self) -> None:
-        """As luigi's; of a batch whose process died or took too long each member is told by itself."""
+        """Bury processes as luigi does; each member of a batch whose process died or was too slow is told by itself."""
         for process in set(self._running_tasks.values()) - self._buried:
             members = process.members if isinstance(process, BatchProcess) else [process.task]
             if not process.is_alive() and process.exitcode:
@@ -182,7 +182,7 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
                 continue
             self._buried.add(process)
             for task in members:
-                if len(members) > 1 and _is_complete(task):  # before the process ended
+                if len(members) > 1 and _is_complete(task):  # the member was complete before the process ended
                     self._task_result_queue.put((task.task_id, DONE, "", [], []))
                     continue
                 words = f"Task {task.task_id} {how}"
@@ -192,7 +192,7 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
 
 
 class _Batch(_TaskProcess):  # type: ignore[misc]
-    """As luigi's process of a task, for the members of a batch: each has a result of its own."""
+    """Luigi's process of a task, for the members of a batch: each has a result of its own."""
 
     members: Sequence[Any] = ()
     timeout_time: float | None
@@ -200,7 +200,7 @@ class _Batch(_TaskProcess):  # type: ignore[misc]
     reporters: Sequence[Any] = ()
 
     def hold(self, members: "Sequence[Stage]", reporters: Sequence[Any]) -> None:
-        """Say what it is to do; reporters: by which each member shows how far it is."""
+        """Say what the process is to do; reporters: by which each member shows how far it is."""
         self.members, self.reporters = members, reporters
         if self.worker_timeout:  # a day's time for each day
             self.worker_timeout *= len(members)
@@ -252,7 +252,7 @@ class _Batch(_TaskProcess):  # type: ignore[misc]
         return [need.task_id for need in member.deps() if not self.check_complete(need)]
 
     def _not_done(self, member: Stage) -> BaseException | None:
-        """Return what is said of a member that ended without its result; None if it has one."""
+        """Return the error for a member that ended without its result; None if it has one."""
         try:
             if not self.check_complete_on_run or self.check_complete(member):
                 return None
@@ -311,7 +311,7 @@ def _spans(keys: Sequence[Any]) -> Iterator[str]:
 
 
 def _can_be_batched(stage: Stage) -> bool:
-    """Return whether several of a stage can be done in one batch: not where what a run does is the stage's own."""
+    """Return whether several of a stage can be done in one batch; not where the stage has a run() of its own."""
     return stage.batchable and bool(stage.batched()) and type(stage).run.__module__.startswith("millrace.")
 
 

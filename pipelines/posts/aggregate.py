@@ -145,7 +145,7 @@ def rank(
         parts = [
             (now, table) for now, table in zip(window.nows("pairs", shard), of_pairs, strict=True) if table.num_rows
         ]
-        for of_words in totals[key]:  # none if the window's words have failed
+        for of_words in totals[key]:  # there are none if the window's words have failed
             weighted, emerging = rank_pairs(parts, of_words)
             yield key, ("word_cooccur", weighted)
             yield key, ("emerging_pairs", emerging)
@@ -250,7 +250,7 @@ def write_table(window: Partition, name: str, parts: Iterable[pa.Table]) -> Iter
 
 
 def neighbours(windows: Windows, partitions: Mapping[str, Partition]) -> Iterator[Windows]:
-    """Yield windows that are worth to be ranked one after the other: of one length, of days that follow each other."""
+    """Yield windows that are worth ranking one after the other: of one length, of days that follow each other."""
     length_and_day = {key: (each.options["days"], each.options["date"]) for key, each in partitions.items()}
     together: dict[str, Window] = {}
     size = 0
