@@ -92,13 +92,13 @@ class Session:
         return runners.of(name, self.google)
 
     def once(self, key: Hashable, ask: Callable[[], T]) -> T:
-        """Return what `ask` returned when first called for this key, in this session or in the process it was forked from."""
+        """Return what `ask` returned when first called for this key, here or where this process was forked from."""
         if key not in self._answers:
             self._answers[key] = ask()
         return cast("T", self._answers[key])
 
     def follow(self) -> "Session":
-        """Return this session, or one for the settings at hand where this one goes by them and they are others by now."""
+        """Return this session, or a new one where this goes by the settings at hand and they are others by now."""
         if self._given or self.config == (now := sections.config()):
             return self
         following = Session(None, self._wrap)
