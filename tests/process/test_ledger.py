@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import running
 
-from millrace.core.ledger import Claim, Ledger
+from millrace.core.ledger import Batch, Claim, Ledger
 from millrace.core.storage import LocalStorage
 from millrace.errors import ConflictError
 
@@ -124,3 +124,32 @@ def test_claim_that_was_overtaken_cannot_write(storage: LocalStorage) -> None:
     other.begin("millrace-task")
     with pytest.raises(ConflictError):
         mine.begin("millrace-task")
+
+
+def test_attempts_of_a_batch_are_one_job(storage: LocalStorage) -> None:
+    """Each task has an attempt and a work of its own; name, request id and members are the same for all."""
+    Claim(storage, "Task_2").begin("millrace-task")
+    claims = [Claim(storage, f"Task_{number}") for number in (1, 2, 3)]
+    batch = Batch("millrace-task", claims, runner="DataflowRunner", where="p/r")
+    entered = [batch.enter(claim, f"work {claim.task}", "code") for claim in claims]
+    assert [(each.number, each.work) for each in entered] == [
+        (1, "work Task_1"),
+        (2, "work Task_2"),
+        (1, "work Task_3"),
+    ]
+    assert len({each.attempt for each in entered}) == 3
+    assert len({(each.job_name, each.request_id) for each in entered}) == 1
+    assert {tuple(each.members) for each in entered} == {("Task_1", "Task_2", "Task_3")}
+    found = Claim(storage, "Task_2").attempt
+    assert (found.attempt, list(found.members)) == (entered[1].attempt, ["Task_1", "Task_2", "Task_3"])
+
+
+def test_one_of_a_batch_that_was_overtaken_is_none_of_the_others_trouble(storage: LocalStorage) -> None:
+    """Only its own entry can't be written."""
+    claims = [Claim(storage, f"Task_{number}") for number in (1, 2)]
+    Claim(storage, "Task_1").begin("millrace-other")
+    batch = Batch("millrace-task", claims, where="p/r")
+    with pytest.raises(ConflictError):
+        batch.enter(claims[0])
+    assert batch.enter(claims[1]).job_name == Claim(storage, "Task_2").attempt.job_name
+    assert Claim(storage, "Task_1").attempt.job_name.startswith("millrace-other")
