@@ -129,9 +129,10 @@ def test_a_batch_that_fails_is_cut_smaller(place: Place) -> None:
     assert days_of(place, "posts").keys() == {str(day(-1))}
 
 
-def test_a_batch_that_was_never_submitted_is_the_same_job(place: Place) -> None:
+@pytest.mark.parametrize("part", [False, True])
+def test_a_batch_that_was_never_submitted(place: Place, part: bool) -> None:
     """Killed (-9) after all days were entered and before the job is there: a run with all of them submits just that
-    job; one that wants a part makes a new attempt.
+    job; one that wants a part of them makes a new attempt, and so does then the other day.
     """
     tiny(place, [day(-1), day(0)])
     cloud_running.refuse(place.cloud, "jobs.create", Fault("status"))
@@ -143,10 +144,15 @@ def test_a_batch_that_was_never_submitted_is_the_same_job(place: Place) -> None:
     assert len({entry.request_id for entry in entries}) == 1
     assert [entry.members for entry in entries] == [[entry.task for entry in entries]] * 2
     place.cloud.faults.clear()
-    place.succeed("Report", *cloud_running.FLAGS)
-    job = place.jobs[0]
-    assert job.client_request_id == entries[0].request_id
-    assert place.stages() == cloud_running.JOBS
+    for each in [day(0), day(-1)] if part else []:
+        place.succeed("Fetch", "--source", SOURCE, "--date", each)
+    if not part:
+        place.succeed("RangeDaily", "--of", "Etl", "--start", day(-1), "--stop", day(1), "--days-back", 400)
+    requests = [job.client_request_id for job in place.jobs if job.name.startswith("millrace-fetch")]
+    assert len(requests) == (2 if part else 1)
+    assert (entries[0].request_id in requests) != part
+    assert [entry.number for entry in place.entries("Fetch")] == ([2, 2] if part else [1, 1])
+    assert place.leftovers() == []
 
 
 def test_two_hosts_with_overlapping_days(place: Place) -> None:
