@@ -64,9 +64,9 @@ def _do(works: Sequence[Work]) -> None:
         with work.alone():
             work.stage.look_from(look)
     found = jobs.found(left(works))
-    at_work = {id(work) for batch in found for work in batch.works}
+    at_work = {work for batch in found for work in batch.works}
     pipelined = []
-    for work in [work for work in left(works) if id(work) not in at_work]:
+    for work in [work for work in left(works) if work not in at_work]:
         with work.alone():
             if _is_pipelined(work):
                 pipelined.append(work)

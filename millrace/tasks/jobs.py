@@ -90,30 +90,30 @@ def found(works: Sequence[Work]) -> list[Batch]:
 
 
 def _found(works: list[Work]) -> Batch:
-    batch = Batch(works, session.current().runner(works[0].claim.attempt.runner))
+    batch, same = Batch(works, session.current().runner(works[0].claim.attempt.runner)), set[Work]()
+    for work in works:
+        with work.alone():
+            same |= {work} if work.claim.attempt.work == _task(work).work() else set()
     try:
         batch.job = job = batch.runner.find(batch.ticket)
-        same = [work for work in works if work.claim.attempt.work == _task(work).work()]
         whole = {work.claim.task for work in works} >= set(batch.entry.members)
         stopping = job is not None and job.state == "CANCELLING"
-        if job and not job.finished and (stopping or (whole and not same)):
+        unwanted = whole and not same and len(left(works)) == len(works)
+        if job and not job.finished and (stopping or unwanted):
             batch.job = job = batch.runner.stop(job)
     except Exception as error:
         for work in works:
             work.end(error)
         return Batch([], batch.runner)
     if job is None:
-        again = [
-            work
-            for work in same
-            if work.claim.attempt.state == "running" and work.claim.attempt.code == work.stage.code_now()
-        ]
-        # Some of its partitions may have gone on to another attempt meanwhile, which this job must not come to.
-        batch.works = again if whole and len(again) == len(works) else []
+        entries = [(work, work.claim.attempt) for work in works]
+        again = all(each.state == "running" and each.code == work.stage.code_now() for work, each in entries)
+        # Where some of its partitions have gone on to other attempts, there must be no such job any more.
+        batch.works = works if again and whole and len(same) == len(works) else []
         return batch
     ended = _end_of(batch) if job.finished and job.state != "DONE" and not stopping else None
     batch.works = []
-    for work in works:
+    for work in left(works):
         with work.alone():
             if not (over := _is_over(work, job, stopping, work in same)):
                 batch.works.append(work)

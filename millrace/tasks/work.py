@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from millrace.tasks.stage import Outcome, Stage
 
 
-@dataclass
+@dataclass(eq=False)
 class Work:
     """One partition of a run: its stage, its claim, and what became of it.
 
