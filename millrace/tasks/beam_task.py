@@ -120,17 +120,21 @@ class BeamTask(Stage):
         output = storage.uri(self._folder("{dataset}", attempt))
         return Partition(str(self.datasets()[0].key) or "all", output, files, self._own_options())
 
-    def outcome(self, attempt: Entry, run: Run, partitions: int) -> Outcome:
-        """Return what the pipeline says that it wrote for an attempt. Raises the error that it says instead.
-
-        partitions: how many the run was for. What the run counted and used, it did for all: each has an equal share.
-        """
+    def written(self, attempt: Entry) -> bytes:
+        """Return what the pipeline says that it wrote for an attempt. Raises ManifestError if it says nothing."""
         storage = session.current().storage
         written = storage.read(self.result_of(attempt))
         if written is None:
             folder = storage.uri(self.result_of(attempt)).rpartition("/")[0]
             raise ManifestError(f"{self.pipeline} ended without its result in {folder}")
-        result, root = read_result(written.data), storage.uri("")
+        return written.data
+
+    def outcome(self, attempt: Entry, written: bytes, run: Run, partitions: int) -> Outcome:
+        """Return what came of an attempt by what the pipeline says. Raises the error that the pipeline says instead.
+
+        partitions: how many the run was for. What it counted and used, it did for all: each has an equal share.
+        """
+        result, root = read_result(written), session.current().storage.uri("")
         made = [replace(file, path=file.path.removeprefix(root)) for file in result.files]
         counters = {**(run.counters if partitions == 1 else {}), **result.counters}
         usage = {name: round(value / partitions, 9) for name, value in run.usage.items()}

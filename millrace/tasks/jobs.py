@@ -351,9 +351,10 @@ def _make(batch: Batch, run: Run) -> None:
     for work in works:
         task, outcome = _task(work), None
         with work.attempted():
+            attempt = work.claim.attempt
+            written = task.written(attempt)
             try:
-                attempt = work.claim.attempt
-                outcome = task.outcome(attempt, run, len(attempt.members) or len(batch.works))
+                outcome = task.outcome(attempt, written, run, len(attempt.members) or len(batch.works))
             except MillraceError as error:
                 # What the pipeline says of the partition is its last word, which no other look at the result would
                 # mend.
@@ -367,9 +368,11 @@ def _make(batch: Batch, run: Run) -> None:
 def _told_by(batch: Batch, task: "BeamTask", error: MillraceError) -> Exception:
     """Return what a pipeline told of one of its partitions, with the job where there is one."""
     error = cast(MillraceError, task.explained(error))
-    if batch.job is not None and batch.job.url:
-        error.what = f"Dataflow job {batch.job.name} failed: {error.what}"
-    return error
+    if batch.job is None or not batch.job.url:
+        return error
+    mend = "; ".join(filter(None, [error.mend, f"see {batch.job.url}", _again(task)]))
+    what = f"Dataflow job {batch.job.name} failed: {error.what}"
+    return type(error)(what, *error.commands, where=error.where, mend=mend)
 
 
 def _end_of(batch: Batch) -> MillraceError:
@@ -384,11 +387,15 @@ def _end_of(batch: Batch) -> MillraceError:
 
 def _fail(work: Work, error: MillraceError) -> MillraceError:
     """Close the attempt of a job that has come to a bad end; return the error with the command that tries again."""
-    mend = f"run again: {_task(work).command}".replace("{", "{{").replace("}", "}}")
-    own = type(error)(error.what, *error.commands, where=error.where, mend=mend)
+    own = type(error)(error.what, *error.commands, where=error.where, mend=_again(_task(work)))
     # A source that was busy, say, is no reason to stop submitting.
     work.claim.close(str(own), counts=isinstance(own, TerminalError | JobCancelledError))
     return own
+
+
+def _again(task: "BeamTask") -> str:
+    """Return what tries again, as errors have it: braces in the command are no places for others."""
+    return f"run again: {task.command}".replace("{", "{{").replace("}", "}}")
 
 
 def _stop(batch: Batch, stop: BaseException) -> None:
