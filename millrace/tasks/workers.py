@@ -22,6 +22,7 @@ from luigi.event import Event
 from luigi.task_register import load_task
 from luigi.task_status import DONE, FAILED, PENDING, RUNNING
 
+from millrace.core.stopping import Stopped
 from millrace.tasks import batches, sections
 from millrace.tasks.stage import Stage
 
@@ -235,7 +236,9 @@ class _Batch(_TaskProcess):  # type: ignore[misc]
         except KeyboardInterrupt:
             raise
         except BaseException as stop:
-            fates |= {member.task_id: stop for member in ready}
+            # Whoever is told to stop looks at nothing more; the next run sees what is complete.
+            over = ready if isinstance(stop, Stopped) else [each for each in ready if not _is_complete(each)]
+            fates |= {member.task_id: stop for member in over}
         for member in ready:
             if wrong := fates.get(member.task_id) or self._not_done(member):
                 results[member.task_id] = FAILED, self._failed(member, wrong), [], []

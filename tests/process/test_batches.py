@@ -241,6 +241,26 @@ def test_page_of_luigid_shows_every_day(eager: int, chromium: webdriver.Chrome, 
     assert [task["status"] for task in ours] == ["DONE"] * 6
 
 
+def test_day_of_posts_with_too_many_rejects_fails_alone(tmp_path: Path) -> None:
+    """Three days of posts in one batch: of the bad one nothing is published, the others are counted in the same run."""
+    for number in (1, 2, 3):
+        post = {"id": number, "text": "calm seas", "created_at": f"{day(number)}T12:00:00Z"}
+        running.write_posts(tmp_path / f"posts-{day(number)}.jsonl", [post] if number != 2 else [post, "{"])
+    source = ("--posts-source", f"{tmp_path}/posts-{{date:%Y-%m-%d}}.jsonl", "--workers", 1)
+    days = ("--of", "Count", "--start", day(1), "--stop", day(4))
+    ran = running.luigi("RangeDaily", *days, *source, storage=tmp_path / "data")
+    assert ran.code == 30, ran
+    [error] = ran.errors
+    assert error.startswith("ERROR: Etl 2026-11-02: posts/date=2026-11-02: 1 of 2 records were rejected"), ran
+    assert "Etl 2026-11-01 to 2026-11-03: 3 days in one batch" in ran.err
+    assert (done(tmp_path, "posts"), done(tmp_path, "counts")) == ([1, 3], [1, 3])
+    running.write_posts(tmp_path / f"posts-{day(2)}.jsonl", [post])
+    ran = running.luigi("RangeDaily", *days, *source, "--posts-max-dead-letter-share", 1, storage=tmp_path / "data")
+    assert ran.code == 0, ran
+    assert "one batch" not in ran.err
+    assert done(tmp_path, "counts") == [1, 2, 3]
+
+
 def test_luigis_own_worker_makes_no_batches(tmp_path: Path) -> None:
     """From Python, with luigi.build, each day is a task of its own, as luigi's worker has it."""
     program = (
