@@ -143,5 +143,6 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
         _die()
 
 
-session.use(session.Session(wrap=_Crashing)).__enter__()  # until the end of the process
+_until_the_end = contextlib.ExitStack()  # a context that nobody holds is left at once
+_until_the_end.enter_context(session.use(session.Session(wrap=_Crashing)))
 sys.addaudithook(_audit)
