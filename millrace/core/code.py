@@ -44,8 +44,9 @@ class _Found(NamedTuple):
 class Made(Protocol):
     """What makes results: a stage."""
 
-    #: What is said of the code instead of a digest of it.
-    version: Any
+    @property
+    def version(self) -> Any:
+        """What is said of the code instead of a digest of it; the class has it too."""
 
     @classmethod
     def maker(cls) -> tuple[str, bool]:
@@ -83,7 +84,8 @@ def short(said: str) -> str:
 
 
 def _declared(stage: "Made | type[Made]") -> str:
-    version = (stage if isinstance(stage, type) else type(stage)).version
+    kind: Any = stage if isinstance(stage, type) else type(stage)
+    version = kind.version
     return f"{_VERSION}{version}" if version and isinstance(version, str) else ""  # it may be a task's parameter
 
 

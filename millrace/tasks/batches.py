@@ -21,20 +21,17 @@ import contextlib
 import itertools
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from millrace.core import resources
 from millrace.core.ledger import Ledger, job_of
 from millrace.core.storage import read_all
 from millrace.tasks import finishing, jobs, preflight, session
 from millrace.tasks.finishing import Look
+from millrace.tasks.protocols import StageLike
 from millrace.tasks.work import Work, left, prefix
 
-if TYPE_CHECKING:
-    from millrace.tasks.stage import Stage
 
-
-def run(members: "Sequence[Stage]") -> Mapping[str, Exception | None]:
+def run(members: Sequence[StageLike]) -> Mapping[str, Exception | None]:
     """Do what is left to do of some partitions of one stage; return what went wrong with each, by its task_id.
 
     A second run at the same time, or after a crash, gives the same result.
@@ -53,7 +50,7 @@ def run(members: "Sequence[Stage]") -> Mapping[str, Exception | None]:
     return fates
 
 
-def _name(stage: "Stage") -> str:
+def _name(stage: StageLike) -> str:
     return job_of(stage.task_family, stage.datasets()[0].partition)
 
 

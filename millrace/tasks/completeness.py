@@ -15,16 +15,14 @@ import json
 import os
 import time
 from collections.abc import Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from luigi.task_register import Register, TaskClassException
 
 from millrace.core import manifests
 from millrace.errors import QueryError
 from millrace.tasks import session
-
-if TYPE_CHECKING:
-    from millrace.tasks.stage import Stage
+from millrace.tasks.protocols import StageLike
 
 Notes = Mapping[str, Mapping[str, str]]
 Rows = Mapping[str, Mapping[datetime.date, int]]
@@ -51,7 +49,7 @@ class _Listing:
         """Rows of the warehouse's partitions."""
         return session.current().warehouse.rows(sorted(self._tables))
 
-    def notes_of(self, stage: "Stage") -> Notes:
+    def notes_of(self, stage: StageLike) -> Notes:
         """Return the notes that were found, where a stage's are among them.
 
         What is called by a key (word_counts_30d) is looked for when it is first asked about, all stages' at once.
@@ -110,7 +108,7 @@ def kept() -> bool:
     return _listing().notes is not None
 
 
-def shown(stage: "Stage") -> bool:
+def shown(stage: StageLike) -> bool:
     """Return whether the listing shows a stage as complete.
 
     Raises SettingsDifferError if the stage's partition was made with other settings.
@@ -128,7 +126,7 @@ def shown(stage: "Stage") -> bool:
     return all(rows.get(name, {}).get(date, 0) == count for name, count in _rows(note).items())
 
 
-def told(stage: "Stage") -> bool:
+def told(stage: StageLike) -> bool:
     """Return whether a stage is complete. Raises SettingsDifferError if its partition was made with other settings."""
     if shown(stage):
         return True
@@ -148,7 +146,7 @@ def told(stage: "Stage") -> bool:
     return done
 
 
-def code_of(stage: "Stage") -> dict[str, list[str]]:
+def code_of(stage: StageLike) -> dict[str, list[str]]:
     """Return what a stage's partition says of its code (staleness.py), as far as this run has listed the partition."""
     if _listing().notes is not None:
         notes = _listing().notes_of(stage)
@@ -158,13 +156,13 @@ def code_of(stage: "Stage") -> dict[str, list[str]]:
     return {family: [*said] for family, said in manifest.code.items()} if manifest else {}
 
 
-def changed(stage: "Stage") -> None:
+def changed(stage: StageLike) -> None:
     """Note that a stage has just run here, so that what the listing does not show of it is asked for anew."""
     if listing := session.current().listing:
         listing.denied.add(stage.task_id)
 
 
-def _published(stage: "Stage", note: Mapping[str, str]) -> bool:
+def _published(stage: StageLike, note: Mapping[str, str]) -> bool:
     mine = stage.note()
     if note.get("settings") != mine["settings"]:
         stage.check_settings()  # reads the manifest, and says which setting it is
@@ -180,7 +178,7 @@ def _rows(note: Mapping[str, str]) -> dict[str, int]:
     return found
 
 
-def _counted(stage: "Stage") -> dict[str, int] | None:
+def _counted(stage: StageLike) -> dict[str, int] | None:
     """Return the rows that a stage's tables have now; None where there is nothing to compare."""
     warehouse = session.current().warehouse
     if not stage.tables or _listing().rows is None:

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
-from typing import TYPE_CHECKING
 
 from millrace.core import damage, manifests
 from millrace.core.ledger import Claim, Entry, now
@@ -19,18 +18,13 @@ from millrace.core.manifests import FileEntry, InputEntry, Manifest
 from millrace.core.storage import read_all
 from millrace.errors import ConflictError, ManifestError, MillraceError
 from millrace.tasks import completeness, identity, session, staleness
-
-if TYPE_CHECKING:
-    from millrace.tasks.datasets import Dataset
-    from millrace.tasks.stage import Outcome, Stage
+from millrace.tasks.datasets import Dataset
+from millrace.tasks.protocols import Inputs, Outcome, StageLike
 
 log = logging.getLogger("millrace")
 
-#: What a stage read: each partition with its manifest and the manifest's digest.
-Inputs = Sequence[tuple["Dataset", tuple[Manifest, str]]]
 
-
-def publish_there(stage: "Stage", claim: Claim, there: tuple[Manifest, str]) -> None:
+def publish_there(stage: StageLike, claim: Claim, there: tuple[Manifest, str]) -> None:
     """Publish a partition that is there, as far as that is left to do."""
     manifest, digest = there
     identity.check(stage, manifest)
@@ -42,7 +36,7 @@ def publish_there(stage: "Stage", claim: Claim, there: tuple[Manifest, str]) -> 
     completeness.changed(stage)
 
 
-def accepted(stage: "Stage", claim: Claim, outcome: "Outcome", now_there: Inputs) -> Manifest:
+def accepted(stage: StageLike, claim: Claim, outcome: Outcome, now_there: Inputs) -> Manifest:
     """Return the manifest of what an attempt wrote. Raises a MillraceError if that must not be a partition.
 
     now_there: the stage's inputs as they are by now.
@@ -55,7 +49,7 @@ def accepted(stage: "Stage", claim: Claim, outcome: "Outcome", now_there: Inputs
     return manifest
 
 
-def make(stage: "Stage", claim: Claim, manifest: Manifest, since: float) -> None:
+def make(stage: StageLike, claim: Claim, manifest: Manifest, since: float) -> None:
     """Make a partition visible, and all that follows from it; since: when its attempt began, by our clock."""
     data = manifest.to_json()
     there = _show(stage, manifest, data)
@@ -70,7 +64,7 @@ def make(stage: "Stage", claim: Claim, manifest: Manifest, since: float) -> None
     completeness.changed(stage)
 
 
-def clear(stage: "Stage", attempt: Entry) -> None:
+def clear(stage: StageLike, attempt: Entry) -> None:
     """Delete what earlier attempts left; manifests of further datasets go before their files.
 
     Only what is older than this attempt goes, because a process that was given up for dead, and goes on, must not clear
@@ -88,7 +82,7 @@ def clear(stage: "Stage", attempt: Entry) -> None:
             storage.delete(f"{dataset.partition}/{name}")
 
 
-def manifest_of(stage: "Stage", entry: Entry, outcome: "Outcome") -> Manifest:
+def manifest_of(stage: StageLike, entry: Entry, outcome: Outcome) -> Manifest:
     """Return the manifest of what an attempt wrote."""
     version, _, made = entry.code.partition(" ")  # a job may have been submitted with other code than this run's
     counts = {task.task_id for task in stage.built_on()}
@@ -120,7 +114,7 @@ def derived(dataset: "Dataset", manifest: Manifest) -> bool:
     return found is not None and found[0].attempt == manifest.attempt
 
 
-def _check(stage: "Stage", manifest: Manifest, claim: Claim) -> None:
+def _check(stage: StageLike, manifest: Manifest, claim: Claim) -> None:
     """Have the stage check what came out; where it refuses, publish what explains that, and keep the attempt to look
     at.
     """
@@ -132,7 +126,7 @@ def _check(stage: "Stage", manifest: Manifest, claim: Claim) -> None:
         raise
 
 
-def _check_files(stage: "Stage", files: Sequence[FileEntry]) -> None:
+def _check_files(stage: StageLike, files: Sequence[FileEntry]) -> None:
     """Raise ManifestError for a file that is not there as it was written."""
     storage = session.current().storage
     there = {path: size for dataset in stage.datasets() for path, size in storage.sizes(dataset.partition).items()}
@@ -142,7 +136,7 @@ def _check_files(stage: "Stage", files: Sequence[FileEntry]) -> None:
             raise ManifestError(f"{storage.uri(file.path)} {found}, but {file.bytes:,} were written; run it again")
 
 
-def _show(stage: "Stage", manifest: Manifest, data: bytes) -> tuple[Manifest, str] | None:
+def _show(stage: StageLike, manifest: Manifest, data: bytes) -> tuple[Manifest, str] | None:
     """Write the manifest; if another run's is there, return that one."""
     storage, path = session.current().storage, stage.datasets()[0].manifest_path
     try:
@@ -162,7 +156,7 @@ def _show(stage: "Stage", manifest: Manifest, data: bytes) -> tuple[Manifest, st
     return None
 
 
-def _publish(stage: "Stage", manifest: Manifest, digest: str) -> None:
+def _publish(stage: StageLike, manifest: Manifest, digest: str) -> None:
     _derive(stage, manifest)
     place, storage, tables = session.current().warehouse, session.current().storage, stage.published()
 
@@ -173,7 +167,7 @@ def _publish(stage: "Stage", manifest: Manifest, digest: str) -> None:
     _side_by_side(publish, tables)  # each is seconds of waiting for a load job
 
 
-def _note(stage: "Stage", manifest: Manifest) -> None:
+def _note(stage: StageLike, manifest: Manifest) -> None:
     """Note on the manifest that the stage is done, for processes that only look at notes."""
     note = stage.note(manifest)
     if stage.follows():
@@ -182,7 +176,7 @@ def _note(stage: "Stage", manifest: Manifest) -> None:
     session.current().storage.note(stage.datasets()[0].manifest_path, note)
 
 
-def _derive(stage: "Stage", manifest: Manifest) -> None:
+def _derive(stage: StageLike, manifest: Manifest) -> None:
     """Make the further datasets of the same attempt visible."""
     for dataset in stage.datasets()[1:]:
         if not derived(dataset, manifest):
@@ -233,7 +227,7 @@ def _summary(manifest: Manifest, seconds: float) -> str:
 class Look:
     """One look at the manifests of what some stages read: each is read and parsed once, however many read it."""
 
-    def __init__(self, stages: Sequence["Stage"]) -> None:
+    def __init__(self, stages: Sequence[StageLike]) -> None:
         paths: dict[str, None] = {}
         self._wanted: dict[str, Sequence[Dataset] | MillraceError] = {}
         for stage in stages:
@@ -247,7 +241,7 @@ class Look:
         self._found = dict(zip(paths, read_all(session.current().storage, list(paths)), strict=True)) if paths else {}
         self._parsed: dict[str, tuple[Manifest, str] | None] = {}
 
-    def of(self, stage: "Stage") -> Inputs:
+    def of(self, stage: StageLike) -> Inputs:
         """Return what a stage reads. Raises ManifestError if something is gone, and what its requires() raised."""
         wanted = self._wanted[stage.task_id]
         if isinstance(wanted, MillraceError):

@@ -12,7 +12,7 @@ import json
 import shlex
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, TypeGuard
+from typing import Any, TypeGuard
 
 import luigi
 from luigi.task import flatten
@@ -21,13 +21,11 @@ from millrace.common import secrets
 from millrace.core.manifests import NAME, Manifest
 from millrace.errors import SettingsDifferError
 from millrace.tasks import advice, session
+from millrace.tasks.protocols import StageLike
 from millrace.tasks.settings import Day, Hour, origin
 
-if TYPE_CHECKING:
-    from millrace.tasks.stage import Stage
 
-
-def of(stage: "Stage") -> dict[str, str]:
+def of(stage: StageLike) -> dict[str, str]:
     """Return settings ("section.key"), own parameters ("days") and inputs' ("Aggregate.days") as text, less dates.
 
     A date is in the partition's name. An input's parameter is left out where a setting, or an own parameter, of the
@@ -44,12 +42,12 @@ def of(stage: "Stage") -> dict[str, str]:
     return {key: " ".join(map(_quoted, texts)) for key, texts in said.items()}
 
 
-def digest(stage: "Stage") -> str:
+def digest(stage: StageLike) -> str:
     """Return a digest of what a stage's result depends on, short enough for a note."""
     return hashlib.sha256(json.dumps(of(stage), sort_keys=True).encode()).hexdigest()[:32]
 
 
-def check(stage: "Stage", manifest: Manifest) -> None:
+def check(stage: StageLike, manifest: Manifest) -> None:
     """Raise SettingsDifferError if a partition was made with other settings than this run's."""
     mine = of(stage)
     for key in sorted({*mine, *manifest.settings}):
@@ -59,8 +57,9 @@ def check(stage: "Stage", manifest: Manifest) -> None:
             there = "not set" if manifest.code else here
         # Before there was a record of the code, a text with spaces in it stood there without quotes.
         if here != there and (manifest.code or here != _quoted(there)):
-            source = _first_with(stage, key)
-            dates = [getattr(task, "date", None) for task in chain(stage) if type(task) is type(source)]
+            source: Any = _first_with(stage, key)
+            kind = type(source)
+            dates = [getattr(task, "date", None) for task in chain(stage) if type(task) is kind]
             days = [date for date in dates if type(date) is datetime.date]
             forget = advice.clear(source.task_family, min(days, default=None), max(days, default=None))
             raise SettingsDifferError(
@@ -70,13 +69,13 @@ def check(stage: "Stage", manifest: Manifest) -> None:
             )
 
 
-def chain(stage: "Stage", *, by_kind: bool = False) -> Iterator[luigi.Task]:
+def chain(stage: StageLike, *, by_kind: bool = False) -> Iterator[luigi.Task]:
     """Yield a stage and all that it is built on, each before its inputs.
 
     by_kind: of tasks that differ in their date alone, one is enough, and of its own kind what that one is built on.
     """
     seen: set[str] = set()
-    left = deque[tuple[luigi.Task, frozenset[str]]]([(stage, frozenset())])
+    left = deque[tuple[Any, frozenset[str]]]([(stage, frozenset())])
     while left:
         task, path = left.popleft()
         kind = str((task.task_family, sorted(_told_apart(task).items()))) if by_kind else ""
@@ -87,7 +86,7 @@ def chain(stage: "Stage", *, by_kind: bool = False) -> Iterator[luigi.Task]:
             left.extend((each, path | {kind}) for each in tasks)
 
 
-def is_stage(task: luigi.Task) -> "TypeGuard[Stage]":
+def is_stage(task: luigi.Task) -> TypeGuard[StageLike]:
     """Return whether a task is a stage, and not one of luigi's plain ones."""
     return hasattr(task, "built_on")
 
@@ -100,7 +99,7 @@ def _settings(task: luigi.Task) -> Iterator[tuple[str, list[str]]]:
             yield f"{task.section.__name__}.{key}", _texts(getattr(section, key))
 
 
-def _parameters(task: luigi.Task) -> Iterator[tuple[str, list[str]]]:
+def _parameters(task: Any) -> Iterator[tuple[str, list[str]]]:
     """Yield the parameters that tell a task from others of its kind, less the date."""
     for name, value in _told_apart(task).items():
         # What a day means to a task that is no stage is not known; most likely the day names what the task makes.
@@ -134,13 +133,13 @@ def _told(manifest: Manifest, key: str) -> str | None:
     return found
 
 
-def _origin(stage: "Stage", key: str) -> str:
+def _origin(stage: StageLike, key: str) -> str:
     """Return where a setting or parameter was read, in words."""
     places = (stage.task_family, stage.section.__name__)
     return next((o for place in places if (o := origin(place, _name(key))) != "the default"), "the default")
 
 
-def _first_with(stage: "Stage", key: str) -> "Stage":
+def _first_with(stage: StageLike, key: str) -> StageLike:
     """Return the stage farthest up whose result depends on a setting, because its partitions and what builds on them
     go.
     """

@@ -22,7 +22,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from millrace.common import partitions
 from millrace.core import ledger, resources
@@ -32,10 +32,8 @@ from millrace.errors import JobCancelledError, JobFailedError, MillraceError, Te
 from millrace.runners.runner import Job, Progress, Run, Runner, Ticket
 from millrace.tasks import finishing, sections, session, settings
 from millrace.tasks.finishing import Look
+from millrace.tasks.protocols import PipelineLike
 from millrace.tasks.work import Work, left, prefix
-
-if TYPE_CHECKING:
-    from millrace.tasks.beam_task import BeamTask
 
 log = logging.getLogger("millrace")
 
@@ -72,8 +70,8 @@ class Batch:
         return f"{first.stage}{f' and {len(others)} more' if others else ''}"
 
 
-def _task(work: Work) -> "BeamTask":
-    return cast("BeamTask", work.stage)
+def _task(work: Work) -> PipelineLike:
+    return cast(PipelineLike, work.stage)
 
 
 # --- jobs of earlier runs
@@ -365,7 +363,7 @@ def _make(batch: Batch, run: Run) -> None:
             work.make(outcome, look)
 
 
-def _told_by(batch: Batch, task: "BeamTask", error: MillraceError) -> Exception:
+def _told_by(batch: Batch, task: PipelineLike, error: MillraceError) -> Exception:
     """Return what a pipeline told of one of its partitions, with the job where there is one."""
     error = cast(MillraceError, task.explained(error))
     if batch.job is None or not batch.job.url:
@@ -393,7 +391,7 @@ def _fail(work: Work, error: MillraceError) -> MillraceError:
     return own
 
 
-def _again(task: "BeamTask") -> str:
+def _again(task: PipelineLike) -> str:
     """Return what tries again, as errors have it: braces in the command are no places for others."""
     return f"run again: {task.command}".replace("{", "{{").replace("}", "}}")
 

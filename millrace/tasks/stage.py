@@ -12,7 +12,6 @@ import datetime
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import luigi
@@ -30,31 +29,14 @@ from millrace.errors import ManifestError, MillraceError, SettingError
 from millrace.tasks import batches, completeness, finishing, identity, preflight, session, staleness
 from millrace.tasks.base import Task
 from millrace.tasks.datasets import Dataset
-from millrace.tasks.finishing import Inputs, Look
+from millrace.tasks.protocols import Inputs, LookLike
+from millrace.tasks.protocols import Outcome as Outcome
 from millrace.tasks.settings import Settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 log = logging.getLogger("millrace")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What an execution wrote (paths relative to the storage) and counted, and how.
-
-    code: what made it, where that is not the code of the stage itself, as code.py says it.
-    """
-
-    files: Sequence[FileEntry]
-    counters: Mapping[str, int]
-    schemas: Mapping[str, Mapping[str, str]]
-    pipeline: str = ""
-    options: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    runner: str = "in process"
-    job_id: str | None = None
-    usage: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    code: str = ""
 
 
 class Stage(Task):
@@ -305,7 +287,7 @@ class Stage(Task):
         """
         return self.key.named(table) if table in self.writes else table
 
-    def look_from(self, look: Look) -> None:
+    def look_from(self, look: LookLike) -> None:
         """Take the inputs from one look at those of a whole batch."""
         self._inputs = look.of(self)
 

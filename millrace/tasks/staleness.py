@@ -8,7 +8,7 @@ import datetime
 import logging
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import luigi.interface
 from luigi.task_register import Register, TaskClassException
@@ -18,10 +18,8 @@ from millrace.core.manifests import Manifest
 from millrace.errors import MillraceError
 from millrace.tasks import advice, completeness, session
 from millrace.tasks.identity import is_stage
+from millrace.tasks.protocols import StageLike
 from millrace.tasks.settings import in_luigi_command
-
-if TYPE_CHECKING:
-    from millrace.tasks.stage import Stage
 
 log = logging.getLogger("millrace")
 _luigi: Any = luigi.interface
@@ -43,7 +41,7 @@ def of(family: str, own: str, inputs: Iterable[Manifest]) -> dict[str, list[str]
     return dict(found)
 
 
-def asked(stage: "Stage") -> None:
+def asked(stage: StageLike) -> None:
     """Remember a stage for the end of the run."""
     if in_luigi_command():
         session.current().asked[stage.task_id] = stage
@@ -65,14 +63,14 @@ def install() -> None:
     _luigi._schedule_and_run = and_tell  # there is no event at the end of a run
 
 
-def lines(stages: Iterable["Stage"]) -> Iterator[str]:
+def lines(stages: Iterable[StageLike]) -> Iterator[str]:
     """Yield what there is to say of some stages and all that they are built on: a line for each kind of stage."""
     made = {stage.task_id: (stage, completeness.code_of(stage)) for stage in stages}
     said = {(family, each) for _, found in made.values() for family, all_ in found.items() for each in all_}
     other = {(family, each) for family, each in said if (kind := _kind(family)) and not code.is_of(each, kind)}
     if not other:
         return
-    stale: dict[str, dict[str, tuple[Stage, str]]] = defaultdict(dict)
+    stale: dict[str, dict[str, tuple[StageLike, str]]] = defaultdict(dict)
     seen, left = set(made), deque(made.values())
     while left:
         stage, found = left.popleft()
@@ -89,7 +87,7 @@ def lines(stages: Iterable["Stage"]) -> Iterator[str]:
         yield _line(family, list(partitions.values()), roots)
 
 
-def _kind(family: str) -> "type[Stage] | None":
+def _kind(family: str) -> type[Any] | None:
     try:
         kind = Register.get_task_cls(family)
     except TaskClassException:  # the task is in a module that this run has not imported
@@ -97,13 +95,13 @@ def _kind(family: str) -> "type[Stage] | None":
     return kind if hasattr(kind, "maker") else None
 
 
-def _roots(stages: "list[Stage]") -> "list[Stage]":
+def _roots(stages: list[StageLike]) -> list[StageLike]:
     """Return those of some stages that no other of them is built on, which are what the run was for."""
     below = {task.task_id for stage in stages for task in stage.built_on()}
     return [stage for stage in stages if stage.task_id not in below]
 
 
-def _line(family: str, made: "list[tuple[Stage, str]]", roots: "list[Stage]") -> str:
+def _line(family: str, made: list[tuple[StageLike, str]], roots: list[StageLike]) -> str:
     stages, count = [stage for stage, _ in made], len(made)
     days = sorted({date for root in roots if (date := _day(root))})
     span = " to ".join(map(str, dict.fromkeys([days[0], days[-1]]))) if days else ""
@@ -116,13 +114,13 @@ def _line(family: str, made: "list[tuple[Stage, str]]", roots: "list[Stage]") ->
     )
 
 
-def _day(stage: "Stage") -> datetime.date | None:
+def _day(stage: StageLike) -> datetime.date | None:
     """Return a stage's day; None where its date is none, or an hour."""
     date = getattr(stage, "date", None)
     return date if type(date) is datetime.date else None
 
 
-def _commands(stages: "list[Stage]") -> Iterator[str]:
+def _commands(stages: list[StageLike]) -> Iterator[str]:
     """Yield commands that clear the partitions of some stages of one kind and what was made of them, but no others."""
     alike: dict[str, list[datetime.date]] = defaultdict(list)
     ways: dict[str, dict[str, object]] = {}

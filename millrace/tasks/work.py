@@ -4,16 +4,13 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from millrace.core import resources
 from millrace.core.ledger import Claim
 from millrace.errors import AccessError, TransientError
 from millrace.tasks import finishing
 from millrace.tasks.finishing import Look
-
-if TYPE_CHECKING:
-    from millrace.tasks.stage import Outcome, Stage
+from millrace.tasks.protocols import Outcome, StageLike
 
 
 @dataclass(eq=False)
@@ -23,7 +20,7 @@ class Work:
     since: when its attempt began, by this process's clock.
     """
 
-    stage: "Stage"
+    stage: StageLike
     claim: Claim
     over: bool = False
     error: Exception | None = None
@@ -57,7 +54,7 @@ class Work:
                     self.claim.close(str(error) or type(error).__name__, counts=job)
                 raise
 
-    def make(self, outcome: "Outcome", look: Look) -> None:
+    def make(self, outcome: Outcome, look: Look) -> None:
         """Make the partition of what its attempt wrote; look: at the inputs as they are by now."""
         accepted = None
         with self.attempted():
@@ -73,7 +70,7 @@ def left(works: Sequence[Work]) -> list[Work]:
     return [work for work in works if not work.over]
 
 
-def prefix(stages: "Sequence[Stage]") -> str:
+def prefix(stages: Sequence[StageLike]) -> str:
     """Return how the name of a job for some stages begins: the kind of task, the first day and the last."""
     days = [str(day) for stage in (stages[0], stages[-1]) if (day := stage.key.date)]
     return "-".join(["millrace", stages[0].task_family, *dict.fromkeys(days)])
