@@ -33,6 +33,7 @@ lint: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 
 # The guides and the library's reference as one site, its links checked: build/site/index.html
 docs: .venv/docs

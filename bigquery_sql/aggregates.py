@@ -2,15 +2,22 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from sqlglot import exp
 
-from bigquery_sql.build import call, cast, count_arguments, is_text, is_whole, number, text, typed, unsupported
+from bigquery_sql.build import (
+    Translator,
+    call,
+    cast,
+    count_arguments,
+    is_text,
+    is_whole,
+    number,
+    text,
+    typed,
+    unsupported,
+)
 from bigquery_sql.errors import SqlError
-
-if TYPE_CHECKING:
-    from bigquery_sql.translate import Translator
 
 Wrap = Callable[[exp.Expr], exp.Expr]
 #: Functions that mean the same in DuckDB, of FLOAT64 alone where they give it.
@@ -95,7 +102,7 @@ def _peeled(arguments: list[exp.Expr]) -> _Parts:
     return parts
 
 
-def made(translator: "Translator", node: exp.Expr) -> tuple[exp.Expr, Wrap]:
+def made(translator: Translator, node: exp.Expr) -> tuple[exp.Expr, Wrap]:
     """Return an aggregate over the rows of a group, and what is to be done with its result in the layer above."""
     if isinstance(node, exp.GroupConcat):
         return _string_agg(translator, node)
@@ -105,7 +112,7 @@ def made(translator: "Translator", node: exp.Expr) -> tuple[exp.Expr, Wrap]:
     return _made(translator, name, _peeled(node.expressions), over=False)
 
 
-def windowed(translator: "Translator", node: exp.Expr) -> tuple[exp.Expr, Wrap]:
+def windowed(translator: Translator, node: exp.Expr) -> tuple[exp.Expr, Wrap]:
     """Return a function with OVER, and what is to be done with its result in the layer above."""
     this = node.this
     if isinstance(this, exp.GroupConcat):
@@ -129,14 +136,14 @@ def windowed(translator: "Translator", node: exp.Expr) -> tuple[exp.Expr, Wrap]:
     return node, wrap
 
 
-def _one_key(translator: "Translator", order: exp.Expr) -> exp.Expr:
+def _one_key(translator: Translator, order: exp.Expr) -> exp.Expr:
     """Return the order of a frame by distance, which has one key."""
     for each in order.expressions:
         each.set("this", translator.node(each.this))
     return order
 
 
-def _made(translator: "Translator", name: str, parts: _Parts, over: bool) -> tuple[exp.Expr, Wrap]:
+def _made(translator: Translator, name: str, parts: _Parts, over: bool) -> tuple[exp.Expr, Wrap]:
     """Return a function of DuckDB's, and what is done with its result."""
     values = [each if isinstance(each, exp.Star) else translator.node(each) for each in parts.values]
     if name in _NUMBERING:
@@ -203,7 +210,7 @@ def _called(
     return exp.Anonymous(this=name, expressions=inner)
 
 
-def _ordered(translator: "Translator", parts: _Parts) -> list[exp.Expr]:
+def _ordered(translator: Translator, parts: _Parts) -> list[exp.Expr]:
     if not parts.order:
         return []
     if parts.distinct:
@@ -224,7 +231,7 @@ def _numbering(name: str, values: list[exp.Expr], parts: _Parts) -> exp.Expr:
     return exp.Anonymous(this=name.lower(), expressions=[typed(each) for each in values])
 
 
-def _by(translator: "Translator", name: str, values: list[exp.Expr], parts: _Parts) -> exp.Expr:
+def _by(translator: Translator, name: str, values: list[exp.Expr], parts: _Parts) -> exp.Expr:
     """Return ANY_VALUE(… HAVING MAX or MIN …): the value of the row in which something else is largest or smallest."""
     if name in ("MAX_BY", "MIN_BY"):
         count_arguments(name, values, 2, 2)
@@ -236,7 +243,7 @@ def _by(translator: "Translator", name: str, values: list[exp.Expr], parts: _Par
     return call("arg_max" if parts.most is not None else "arg_min", values[0], call("bq_ranked", translator.node(by)))
 
 
-def _array_agg(translator: "Translator", name: str, values: list[exp.Expr], parts: _Parts) -> tuple[exp.Expr, Wrap]:
+def _array_agg(translator: Translator, name: str, values: list[exp.Expr], parts: _Parts) -> tuple[exp.Expr, Wrap]:
     count_arguments(name, values, 1, 1)
     made = _called("list", values, parts, _ordered(translator, parts))
     if parts.ignores or name == "ARRAY_CONCAT_AGG":
@@ -280,7 +287,7 @@ def _quantiles(name: str, values: list[exp.Expr], parts: _Parts, over: bool) -> 
     return _called("histogram", values[:1], parts), top
 
 
-def _string_agg(translator: "Translator", node: exp.Expr) -> tuple[exp.Expr, Wrap]:
+def _string_agg(translator: Translator, node: exp.Expr) -> tuple[exp.Expr, Wrap]:
     parts = _peeled([node.this])
     count_arguments("STRING_AGG", parts.values, 1, 1)
     separator = node.args.get("separator")

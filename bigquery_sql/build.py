@@ -1,10 +1,30 @@
 """Small pieces that trees are built of."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from sqlglot import exp
 
 from bigquery_sql.errors import SqlError, UnsupportedError
+
+
+class Translator(Protocol):
+    """What translates the parts of a node: `translate.Translator`, as the modules see it that it calls itself."""
+
+    def node(self, node: exp.Expr) -> exp.Expr:
+        """Return a node in DuckDB's words."""
+
+    def parts(self, node: exp.Expr) -> exp.Expr:
+        """Return the same node with its parts translated."""
+
+    def all(self, nodes: list[exp.Expr]) -> list[exp.Expr]:
+        """Return several nodes in DuckDB's words."""
+
+    def array(self, node: exp.Expr) -> exp.Expr:
+        """Return […] or ARRAY(SELECT …)."""
+
+    def unnest_name(self) -> str:
+        """Return another name for a table of UNNEST."""
 
 
 def call(name: str, *arguments: exp.Expr) -> exp.Expr:

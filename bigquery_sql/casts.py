@@ -1,15 +1,10 @@
 """CAST, SAFE_CAST, and literals of dates and times."""
 
-from typing import TYPE_CHECKING
-
 from sqlglot import exp
 
 from bigquery_sql import scalars, times
-from bigquery_sql.build import call, cast, is_text, text, typed, unsupported
+from bigquery_sql.build import Translator, call, cast, is_text, text, typed, unsupported
 from bigquery_sql.errors import SqlError, UnsupportedError
-
-if TYPE_CHECKING:
-    from bigquery_sql.translate import Translator
 
 _T = exp.DataType.Type
 #: sqlglot's types → GoogleSQL's name and DuckDB's.
@@ -63,7 +58,7 @@ def _unnamed(at: int) -> str:
     return f"_field_{at}"
 
 
-def cast_to(translator: "Translator", node: exp.Expr) -> exp.Expr:
+def cast_to(translator: Translator, node: exp.Expr) -> exp.Expr:
     """Return CAST, or a literal such as DATE '…'."""
     kind, this = node.args["to"], node.this
     if node.args.get("format") is not None or node.args.get("action") is not None:
@@ -94,7 +89,7 @@ def cast_to(translator: "Translator", node: exp.Expr) -> exp.Expr:
     return call("bq_text" if name == "STRING" else f"bq_to_{name.lower()}", translator.node(this))
 
 
-def _constructed(translator: "Translator", this: exp.Expr, kind: exp.DataType) -> exp.Expr:
+def _constructed(translator: Translator, this: exp.Expr, kind: exp.DataType) -> exp.Expr:
     """Return ARRAY<…>[…] or STRUCT<…>(…), whose items take the types that are given."""
     if isinstance(this, exp.Array):
         return translator.array(this)
@@ -115,7 +110,7 @@ def named_struct(fields: dict[str, exp.Expr]) -> exp.Expr:
     )
 
 
-def try_cast(translator: "Translator", node: exp.Expr) -> exp.Expr:
+def try_cast(translator: Translator, node: exp.Expr) -> exp.Expr:
     """Return SAFE_CAST, which gives NULL for what can't be cast."""
     try:
         return call("TRY", cast_to(translator, node))

@@ -2,17 +2,24 @@
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from sqlglot import exp
 
 from bigquery_sql import aggregates, macros
-from bigquery_sql.build import call, cast, count_arguments, is_text, is_whole, number, text, typed, unsupported
+from bigquery_sql.build import (
+    Translator,
+    call,
+    cast,
+    count_arguments,
+    is_text,
+    is_whole,
+    number,
+    text,
+    typed,
+    unsupported,
+)
 from bigquery_sql.casts import named_struct
 from bigquery_sql.errors import SqlError
-
-if TYPE_CHECKING:
-    from bigquery_sql.translate import Translator
 
 Arguments = list[exp.Expr]
 _WEEKDAYS = ["SUNDAY", "MONDAY", "TUESDAY", "WEDNESDAY", "THURSDAY", "FRIDAY", "SATURDAY"]
@@ -21,7 +28,7 @@ _MICROS = {"MICROSECOND": 1, "MILLISECOND": 1_000, "SECOND": 10**6, "MINUTE": 60
 _MONTHS = {"MONTH": 1, "QUARTER": 3, "YEAR": 12}
 
 
-def function(translator: "Translator", node: exp.Expr) -> exp.Expr:
+def function(translator: Translator, node: exp.Expr) -> exp.Expr:
     """Return a function's call. Raises SqlError for one that is not known."""
     name = _SYNONYMS.get(node.name.upper(), node.name.upper())
     if name in _SPECIAL:
@@ -77,7 +84,7 @@ def _part(node: exp.Expr) -> tuple[str, int]:
     return name, 0
 
 
-def amount(translator: "Translator", interval: exp.Expr) -> exp.Expr:
+def amount(translator: Translator, interval: exp.Expr) -> exp.Expr:
     """Return the number of an INTERVAL."""
     this = interval.this
     if isinstance(this, exp.Literal):
@@ -87,7 +94,7 @@ def amount(translator: "Translator", interval: exp.Expr) -> exp.Expr:
     return translator.node(this)
 
 
-def extract(translator: "Translator", node: exp.Expr) -> exp.Expr:
+def extract(translator: Translator, node: exp.Expr) -> exp.Expr:
     """Return EXTRACT(part FROM value [AT TIME ZONE zone])."""
     whole, of = node.this.name.upper(), node.expression
     part, first = _part(node.this)
@@ -107,7 +114,7 @@ def extract(translator: "Translator", node: exp.Expr) -> exp.Expr:
     return call(macro, value)
 
 
-def _of_kind(translator: "Translator", node: exp.Expr, name: str) -> exp.Expr:
+def _of_kind(translator: Translator, node: exp.Expr, name: str) -> exp.Expr:
     """Return an argument of DATE_…, DATETIME_… or TIMESTAMP_…: a literal of text is a date or time there."""
     kind = name.replace("GENERATE_", "").replace("FORMAT_", "").split("_")[0]
     if is_text(node):
@@ -115,8 +122,8 @@ def _of_kind(translator: "Translator", node: exp.Expr, name: str) -> exp.Expr:
     return translator.node(node)
 
 
-def _format(name: str) -> Callable[["Translator", Arguments], exp.Expr]:
-    def made(translator: "Translator", arguments: Arguments) -> exp.Expr:
+def _format(name: str) -> Callable[[Translator, Arguments], exp.Expr]:
+    def made(translator: Translator, arguments: Arguments) -> exp.Expr:
         count_arguments(name, arguments, 2, 3 if name == "FORMAT_TIMESTAMP" else 2)
         form, value, *zone = arguments
         zones = translator.all(zone)
@@ -125,8 +132,8 @@ def _format(name: str) -> Callable[["Translator", Arguments], exp.Expr]:
     return made
 
 
-def _truncated(name: str) -> Callable[["Translator", Arguments], exp.Expr]:
-    def made(translator: "Translator", arguments: Arguments) -> exp.Expr:
+def _truncated(name: str) -> Callable[[Translator, Arguments], exp.Expr]:
+    def made(translator: Translator, arguments: Arguments) -> exp.Expr:
         count_arguments(name, arguments, 1, 3)
         value = _of_kind(translator, arguments[0], name)
         zone = translator.all(arguments[2:])
@@ -146,8 +153,8 @@ def _truncated(name: str) -> Callable[["Translator", Arguments], exp.Expr]:
     return made
 
 
-def _added(name: str, sign: int) -> Callable[["Translator", Arguments], exp.Expr]:
-    def made(translator: "Translator", arguments: Arguments) -> exp.Expr:
+def _added(name: str, sign: int) -> Callable[[Translator, Arguments], exp.Expr]:
+    def made(translator: Translator, arguments: Arguments) -> exp.Expr:
         count_arguments(name, arguments, 2, 2)
         value, interval = arguments
         if not isinstance(interval, exp.Interval) or interval.args.get("unit") is None:
@@ -157,7 +164,7 @@ def _added(name: str, sign: int) -> Callable[["Translator", Arguments], exp.Expr
     return made
 
 
-def plus(translator: "Translator", name: str, value: exp.Expr, interval: exp.Expr, times: int) -> exp.Expr:
+def plus(translator: Translator, name: str, value: exp.Expr, interval: exp.Expr, times: int) -> exp.Expr:
     """Return a date or time and so many times an INTERVAL. name: the function that was called."""
     part = interval.args["unit"].name.upper()
     count = amount(translator, interval)
@@ -174,8 +181,8 @@ def plus(translator: "Translator", name: str, value: exp.Expr, interval: exp.Exp
     return call(f"bq_add_{macro}_", value, call("bq_mul", count, cast(text(str(size * times)), "BIGINT")))
 
 
-def _difference(name: str) -> Callable[["Translator", Arguments], exp.Expr]:
-    def made(translator: "Translator", arguments: Arguments) -> exp.Expr:
+def _difference(name: str) -> Callable[[Translator, Arguments], exp.Expr]:
+    def made(translator: Translator, arguments: Arguments) -> exp.Expr:
         count_arguments(name, arguments, 3, 3)
         a, b = (_of_kind(translator, each, name) for each in arguments[:2])
         part, first = _part(arguments[2])
@@ -199,7 +206,7 @@ def _difference(name: str) -> Callable[["Translator", Arguments], exp.Expr]:
     return made
 
 
-def _last_day(translator: "Translator", arguments: Arguments) -> exp.Expr:
+def _last_day(translator: Translator, arguments: Arguments) -> exp.Expr:
     count_arguments("LAST_DAY", arguments, 1, 2)
     value = _of_kind(translator, arguments[0], "DATE")
     part, first = _part(arguments[1]) if len(arguments) == 2 else ("MONTH", 0)
@@ -212,13 +219,13 @@ def _last_day(translator: "Translator", arguments: Arguments) -> exp.Expr:
     raise unsupported(f"LAST_DAY of {part}")
 
 
-def _dates(name: str) -> Callable[["Translator", Arguments], exp.Expr]:
+def _dates(name: str) -> Callable[[Translator, Arguments], exp.Expr]:
     """Return what translates GENERATE_DATE_ARRAY or GENERATE_TIMESTAMP_ARRAY.
 
     Each item is so many steps after the first, so that none drifts.
     """
 
-    def made(translator: "Translator", arguments: Arguments) -> exp.Expr:
+    def made(translator: Translator, arguments: Arguments) -> exp.Expr:
         count_arguments(name, arguments, 2 if name == "GENERATE_DATE_ARRAY" else 3, 3)
         one = exp.Interval(this=text("1"), unit=exp.Var(this="DAY"))
         interval = arguments[2] if len(arguments) == 3 else one
@@ -251,13 +258,13 @@ def _dates(name: str) -> Callable[["Translator", Arguments], exp.Expr]:
     return made
 
 
-def _formatted(translator: "Translator", arguments: Arguments) -> exp.Expr:
+def _formatted(translator: Translator, arguments: Arguments) -> exp.Expr:
     if len(arguments) == 1:
         raise unsupported("FORMAT of a format alone")
     return call("py_format", *translator.all(arguments))
 
 
-def _struct(translator: "Translator", arguments: Arguments) -> exp.Expr:
+def _struct(translator: Translator, arguments: Arguments) -> exp.Expr:
     fields = {}
     for at, each in enumerate(arguments, 1):
         name = each.alias_or_name if isinstance(each, exp.Alias | exp.Column | exp.Dot) else ""
@@ -281,7 +288,7 @@ def _groups(pattern: exp.Expr, name: str) -> exp.Expr:
     return number(groups)
 
 
-def _extracted(translator: "Translator", arguments: Arguments) -> exp.Expr:
+def _extracted(translator: Translator, arguments: Arguments) -> exp.Expr:
     count_arguments("REGEXP_EXTRACT", arguments, 2, 4)
     group = _groups(arguments[1], "REGEXP_EXTRACT")
     value, pattern, *rest = translator.all(arguments)
@@ -291,7 +298,7 @@ def _extracted(translator: "Translator", arguments: Arguments) -> exp.Expr:
     return call("bq_regexp_extract_at_", value, pattern, group, rest[0], occurrence)
 
 
-def _found_at(translator: "Translator", arguments: Arguments) -> exp.Expr:
+def _found_at(translator: Translator, arguments: Arguments) -> exp.Expr:
     count_arguments("REGEXP_INSTR", arguments, 2, 5)
     places = [*arguments[2:], *(exp.Literal.number(each) for each in (1, 1, 0)[len(arguments) - 2 :])]
     begin, occurrence, end = places
@@ -303,14 +310,14 @@ def _found_at(translator: "Translator", arguments: Arguments) -> exp.Expr:
     return call("bq_regexp_instr_", value, pattern, translator.node(begin), number(int(end.name)))
 
 
-def _all_extracted(translator: "Translator", arguments: Arguments) -> exp.Expr:
+def _all_extracted(translator: Translator, arguments: Arguments) -> exp.Expr:
     count_arguments("REGEXP_EXTRACT_ALL", arguments, 2, 2)
     group = _groups(arguments[1], "REGEXP_EXTRACT_ALL")
     return call("bq_regexp_extract_all_", *translator.all(arguments), group)
 
 
-def _normalized(name: str) -> Callable[["Translator", Arguments], exp.Expr]:
-    def made(translator: "Translator", arguments: Arguments) -> exp.Expr:
+def _normalized(name: str) -> Callable[[Translator, Arguments], exp.Expr]:
+    def made(translator: Translator, arguments: Arguments) -> exp.Expr:
         count_arguments(name, arguments, 1, 2)
         form = arguments[1].name.upper() if len(arguments) == 2 else "NFC"
         return call(f"bq_{name.lower()}_", translator.node(arguments[0]), text(form))
@@ -318,10 +325,10 @@ def _normalized(name: str) -> Callable[["Translator", Arguments], exp.Expr]:
     return made
 
 
-def _folded(name: str, least: int = 1) -> Callable[["Translator", Arguments], exp.Expr]:
+def _folded(name: str, least: int = 1) -> Callable[[Translator, Arguments], exp.Expr]:
     """Return what translates a function of any number of arguments into calls of a function of two."""
 
-    def made(translator: "Translator", arguments: Arguments) -> exp.Expr:
+    def made(translator: Translator, arguments: Arguments) -> exp.Expr:
         count_arguments(name, arguments, least, 1000)
         values = translator.all(arguments)
         found = typed(values[0])
@@ -332,30 +339,30 @@ def _folded(name: str, least: int = 1) -> Callable[["Translator", Arguments], ex
     return made
 
 
-def _concatenated(translator: "Translator", arguments: Arguments) -> exp.Expr:
+def _concatenated(translator: Translator, arguments: Arguments) -> exp.Expr:
     count_arguments("CONCAT", arguments, 1, 1000)
     return _folded("bq_concat_")(translator, list(arguments))
 
 
-def _plain(name: str, least: int, most: int) -> Callable[["Translator", Arguments], exp.Expr]:
+def _plain(name: str, least: int, most: int) -> Callable[[Translator, Arguments], exp.Expr]:
     """Return what translates a function into DuckDB's of a given name; text stays a literal, so that it takes the type
     of the other arguments.
     """
 
-    def made(translator: "Translator", arguments: Arguments) -> exp.Expr:
+    def made(translator: Translator, arguments: Arguments) -> exp.Expr:
         count_arguments(name, arguments, least, most)
         return exp.Anonymous(this=name, expressions=translator.all(arguments))
 
     return made
 
 
-def _if(translator: "Translator", arguments: Arguments) -> exp.Expr:
+def _if(translator: Translator, arguments: Arguments) -> exp.Expr:
     count_arguments("IF", arguments, 3, 3)
     condition, yes, no = translator.all(arguments)
     return exp.Case(ifs=[exp.If(this=condition, true=yes)], default=no)
 
 
-def _nullif(translator: "Translator", arguments: Arguments) -> exp.Expr:
+def _nullif(translator: Translator, arguments: Arguments) -> exp.Expr:
     count_arguments("NULLIF", arguments, 2, 2)
     value, other = translator.all(arguments)
     return exp.Anonymous(this="nullif", expressions=[value, matched(other)])
@@ -366,17 +373,17 @@ def matched(value: exp.Expr) -> exp.Expr:
     return value if is_text(value) or isinstance(value, exp.Null) else call("bq_matched", value)
 
 
-def _safely(macro: str, most: int) -> Callable[["Translator", Arguments], exp.Expr]:
+def _safely(macro: str, most: int) -> Callable[[Translator, Arguments], exp.Expr]:
     """Return what translates SAFE_ADD and its like, which give NULL where the operator would fail."""
 
-    def made(translator: "Translator", arguments: Arguments) -> exp.Expr:
+    def made(translator: Translator, arguments: Arguments) -> exp.Expr:
         count_arguments(f"SAFE of {macro}", arguments, most, most)
         return call("TRY", call(macro, *translator.all(arguments)))
 
     return made
 
 
-def _json_object(translator: "Translator", arguments: Arguments) -> exp.Expr:
+def _json_object(translator: Translator, arguments: Arguments) -> exp.Expr:
     keys, values = arguments[::2], translator.all(arguments[1::2])
     if len(keys) > len(values) or not all(is_text(key) for key in keys):
         raise unsupported("JSON_OBJECT with names that are no literals")
@@ -388,13 +395,13 @@ def _json_object(translator: "Translator", arguments: Arguments) -> exp.Expr:
     )
 
 
-def _distance(translator: "Translator", arguments: Arguments) -> exp.Expr:
+def _distance(translator: Translator, arguments: Arguments) -> exp.Expr:
     values = [each.expression if isinstance(each, exp.Kwarg) else each for each in arguments]
     return call("bq_edit_distance", *translator.all(values))
 
 
-def _json(name: str) -> Callable[["Translator", Arguments], exp.Expr]:
-    def made(translator: "Translator", arguments: Arguments) -> exp.Expr:
+def _json(name: str) -> Callable[[Translator, Arguments], exp.Expr]:
+    def made(translator: Translator, arguments: Arguments) -> exp.Expr:
         count_arguments(name, arguments, 1, 2)
         path = arguments[1] if len(arguments) == 2 else text("$")
         if not is_text(path):
@@ -404,7 +411,7 @@ def _json(name: str) -> Callable[["Translator", Arguments], exp.Expr]:
     return made
 
 
-_SPECIAL: dict[str, Callable[["Translator", Arguments], exp.Expr]] = {
+_SPECIAL: dict[str, Callable[[Translator, Arguments], exp.Expr]] = {
     **{name: _truncated(name) for name in ("DATE_TRUNC", "DATETIME_TRUNC", "TIMESTAMP_TRUNC", "TIME_TRUNC")},
     **{f"{kind}_ADD": _added(f"{kind}_ADD", 1) for kind in ("DATE", "DATETIME", "TIMESTAMP", "TIME")},
     **{f"{kind}_SUB": _added(f"{kind}_SUB", -1) for kind in ("DATE", "DATETIME", "TIMESTAMP", "TIME")},

@@ -5,16 +5,12 @@ types there. In a layer above, aggregates and window functions are columns like 
 """
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 from sqlglot import exp
 
 from bigquery_sql import aggregates
-from bigquery_sql.build import is_whole, unsupported
+from bigquery_sql.build import Translator, is_whole, unsupported
 from bigquery_sql.errors import SqlError
-
-if TYPE_CHECKING:
-    from bigquery_sql.translate import Translator
 
 _CLAUSES = ("having", "qualify", "order")
 
@@ -25,7 +21,7 @@ class Done(exp.Expression):
     arg_types = {"this": True}
 
 
-def split(translator: "Translator", node: exp.Expr) -> None:
+def split(translator: Translator, node: exp.Expr) -> None:
     """Move the aggregates and window functions of a SELECT into queries of its FROM."""
     _name_windows(node)
     _spell_aliases(node)
@@ -145,7 +141,7 @@ def _column(name: str) -> exp.Expr:
     return exp.column(name, quoted=True)
 
 
-def _grouped(translator: "Translator", node: exp.Expr, group: exp.Expr | None) -> None:
+def _grouped(translator: Translator, node: exp.Expr, group: exp.Expr | None) -> None:
     keys = _keys(node, group)
     below = _lifted(list(_aggregates(node)), "aggregate", lambda each: aggregates.made(translator, each))
     for at, key in enumerate(keys):
@@ -232,7 +228,7 @@ def _leaves(node: exp.Expr) -> Iterator[exp.Expr]:
             yield each.this if isinstance(each, exp.Paren) else each
 
 
-def _resolved(translator: "Translator", node: exp.Expr, sets: exp.Expr) -> exp.Expr:
+def _resolved(translator: Translator, node: exp.Expr, sets: exp.Expr) -> exp.Expr:
     """Return ROLLUP, CUBE or GROUPING SETS with places and names of columns spelt out."""
     made = sets.copy()
     for each in list(_leaves(made)):
@@ -258,7 +254,7 @@ def _meant(node: exp.Expr, key: exp.Expr) -> exp.Expr:
     return key.copy()
 
 
-def _windowed(translator: "Translator", node: exp.Expr) -> None:
+def _windowed(translator: Translator, node: exp.Expr) -> None:
     """Move window functions, and the columns that the SELECT names, into a query below."""
     found = [each for part in _tops(node) for each in list(_within(part, _is_window))]
     below = _lifted(found, "window", lambda each: aggregates.windowed(translator, each))
@@ -290,7 +286,7 @@ def _windowed(translator: "Translator", node: exp.Expr) -> None:
         node.set("where", exp.Where(this=qualify.this))
 
 
-def _below(translator: "Translator", node: exp.Expr, columns: list[exp.Expr]) -> exp.Expr:
+def _below(translator: Translator, node: exp.Expr, columns: list[exp.Expr]) -> exp.Expr:
     """Return a query of the SELECT's rows, by its FROM and WHERE."""
     inner = exp.Select(expressions=columns)
     for key in ("from_", "joins", "where"):

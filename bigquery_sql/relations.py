@@ -1,23 +1,18 @@
 """What rows come from and go through: SELECT, set operations, ORDER BY, tables, UNNEST, PIVOT and UNPIVOT."""
 
-from typing import TYPE_CHECKING
-
 from sqlglot import exp
 
 from bigquery_sql import aggregates, layers
-from bigquery_sql.build import call, is_text, is_whole, unsupported
+from bigquery_sql.build import Translator, call, is_text, is_whole, unsupported
 from bigquery_sql.casts import named_struct
 from bigquery_sql.errors import SqlError
-
-if TYPE_CHECKING:
-    from bigquery_sql.translate import Translator
 
 _SELECT = set(
     "with_ expressions distinct from_ joins where group having qualify windows order limit offset kind".split()
 )
 
 
-def select(translator: "Translator", node: exp.Expr) -> exp.Expr:
+def select(translator: Translator, node: exp.Expr) -> exp.Expr:
     """Return a SELECT."""
     for key, value in node.args.items():
         if value and key not in _SELECT and key != "operation_modifiers":
@@ -103,7 +98,7 @@ def _name_columns(node: exp.Expr) -> None:
             unnamed += 1
 
 
-def _outside(translator: "Translator", node: exp.Expr) -> exp.Expr:
+def _outside(translator: Translator, node: exp.Expr) -> exp.Expr:
     """Return ORDER BY, LIMIT and OFFSET around rows that are distinct or come from several queries.
 
     There DuckDB takes no key but the columns themselves.
@@ -122,7 +117,7 @@ def _outside(translator: "Translator", node: exp.Expr) -> exp.Expr:
     return whole
 
 
-def combined(translator: "Translator", node: exp.Expr) -> exp.Expr:
+def combined(translator: Translator, node: exp.Expr) -> exp.Expr:
     """Return UNION, INTERSECT or EXCEPT."""
     for key in ("by_name", "side", "kind", "on"):
         if node.args.get(key):
@@ -134,7 +129,7 @@ def combined(translator: "Translator", node: exp.Expr) -> exp.Expr:
     return _outside(translator, node) if node.args.get("order") is not None else node
 
 
-def order(translator: "Translator", node: exp.Expr) -> exp.Expr:
+def order(translator: Translator, node: exp.Expr) -> exp.Expr:
     """Return ORDER BY. NaN is less than all numbers there, and more than NULL."""
     keys: list[exp.Expr] = []
     for each in node.expressions:
@@ -150,7 +145,7 @@ def order(translator: "Translator", node: exp.Expr) -> exp.Expr:
     return node
 
 
-def star(translator: "Translator", node: exp.Expr) -> exp.Expr:
+def star(translator: Translator, node: exp.Expr) -> exp.Expr:
     """Return *, with EXCEPT and REPLACE."""
     if node.args.get("rename"):
         raise unsupported("RENAME")
@@ -159,7 +154,7 @@ def star(translator: "Translator", node: exp.Expr) -> exp.Expr:
     return node
 
 
-def table(translator: "Translator", node: exp.Expr) -> exp.Expr:
+def table(translator: Translator, node: exp.Expr) -> exp.Expr:
     """Return a table by its name."""
     pivots = node.args.pop("pivots", None)
     for key, value in node.args.items():
@@ -170,14 +165,14 @@ def table(translator: "Translator", node: exp.Expr) -> exp.Expr:
     return _pivoted(translator, node, pivots) if pivots else node
 
 
-def subquery(translator: "Translator", node: exp.Expr) -> exp.Expr:
+def subquery(translator: Translator, node: exp.Expr) -> exp.Expr:
     """Return a query in parentheses."""
     pivots = node.args.pop("pivots", None)
     translator.parts(node)
     return _pivoted(translator, node, pivots) if pivots else node
 
 
-def unnest(translator: "Translator", node: exp.Expr) -> exp.Expr:
+def unnest(translator: Translator, node: exp.Expr) -> exp.Expr:
     """Return UNNEST in FROM: a column of the items, and with OFFSET their places from 0; of structs, the fields."""
     if len(node.expressions) != 1:
         raise unsupported("UNNEST of several arrays")
@@ -229,7 +224,7 @@ def _of_structs(kind: exp.DataType) -> bool:
     return bool(kind.expressions) and kind.expressions[0].this == exp.DataType.Type.STRUCT
 
 
-def _pivoted(translator: "Translator", source: exp.Expr, pivots: list[exp.Expr]) -> exp.Expr:
+def _pivoted(translator: Translator, source: exp.Expr, pivots: list[exp.Expr]) -> exp.Expr:
     if len(pivots) != 1:
         raise unsupported("several PIVOT of one table")
     (pivot,) = pivots
@@ -238,7 +233,7 @@ def _pivoted(translator: "Translator", source: exp.Expr, pivots: list[exp.Expr])
     return exp.Subquery(this=rows, alias=exp.TableAlias(this=exp.to_identifier(name, quoted=True)))
 
 
-def _spread(translator: "Translator", source: exp.Expr, pivot: exp.Expr) -> exp.Expr:
+def _spread(translator: Translator, source: exp.Expr, pivot: exp.Expr) -> exp.Expr:
     """Return PIVOT: a column for each value; the other columns are grouped by."""
     (chosen,) = pivot.args["fields"]
     if not isinstance(chosen, exp.In) or not isinstance(chosen.this, exp.Column):
