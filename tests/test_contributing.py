@@ -49,7 +49,8 @@ def test_hooks_mend_and_refuse_a_commit(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes((running.ROOT / name).read_bytes())
     (tmp_path / ".venv").symlink_to(sys.prefix)
     (tmp_path / "bad.py").write_text('"""Text."""\n\nimport sys\nimport os\n\nprint( os, sys )\n', encoding="utf-8")
-    env = {**os.environ, "SKIP": "mypy,import-linter", "PRE_COMMIT_HOME": str(tmp_path / "cache"), "HOME": str(tmp_path)}
+    slow = "mypy,import-linter"
+    env = {**os.environ, "SKIP": slow, "PRE_COMMIT_HOME": str(tmp_path / "cache"), "HOME": str(tmp_path)}
     for command in (["git", "init", "-q"], [".venv/bin/pre-commit", "install"], ["git", "add", "bad.py"]):
         subprocess.run(command, cwd=tmp_path, env=env, check=True, capture_output=True)
     commit = ["git", "-c", "user.name=A", "-c", "user.email=a@example.org", "commit", "-qm", "Bad"]
