@@ -15,7 +15,7 @@ import cloud_running
 import pytest
 import running
 from cloud_running import Place, state_of
-from running import WHOLE
+from running import LONGEST, WHOLE
 
 from localcloud import BUCKET
 from localcloud.dataflow_jobs import Job
@@ -70,11 +70,13 @@ def test_a_cold_week_is_seven_jobs_at_most_and_the_next_day_four(place: Place) -
 
 
 @pytest.mark.skipif(not WHOLE, reason="a year of days; make test-all")
+@pytest.mark.timeout(LONGEST)
 def test_a_backfill_of_a_year_is_sixty_jobs_at_most(place: Place) -> None:
     """365 days of Fetch to Aggregate, each with its 7-day window, by RangeDaily."""
     tiny(place, [day(n) for n in range(-380, 1)])
-    place.succeed("RangeDaily", "--of", "Aggregate", "--start", day(-364), "--stop", day(1), "--days-back", 400,
-                  "--task-limit", 400)  # fmt: skip
+    days = ("--start", day(-364), "--stop", day(1), "--days-back", 400, "--task-limit", 400)
+    ran = cloud_running.end(place.start("RangeDaily", "--of", "Aggregate", *days), LONGEST)
+    assert ran.code == 0, ran
     assert len(days_of(place, "word_counts")) == 365
     assert len(place.jobs) <= 60, place.stages()
 
