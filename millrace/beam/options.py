@@ -52,12 +52,12 @@ class Options(PipelineOptions):
 
 
 def partitions(options: PipelineOptions, of: type[StageOptions]) -> list[Partition]:
-    """Return the partitions that a pipeline is to compute, each with all options of the stage, typed as `of` says.
+    """Return the partitions that a pipeline is to compute, each with the stage's own options, typed as `of` says.
 
     Without `--partitions` there is one, whose key is "", as `--input`, `--output` and the other flags say.
     """
     parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
-    _add_options(parser, of)
+    _add_options(parser, of, StageOptions)
 
     def typed(partition: Partition) -> Partition:
         known, _ = parser.parse_known_args([*(options._flags or ()), *_flags(partition)])
@@ -69,9 +69,11 @@ def partitions(options: PipelineOptions, of: type[StageOptions]) -> list[Partiti
     return [typed(partition) for partition in from_json(files.text_of(given.partitions))]
 
 
-def _add_options(parser: argparse.ArgumentParser, of: type[StageOptions]) -> None:
-    for each in of.__mro__:
-        if "_add_argparse_args" in vars(each) and issubclass(each, StageOptions):
+def _add_options(parser: argparse.ArgumentParser, of: type[PipelineOptions], above: type[PipelineOptions]) -> None:
+    """Add the options of a class and of those between it and the one above."""
+    between: Sequence[Any] = of.__mro__[: of.__mro__.index(above)]
+    for each in between:
+        if "_add_argparse_args" in vars(each):
             each._add_argparse_args(parser)
 
 
@@ -103,7 +105,7 @@ def main(build: Build, options: type[StageOptions] = StageOptions) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="All other options go to Apache Beam; the default runner is FnApiRunner.",
     )
-    _add_options(parser, options)
+    _add_options(parser, options, PipelineOptions)
     known, _ = parser.parse_known_args()
     if not known.output and not known.partitions:
         parser.error("the following arguments are required: --output")

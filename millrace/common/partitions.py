@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from millrace.common.checksums import Input
@@ -30,6 +30,9 @@ def to_json(partitions: Iterable[Partition]) -> str:
 def from_json(text: str) -> list[Partition]:
     """Return the partitions that `--partitions` names. Raises ValueError for a key that is there twice."""
     found = [Partition(**(each | {"input": inputs(each.get("input", ()))})) for each in json.loads(text)]
+    # A file that many partitions read is one object, so that it is sent to workers once.
+    known: dict[Input, Input] = {}
+    found = [replace(each, input=[known.setdefault(file, file) for file in each.input]) for each in found]
     keys = [each.key for each in found]
     if twice := next((key for key in keys if keys.count(key) > 1), None):
         raise ValueError(f"--partitions names {twice} twice")

@@ -99,12 +99,37 @@ def window_of(partition: Partition) -> Window:
     return Window(found, max((number for numbers in shards.values() for number in numbers), default=0))
 
 
-#: Some windows that share days, by their partitions' keys.
+#: Windows by their partitions' keys.
 Windows = Mapping[str, Window]
 
 
-def words(partitions: Mapping[str, Partition], windows: Windows) -> Iterator[tuple[str, Item | MillraceError]]:
+@dataclass(frozen=True)
+class Group:
+    """A unit of work: one shard of neighbouring windows, or their words and hours (shard None)."""
+
+    windows: Windows
+    shard: int | None = None
+
+    @classmethod
+    def of(cls, windows: Windows, shard: int | None = None) -> "Group":
+        """Return the unit, with the files that it needs and no others."""
+
+        def needed(table: str, number: int) -> bool:
+            return table in ("hours", "words") if shard is None else table in ("urls", "pairs") and number == shard
+
+        return cls(
+            {
+                key: Window({name: files for name, files in window.files.items() if needed(*name)}, window.shards)
+                for key, window in windows.items()
+                if shard is None or shard < window.shards
+            },
+            shard,
+        )
+
+
+def words(partitions: Mapping[str, Partition], group: Group) -> Iterator[tuple[str, Item | MillraceError]]:
     """Yield each window's first rows of two tables, and "totals": posts of each word, and how many posts there are."""
+    windows = group.windows
     hours = files.read_windows([window.of("hours", both=True) for window in windows.values()])
     counted = files.read_windows([window.of("words") for window in windows.values()])
     for (key, window), of_hours, of_words in zip(windows.items(), hours, counted, strict=True):
@@ -130,10 +155,10 @@ def words(partitions: Mapping[str, Partition], windows: Windows) -> Iterator[tup
 
 
 def rank(
-    partitions: Mapping[str, Partition], unit: tuple[int, Windows], totals: Mapping[str, Iterable[pa.Table]]
+    partitions: Mapping[str, Partition], group: Group, totals: Mapping[str, Iterable[pa.Table]]
 ) -> Iterator[tuple[str, Item | MillraceError]]:
     """Yield a shard's top rows of each window."""
-    shard, windows = unit
+    shard, windows = group.shard or 0, group.windows
     urls = files.read_windows([window.of("urls", shard) for window in windows.values()])
     pairs = files.read_windows([window.of("pairs", shard, both=True) for window in windows.values()], ["w1", "w2"])
     for (key, window), of_urls, of_pairs in zip(windows.items(), urls, pairs, strict=True):
@@ -269,14 +294,13 @@ def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
     """Add the pipeline: words once, then URLs and pairs by shard, then the tops of the shards."""
     batch = Batch(pipeline, options, AggregateOptions)
     groups = list(neighbours(batch.find(window_of), batch.partitions))
-    of_words = batch.shared([(list(group), group) for group in groups]).each(words)
-    of_shards = [
-        (list(mine), (shard, mine))
-        for group in groups
-        for shard in range(max(window.shards for window in group.values()))
-        if (mine := {key: window for key, window in group.items() if shard < window.shards})
+    of_words = batch.shared([(list(group), Group.of(group)) for group in groups]).each(words)
+    shards = [
+        Group.of(group, shard) for group in groups for shard in range(max(window.shards for window in group.values()))
     ]
-    tops = batch.shared(of_shards).each(rank, of_words.named("totals").by_partition())
+    tops = batch.shared([(list(each.windows), each) for each in shards]).each(
+        rank, of_words.named("totals").by_partition()
+    )
     (of_words.without("totals") + tops).by_key(write_table)
     batch.results("word_counts")
 
