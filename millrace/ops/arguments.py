@@ -109,8 +109,8 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Call the function, while the settings are those of the command line."""
-        # luigi wants a task, and a section is one.
-        line, parameters = ["--module", ctx.params.pop("module"), sections.millrace.__name__], {}
+        # luigi wants a task, and a section is one; its keys are flags without a prefix then, which must be no others.
+        line, parameters = ["--module", ctx.params.pop("module"), sections.bigquery.__name__], {}
         for each in self._flags:
             if isinstance(each, Flag) and (value := ctx.params.pop(str(each.name))) is not None:
                 if each.heading == _SETTINGS:

@@ -27,7 +27,7 @@ from millrace.core.manifests import Manifest
 from millrace.core.storage import Storage, read_all
 from millrace.errors import ManifestError, SettingError
 from millrace.ops import arguments
-from millrace.tasks import session, settings
+from millrace.tasks import freshness, session, settings
 from millrace.tasks.datasets import Dataset
 from millrace.tasks.stage import Stage
 from millrace.tasks.targets import WRITER, BigQueryTarget
@@ -49,21 +49,30 @@ def _flags() -> list[arguments.Flag]:
 
 
 @click.command("clear", cls=arguments.Command, parameters=_flags, help=__doc__)
-@click.argument("names", nargs=-1, required=True, metavar="TASK|PARTITION …")
+@click.argument("names", nargs=-1, metavar="TASK|PARTITION …")
 @click.option("--from", "first", metavar="DATE", help="the first day, YYYY-MM-DD; else the earliest")
 @click.option("--to", "last", metavar="DATE", help="the last day, YYYY-MM-DD; else the latest")
+@click.option("--stale", is_flag=True, help="only what other code, or newer inputs, made stale")
 @click.option("--dry-run", is_flag=True, help="only say what would go")
 @click.option("--yes", is_flag=True, help="don't ask where it is more than one day's")
 def command(
-    names: Sequence[str], first: str | None, last: str | None, dry_run: bool, yes: bool, parameters: Mapping[str, str]
+    names: Sequence[str],
+    first: str | None,
+    last: str | None,
+    stale: bool,
+    dry_run: bool,
+    yes: bool,
+    parameters: Mapping[str, str],
 ) -> int:
     """Delete what the command line names; return the exit code."""
     begin = arguments.day(first, "--from", datetime.date.min)
     end = arguments.day(last, "--to", datetime.date.max)
     if begin > end:
         raise SettingError(f"--from = {begin} is after --to = {end}, so there is no day between them")
+    if not names and not stale:
+        raise SettingError("no TASK or PARTITION is named; name what is to go, or say --stale for all that is stale")
     days = None if first is None and last is None else (begin, end)
-    return _clear(_Named(known_tasks(), names, days, parameters), dry_run, yes)
+    return _clear(_Named(known_tasks(), names, days, parameters), stale, dry_run, yes)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -95,10 +104,12 @@ class _Named:
         return self.days is None or (date is not None and self.days[0] <= date <= self.days[1])
 
 
-def _clear(named: _Named, dry_run: bool, yes: bool) -> int:
+def _clear(named: _Named, stale: bool, dry_run: bool, yes: bool) -> int:
     storage = session.current().storage
     there = _partitions(storage)
-    meant = _meant(named, there, storage)
+    meant = _meant(named, there, storage) if named.names else sorted(p for p in there if named.within(p))
+    if stale:
+        meant = freshness.Lineage(storage, freshness.kind).stale(meant)
     gone = _with_what_was_made_of(meant, there, named.tasks)
     failed = [job for job in Ledger(storage).failed() if _of(job, named) and named.within(job)]
     for partition in reversed(gone):  # what was made of another goes first, so that a death leaves no orphan

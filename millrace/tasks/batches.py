@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from millrace.core import resources
 from millrace.core.ledger import Ledger, job_of
 from millrace.core.storage import read_all
-from millrace.tasks import finishing, jobs, preflight, session
+from millrace.tasks import finishing, freshness, identity, jobs, preflight, session
 from millrace.tasks.finishing import Look
 from millrace.tasks.protocols import StageLike
 from millrace.tasks.work import Work, left, prefix
@@ -73,12 +73,17 @@ def _do(works: Sequence[Work]) -> None:
 
 
 def _drop_what_is_there(works: Sequence[Work]) -> None:
-    """Publish what is complete meanwhile, as far as that is left to do."""
+    """Publish what is complete meanwhile, as far as that is left to do; what is stale stays until the new is."""
     datasets = [work.stage.datasets()[0] for work in works]
     read = read_all(session.current().storage, [dataset.manifest_path for dataset in datasets])
+    stale = freshness.wanted(dataset.partition for dataset in datasets)
     for work, dataset, file in zip(works, datasets, read, strict=True):
         with work.alone():
-            if there := dataset.parsed(file):
+            there = dataset.parsed(file)
+            if file and there and dataset.partition in stale:
+                identity.check(work.stage, there[0])
+                work.stale = there[0], file.version
+            if there and not work.stale:
                 finishing.publish_there(work.stage, work.claim, there)
                 work.end()
             else:  # nobody may have asked, because luigid gives tasks to workers that did not schedule them
@@ -102,7 +107,7 @@ def _begin(work: Work) -> None:
 def _execute(work: Work) -> None:
     """Make a partition that needs no pipeline."""
     _begin(work)
-    finishing.clear(work.stage, work.claim.attempt)
+    work.clear()
     work.since = time.monotonic()
     outcome = None
     with work.attempted():

@@ -156,6 +156,11 @@ def code_of(stage: StageLike) -> dict[str, list[str]]:
     return {family: [*said] for family, said in manifest.code.items()} if manifest else {}
 
 
+def forget() -> None:
+    """Forget the listing, because much may have been made anew since."""
+    session.current().listing = None
+
+
 def changed(stage: StageLike) -> None:
     """Note that a stage has just run here, so that what the listing does not show of it is asked for anew."""
     if listing := session.current().listing:

@@ -17,7 +17,7 @@ from millrace.core.ledger import Claim, Entry, now
 from millrace.core.manifests import FileEntry, InputEntry, Manifest
 from millrace.core.storage import read_all
 from millrace.errors import ConflictError, ManifestError, MillraceError
-from millrace.tasks import completeness, identity, session, staleness
+from millrace.tasks import completeness, freshness, identity, session, staleness
 from millrace.tasks.datasets import Dataset
 from millrace.tasks.protocols import Inputs, Outcome, StageLike
 
@@ -34,6 +34,7 @@ def publish_there(stage: StageLike, claim: Claim, there: tuple[Manifest, str]) -
     _note(stage, manifest)
     claim.close()
     completeness.changed(stage)
+    freshness.changed()
 
 
 def accepted(stage: StageLike, claim: Claim, outcome: Outcome, now_there: Inputs) -> Manifest:
@@ -49,34 +50,44 @@ def accepted(stage: StageLike, claim: Claim, outcome: Outcome, now_there: Inputs
     return manifest
 
 
-def make(stage: StageLike, claim: Claim, manifest: Manifest, since: float) -> None:
-    """Make a partition visible, and all that follows from it; since: when its attempt began, by our clock."""
+def make(
+    stage: StageLike, claim: Claim, manifest: Manifest, since: float, stale: tuple[Manifest, str] | None = None
+) -> None:
+    """Make a partition visible, and all that follows from it.
+
+    since: when its attempt began, by our clock. stale: the manifest that this one takes the place of, and its version.
+    """
     data = manifest.to_json()
-    there = _show(stage, manifest, data)
+    there = _show(stage, manifest, data) if stale is None else _show_instead(stage, data, stale[1])
     if there is None:
         log.info("%-34s %s", stage, _summary(manifest, time.monotonic() - since))
     manifest, digest = there or (manifest, manifests.digest(data))
     identity.check(stage, manifest)
     _publish(stage, manifest, digest)
-    if stage.follows():
+    if stage.follows() or stale:
         _note(stage, manifest)
+    if stale:
+        clear(stage, claim.attempt, manifest)
     claim.close()
     completeness.changed(stage)
+    freshness.changed()
 
 
-def clear(stage: StageLike, attempt: Entry) -> None:
+def clear(stage: StageLike, attempt: Entry, keeping: Manifest | None = None) -> None:
     """Delete what earlier attempts left; manifests of further datasets go before their files.
 
     Only what is older than this attempt goes, because a process that was given up for dead, and goes on, must not clear
-    what its successor made.
+    what its successor made. keeping: the manifest whose files stay, with those of its further datasets.
     """
     storage = session.current().storage
+    kept = {file.path for file in keeping.files} if keeping else set()
     for dataset in stage.datasets():
+        mine = {path.removeprefix(f"{dataset.partition}/").partition("/")[0] for path in kept}
         older = set()
-        for name in storage.names(dataset.partition):
+        for name in storage.names(dataset.partition) - mine:
             if not (number := re.match(r"attempt-(\d+)-", name)) or int(number[1]) < attempt.number:
                 older.add(name)
-        if manifests.NAME in older and dataset is not stage.datasets()[0]:
+        if manifests.NAME in older and dataset is not stage.datasets()[0] and keeping is None:
             storage.delete(dataset.manifest_path)
         for name in sorted(older - {manifests.NAME}):
             storage.delete(f"{dataset.partition}/{name}")
@@ -153,6 +164,17 @@ def _show(stage: StageLike, manifest: Manifest, data: bytes) -> tuple[Manifest, 
             storage.create(path, data, stage.note(manifest))
             return None
         return there
+    return None
+
+
+def _show_instead(stage: StageLike, data: bytes, version: str) -> tuple[Manifest, str] | None:
+    """Write the manifest over a stale one; if another run was first, return what that run wrote."""
+    try:
+        session.current().storage.replace(stage.datasets()[0].manifest_path, data, version)
+    except ConflictError:
+        if there := stage.datasets()[0].read():
+            return there
+        raise
     return None
 
 

@@ -30,7 +30,7 @@ from millrace.core.ledger import Entry, failures
 from millrace.core.stopping import Stopped
 from millrace.errors import JobCancelledError, JobFailedError, MillraceError, TerminalError
 from millrace.runners.runner import Job, Progress, Run, Runner, Ticket
-from millrace.tasks import finishing, sections, session, settings
+from millrace.tasks import sections, session, settings
 from millrace.tasks.finishing import Look
 from millrace.tasks.protocols import PipelineLike
 from millrace.tasks.work import Work, left, prefix
@@ -242,7 +242,7 @@ def run(batches: Iterable[Batch]) -> None:
 def _clear(batch: Batch) -> None:
     for work in batch.works:
         with work.alone():
-            finishing.clear(work.stage, work.claim.attempt)
+            work.clear()
     batch.works = left(batch.works)
 
 

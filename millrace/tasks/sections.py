@@ -94,6 +94,12 @@ class millrace(Settings):
         default="FnApiRunner",
         description="the Beam runner of every pipeline",
     )
+    refresh: str = Setting(
+        convert=one_of("never", "ask", "always"),
+        allowed="never, ask or always",
+        default="never",
+        description="whether a run makes anew what other code, or newer inputs, made stale",
+    )
     auto_dataflow_above: int = Setting(
         convert=whole_number(0, 1 << 60),
         allowed="a whole number of bytes",
@@ -115,6 +121,10 @@ class run(Settings):
     detach: bool = Flag(
         default=False,
         description="a run that is stopped leaves its Dataflow jobs running, for the next to wait for",
+    )
+    refresh: bool = Flag(
+        default=False,
+        description="what the run needs and other code, or newer inputs, made stale is made anew",
     )
 
 

@@ -26,7 +26,7 @@ from millrace.core.stopping import Stopped
 from millrace.core.storage import crc32c, read_all
 from millrace.core.version import code_version
 from millrace.errors import ManifestError, MillraceError, SettingError
-from millrace.tasks import batches, completeness, finishing, identity, preflight, session, staleness
+from millrace.tasks import batches, completeness, finishing, freshness, identity, preflight, session, staleness
 from millrace.tasks.base import Task
 from millrace.tasks.datasets import Dataset
 from millrace.tasks.protocols import Inputs, LookLike
@@ -201,7 +201,7 @@ class Stage(Task):
 
         Raises SettingsDifferError, and for what is not there what preflight() raises: then luigi starts nothing.
         """
-        done = self.made()
+        done = self.made() and not freshness.wanted([self.datasets()[0].partition])
         if not done:
             preflight.check(type(self).__qualname__, self.preflight)
         return done
@@ -232,7 +232,9 @@ class Stage(Task):
         dates = list(parameter_tuples)
         for date in dates:
             staleness.asked(make(date=date))
-        return (date for date in dates if done(make(date=date)))
+        stages = {date: stage for date in dates if done(stage := make(date=date))}
+        stale = freshness.wanted(stage.datasets()[0].partition for stage in stages.values())
+        return (date for date, stage in stages.items() if stage.datasets()[0].partition not in stale)
 
     @classmethod
     def cleared(cls) -> None:

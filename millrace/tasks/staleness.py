@@ -7,16 +7,16 @@ tells whether there is anything to say; only then is the rest looked for.
 import datetime
 import logging
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import luigi
 import luigi.interface
-from luigi.task_register import Register, TaskClassException
 
 from millrace.core import code
 from millrace.core.manifests import Manifest
 from millrace.errors import MillraceError
-from millrace.tasks import advice, completeness, session
+from millrace.tasks import advice, completeness, freshness, session
 from millrace.tasks.identity import is_stage
 from millrace.tasks.protocols import StageLike
 from millrace.tasks.settings import in_luigi_command
@@ -51,9 +51,12 @@ def install() -> None:
     """Have runs of this process say at their end what was made by other code, while their flags still hold."""
     schedule_and_run = _luigi._schedule_and_run
 
-    def and_tell(*args: Any, **kwargs: Any) -> Any:
-        ran = schedule_and_run(*args, **kwargs)
+    def and_tell(tasks: Sequence[luigi.Task], *args: Any, **kwargs: Any) -> Any:
+        freshness.ask(tasks)
+        ran = schedule_and_run(tasks, *args, **kwargs)
         try:
+            if freshness.on():
+                completeness.forget()
             for line in lines(list(session.current().asked.values())):
                 log.warning("%s", line)
         except MillraceError as error:  # a run that went well ends well
@@ -67,7 +70,7 @@ def lines(stages: Iterable[StageLike]) -> Iterator[str]:
     """Yield what there is to say of some stages and all that they are built on: a line for each kind of stage."""
     made = {stage.task_id: (stage, completeness.code_of(stage)) for stage in stages}
     said = {(family, each) for _, found in made.values() for family, all_ in found.items() for each in all_}
-    other = {(family, each) for family, each in said if (kind := _kind(family)) and not code.is_of(each, kind)}
+    other = {(family, each) for family, each in said if (kind := freshness.kind(family)) and not code.is_of(each, kind)}
     if not other:
         return
     stale: dict[str, dict[str, tuple[StageLike, str]]] = defaultdict(dict)
@@ -87,14 +90,6 @@ def lines(stages: Iterable[StageLike]) -> Iterator[str]:
         yield _line(family, list(partitions.values()), roots)
 
 
-def _kind(family: str) -> type[Any] | None:
-    try:
-        kind = Register.get_task_cls(family)
-    except TaskClassException:  # the task is in a module that this run has not imported
-        return None
-    return kind if hasattr(kind, "maker") else None
-
-
 def _roots(stages: list[StageLike]) -> list[StageLike]:
     """Return those of some stages that no other of them is built on, which are what the run was for."""
     below = {task.task_id for stage in stages for task in stage.built_on()}
@@ -110,7 +105,8 @@ def _line(family: str, made: list[tuple[StageLike, str]], roots: list[StageLike]
     return (
         f"{family}: {count} partition{'s' * (count != 1)}{f' of {window}{span}' if span else ''} "
         f"{'were' if count != 1 else 'was'} made by other code ({olds} → {code.short(code.of(stages[0]))}); "
-        f"{' && '.join(_commands(stages))} makes {'them' if count != 1 else 'it'} anew"
+        f"{' && '.join(_commands(stages))} makes {'them' if count != 1 else 'it'} anew, "
+        "and so does a run with --refresh"
     )
 
 

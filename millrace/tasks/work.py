@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from millrace.core import resources
 from millrace.core.ledger import Claim
+from millrace.core.manifests import Manifest
 from millrace.errors import AccessError, TransientError
 from millrace.tasks import finishing
 from millrace.tasks.finishing import Look
@@ -17,7 +18,8 @@ from millrace.tasks.protocols import Outcome, StageLike
 class Work:
     """One partition of a run: its stage, its claim, and what became of it.
 
-    since: when its attempt began, by this process's clock.
+    since: when its attempt began, by this process's clock. stale: what is there but is to be made anew, with the
+    version of its file; it stays until the new is there.
     """
 
     stage: StageLike
@@ -25,10 +27,15 @@ class Work:
     over: bool = False
     error: Exception | None = None
     since: float = field(default_factory=time.monotonic)
+    stale: tuple[Manifest, str] | None = None
 
     def end(self, error: Exception | None = None) -> None:
         """Say how the work ended: well, unless there is an error."""
         self.over, self.error = True, error
+
+    def clear(self) -> None:
+        """Delete what earlier attempts left."""
+        finishing.clear(self.stage, self.claim.attempt, self.stale and self.stale[0])
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -61,7 +68,7 @@ class Work:
             accepted = finishing.accepted(self.stage, self.claim, outcome, look.of(self.stage))
         if accepted:
             with self.alone():
-                finishing.make(self.stage, self.claim, accepted, self.since)
+                finishing.make(self.stage, self.claim, accepted, self.since, self.stale)
                 self.end()
 
 

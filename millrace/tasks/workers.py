@@ -23,7 +23,7 @@ from luigi.task_register import load_task
 from luigi.task_status import DONE, FAILED, PENDING, RUNNING
 
 from millrace.core.stopping import Stopped
-from millrace.tasks import batches, sections
+from millrace.tasks import batches, freshness, sections
 from millrace.tasks.stage import Stage
 
 log = logging.getLogger("millrace")
@@ -59,6 +59,7 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
 
     def run(self) -> bool:
         """Run as luigi's worker does, with batches of a size that leaves none of the processes idle."""
+        freshness.changed()
         for kind, size in self._sizes().items():
             self._scheduler.add_task_batcher(
                 worker=self._id, task_family=kind.task_family, batched_args=kind.batched(), max_batch_size=size

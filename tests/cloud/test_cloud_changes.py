@@ -151,3 +151,24 @@ def test_an_entry_of_a_later_version_is_understood(place: Place) -> None:
     assert states(place) == ["DONE"]
     [manifest] = place.manifests().values()
     assert (manifest.code_version, manifest.code) == ("0.9", {"Fetch": ["3f2c3f2c3f2c/9a119a119a11"]})
+
+
+def test_newer_inputs_are_made_anew_on_request(place: Place) -> None:
+    """--refresh: tables have the old rows until the new manifest takes the old one's place; then one load each."""
+    place.set("millrace", runner="FnApiRunner")
+    place.set("posts", days="1")
+    report = ("Report", *DATE)
+    place.succeed(*report)
+    before = {name: manifest.attempt for name, manifest in place.manifests().items()}
+    [blob] = cloud_running.bucket(place.cloud).list_blobs(
+        match_glob=f"{place.name}/counts/date={running.DAY}/_MANIFEST.json"
+    )
+    blob.upload_from_string(blob.download_as_bytes() + b"\n")  # the same files, under another digest
+    place.succeed(*report)
+    assert {name: manifest.attempt for name, manifest in place.manifests().items()} == before
+    for _ in range(2):
+        place.succeed(*report, "--refresh")
+        after = {name: manifest.attempt for name, manifest in place.manifests().items()}
+        changed = {name for name in before if before[name] != after[name]}
+        made = {"word_counts", "urls", "word_cooccur", "emerging_pairs", "posts_by_hour", "reports"}
+        assert changed == {f"{name}/date={running.DAY}" for name in made}
