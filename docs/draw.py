@@ -27,7 +27,7 @@ def imports() -> Imports:
     """Return each package → the packages that it imports; of the library, each of its parts is one."""
     graph = grimp.build_graph(*PACKAGES, cache_dir=None)
     found: defaultdict[str, set[str]] = defaultdict(set)
-    for module in graph.modules:
+    for module in graph.modules - {"millrace.__main__"}:  # another name for the command of millrace.ops
         for imported in graph.find_modules_directly_imported_by(module):
             if _package(imported) != _package(module):
                 found[_package(module)].add(_package(imported))
@@ -41,17 +41,9 @@ def _package(module: str) -> str:
 
 
 def direct(imports: Imports) -> Imports:
-    """Return the imports without those that others imply; where packages import each other, all of theirs."""
-    reached = {package: _reached(imports, package) for package in imports}
+    """Return the imports without those that others imply."""
     return {
-        package: {
-            each
-            for each in imported
-            if not any(
-                each in reached[other] and package not in reached[other] and other not in reached[each]
-                for other in imported - {each}
-            )
-        }
+        package: {each for each in imported if not any(each in _reached(imports, other) for other in imported - {each})}
         for package, imported in imports.items()
     }
 

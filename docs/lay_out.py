@@ -21,6 +21,7 @@ REFERENCE = {
     "millrace": (),
     "millrace.errors": (),
     "millrace.beam": ("batch", "files", "options", "shards", "sources.downloads", "sources.records"),
+    "millrace.testing": (),
     "localcloud": ("faults", "serving"),
     "bigquery_sql": (),
 }
