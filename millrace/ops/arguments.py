@@ -16,8 +16,6 @@ from millrace.errors import MillraceError, SettingError
 from millrace.tasks import advice, console, sections, settings
 from millrace.tasks.tasks import known_tasks, registered
 
-#: Where tasks are, unless --module says otherwise; its tasks are known beside those of another module.
-MODULE = "workflows"
 #: Sections whose flags --help lists.
 _SHOWN = (sections.millrace, sections.gcp, sections.bigquery)
 _SETTINGS = "Settings: every key of luigi.cfg, as luigi has them (--SECTION-KEY VALUE); these matter here"
@@ -86,7 +84,8 @@ class Command(click.Command):
         taken = {each.flag for each in settings_}
         # Of a setting and a parameter with the same flag the setting is meant, as luigi has it for other tasks.
         more = [each for each in self._parameters() if each.flag not in taken] if self._parameters else []
-        module = click.Option(["--module"], default=MODULE, help=f"where tasks are defined; {MODULE} unless given")
+        default = sections.modules()[0]
+        module = click.Option(["--module"], default=default, help=f"where tasks are defined; {default} unless given")
         self._flags = [module, *more, *settings_]
         return super().parse_args(ctx, args)
 
@@ -124,20 +123,24 @@ class Command(click.Command):
 
 
 def load(argv: Sequence[str]) -> None:
-    """Import the module of tasks that a command line names. Raises SettingError if that can't be."""
-    for name in dict.fromkeys((MODULE, _named(argv))):
+    """Import the modules of tasks that [millrace] modules and a command line name.
+
+    Raises SettingError if that can't be.
+    """
+    for name in dict.fromkeys((*sections.modules(), _named(argv))):
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name is None or not f"{name}.".startswith(f"{error.name}."):  # a module that the named one lacks
                 raise
-            raise no_module(name) from None
+            said = f"[millrace] modules, {settings.origin('millrace', 'modules')}"
+            raise no_module(name, said if name in sections.modules() else "--module") from None
 
 
 def _named(argv: Sequence[str]) -> str:
     """Return the module that a command line names, the last one as click has it."""
-    name = MODULE
-    for here, following in itertools.zip_longest(argv, argv[1:], fillvalue=MODULE):
+    default = name = sections.modules()[0]
+    for here, following in itertools.zip_longest(argv, argv[1:], fillvalue=default):
         if here == "--module":
             name = following
         elif here.startswith("--module="):
@@ -145,10 +148,10 @@ def _named(argv: Sequence[str]) -> str:
     return name
 
 
-def no_module(name: str) -> SettingError:
+def no_module(name: str, where: str = "--module") -> SettingError:
     """Return the error for a module that is not there."""
     return SettingError(
-        f"there is no module {name} (--module) where Python looks: in the project's folder, in PYTHONPATH, and among "
+        f"there is no module {name} ({where}) where Python looks: in the project's folder, in PYTHONPATH, and among "
         "what is installed"
     )
 

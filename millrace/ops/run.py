@@ -21,7 +21,7 @@ from luigi.cmdline_parser import CmdlineParser
 
 from millrace.common import secrets
 from millrace.ops.arguments import called, no_module
-from millrace.tasks import advice
+from millrace.tasks import advice, sections
 
 #: What docker stop and systemd, a terminal, and one that goes away send.
 _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
         print(usage if not arguments else f"{usage}\n\n{__doc__}", file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else 2
     if {"--help", "--help-all"} & {*arguments}:
-        _exec_luigi(["--module", "workflows", *arguments])
+        _exec_luigi(["--module", sections.modules()[0], *arguments])
     said = f"{me} {shlex.join(map(secrets.redacted, arguments))}"
     name = os.path.abspath(f"logs/{datetime.datetime.now(datetime.UTC):%Y-%m-%d}.log")
     task, module = _named(arguments)
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
                 return _WRONG
             _say(log, said)
             begin = log.tell()
-            code = _luigi(["--module", "workflows", *arguments], log)
+            code = _luigi(["--module", sections.modules()[0], *arguments], log)
             if code:
                 print(f"error: {said} ended with {code}{_killed(code)}; see {name}", file=sys.stderr)
                 sys.stderr.writelines(_trouble(name, begin))

@@ -30,8 +30,6 @@ _ROOT = Path(__file__).parents[2]
 #: The variable in which bin/ tells from which folder it was called, because it goes to the project's own; a run by
 #: `millrace run` tells so too, so that it is named as it was called.
 CALLED_FROM = "MILLRACE_CALLED_FROM"
-#: The module whose tasks are known without --module.
-_MODULE = "workflows"
 
 
 def clear(
@@ -71,9 +69,9 @@ def command(name: str, *arguments: str) -> str:
 def run(family: str, **parameters: object) -> str:
     """Return the command that runs a task as this run does: by bin/run or luigi, with the flags that were given."""
     known = CmdlineParser.get_instance()
-    module = (known and known.known_args.core_module) or _MODULE
+    module = (known and known.known_args.core_module) or sections.modules()[0]
     if os.environ.get(CALLED_FROM):
-        arguments = [*_program("run")[0], family, *(["--module", module] if module != _MODULE else [])]
+        arguments = [*_program("run")[0], family, *(["--module", module] if module != sections.modules()[0] else [])]
     else:
         arguments = [*_luigi(), "--module", module, family]
     for name, value in parameters.items():
@@ -154,7 +152,7 @@ def _flags(folder: Path) -> Iterator[str]:
     """Yield the flags without which a command in a folder would have other settings than this run."""
     parser = CmdlineParser.get_instance()
     module = parser.known_args.core_module if parser else None
-    if module and module != _MODULE:
+    if module and module not in sections.modules():
         yield from ("--module", module)
     written = configparser.RawConfigParser()
     with contextlib.suppress(configparser.Error, UnicodeDecodeError):  # nothing is taken of a file that can't be read

@@ -73,9 +73,26 @@ def _like(pattern: str) -> Callable[[str], str]:
 _PROJECT = _like(r"[a-z][-a-z0-9.:]*[a-z0-9]")
 
 
+def _modules(value: str) -> str:
+    """Names of modules, without spaces between them."""
+    names = [name.strip() for name in value.split(",")]
+    if not all(part.isidentifier() for name in names for part in name.split(".")):
+        raise SettingError(
+            f"millrace.modules = {value!r}, {origin('millrace', 'modules')}: allowed is one or more modules' names, by "
+            "commas"
+        )
+    return ",".join(names)
+
+
 class millrace(Settings):
     """What holds for every workflow."""
 
+    modules: str = Setting(
+        convert=_modules,
+        allowed="one or more modules' names, by commas",
+        default="workflows",
+        description="where tasks are defined; the first is the one that is meant where none is named",
+    )
     storage: str = Setting(
         convert=_storage_root,
         allowed="a folder that can be written, or gs://BUCKET/PREFIX",
@@ -112,6 +129,15 @@ class millrace(Settings):
         default=31,
         description="days of a stage that are done in one pipeline, and so in one job, at the most; 1: each by itself",
     )
+
+
+def modules() -> list[str]:
+    """Return where tasks are defined, the first the one that is meant where none is named.
+
+    Read from luigi.cfg alone, because a command knows its flags only once these modules are imported.
+    """
+    said: str = get_config().get("millrace", "modules", millrace.default("modules"))
+    return _modules(said).split(",")
 
 
 class run(Settings):
