@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from millrace.tasks.datasets import Dataset, read_rows
     from millrace.tasks.fetching import FetchStage, Source, SourceSettings, SplitStage, WindowEnd
     from millrace.tasks.index import Index
+    from millrace.tasks.page import PageTask, html_table
     from millrace.tasks.ranges import RangeDaily
     from millrace.tasks.rejects import accounting, check_rejects
     from millrace.tasks.settings import Day, Days, Flag, Hour, Setting, Settings, number, one_of, share, whole_number
@@ -44,6 +45,7 @@ __all__ = [
     "MillraceError",
     "NotThereYetError",
     "Outcome",
+    "PageTask",
     "RangeDaily",
     "Setting",
     "SettingError",
@@ -59,6 +61,7 @@ __all__ = [
     "check_rejects",
     "clear_command",
     "escaped",
+    "html_table",
     "number",
     "one_of",
     "plain",
@@ -87,6 +90,7 @@ HOMES = {
     "MillraceError": "millrace.errors",
     "NotThereYetError": "millrace.errors",
     "Outcome": "millrace.tasks.stage",
+    "PageTask": "millrace.tasks.page",
     "RangeDaily": "millrace.tasks.ranges",
     "Setting": "millrace.tasks.settings",
     "SettingError": "millrace.errors",
@@ -102,6 +106,7 @@ HOMES = {
     "check_rejects": "millrace.tasks.rejects",
     "clear_command": "millrace.tasks.advice",
     "escaped": "millrace.common.text",
+    "html_table": "millrace.tasks.page",
     "number": "millrace.tasks.settings",
     "one_of": "millrace.tasks.settings",
     "plain": "millrace.common.text",

@@ -19,13 +19,15 @@ except ModuleNotFoundError as missing:
         f"error: there is no {missing.name} in this Python, which commands need: pip install 'millrace[workflows]'"
     )
 
-#: Each subcommand, the module that has it under its own name, and what it is for.
+#: Each subcommand, where it is, and what it is for.
 _COMMANDS = {
-    "run": ("run", "what cron calls: run a task once at a time, with a dated log and an exit code"),
-    "clear": ("clear", "forget results, so that the next run makes them anew"),
-    "query": ("query", "ask the warehouse, in BigQuery's dialect"),
-    "doctor": ("doctor", "say whether a run can work, and what mends what can't"),
-    "luigid": ("luigid", "serve luigi's page on this machine"),
+    "run": ("run:command", "what cron calls: run a task once at a time, with a dated log and an exit code"),
+    "clear": ("clear:command", "forget results, so that the next run makes them anew"),
+    "query": ("query:command", "ask the warehouse, in BigQuery's dialect"),
+    "doctor": ("doctor:command", "say whether a run can work, and what mends what can't"),
+    "luigid": ("luigid:command", "serve luigi's page on this machine"),
+    "new-workflow": ("new:workflow", "write a workflow that runs, to be changed; an empty folder becomes a project"),
+    "new-stage": ("new:stage", "write a stage that runs, to be changed, into a workflow"),
 }
 
 
@@ -38,8 +40,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"millrace.ops.{_COMMANDS[cmd_name][0]}")
-        command: click.Command = module.command
+        module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(f"millrace.ops.{module}"), attribute)
         command.context_class = arguments.Context
         return command
 

@@ -6,13 +6,13 @@
     class FetchLogs(FetchStage):
         section = logs
         writes = ("log_lines",)
-        pipeline = "pipelines.logs.fetch"
 
     requires():  FetchLogs.of(self)         # one for each source, of the task's day
 
 A source with a field for the day has a file a day (dated); one without is an archive of many days, which the stage in
-`splits` reads once for each version of it. The pipeline takes the options source, date ("" for an archive), dataset and
-the bounds of SourceSettings, and labels its files `raw`, those of a split by their days.
+`splits` reads once for each version of it. The pipeline is the library's own for dated sources, unless the stage says
+another; it takes the options source, date ("" for an archive), dataset and the bounds of SourceSettings, and labels its files `raw`,
+those of a split by their days.
 """
 
 import datetime
@@ -174,6 +174,7 @@ class FetchStage(SourceStage):
 
     date: datetime.date = Day()
     window_end: datetime.date | None = WindowEnd()
+    pipeline = "millrace.beam.sources.fetch"
     empty_from_empty = False
     #: The stage that splits archives by the day; archives are refused without one.
     splits: ClassVar[type[SplitStage] | None] = None

@@ -5,13 +5,10 @@ Run alone:
     python -m pipelines.posts.fetch --source 'posts-{date:%Y-%m-%d}.jsonl.gz' --date 2026-11-19 --output 'out/{dataset}'
 """
 
-import argparse
 import datetime
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
-from typing import IO
 
 import apache_beam as beam
 import numpy as np
@@ -20,11 +17,11 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from millrace.beam import files
 from millrace.beam.batch import Batch
-from millrace.beam.options import StageOptions, main
+from millrace.beam.options import main
 from millrace.beam.sources import records
+from millrace.beam.sources.fetch import FetchOptions, fetch_file, files_of, opened
 from millrace.common import results
 from millrace.common.partitions import Partition
-from millrace.errors import NotThereYetError
 from pipelines.posts import parse, sources
 
 #: Bytes of one archive's records held in memory before the fullest days are written.
@@ -36,35 +33,6 @@ REJECTED = "rejected"
 _REJECTED_SCHEMA = pa.schema(
     [("file", pa.string()), ("line", pa.int64()), ("reason", pa.string()), ("record", pa.large_binary())]
 )
-
-
-class FetchOptions(StageOptions):
-    """Options of fetch."""
-
-    @classmethod
-    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--source", required=True, help="where the records come from")
-        parser.add_argument("--date", default="", help="the day, YYYY-MM-DD; none: split an archive by day")
-        parser.add_argument("--max_source_bytes", type=int, default=10 << 30, help="larger files are refused")
-        parser.add_argument("--max_transfer_seconds", type=int, default=3600, help="a file by HTTP may take so long")
-        parser.add_argument("--redirect_hosts", default="", help="other hosts that HTTP may redirect to, by commas")
-        parser.add_argument("--dataset", default="raw", help="what the output is called")
-
-
-def fetch_file(day: Partition, unit: tuple[int, str]) -> Iterator[results.Written]:
-    """Write a file's records as one Parquet file, a row group a block."""
-    number, uri = unit
-    read = 0
-    with (
-        files.ParquetFile(day.output, day.options["dataset"], f"raw-{number:05d}", records.SCHEMA, table="raw") as file,
-        _opened(day, uri) as stream,
-    ):
-        for block in records.read(stream):
-            file.write(records.table(uri, block))
-            files.rows_read(len(block.line))
-            read += len(block.line)
-        written = file.close()
-    yield results.merge_written([written, results.Written(counters={"read": read})])
 
 
 def split_file(archive: Partition, unit: tuple[int, str]) -> Iterator[results.Written]:
@@ -96,7 +64,7 @@ def split_file(archive: Partition, unit: tuple[int, str]) -> Iterator[results.Wr
         held.clear()
         size, part = 0, part + 1
 
-    with _opened(archive, uri) as stream:
+    with opened(archive, uri, sources.open_uri) as stream:
         for block in records.read(stream):
             days = np.empty(len(block.line), np.int64)
             reasons: list[str] = []
@@ -165,34 +133,14 @@ _NO_DAY = np.iinfo(np.int64).min
 _NOTICE = _NO_DAY + 1
 
 
-def _hosts(partition: Partition) -> list[str]:
-    return [host for host in partition.options["redirect_hosts"].split(",") if host]
-
-
-def _opened(partition: Partition, uri: str) -> AbstractContextManager[IO[bytes]]:
-    """Open a URI with what the settings allow its server."""
-    bounds = partition.options["max_source_bytes"], partition.options["max_transfer_seconds"]
-    return sources.open_uri(uri, *bounds, _hosts(partition))
-
-
-def _files_of(partition: Partition) -> list[tuple[int, str]]:
-    """Return the URIs of a partition's files, numbered. Raises NotThereYetError if there are none."""
-    source, date = partition.options["source"], partition.options["date"]
-    sources.check(source)
-    uris = sources.resolve(source, datetime.date.fromisoformat(date) if date else None, _hosts(partition))
-    if not uris:
-        raise NotThereYetError(f"source {source} has no file{f' for {date}' if date else ''}")
-    return list(enumerate(uris))
-
-
 def _fetch(partition: Partition, unit: tuple[int, str]) -> Iterator[results.Written]:
-    return fetch_file(partition, unit) if partition.options["date"] else split_file(partition, unit)
+    return fetch_file(partition, unit, sources.open_uri) if partition.options["date"] else split_file(partition, unit)
 
 
 def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
     """Add the pipeline: a file of a source is a unit of work."""
     batch = Batch(pipeline, options, FetchOptions)
-    batch.units(_files_of).each(_fetch, label="Fetch")
+    batch.units(files_of).each(_fetch, label="Fetch")
     batch.results(lambda partition: partition.options["dataset"])
 
 

@@ -1,0 +1,77 @@
+"""PageTask: a stage that makes files for people, such as an HTML page, of what the warehouse has.
+
+Beside a dataset's pages lies the list of them, with a link to each; it is made anew with each page.
+"""
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from millrace.core.ledger import Claim
+from millrace.tasks.index import Index
+from millrace.tasks.stage import Outcome, Stage
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_PAGE = "index.html"
+_STYLE = (
+    "body{font:1rem/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
+    "table{border-collapse:collapse}th,td{padding:.2rem .8rem;border-bottom:1px solid #ddd;text-align:left}"
+    ".n{text-align:right;font-variant-numeric:tabular-nums}"
+)
+
+
+class PageTask(Stage):
+    """A stage whose result is a page. Say requires(), one dataset in `writes`, and render()."""
+
+    def render(self) -> Mapping[str, bytes]:
+        """Return the files of the page by name; index.html is the page itself."""
+        raise NotImplementedError(f"{type(self).__name__}.render")
+
+    @property
+    def page(self) -> str:
+        """Where the page is: a path or URI."""
+        return f"{self.datasets()[0].uri}/{_PAGE}"
+
+    @property
+    def list_of_pages(self) -> str:
+        """Where the list of all pages is: a path or URI."""
+        return self._pages().uri
+
+    def execute(self, claim: Claim) -> Outcome:
+        """Write the page, and the list of all pages."""
+        files = [self.write(name, data) for name, data in self.render().items()]
+        self._pages().make()
+        return Outcome(files, {}, {}, self.maker()[0])
+
+    @classmethod
+    def cleared(cls) -> None:
+        """Take pages that are gone out of the list."""
+        cls._pages().remake()
+
+    @classmethod
+    def _pages(cls) -> "Index[str]":
+        def listed(links: Sequence[str]) -> bytes:
+            items = [f'<li><a href="{html.escape(each)}">{html.escape(each.rpartition("/")[0])}</a>' for each in links]
+            return _document(cls.writes[0], f"<ul>{''.join(sorted(items, reverse=True))}</ul>")
+
+        return Index(cls.writes[0], _PAGE, read=lambda _, link: link, render=listed)
+
+
+def html_table(title: str, rows: "pa.Table") -> bytes:
+    """Return a page with a heading and the rows of a table."""
+    numbers = [str(field.type).startswith(("int", "uint", "double", "float", "decimal")) for field in rows.schema]
+    kinds = [' class="n"' if number else "" for number in numbers]
+
+    def line(tag: str, cells: Sequence[object]) -> str:
+        texts = ["" if cell is None else html.escape(str(cell)) for cell in cells]
+        return "<tr>" + "".join(f"<{tag}{kind}>{text}" for kind, text in zip(kinds, texts, strict=True))
+
+    body = [line("td", [*row.values()]) for row in rows.to_pylist()]
+    return _document(title, "\n".join(["<table>", line("th", rows.column_names), *body, "</table>"]))
+
+
+def _document(title: str, body: str) -> bytes:
+    head = f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{_STYLE}</style>"
+    return f"{head}\n<h1>{html.escape(title)}</h1>\n{body}\n".encode("utf-8", "replace")
