@@ -229,9 +229,11 @@ def _importing(text: str, module: str, names: Sequence[str]) -> str:
             all_names = sorted({*(alias.name for alias in node.names), *names}, key=_by_kind)
             return _replaced(text, node, _import(module, all_names))
     line = _import(module, sorted(names, key=_by_kind)) if names else f"import {module}"
-    after = [node for node in nodes if _place(node) <= (bool(names), module)]
-    lines = text.split("\n")
-    at = after[-1].end_lineno if after else (nodes[0].lineno - 1 if nodes else len(lines))
+    lines, after = text.split("\n"), [node for node in nodes if _place(node) <= (bool(names), module)]
+    if not nodes:  # below the docstring
+        at = ast.parse(text).body[0].end_lineno or 0
+        return "\n".join([*lines[:at], "", line, *lines[at:]])
+    at = (after[-1].end_lineno or 0) if after else nodes[0].lineno - 1
     return "\n".join([*lines[:at], line, *lines[at:]])
 
 

@@ -11,8 +11,8 @@
 
 A source with a field for the day has a file a day (dated); one without is an archive of many days, which the stage in
 `splits` reads once for each version of it. The pipeline is the library's own for dated sources, unless the stage says
-another; it takes the options source, date ("" for an archive), dataset and the bounds of SourceSettings, and labels its files `raw`,
-those of a split by their days.
+another; it takes the options source, date ("" for an archive), dataset and the bounds of SourceSettings, and labels its
+files `raw`, those of a split by their days.
 """
 
 import datetime
