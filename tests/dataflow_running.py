@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import localcloud
-from millrace.runners.dataflow import jobs as dataflow
-from millrace.runners.dataflow import reports as dataflow_reports
-from millrace.runners.dataflow import submission
+from millrace.runners.dataflow import jobs, reports, submission
 from millrace.runners.dataflow.jobs import Job
 from millrace.runners.dataflow.submission import Request
 from millrace.runners.runner import Progress
@@ -43,4 +41,4 @@ def submit(
 def wait(job: Job, messages: Any = None) -> tuple[Job, list[Progress]]:
     """Waits for a job; it, and what was reported meanwhile."""
     told: list[Progress] = []
-    return dataflow.wait(job, dataflow_reports.changes(told.append), messages), told
+    return jobs.wait(job, reports.changes(told.append), messages), told

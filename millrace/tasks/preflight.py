@@ -28,12 +28,11 @@ def for_tables(tables: Mapping[str, Table]) -> None:
 
 def for_dataflow() -> None:
     """Raise SettingError, or AccessError, if no job of these settings can run on Dataflow."""
-    from millrace.runners.dataflow import jobs as dataflow
-    from millrace.runners.dataflow import submission
+    from millrace.runners.dataflow import jobs, submission
 
     here = session.current()
     submission.check_root(here.google)
-    dataflow.place(here.google)
+    jobs.place(here.google)
     _require(here.places.region_fits)
 
 

@@ -9,8 +9,7 @@ from google.cloud import dataflow_v1beta3 as api
 from localcloud.dataflow import Dataflow
 from localcloud.faults import Fault
 from millrace.errors import JobCancelledError, ServiceError, SettingError
-from millrace.runners.dataflow import jobs as dataflow
-from millrace.runners.dataflow import reports as dataflow_reports
+from millrace.runners.dataflow import jobs, reports
 from millrace.runners.dataflow.jobs import Job
 from millrace.runners.runner import Progress
 from millrace.tasks import session
@@ -54,20 +53,18 @@ class Hurried(queue.Queue[Typed]):
 
 def test_a_job_is_found_by_name_and_request(local: Dataflow) -> None:
     name = new_name()
-    assert dataflow.find(session.current().google, name, "r1", WHERE) is None
+    assert jobs.find(session.current().google, name, "r1", WHERE) is None
     job = submit("sleep", 0.1, name)
-    assert dataflow.find(session.current().google, name, "r1", WHERE) == dataflow.get(
-        session.current().google, job.id, WHERE
-    )
+    assert jobs.find(session.current().google, name, "r1", WHERE) == jobs.get(session.current().google, job.id, WHERE)
     done, _ = wait(job)
-    assert dataflow.find(session.current().google, name, "r1", WHERE) == done
-    assert dataflow.get(session.current().google, "2026-01-01_00_00_00-1", WHERE) is None
+    assert jobs.find(session.current().google, name, "r1", WHERE) == done
+    assert jobs.get(session.current().google, "2026-01-01_00_00_00-1", WHERE) is None
 
 
 def test_no_region_is_told(local: Dataflow, setting: Set) -> None:
     setting("gcp", "region", "")
     with pytest.raises(SettingError, match=r"set region in \[gcp\]"):
-        dataflow.place(session.current().google)
+        jobs.place(session.current().google)
 
 
 def test_a_job_that_somebody_cancelled(local: Dataflow) -> None:
@@ -80,10 +77,10 @@ def test_a_job_that_somebody_cancelled(local: Dataflow) -> None:
         told.append(progress)
         local.cancel(job.id)
 
-    done = dataflow.wait(job, dataflow_reports.changes(report))
+    done = jobs.wait(job, reports.changes(report))
     assert done.state == "CANCELLED"
     assert told[0].state in ("PENDING", "RUNNING")
-    error = dataflow_reports.failure(done)
+    error = reports.failure(done)
     assert isinstance(error, JobCancelledError)
     assert str(error).startswith(f"Dataflow job {name} was cancelled; see https://")
 
@@ -93,7 +90,7 @@ def test_a_job_that_is_replaced_is_followed(local: Dataflow) -> None:
     local.hold(name)
     job = submit("sleep", 0, name)
     other = local.replace(job.id)
-    attached = dataflow.find(session.current().google, name, "r1", WHERE)
+    attached = jobs.find(session.current().google, name, "r1", WHERE)
     assert attached
     assert (attached.id, attached.replaced_by, attached.finished) == (job.id, other.id, False)
     local.release()
@@ -109,7 +106,7 @@ def test_a_job_that_was_updated_but_by_none_that_is_named_is_over(local: Dataflo
         local.life.ask(local.jobs[-1], "JOB_STATE_UPDATED")
     done, _ = wait(job, Hurried(local, 12))
     assert (done.id, done.state) == (job.id, "UPDATED")
-    error = dataflow_reports.failure(done)
+    error = reports.failure(done)
     assert isinstance(error, JobCancelledError)
     assert str(error).startswith(f"Dataflow job {name} was replaced by another; see https://")
 
@@ -119,15 +116,15 @@ def test_a_replaced_job_is_cancelled_as_the_other(local: Dataflow) -> None:
     local.hold(name)
     job = submit("sleep", 0, name)
     other = local.replace(job.id)
-    attached = dataflow.get(session.current().google, job.id, WHERE)
+    attached = jobs.get(session.current().google, job.id, WHERE)
     assert attached
-    gone = dataflow.cancel(attached)
+    gone = jobs.cancel(attached)
     assert (gone.id, gone.state) == (other.id, "CANCELLED")
 
 
 def test_a_state_that_the_client_does_not_know_is_none_to_stop_at() -> None:
     """Dataflow may come to have further states; Google's client gives them as numbers."""
-    job = dataflow.job_of(session.current().google, api.Job(id="1", name="n", current_state=99), WHERE)
+    job = jobs.job_of(session.current().google, api.Job(id="1", name="n", current_state=99), WHERE)
     assert (job.state, job.finished) == ("99", False)
 
 
@@ -171,7 +168,7 @@ def test_a_job_stuck_in_cancelling_is_given_up(local: Dataflow, setting: Set) ->
     local.hold(name)
     local.stick(name)
     job = submit("sleep", 0, name)
-    stuck = dataflow.cancel(job)
+    stuck = jobs.cancel(job)
     assert stuck.state == "CANCELLING"
     with pytest.raises(JobCancelledError, match=f"job {name} is still being cancelled after 1 s"):
         wait(stuck)
@@ -181,15 +178,15 @@ def test_cancel_waits_until_it_is_done(local: Dataflow) -> None:
     name = new_name()
     local.hold(name)
     job = submit("sleep", 0, name)
-    assert dataflow.cancel(job).state == "CANCELLED"
-    assert dataflow.cancel(job).state == "CANCELLED", "a job that has ended may be asked again"
+    assert jobs.cancel(job).state == "CANCELLED"
+    assert jobs.cancel(job).state == "CANCELLED", "a job that has ended may be asked again"
 
 
 def test_a_job_can_be_cancelled_in_the_moment_in_which_it_is_created(local: Dataflow) -> None:
     name = new_name()
     local.hold(name)
     local.unseen = 2
-    assert dataflow.cancel(submit("sleep", 0, name)).state == "CANCELLED"
+    assert jobs.cancel(submit("sleep", 0, name)).state == "CANCELLED"
 
 
 @pytest.mark.parametrize(
@@ -274,7 +271,7 @@ def test_an_interrupt_passes_and_leaves_the_job(local: Dataflow) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        dataflow.wait(job, look)
-    found = dataflow.get(session.current().google, job.id, WHERE)
+        jobs.wait(job, look)
+    found = jobs.get(session.current().google, job.id, WHERE)
     assert found
     assert not found.finished

@@ -13,9 +13,7 @@ from localcloud.dataflow_jobs import Message, now
 from localcloud.serving import Answered
 from localcloud.storage import Storage
 from millrace.errors import DamagedError, JobCancelledError, JobFailedError, NotThereYetError
-from millrace.runners.dataflow import jobs as dataflow
-from millrace.runners.dataflow import reports as dataflow_reports
-from millrace.runners.dataflow import submission
+from millrace.runners.dataflow import jobs, reports, submission
 from millrace.runners.dataflow.submission import Request
 from millrace.runners.runner import Progress, Run
 from millrace.tasks import session
@@ -35,8 +33,8 @@ def test_counters_and_usage_are_the_jobs(local: Dataflow, tmp_path: Path, servic
         session.current().google, "pipelines.posts.fetch", options, "Fetch", Request(new_name(), "r1", WHERE)
     )
     done, told = wait(job)
-    assert done.state == "DONE", dataflow_reports.failure(done)
-    run = dataflow_reports.result(done)
+    assert done.state == "DONE", reports.failure(done)
+    run = reports.result(done)
     assert run.job_id == done.id
     assert 7 in run.counters.values()
     assert told[-1].counters == run.counters
@@ -56,7 +54,7 @@ def test_a_failed_job_is_told_with_its_own_error(local: Dataflow) -> None:
     """Our own sentence where a worker raised one, the link, and the command that tries again."""
     done, told = wait(submit("expand", f"gs://{localcloud.BUCKET}/nothing/*"))
     assert done.state == "FAILED"
-    error = dataflow_reports.failure(done)
+    error = reports.failure(done)
     assert isinstance(error, JobFailedError)
     text = str(error)
     assert text.startswith(f"Dataflow job {done.name} failed: ")
@@ -69,7 +67,7 @@ def test_a_failed_job_is_told_with_its_own_error(local: Dataflow) -> None:
 
 def test_a_bug_in_a_pipeline_is_told_by_its_last_line(local: Dataflow) -> None:
     done, _ = wait(submit("sleep", "a word"))
-    assert "failed: TypeError: " in str(dataflow_reports.failure(done))
+    assert "failed: TypeError: " in str(reports.failure(done))
 
 
 @pytest.mark.parametrize(
@@ -94,7 +92,7 @@ def test_a_bug_in_a_pipeline_is_told_by_its_last_line(local: Dataflow) -> None:
     ],
 )
 def test_the_error_of_consequence(said: list[str], told: str) -> None:
-    found = dataflow_reports.consequence(said)
+    found = reports.consequence(said)
     assert told in found
     assert "while running" not in found
 
@@ -105,7 +103,7 @@ def test_an_error_that_passes_stays_one(local: Dataflow, kind: type[Exception]) 
     name = new_name()
     local.fail(name, f"Traceback …\nmillrace.errors.{kind.__name__}: the file of 2026-11-19 is not there yet")
     done, _ = wait(submit("sleep", 0, name))
-    error = dataflow_reports.failure(done)
+    error = reports.failure(done)
     assert isinstance(error, kind)
     assert "the file of 2026-11-19 is not there yet; see https://" in str(error)
 
@@ -115,27 +113,27 @@ def test_an_error_that_passed_is_not_why_the_job_failed() -> None:
     busy = "Traceback …\nmillrace.errors.SourceBusyError: https://example.org does not answer [while running 'Read']"
     bug = "Error message from worker: Traceback (most recent call last):\n  File x\nKeyError: 'y' [while running 'A']"
     summary = "Workflow failed. Causes: S01:Read failed."
-    assert dataflow_reports.consequence([busy, bug, summary]) == "KeyError: 'y'"
-    assert dataflow_reports.consequence([bug, busy, summary]) == "https://example.org does not answer"
+    assert reports.consequence([busy, bug, summary]) == "KeyError: 'y'"
+    assert reports.consequence([bug, busy, summary]) == "https://example.org does not answer"
 
 
 def test_counters_that_can_t_be_read_cost_no_result(local: Dataflow, setting: Set) -> None:
     setting("gcp", "patience", "1")
     done, _ = wait(submit("sleep", 0))
     local.faults.randomly(1.0, 1, kinds=["status"])
-    assert dataflow_reports.result(done) == Run(done.id)
+    assert reports.result(done) == Run(done.id)
 
 
 def test_what_was_drained_is_not_whole(local: Dataflow, setting: Set) -> None:
     setting("dataflow", "streaming", "true")
     name = new_name()
     local.hold(name)
-    assert dataflow.drain(submit("sleep", 0, name)).state in ("DRAINING", "DRAINED")
-    found = dataflow.find(session.current().google, name, "r1", WHERE)
+    assert jobs.drain(submit("sleep", 0, name)).state in ("DRAINING", "DRAINED")
+    found = jobs.find(session.current().google, name, "r1", WHERE)
     assert found
     done, _ = wait(found)
     assert done.state == "DRAINED"
-    error = dataflow_reports.failure(done)
+    error = reports.failure(done)
     assert isinstance(error, JobCancelledError)
     assert "was drained, so what it wrote is not whole" in str(error)
 
@@ -151,7 +149,7 @@ def test_a_watcher_reads_a_jobs_errors_once(local: Dataflow) -> None:
         for number in range(250)
     ]
     told: list[Progress] = []
-    look = dataflow_reports.changes(told.append)
+    look = reports.changes(told.append)
 
     def asked() -> list[Answered]:
         before = len(local.requests)
@@ -177,11 +175,11 @@ def test_a_watcher_of_a_job_that_was_replaced_tells_of_the_new_one(local: Datafl
     local.hold(name)
     job = submit("sleep", 0, name)
     told: list[Progress] = []
-    look = dataflow_reports.changes(told.append)
+    look = reports.changes(told.append)
     local.jobs[-1].say("JOB_MESSAGE_ERROR", "ValueError: of the old one")
     look(job)
     assert told[-1].error == "ValueError: of the old one"
-    new = dataflow.get(session.current().google, local.replace(job.id).id, WHERE)
+    new = jobs.get(session.current().google, local.replace(job.id).id, WHERE)
     assert new
     look(new)
     assert told[-1].error == ""

@@ -17,8 +17,7 @@ from localcloud.dataflow import Dataflow
 from localcloud.faults import Fault
 from localcloud.storage import Storage
 from millrace.errors import ConflictError, ServiceError, SettingError
-from millrace.runners.dataflow import jobs as dataflow
-from millrace.runners.dataflow import submission
+from millrace.runners.dataflow import jobs, submission
 from millrace.runners.dataflow.submission import Request
 from millrace.tasks import session
 
@@ -68,7 +67,7 @@ def test_a_job_of_somebody_else_is_left_alone(local: Dataflow, duplicates: Any) 
     submit("sleep", 0, name, "theirs")
     with pytest.raises(ConflictError, match=f"active Dataflow job named {name} already"):
         submit("sleep", 0, name, "ours")
-    assert dataflow.find(session.current().google, name, "ours", WHERE) is None
+    assert jobs.find(session.current().google, name, "ours", WHERE) is None
 
 
 def refused(local: Dataflow) -> int:
@@ -182,7 +181,7 @@ get_config().set("gcp", "region", {localcloud.REGION!r})
 get_config().set("millrace", "storage", {ROOT!r})
 from millrace import runners
 from millrace.tasks import session
-from millrace.runners.dataflow import jobs as dataflow, submission
+from millrace.runners.dataflow import jobs, submission
 runners.of("DataflowRunner", session.current().google).preload("pipelines.posts.count")
 options = {{"input": '["sleep", 0]', "output": "{ROOT}/out"}}
 reading, writing = os.pipe()

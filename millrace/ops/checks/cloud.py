@@ -7,7 +7,7 @@ from millrace.errors import AccessError, SettingError, TerminalError
 from millrace.gcloud.places import PATIENCE, TIMEOUT, set_in_config
 from millrace.ops.checks import data, names
 from millrace.ops.checks.findings import Check, in_bucket, uses_dataflow
-from millrace.runners.dataflow import jobs as dataflow
+from millrace.runners.dataflow import jobs
 from millrace.tasks import sections
 from millrace.tasks.session import current
 from millrace.tasks.settings import origin
@@ -82,7 +82,7 @@ def services() -> Finding:
 def region() -> Finding:
     """Check that Dataflow answers in the region."""
     try:
-        name, where = dataflow.place(current().google)
+        name, where = jobs.place(current().google)
     except SettingError as error:
         return wrong(str(error), set_in_config("gcp", "region", current().places.likely_region))
     try:

@@ -24,8 +24,7 @@ from millrace.core.child import in_child
 from millrace.errors import ConflictError, MillraceError, ServiceError, SettingError
 from millrace.gcloud.clients import Google
 from millrace.runners import beam_options
-from millrace.runners.dataflow import jobs as dataflow
-from millrace.runners.dataflow import worker_package
+from millrace.runners.dataflow import jobs, worker_package
 from millrace.runners.dataflow.jobs import TIMEOUT, Job, Where
 
 log = logging.getLogger("millrace")
@@ -175,7 +174,7 @@ def _stage(google: Google, uri: str, source: Any) -> None:
 def _create(google: Google, proto: Any, request: Request, waits: Callable[[str], None]) -> Job:
     """Create a job; where the project runs as many as it may, as soon as it no longer does."""
     patience = google.config.dataflow.stuck_after
-    waiting = dataflow.pauses(google, patience)
+    waiting = jobs.pauses(google, patience)
     while True:
         try:
             return _created(google, proto, request)
@@ -214,7 +213,7 @@ def _created(google: Google, proto: Any, request: Request) -> Job:
             raise
     if made.client_request_id not in ("", request.request_id):
         return _existing(google, request, f"it is {made.id}, of request {made.client_request_id}")
-    return dataflow.job_of(google, made, request.where)
+    return jobs.job_of(google, made, request.where)
 
 
 def _full(error: BaseException) -> bool:
@@ -228,13 +227,13 @@ def _existing(google: Google, request: Request, why: str) -> Job:
     """
     patience = google.config.gcp.patience
     waiting = Pauses(0.25, google.config.dataflow.poll_max, patience)
-    while not (jobs := dataflow.named(google, request.job_name, request.where)):
+    while not (found := jobs.named(google, request.job_name, request.where)):
         if not waiting.pause():
             raise ServiceError(
                 f"Dataflow says that there is a job named {request.job_name} already ({why}), but has not listed it "
                 f"for {patience:g} s ([gcp] patience); run again"
             )
-    for job in jobs:
+    for job in found:
         if job.request_id in ("", request.request_id):
             return job
     raise ConflictError(
