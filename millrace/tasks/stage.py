@@ -31,7 +31,7 @@ from millrace.tasks.base import Task
 from millrace.tasks.datasets import Dataset
 from millrace.tasks.protocols import Inputs, LookLike
 from millrace.tasks.protocols import Outcome as Outcome
-from millrace.tasks.settings import Settings
+from millrace.tasks.settings import Hour, Settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -225,16 +225,18 @@ class Stage(Task):
 
     @classmethod
     def bulk_complete(cls, parameter_tuples: Iterable[Any]) -> Iterator[Any]:
-        """Return the dates whose tasks are complete: what luigi's RangeDaily asks for."""
-        # RangeDaily binds the task's other parameters to the class before it calls.
+        """Return the dates, or hours, whose tasks are complete: what luigi's RangeDaily and RangeHourly ask for."""
+        # These bind the task's other parameters to the class before they call.
         make: Callable[..., Stage] = cls
+        kind: type[Stage] = getattr(cls, "func", cls)
+        name = next((name for name, each in kind.key_parameters() if isinstance(each, Hour)), "date")
         done: Callable[[Stage], bool] = completeness.shown if completeness.kept() else Stage.made
-        dates = list(parameter_tuples)
-        for date in dates:
-            staleness.asked(make(date=date))
-        stages = {date: stage for date in dates if done(stage := make(date=date))}
+        times = list(parameter_tuples)
+        for time in times:
+            staleness.asked(make(**{name: time}))
+        stages = {time: stage for time in times if done(stage := make(**{name: time}))}
         stale = freshness.wanted(stage.datasets()[0].partition for stage in stages.values())
-        return (date for date, stage in stages.items() if stage.datasets()[0].partition not in stale)
+        return (time for time, stage in stages.items() if stage.datasets()[0].partition not in stale)
 
     @classmethod
     def cleared(cls) -> None:
