@@ -65,8 +65,7 @@ class Bench:
         self.data_folder: Path = args.data or work / "posts"
         self.root: Path = args.root.resolve()
         self.day: dt.date = args.last_day
-        self.env = {key: value for key, value in os.environ.items() if key != "LUIGI_CONFIG_PATH"}
-        self.env["PYTHONPATH"] = os.pathsep.join(dict.fromkeys((str(self.root), str(ROOT))))
+        self.before: Path | None = args.before and args.before.resolve()
         self.rows: list[Row] = []
         self.raw: dict[str, list[Measure]] = {}
         self.tables: dict[str, list[str]] = {}
@@ -92,14 +91,17 @@ class Bench:
             [sys.executable, "-m", "benchmarks.make_posts", *options], cwd=ROOT, check=True, stdout=subprocess.DEVNULL
         )
 
-    def timed(self, name: str, command: Sequence[str], data: Path | None = None) -> Measure:
+    def timed(self, name: str, command: Sequence[str], data: Path | None = None, root: Path | None = None) -> Measure:
         for file in sorted(data.glob("*.jsonl")) if data else ():
             with file.open("rb") as stream:
                 while stream.read(1 << 24):
                     pass
         os.sync()
         log = self.work / f"{name.replace(' ', '_')}.log"
-        found = measure(command, self.root, self.env, log)
+        root = root or self.root
+        env = {key: value for key, value in os.environ.items() if key != "LUIGI_CONFIG_PATH"}
+        env["PYTHONPATH"] = os.pathsep.join(dict.fromkeys((str(root), str(ROOT))))
+        found = measure(command, root, env, log)
         self.raw.setdefault(name, []).append(found)
         say(f"{name}: {show([found])}")
         return found
@@ -112,21 +114,34 @@ class Bench:
     def luigi(self, *arguments: str) -> list[str]:
         return [str(Path(sys.executable).with_name("luigi")), "--module", *arguments]
 
-    def report(self, name: str, data: Path, rules: str, storage: Path, day: dt.date) -> Measure:
+    def report(
+        self, name: str, data: Path, rules: str, storage: Path, day: dt.date, root: Path | None = None
+    ) -> Measure:
         """Run the command as a user types it, and check that it made its page."""
         source = str(data / "posts-{date:%Y-%m-%d}.jsonl")
         settings = ["--posts-source", source, "--posts-rules", rules, "--millrace-storage", str(storage)]
         command = self.luigi("workflows", "Report", "--date", str(day), "--days", str(DAYS), *settings)
-        found = self.timed(name, command, data)
+        found = self.timed(name, command, data, root)
         page = storage / "reports" / f"date={day}" / "index.html"
         if not page.exists():
             raise RuntimeError(f"{' '.join(command)}\nmade no {page}; its output is in {self.work}")
         return found
 
-    def cold_report(self, name: str, data: Path, rules: str) -> Measure:
+    def cold_report(self, name: str, data: Path, rules: str, root: Path | None = None) -> Measure:
         storage = self.storage(rules)
         shutil.rmtree(storage, ignore_errors=True)
-        return self.report(name, data, rules, storage, self.day)
+        return self.report(name, data, rules, storage, self.day, root)
+
+    def backfill(self, name: str, storage: Path, root: Path) -> Measure:
+        """Make a span of sample days, Fetch to the Aggregate of each day's window; or see that all are there."""
+        first = self.day - dt.timedelta(days=self.args.backfill_days - 1)
+        span = ["--start", str(first), "--stop", str(self.day + dt.timedelta(days=1)), "--workers", "2"]
+        command = self.luigi("workflows", "RangeDaily", "--of", "Aggregate", *span, "--millrace-storage", str(storage))
+        found = self.timed(name, command, root=root)
+        made = len(list((storage / "word_counts").glob("*/_MANIFEST.json")))
+        if made != self.args.backfill_days:
+            raise RuntimeError(f"{' '.join(command)}\nmade {made} windows; its output is in {self.work}")
+        return found
 
     def storage(self, rules: str) -> Path:
         return self.work / f"storage-{rules}"
@@ -217,6 +232,41 @@ class Bench:
                  (median(runs).wall / large) / (median(cold).wall / posts), "≤ 1.3", lambda x: x <= 1.3,
                  f"{median(runs).wall / large * 1e6:.2f} µs / {median(cold).wall / posts * 1e6:.2f} µs")  # fmt: skip
 
+    def case_f(self) -> None:
+        """Hold a backfill, and a look at one that is complete, against the checkout of --before."""
+        if self.before is None:
+            say("case f needs --before, a checkout to be held against")
+            return
+        made: dict[str, list[Measure]] = {"before": [], "now": []}
+        seen: dict[str, list[Measure]] = {"before": [], "now": []}
+        for which, root in (("before", self.before), ("now", self.root)):
+            storage = self.storage(f"backfill-{which}")
+            made[which].append(self.backfill(f"backfill {which}", storage, root))
+            for _ in range(self.args.runs):
+                seen[which].append(self.backfill(f"complete backfill {which}", storage, root))
+            shutil.rmtree(storage)
+        what = f"backfill of {self.args.backfill_days} sample days, Fetch to Aggregate"
+        self.ratio("f", f"{what} / before", made["now"], made["before"], 0.25)
+        wall = median(seen["now"]).wall
+        details = f"{show(seen['now'])} / before {show(seen['before'])}"
+        self.add("f", "the same, complete: seconds until that is seen", wall, "≤ 3", lambda x: x <= 3, details)
+
+    def case_g(self) -> None:
+        """Hold the CPU time of the cold chain against the checkout of --before."""
+        if self.before is None:
+            say("case g needs --before, a checkout to be held against")
+            return
+        data, before = self.posts(self.args.posts), self.before
+        for rules in self.args.rules:
+            old, new = alternate(
+                self.args.runs,
+                lambda rules=rules: self.cold_report(f"cold chain before {rules}", data, rules, before),  # type: ignore[misc]
+                lambda rules=rules: self.cold_report(f"cold chain now {rules}", data, rules),  # type: ignore[misc]
+            )
+            figure = median(new).cpu / median(old).cpu
+            what = f"CPU time of the cold chain, {self.args.posts:,} posts, {rules} rules / before"
+            self.add("g", what, figure, "≤ 0.75", lambda x: x <= 0.75, f"{show(new)} / {show(old)}")
+
     def ratio(self, case: str, what: str, product: list[Measure], peer: list[Measure], target: float,
               aim: float | None = None) -> None:  # fmt: skip
         held = f"≤ {target}" + (f", aim {aim}" if aim else "")
@@ -289,7 +339,7 @@ def listed(text: str) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", type=listed, default=list("abcde"), help="a,b,c,d,e: see README.md (default: all)")
+    parser.add_argument("--cases", type=listed, default=list("abcdefg"), help="a to g: see README.md (default: all)")
     parser.add_argument("--posts", type=int, default=1_000_000, help="posts of the cold chain (default: %(default)s)")
     parser.add_argument("--row-posts", type=int, default=50_000, help="posts of case b (default: %(default)s)")
     parser.add_argument("--large-posts", type=int, default=10_000_000, help="posts of case e (default: %(default)s)")
@@ -299,10 +349,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="keep the generated posts in this folder, and use those it has")
     parser.add_argument("--last-day", type=dt.date.fromisoformat, default=dt.date(2026, 11, 7))
     parser.add_argument("--root", type=Path, default=ROOT, help="the checkout that is measured (default: this one)")
+    parser.add_argument("--before", type=Path, help="another checkout, for the cases f and g")
+    parser.add_argument("--backfill-days", type=int, default=365, help="days of case f (default: %(default)s)")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results.json")
     args = parser.parse_args()
-    if unknown := set(args.cases) - set("abcde"):
-        parser.error(f"--cases: {', '.join(sorted(unknown))}: the cases are a, b, c, d and e")
+    if unknown := set(args.cases) - set("abcdefg"):
+        parser.error(f"--cases: {', '.join(sorted(unknown))}: the cases are a to g")
     if args.data:
         args.data = args.data.resolve()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.cores])
