@@ -99,7 +99,10 @@ class Session:
 
     def follow(self) -> "Session":
         """Return this session, or a new one where this goes by the settings at hand and they are others by now."""
-        if self._given or self.config == (now := sections.config()):
+        if self._given:
+            return self
+        now = sections.config()
+        if self.config is now or self.config == now:
             return self
         following = Session(None, self._wrap)
         following.config, following._before, following.asked = now, self, self.asked
