@@ -219,9 +219,13 @@ class Worker(workers.Worker):
     def _get_work(self) -> GetWorkResponse:
         try:
             work: GetWorkResponse = super()._get_work()
-            while work.task_id is not None and self._refuses(work.task_id):
+            refused: set[str | None] = set()
+            # A luigid that tries again at once what failed would give several such tasks in turn without end.
+            while work.task_id in refused or (work.task_id is not None and self._refuses(work.task_id)):
                 self._scheduler.add_task(worker=self._id, task_id=work.task_id, status=FAILED, runnable=False)
-                work = super()._get_work()
+                again = work.task_id in refused
+                refused.add(work.task_id)
+                work = work._replace(task_id=None) if again else super()._get_work()
         except RPCError as error:
             self._scheduler.lose(error)
         if self._scheduler.lost:

@@ -92,6 +92,8 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
         members = []
         for number, task_id in enumerate(ids):
             if self._refuses(task_id):
+                # Or else it would be said to be done as soon as the first of the others is.
+                self._scheduler.add_task(worker=self._id, task_id=task_id, status=FAILED, runnable=False)
                 continue
             try:
                 task = self._scheduled_tasks.get(task_id) or _loaded(reply, number)
@@ -266,10 +268,13 @@ class _Batch(_TaskProcess):  # type: ignore[misc]
 
     def _failed(self, member: Any, error: BaseException) -> Any:
         """Log and tell that a member failed; return what it says to that."""
-        what = "[pid %s] Worker %s failed    %s"
-        luigis_log.error(what, os.getpid(), self.worker_id, member, exc_info=error)
-        member.trigger_event(Event.FAILURE, member, error)
-        return member.on_failure(error)
+        try:
+            raise error
+        except BaseException as raised:  # what a task says by itself has the traceback of what is being handled
+            what = "[pid %s] Worker %s failed    %s"
+            luigis_log.exception(what, os.getpid(), self.worker_id, member)
+            member.trigger_event(Event.FAILURE, member, raised)
+            return member.on_failure(raised)
 
     @contextlib.contextmanager
     def _reporting(self) -> Iterator[None]:

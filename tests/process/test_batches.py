@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -75,6 +76,13 @@ def processes(at: Path, stage: str) -> list[list[int]]:
 def done(at: Path, stage: str) -> list[int]:
     """The days of a stage that are complete."""
     return [int(name[-2:]) for name in running.complete(at / "data") if name.startswith(f"{stage.lower()}/")]
+
+
+def tasks_of(luigid: int, at: Path, *stages: str) -> dict[str, Any]:
+    """The tasks of a test that a luigid knows, by id; of all stages unless some are named."""
+    found = ask(luigid, "task_list", status="", upstream_status="", search="").items()
+    own = {id: task for id, task in found if task["params"].get("place") == at.name}
+    return {id: task for id, task in own.items() if not stages or task["name"] in stages}
 
 
 def wait_for(path: Path) -> None:
@@ -193,6 +201,27 @@ def test_overlapping_ranges_of_two_runs_at_one_luigid(eager: int, tmp_path: Path
     assert "waiting for another run (host" in ran[1].out
 
 
+def test_days_that_failed_are_not_tried_again_within_a_run(eager: int, tmp_path: Path) -> None:
+    """Also where luigid gives them to the same run again, as a batch; luigid shows them as failed, the others done."""
+    for number in (1, 2):
+        control(tmp_path, "Made", number, "broken").touch()
+    control(tmp_path, "Made", 4, "held").touch()
+    process = start(tmp_path, 1, 4, "--workers", 2, *HERE, eager)
+    for number in (2, 4):
+        wait_for(control(tmp_path, "Made", number, "runs"))
+    end_of_wait = time.monotonic() + 4
+    while time.monotonic() < end_of_wait:
+        ask(eager, "prune")  # then it tries again what failed
+        time.sleep(0.2)
+    control(tmp_path, "Made", 4, "held").unlink()
+    ran = end(process)
+    assert ran.code == 30, ran
+    assert [runs(tmp_path, "Made", number) for number in range(1, 5)] == [1, 1, 1, 1]
+    ended = {task["params"]["date"][-1]: task["status"] for task in tasks_of(eager, tmp_path, "Made").values()}
+    assert {number: ended[number] for number in "34"} == {"3": "DONE", "4": "DONE"}
+    assert {ended[number] for number in "12"} <= {"FAILED", "PENDING"}
+
+
 def test_batch_takes_of_a_resource_what_one_of_its_days_takes(tmp_path: Path) -> None:
     """With one unit of it, one batch runs at a time, and a batch of three runs."""
     ran = run(tmp_path, 1, 6, "--workers", 2, API="1")
@@ -209,15 +238,10 @@ def test_page_of_luigid_shows_every_day(eager: int, chromium: webdriver.Chrome, 
     process = start(tmp_path, 1, 3, "--workers", 1, *HERE, eager)
     wait_for(control(tmp_path, "Made", 3, "runs"))
 
-    def tasks() -> dict[str, Any]:
-        """The tasks of this test, by id."""
-        found = ask(eager, "task_list", status="", upstream_status="", search="").items()
-        return {id: task for id, task in found if task["params"].get("place", tmp_path.name) == tmp_path.name}
-
-    made = {task["params"]["date"]: id for id, task in tasks().items() if task["name"] == "Made"}
+    made = {task["params"]["date"]: id for id, task in tasks_of(eager, tmp_path, "Made").items()}
     assert sorted(made) == [str(day(number)) for number in (1, 2, 3)]
     for number in (1, 2, 3):
-        task = tasks()[made[str(day(number))]]
+        task = tasks_of(eager, tmp_path, "Made")[made[str(day(number))]]
         assert task["status"] == "RUNNING"
         assert task["tracking_url"] == f"http://jobs.example/Made {day(number)}"
         assert task["status_message"] == f"Made {day(number)} is at work"
@@ -230,15 +254,15 @@ def test_page_of_luigid_shows_every_day(eager: int, chromium: webdriver.Chrome, 
     WebDriverWait(chromium, 30).until(lambda page: len([row for row in rows(page) if "RUNNING" in row]) == 3)
     chromium.save_screenshot(str(tmp_path / "luigid.png"))
     second = made["2026-11-02"]
-    worker = tasks()[second]["worker_running"]
+    worker = tasks_of(eager, tmp_path, "Made")[second]["worker_running"]
     ask(eager, "send_scheduler_message", worker=worker, task=second, content="cancel")
     wait_for(control(tmp_path, "Made", 3, "message"))
     assert json.loads(control(tmp_path, "Made", 3, "message").read_text()) == ["cancel", second]
     control(tmp_path, "Made", 3, "held").unlink()
     ran = end(process)
     assert ran.code == 0, ran
-    ours = [task for task in tasks().values() if task["name"] != "RangeDaily"]
-    assert [task["status"] for task in ours] == ["DONE"] * 6
+    assert [task["status"] for task in tasks_of(eager, tmp_path, "Made", "Read").values()] == ["DONE"] * 6
+    assert {task["name"] for task in tasks_of(eager, tmp_path).values()} == {"Made", "Read"}
 
 
 def test_day_of_posts_with_too_many_rejects_fails_alone(tmp_path: Path) -> None:
