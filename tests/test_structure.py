@@ -82,6 +82,32 @@ def test_the_translation_of_sql_knows_nothing_of_ours() -> None:
     assert offending(modules("bigquery_sql"), ("luigi", "millrace", "pipelines", "workflows", "tests", *GOOGLE)) == []
 
 
+def test_the_local_cloud_and_the_library_do_not_know_each_other() -> None:
+    """localcloud/ imports nothing of ours but the translation of SQL, and no tool of tests; nothing imports it."""
+    assert modules("localcloud")
+    assert offending(modules("localcloud"), ("luigi", "millrace", "pipelines", "workflows", "tests", "pytest")) == []
+    ours = modules("bigquery_sql", "millrace", "pipelines", "workflows")
+    assert offending(ours, ("localcloud", "tests")) == []
+
+
+def test_the_suites_of_contracts_need_pytest_and_nothing_else_of_tests() -> None:
+    """millrace/testing knows contracts and no luigi, cloud or settings; nothing else of the library imports it."""
+    suites = modules("millrace/testing")
+    assert suites
+    others = (
+        "luigi",
+        "hypothesis",
+        "localcloud",
+        "tests",
+        "millrace.gcloud",
+        "millrace.tasks",
+        "millrace.ops",
+        *GOOGLE,
+    )
+    assert offending(suites, others) == []
+    assert offending([path for path in modules("millrace") if path not in suites], ("millrace.testing", "pytest")) == []
+
+
 def test_the_library_knows_no_workflow() -> None:
     """millrace/ never imports a workflow's module, the report, or a pipeline."""
     assert offending(modules("millrace"), ("workflows.posts", "workflows.report", "pipelines.posts")) == []

@@ -21,6 +21,7 @@ from localcloud.storage import Storage
     [
         ("foo*bar", ["foobar", "foo1bar", "foo.bar", "foo\nbar"], ["foo/bar", "xfoobar", "foobarx"]),
         ("foo**bar", ["foobar", "foo/bar", "foo/a/b/bar"], ["foobar/"]),
+        ("foo**/bar", ["foo/bar", "foox/bar", "foo/a/bar"], ["foobar", "foo/abar"]),
         ("img/**.jpg", ["img/brand.jpg", "img/hi-res/party-01.jpg"], ["img/x.png", "x/img/a.jpg"]),
         ("a/**/b/*.avro", ["a/b/x.avro", "a/c/b/x.avro", "a/c/d/b/x.avro"], ["a/b/c/x.avro", "a/cb/x.avro"]),
         ("**/b", ["b", "a/b", "a/c/b"], ["ab", "a/ab"]),
