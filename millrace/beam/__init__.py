@@ -48,8 +48,9 @@ As pipelines/logs/statuses.py it runs by itself, and computes what a stage has i
 
     python -m pipelines.logs.statuses --input 'access.log*' --output 'out/{dataset}'
 
-Options of its own are a class from StageOptions, which Batch and main take; `day.options` has them. See Batch for the
-rest. What is named here is imported when it is first asked for, because launchers import this package too.
+Options of its own are a class from StageOptions, which Batch and main take; `day.options` has them. `fetch` is a
+pipeline that keeps a source's records, or splits them by day. See Batch for the rest. What is named here is imported
+when it is first asked for, because launchers import this package too.
 '''
 
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from millrace.beam.options import StageOptions, main
     from millrace.beam.rejects import dead_letters, parsed
     from millrace.beam.shards import shard_of
+    from millrace.beam.sources.fetch import FetchOptions, fetch
     from millrace.beam.sources.records import Rejected
     from millrace.common.checksums import Input
     from millrace.common.partitions import Partition
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Batch",
     "Block",
+    "FetchOptions",
     "Input",
     "Item",
     "ParquetFile",
@@ -78,6 +81,7 @@ __all__ = [
     "Units",
     "Written",
     "dead_letters",
+    "fetch",
     "main",
     "parsed",
     "read_parquet",
@@ -93,8 +97,10 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     # Imports that are written out, because they say which code makes a result.
     from millrace.beam import batch, files, options, rejects, shards
+    from millrace.beam.sources import fetch
 
-    return next(vars(home)[name] for home in (batch, files, options, rejects, shards) if name in vars(home))
+    homes = (batch, fetch, files, options, rejects, shards)
+    return next(vars(home)[name] for home in homes if name in vars(home))
 
 
 def __dir__() -> list[str]:

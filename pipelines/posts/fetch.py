@@ -5,143 +5,27 @@ Run alone:
     python -m pipelines.posts.fetch --source 'posts-{date:%Y-%m-%d}.jsonl.gz' --date 2026-11-19 --output 'out/{dataset}'
 """
 
-import datetime
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-
 import apache_beam as beam
-import numpy as np
-import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from millrace.beam import files
-from millrace.beam.batch import Batch
 from millrace.beam.options import main
-from millrace.beam.sources import records
-from millrace.beam.sources.fetch import FetchOptions, fetch_file, files_of, opened
-from millrace.common import results
-from millrace.common.partitions import Partition
+from millrace.beam.sources.fetch import FetchOptions, fetch
 from pipelines.posts import parse, sources
 
-#: Bytes of one archive's records held in memory before the fullest days are written.
-_HELD = 128 << 20
-#: Files of so many days are written at once; of more days, neighbours share files.
-_MOST_FILES = 400
 
-REJECTED = "rejected"
-_REJECTED_SCHEMA = pa.schema(
-    [("file", pa.string()), ("line", pa.int64()), ("reason", pa.string()), ("record", pa.large_binary())]
-)
-
-
-def split_file(archive: Partition, unit: tuple[int, str]) -> Iterator[results.Written]:
-    """Write a file's records as Parquet files by day, labelled `YYYY-MM-DD`, and those that show no day.
-
-    Of very many days, some share a file, labelled by the first and the last of them; the file's column `day` tells them
-    apart.
-    """
-    number, uri = unit
-    held: dict[int, list[pa.Table]] = {}  # by day, since 1970
-    size = part = 0
-    written: list[results.Written] = []
-    counters = Counter(read=0, kept=0)
-
-    def write(days: list[int]) -> results.Written:
-        label = _label(days)
-        name = f"{REJECTED}-" if label == REJECTED else f"{label}/raw-"
-        tables = [pa.concat_tables(held[day]) for day in days]
-        if len(days) > 1:
-            tables = [_with_day(table, day) for table, day in zip(tables, days, strict=True)]
-        table = pa.concat_tables(tables).combine_chunks()
-        file = f"{name}{number:05d}-{part:05d}"
-        return files.write_parquet(archive.output, archive.options["dataset"], file, table, label=label)
-
-    def flush() -> None:
-        nonlocal size, part
-        with ThreadPoolExecutor(files.threads([archive.output])) as pool:
-            written.extend(pool.map(write, _in_files(held)))
-        held.clear()
-        size, part = 0, part + 1
-
-    with opened(archive, uri, sources.open_uri) as stream:
-        for block in records.read(stream):
-            days = np.empty(len(block.line), np.int64)
-            reasons: list[str] = []
-            for i, record in enumerate(block.record.to_pylist()):
-                try:
-                    days[i] = parse.created_at(record) // parse.DAY
-                except parse.Rejected as reason:
-                    days[i] = _NOTICE if str(reason) == parse.NOTICE else _NO_DAY
-                    if days[i] == _NO_DAY:
-                        reasons.append(str(reason))
-            if notices := int((days == _NOTICE).sum()):
-                counters["notices"] += notices
-            order = np.argsort(days, kind="stable")
-            lines, kept = block.line.take(pa.array(order)), block.record.take(pa.array(order))
-            found, starts = np.unique(days[order], return_index=True)
-            for day, start, end in zip(found.tolist(), starts, [*starts[1:], len(days)], strict=True):
-                if day == _NOTICE:
-                    continue
-                line, record = lines.slice(start, end - start), kept.slice(start, end - start)
-                if day == _NO_DAY:
-                    columns = [pa.repeat(uri, len(line)), line, pa.array(reasons, pa.string()), record]
-                    table = pa.Table.from_arrays(columns, schema=_REJECTED_SCHEMA)
-                else:
-                    table = records.table(uri, records.Block(line, record))
-                held.setdefault(day, []).append(table)
-                size += table.nbytes
-            counters.update({"read": len(days), "kept": len(days) - len(reasons) - notices})
-            counters.update(f"rejected: {reason}" for reason in reasons)
-            files.rows_read(len(days))
-            if size > _HELD:
-                flush()
-    flush()
-    yield results.merge_written([*written, results.Written(counters=counters)])
-
-
-def _in_files(held: Mapping[int, Sequence[pa.Table]]) -> Iterator[list[int]]:
-    """Yield the days that are held, by the file that they go to; of more than _MOST_FILES, neighbours share files."""
-    sizes = {day: sum(table.nbytes for table in held[day]) for day in sorted(held)}
-    if _NO_DAY in sizes:
-        del sizes[_NO_DAY]
-        yield [_NO_DAY]
-    share = sum(sizes.values()) / _MOST_FILES if len(sizes) > _MOST_FILES else 0
-    together, weight = list[int](), 0
-    for day, size in sizes.items():
-        together.append(day)
-        weight += size
-        if weight > share:
-            yield together
-            together, weight = [], 0
-    if together:
-        yield together
-
-
-def _label(days: Sequence[int]) -> str:
-    if days[0] == _NO_DAY:
-        return REJECTED
-    return "_".join(str(_EPOCH + datetime.timedelta(days=day)) for day in sorted({days[0], days[-1]}))
-
-
-def _with_day(table: pa.Table, day: int) -> pa.Table:
-    return table.append_column("day", pa.repeat(pa.scalar(day, pa.int32()), len(table)).cast(pa.date32()))
-
-
-_EPOCH = datetime.date(1970, 1, 1)
-_NO_DAY = np.iinfo(np.int64).min
-_NOTICE = _NO_DAY + 1
-
-
-def _fetch(partition: Partition, unit: tuple[int, str]) -> Iterator[results.Written]:
-    return fetch_file(partition, unit, sources.open_uri) if partition.options["date"] else split_file(partition, unit)
+def day_of(record: bytes) -> int | None:
+    """Return the day of a post, days since 1970-01-01; None for a notice. Raises Rejected for what shows no day."""
+    try:
+        return parse.created_at(record) // parse.DAY
+    except parse.Rejected as reason:
+        if str(reason) == parse.NOTICE:
+            return None
+        raise
 
 
 def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
-    """Add the pipeline: a file of a source is a unit of work."""
-    batch = Batch(pipeline, options, FetchOptions)
-    batch.units(files_of).each(_fetch, label="Fetch")
-    batch.results(lambda partition: partition.options["dataset"])
+    """Add the pipeline."""
+    fetch(pipeline, options, day_of=day_of, how=sources.open_uri)
 
 
 if __name__ == "__main__":

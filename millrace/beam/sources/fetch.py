@@ -1,6 +1,11 @@
-"""A source's files of a day → its raw records as Parquet (file, line, record), kept as they came.
+"""A source's files → its raw records as Parquet (file, line, record), kept as they came; an archive's by day.
 
-Run alone:
+A workflow whose sources may be archives has a pipeline of its own, which says the day of a record (see splits.DayOf):
+
+    def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
+        fetch(pipeline, options, day_of=day_of)
+
+Run alone, for sources of which each file is of a day:
 
     python -m millrace.beam.sources.fetch --source 'in/{date:%Y-%m-%d}.log' --date 2026-11-19 --output 'out/{dataset}'
 """
@@ -9,6 +14,7 @@ import argparse
 import datetime
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import IO
 
 import apache_beam as beam
@@ -17,10 +23,10 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from millrace.beam import files
 from millrace.beam.batch import Batch
 from millrace.beam.options import StageOptions, main
-from millrace.beam.sources import named, records
+from millrace.beam.sources import named, records, splits
 from millrace.common import results
 from millrace.common.partitions import Partition
-from millrace.errors import NotThereYetError
+from millrace.errors import NotThereYetError, SourceError
 
 #: How a URI is opened: as named.open_uri does.
 Open = Callable[..., AbstractContextManager[IO[bytes]]]
@@ -74,11 +80,49 @@ def _hosts(partition: Partition) -> list[str]:
     return [host for host in partition.options["redirect_hosts"].split(",") if host]
 
 
-def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
-    """Add the pipeline: a file of a source is a unit of work."""
+@dataclass(frozen=True)
+class _Fetch:
+    """What a workflow says of its sources."""
+
+    day_of: splits.DayOf | None
+    how: Open
+
+    def files_of(self, partition: Partition) -> list[tuple[int, str]]:
+        """Return a partition's files. Raises SourceError for an archive of which nobody says how to split it."""
+        source = partition.options["source"]
+        if not partition.options["date"] and self.day_of is None:
+            raise SourceError(f"source {source} can't be split by day; write {{date:%Y-%m-%d}} where its day stands")
+        return files_of(partition)
+
+    def fetch(self, partition: Partition, unit: tuple[int, str]) -> Iterator[results.Written]:
+        """Write the records of a file, as they are or by day."""
+        if partition.options["date"] or self.day_of is None:
+            yield from fetch_file(partition, unit, self.how)
+        else:
+            with opened(partition, unit[1], self.how) as stream:
+                yield splits.split_file(partition, unit, stream, self.day_of)
+
+
+def fetch(
+    pipeline: beam.Pipeline,
+    options: PipelineOptions,
+    *,
+    day_of: splits.DayOf | None = None,
+    how: Open = named.open_uri,
+) -> None:
+    """Add the pipeline: a file of a source is a unit of work.
+
+    how: how a URI is opened, where a workflow has sources that it generates.
+    """
     batch = Batch(pipeline, options, FetchOptions)
-    batch.units(files_of).each(fetch_file, label="Fetch")
+    work = _Fetch(day_of, how)
+    batch.units(work.files_of).each(work.fetch)
     batch.results(lambda partition: str(partition.options["dataset"]))
+
+
+def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
+    """Add the pipeline, of sources of which each file is of a day."""
+    fetch(pipeline, options)
 
 
 if __name__ == "__main__":
