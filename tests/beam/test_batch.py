@@ -273,6 +273,30 @@ def test_of_several_errors_the_one_that_would_come_again_is_told(tmp_path: Path)
         read_result(to_result(merge_written([some, passing])))
 
 
+def test_an_error_of_a_bundle_that_is_tried_again_is_forgotten(tmp_path: Path) -> None:
+    """On a runner that tries bundles again: the first one tells an error of ours and of a file, then fails."""
+
+    def of_two(partitions: Mapping[str, Partition], unit: int) -> Iterator[tuple[str, Item | MillraceError]]:
+        tries = tmp_path / "tries"
+        with tries.open("a") as stream:
+            stream.write("x")
+        if tries.read_text() == "x":
+            yield "many", ERROR
+            yield "one", Written(counters={"read": 1000})
+            raise OSError("the worker is gone")
+        for key in partitions:
+            yield key, Written(counters={"read": unit})
+
+    flags = ["--runner=BundleBasedDirectRunner", "--direct_runner_bundle_retry"]
+    found = run(lambda batch: batch.shared([(["many", "one"], 7)]).each(of_two), three(tmp_path), *flags)
+    assert (tmp_path / "tries").read_text() == "xx"
+    assert found == {
+        "many": Written([], {"read": 7}, {}),
+        "one": Written([], {"read": 7}, {}),
+        "none": Written([], {}, {}),
+    }
+
+
 @pytest.mark.parametrize("error", [ValueError("no error of ours"), SourceError("raised by another step")])
 def test_what_is_no_partitions_error_fails_the_pipeline(error: Exception, tmp_path: Path) -> None:
     """Another exception anywhere; and one of ours in a step that is not the library's, which it is fused with."""

@@ -1,0 +1,56 @@
+"""A workflow of its own fetches with the library: files of a day as they are, an archive by the day that it says."""
+
+import datetime
+from pathlib import Path
+
+import apache_beam as beam
+import pyarrow.parquet as pq
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from millrace.beam import Rejected, fetch, options
+from millrace.common.results import Written, read_result
+from millrace.errors import SourceError
+
+ARCHIVE = b"2026-11-01 a\n2026-11-02 b\n# a remark\n2026-11-01 c\nno day\n"
+
+
+def day_of(record: bytes) -> int | None:
+    if record.startswith(b"#"):
+        return None
+    try:
+        return (datetime.date.fromisoformat(record[:10].decode()) - datetime.date(1970, 1, 1)).days
+    except ValueError:
+        raise Rejected("no date") from None
+
+
+def split(pipeline: beam.Pipeline, given: PipelineOptions) -> None:
+    fetch(pipeline, given, day_of=day_of)
+
+
+def run(folder: Path, build: options.Build, *flags: str) -> Written:
+    (folder / "lines").write_bytes(ARCHIVE)
+    options.run(build, [f"--source={folder}/lines", f"--output={folder}/out/{{dataset}}", *flags])
+    return read_result((folder / "out" / "raw" / "_result.json").read_bytes())
+
+
+def records(written: Written) -> dict[str, list[bytes]]:
+    return {f.table: pq.read_table(f.path, partitioning=None)["record"].to_pylist() for f in written.files}
+
+
+def test_an_archive_is_split_by_the_day_that_a_workflow_says(tmp_path: Path) -> None:
+    """What is no record counts apart; what shows no day is kept with the reason."""
+    written = run(tmp_path, split)
+    assert records(written) == {
+        "2026-11-01": [b"2026-11-01 a\n", b"2026-11-01 c\n"],
+        "2026-11-02": [b"2026-11-02 b\n"],
+        "rejected": [b"no day\n"],
+    }
+    assert written.counters == {"read": 5, "kept": 3, "notices": 1, "rejected: no date": 1}
+
+
+def test_a_file_of_a_day_needs_nothing_said(tmp_path: Path) -> None:
+    """An archive does, and says so."""
+    assert records(run(tmp_path, fetch, "--date=2026-11-01")) == {"raw": ARCHIVE.splitlines(keepends=True)}
+    with pytest.raises(SourceError, match=r"lines can't be split by day; write {date:%Y-%m-%d} where its day stands"):
+        run(tmp_path, fetch)
