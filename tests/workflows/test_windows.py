@@ -36,7 +36,7 @@ def test_two_windows_end_on_one_day(undisturbed: Path, tmp_path: Path) -> None:
     assert re.findall(r'href="([^"]*date=[^"]*)"', listed) == links
     assert all((storage / "reports" / link).exists() for link in links)
 
-    clear = [running.python(), "-m", "millrace.ops.clear", "Aggregate", "--days", 2, "--yes"]
+    clear = [running.python(), "-m", "millrace", "clear", "Aggregate", "--days", 2, "--yes"]
     ran = running.run([*clear, "--millrace-storage", storage, "--posts-days", 1], tmp_path)
     assert ran.code == 0, ran
     assert not [name for name in running.complete(storage) if "_2d/" in name]
