@@ -52,15 +52,9 @@ class posts(SourceSettings, Settings):
         default=SAMPLE,
         description="where posts come from; a {date:%Y-%m-%d} in it selects the day, none makes it an archive",
     )
-    days: int = Setting(
-        convert=whole_number(1, 366),
-        allowed="a whole number from 1 to 366",
-        default=7,
-        description="days of a window",
-    )
+    days: int = Setting(convert=whole_number(1, 366), default=7, description="days of a window")
     rules: str = Setting(
         convert=one_of("standard", "classic"),
-        allowed="standard or classic",
         default="standard",
         description="what words are, and which URLs are the same",
     )
@@ -72,7 +66,6 @@ class posts(SourceSettings, Settings):
     )
     shards: int = Setting(
         convert=whole_number(1, 1000),
-        allowed="a whole number from 1 to 1000",
         default=4,
         description="shards of a day's URLs and pairs: more for more data, the same for all days",
     )

@@ -72,7 +72,6 @@ class SourceSettings:
     source: tuple[str, ...] = sources()
     max_dead_letter_share: float = Setting(
         convert=settings.share,
-        allowed="a number from 0 to 1",
         default=0.05,
         description="share of rejected records that a day may have",
     )

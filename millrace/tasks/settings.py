@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import luigi
 from luigi.cmdline_parser import CmdlineParser
@@ -27,18 +27,21 @@ from millrace.errors import MillraceError, SettingError
 _LUIGIS = {"core", "worker", "scheduler", "retcode", "email", "smtp"}
 
 
+C = TypeVar("C", bound=Callable[[str], Any])
+
+
 class Setting(luigi.Parameter):
     """A setting or flag.
 
     convert: its text → its value; raises ValueError (or a MillraceError) for what is not allowed. allowed: what is
-    allowed, in words. keeps_variables: whether convert, and not luigi, fills in ${NAME} in luigi.cfg.
-    batched: whether tasks that differ in this parameter may be done in one batch.
+    allowed, in words; those of the converter unless given (see saying). keeps_variables: whether convert, and not
+    luigi, fills in ${NAME} in luigi.cfg. batched: whether tasks that differ in this parameter may be done in one batch.
     """
 
     def __init__(
         self,
         convert: Callable[[str], Any],
-        allowed: str,
+        allowed: str = "",
         description: str = "",
         *,
         keeps_variables: bool = False,
@@ -47,7 +50,8 @@ class Setting(luigi.Parameter):
     ) -> None:
         # luigi hands the description to argparse, which takes a single % for a field.
         super().__init__(description=description.replace("%", "%%"), **kwargs)
-        self._convert, self._allowed, self._keeps_variables = convert, allowed, keeps_variables
+        self._convert, self._allowed = convert, allowed or getattr(convert, "allowed", "something else")
+        self._keeps_variables = keeps_variables
         self.batched = batched
         self._owner = self._key = ""
 
@@ -263,6 +267,12 @@ def text(value: str) -> str:
     return value
 
 
+def saying(allowed: str, convert: C) -> C:
+    """Return a converter that says in words what it allows, so that a setting with it need not."""
+    vars(convert)["allowed"] = allowed
+    return convert
+
+
 def whole_number(low: int, high: int) -> Callable[[str], int]:
     """Return what takes a whole number from low to high."""
 
@@ -272,7 +282,7 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
             raise ValueError
         return number
 
-    return convert
+    return saying(f"a whole number from {low} to {high}", convert)
 
 
 def number(low: float, high: float) -> Callable[[str], float]:
@@ -284,15 +294,15 @@ def number(low: float, high: float) -> Callable[[str], float]:
             raise ValueError
         return found
 
-    return convert
+    return saying(f"a number from {low:g} to {high:g}", convert)
 
 
 def share(value: str) -> float:
     """Return a number from 0 to 1."""
-    number = float(value)
-    if not 0 <= number <= 1:
-        raise ValueError
-    return number
+    return number(0, 1)(value)
+
+
+saying("a number from 0 to 1", share)
 
 
 def one_of(*names: str) -> Callable[[str], str]:
@@ -303,7 +313,7 @@ def one_of(*names: str) -> Callable[[str], str]:
             raise ValueError
         return value
 
-    return convert
+    return saying(f"one of {', '.join(names)}" if len(names) != 2 else " or ".join(names), convert)
 
 
 def day(value: str) -> datetime.date:

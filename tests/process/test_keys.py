@@ -18,9 +18,7 @@ FIVE = datetime.datetime(2026, 11, 1, 5)
 class traffic(Settings):  # noqa: N801 (named like its section)
     """What a window is."""
 
-    days: int = Setting(
-        convert=whole_number(1, 99), allowed="a whole number from 1 to 99", default=7, description="days of a window"
-    )
+    days: int = Setting(convert=whole_number(1, 99), default=7, description="days of a window")
 
 
 class Hourly(Stage):
