@@ -234,7 +234,8 @@ class Tables:
             grouped = self.pcollection | f"{label} alone" >> alone
         else:
             grouped = self.pcollection | f"{label} by key" >> beam.GroupByKey()
-        return Tables(self._batch, self._batch._work(grouped, label, _ByKey(function, self._batch), side), self._once)
+        work = _ByKey(function, self._batch)
+        return Tables(self._batch, self._batch._work(grouped, label, work, side), once=False)  # names may meet
 
     def named(self, *names: str) -> "Tables":
         """Return the tables of these names."""

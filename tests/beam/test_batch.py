@@ -166,6 +166,17 @@ def test_a_batch_writes_what_pipelines_one_by_one_write(tmp_path: Path) -> None:
     assert len(digests(together)) == 3 + 2 * 2 + 3
 
 
+def test_tables_of_several_names_meet_in_one(tmp_path: Path) -> None:
+    """Also where each partition is a block, whose own tables are not shuffled."""
+
+    def called_all(day: Partition, name: str, tables: Iterable[pa.Table]) -> Iterator[Item]:
+        yield "all", pa.concat_tables(tables)
+
+    (one,) = three(tmp_path)[1:2]
+    found = run(lambda batch: batch.blocks("n").each(total).by_key(called_all).by_key(summed), [one])
+    assert numbers(found["one"]) == {"all": 11}
+
+
 def test_lines_are_blocks_of_records(tmp_path: Path) -> None:
     """Packed or not, with their numbers; blank ones are none."""
     (tmp_path / "a").write_bytes(b"one\n\ntwo")
