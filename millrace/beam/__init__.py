@@ -57,11 +57,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from millrace.beam.batch import Batch, Block, Item, Tables, Units
+    from millrace.beam.fetching import FetchOptions, fetch
     from millrace.beam.files import ParquetFile, read_parquet, read_windows, rows_read, write_parquet
     from millrace.beam.options import StageOptions, main
     from millrace.beam.rejects import dead_letters, parsed
     from millrace.beam.shards import shard_of
-    from millrace.beam.sources.fetch import FetchOptions, fetch
     from millrace.beam.sources.records import Rejected
     from millrace.common.checksums import Input
     from millrace.common.partitions import Partition
@@ -96,10 +96,9 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     # Imports that are written out, because they say which code makes a result.
-    from millrace.beam import batch, files, options, rejects, shards
-    from millrace.beam.sources import fetch
+    from millrace.beam import batch, fetching, files, options, rejects, shards
 
-    homes = (batch, fetch, files, options, rejects, shards)
+    homes = (batch, fetching, files, options, rejects, shards)
     return next(vars(home)[name] for home in homes if name in vars(home))
 
 

@@ -173,7 +173,7 @@ class FetchStage(SourceStage):
 
     date: datetime.date = Day()
     window_end: datetime.date | None = WindowEnd()
-    pipeline = "millrace.beam.sources.fetch"
+    pipeline = "millrace.beam.fetching"
     empty_from_empty = False
     #: The stage that splits archives by the day; archives are refused without one.
     splits: ClassVar[type[SplitStage] | None] = None

@@ -8,8 +8,8 @@ Run alone:
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from millrace.beam.fetching import FetchOptions, fetch
 from millrace.beam.options import main
-from millrace.beam.sources.fetch import FetchOptions, fetch
 from pipelines.posts import parse, sources
 
 

@@ -7,7 +7,7 @@ A workflow whose sources may be archives has a pipeline of its own, which says t
 
 Run alone, for sources of which each file is of a day:
 
-    python -m millrace.beam.sources.fetch --source 'in/{date:%Y-%m-%d}.log' --date 2026-11-19 --output 'out/{dataset}'
+    python -m millrace.beam.fetching --source 'in/{date:%Y-%m-%d}.log' --date 2026-11-19 --output 'out/{dataset}'
 """
 
 import argparse
