@@ -110,7 +110,9 @@ def clean(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def test_every_block_says_what_it_is() -> None:
     """No block of code is of an unknown kind, so that none escapes; indented ones are not used."""
     kinds = {"sh", "sh account", "ini", "python", "text"}
-    assert {block.place: block.kind for block in blocks() if block.kind not in kinds} == {}
+    walk = "docs/extending.md:"  # its blocks are walked through by tests/test_installed.py
+    others = [block for block in blocks() if not (block.place.startswith(walk) and " walk" in block.kind)]
+    assert {block.place: block.kind for block in others if block.kind not in kinds} == {}
     for path in DOCS:
         plain = _FENCE.sub("", path.read_text(encoding="utf-8"))
         assert re.findall(r"^\n    \S.*$", plain, re.MULTILINE) == [], path

@@ -1,5 +1,6 @@
 """The library without this folder: installed from a wheel, in a folder with luigi.cfg and workflows of one's own."""
 
+import ast
 import json
 import re
 import shutil
@@ -11,6 +12,9 @@ from pathlib import Path
 import pytest
 import running
 from running import DAY, Ran
+
+#: What the installed library replaces in the walk of docs/extending.md: it is there already, and nothing is downloaded.
+_THERE = ("python3 -m venv ", ". .venv/", "pip install ")
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +70,81 @@ def test_the_task_of_the_docs_runs_beside_luigi_cfg(installed: Path, undisturbed
     )
     ran = shell(printed)
     assert (ran.code, manifest.exists()) == (0, False), ran
+
+
+def edited(text: str, block: str) -> str:
+    """A module as a block of the docs has it: a name's new meaning in the place of the old one, the rest on top."""
+    there = {name: node for node in ast.parse(text).body for name in _names(node)}
+    changes, new = [], []
+    for node in ast.parse(block).body:
+        said = ast.get_source_segment(block, node) or ""
+        old = next((there[name] for name in _names(node) if name in there), None)
+        if old is None:
+            new.append(said)
+        else:
+            changes.append((old, said))
+    lines = text.split("\n")
+    for old, said in sorted(changes, key=lambda change: -change[0].lineno):
+        lines[old.lineno - 1 : old.end_lineno] = said.split("\n")
+    imports = [node for node in ast.parse(text).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    for said in sorted(new, key=lambda said: said.startswith("import ")):  # imports last, since they stand above
+        above = imports[0].lineno - 1 if said.startswith("import ") else max(node.end_lineno or 0 for node in imports)
+        lines[above:above] = [said] if said.startswith("import ") else ["", said]
+    return "\n".join(lines)
+
+
+def _names(node: ast.stmt) -> list[str]:
+    if isinstance(node, ast.Assign):
+        return [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return [node.name] if isinstance(node, ast.FunctionDef | ast.ClassDef) else []
+
+
+def walked() -> list[tuple[str, str, str]]:
+    """The blocks of docs/extending.md that are walked through: `sh` or `python`, the file that one is of, the text."""
+    docs = (running.ROOT / "docs/extending.md").read_text(encoding="utf-8")
+    return re.findall(r"^```(sh|python) walk ?(\S*)\n(.*?)^```$", docs, re.MULTILINE | re.DOTALL)
+
+
+def test_the_walk_through_a_workflow_of_one_s_own(installed: Path, tmp_path: Path) -> None:
+    """docs/extending.md as written, in an empty folder with the library installed: every command ends with 0, tables
+    and page are those of the lines that it shows, and the linters have nothing to say.
+    """
+    folder = tmp_path / "my logs"
+    folder.mkdir()
+    env = running.environment(PATH=f"{installed.parent}:/usr/bin:/bin", HOME=str(tmp_path))
+    env = {name: value for name, value in env.items() if not name.startswith(("PYTEST", "PYTHONPATH", "LUIGI"))}
+    said = ""
+    for kind, file, text in walked():
+        if kind == "sh":
+            script = "\n".join(line for line in text.splitlines() if not line.startswith(_THERE))
+            ran = running.run(["bash", "-euo", "pipefail", "-c", script], folder, env)
+            assert ran.code == 0, (script, ran)
+            assert "Traceback" not in str(ran)
+            said += ran.out
+        else:
+            (folder / file).write_text(edited((folder / file).read_text(encoding="utf-8"), text), encoding="utf-8")
+    assert '{"requests": 4, "errors": 1}' in said
+    assert re.search(r"^ *200 +2\n *404 +1\n *500 +1\n", said, re.MULTILINE), said
+    page = (folder / "data/logs_pages/date=2026-11-19/index.html").read_text(encoding="utf-8")
+    assert re.findall(r"<td>(\d\d:00)<td class=\"n\">(\d+)<td class=\"n\">(\d+)", page) == [
+        ("09:00", "200", "2"),
+        ("09:00", "404", "1"),
+        ("10:00", "500", "1"),
+    ]
+    assert "date=2026-11-19/index.html" in (folder / "data/logs_pages/index.html").read_text(encoding="utf-8")
+    ruff = running.run([running.python(), "-m", "ruff", "check", "--no-cache", "--ignore", "I001", "."], folder)
+    assert ruff.code == 0, ruff
+    if running.WHOLE:
+        mypy = running.run([running.python(), "-m", "mypy"], folder, env)
+        assert mypy.code == 0, mypy
+
+
+def test_the_walk_is_as_short_as_it_says() -> None:
+    """A workflow of one's own takes at most 100 lines, one more stage with its table and test at most 40."""
+    docs = (running.ROOT / "docs/extending.md").read_text(encoding="utf-8")
+    stage = docs.index("## One more stage")
+    lengths = {True: 0, False: 0}
+    for found in re.finditer(r"^```python walk \S*\n(.*?)^```$", docs, re.MULTILINE | re.DOTALL):
+        lengths[found.start() > stage] += sum(bool(line.strip()) for line in found[1].splitlines())
+    assert 0 < lengths[False] <= 100
+    assert 0 < lengths[True] <= 40

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _PAGE = "index.html"
+#: What each partition has for the list, whose own name is the page's.
+_LISTED = "listed.txt"
 _STYLE = (
     "body{font:1rem/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
     "table{border-collapse:collapse}th,td{padding:.2rem .8rem;border-bottom:1px solid #ddd;text-align:left}"
@@ -41,7 +43,8 @@ class PageTask(Stage):
 
     def execute(self, claim: Claim) -> Outcome:
         """Write the page, and the list of all pages."""
-        files = [self.write(name, data) for name, data in self.render().items()]
+        listed = {_LISTED: str(self.date).encode() if hasattr(self, "date") else b"all"}
+        files = [self.write(name, data) for name, data in {**self.render(), **listed}.items()]
         self._pages().make()
         return Outcome(files, {}, {}, self.maker()[0])
 
@@ -52,11 +55,13 @@ class PageTask(Stage):
 
     @classmethod
     def _pages(cls) -> "Index[str]":
-        def listed(links: Sequence[str]) -> bytes:
-            items = [f'<li><a href="{html.escape(each)}">{html.escape(each.rpartition("/")[0])}</a>' for each in links]
-            return _document(cls.writes[0], f"<ul>{''.join(sorted(items, reverse=True))}</ul>")
+        def row(title: bytes, link: str) -> str:
+            return f'<li><a href="{html.escape(link)}">{html.escape(title.decode())}</a>'
 
-        return Index(cls.writes[0], _PAGE, read=lambda _, link: link, render=listed)
+        def listed(rows: Sequence[str]) -> bytes:
+            return _document(cls.writes[0], f"<ul>{''.join(sorted(rows, reverse=True))}</ul>")
+
+        return Index(cls.writes[0], _LISTED, read=row, render=listed, name=_PAGE)
 
 
 def html_table(title: str, rows: "pa.Table") -> bytes:
