@@ -19,7 +19,7 @@ class Task(luigi.Task):
 
     @classmethod
     def get_param_values(cls, params: Any, args: Any, kwargs: Any) -> Any:
-        """As luigi's, which makes ready for errors and defaults that there are none of where all is given by name."""
+        """Return what luigi returns; where all is given by name, there is no error or default to look for."""
         if not args and len(kwargs) == len(params) and all(name in kwargs for name, _ in params):
             given = [(name, parameter.normalize(kwargs[name])) for name, parameter in params]
             return [(name, tuple(value) if isinstance(value, list | set) else value) for name, value in given]

@@ -149,7 +149,7 @@ class SplitStage(SourceStage):
         return Dataset(self.writes[0], keys.name(f"source={named.key(self.source)}/version={self.version}"))
 
     def run(self) -> None:
-        """As every stage; then splits of earlier versions go: days that were fetched have files of their own."""
+        """Run as every stage does; then clear splits of earlier versions. Fetched days have their own files."""
         super().run()
         storage, mine = session.current().storage, self.output().partition
         for path in list(storage.list(mine.rpartition("/")[0], manifests.NAME)):
