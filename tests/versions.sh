@@ -18,7 +18,8 @@ interpreter() {
 # A report of two days by what is installed in an environment; it must say what the first one said.
 report() {
     mkdir "$folder/run-$1"
-    (cd "$folder/run-$1" && LUIGI_CONFIG_PATH="$root/luigi.cfg" "$folder/$1/bin/luigi" --module workflows Report \
+    cp -r "$root/workflows" "$root/pipelines" "$folder/run-$1" # which no wheel holds
+    (cd "$folder/run-$1" && LUIGI_CONFIG_PATH="$root/luigi.cfg" "$folder/$1/bin/python" -m luigi --module workflows Report \
         --date 2026-11-01 --days 1 >log 2>&1) || { cat "$folder/run-$1/log"; exit 1; }
     "$folder/$1/bin/python" - "$folder/run-$1" <<'END' >"$folder/said-$1"
 import json, pathlib, sys
