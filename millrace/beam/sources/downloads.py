@@ -115,7 +115,7 @@ def download(uri: str, target: BinaryIO, max_bytes: int, max_seconds: float, red
             ends.append(end)
             raise
 
-    late = f"did not arrive within {max_seconds:,.0f} seconds (max_transfer_seconds in [posts])"
+    late = f"did not arrive within {max_seconds:,.0f} seconds (the setting max_transfer_seconds)"
     return _patiently(uri, fetch, max_seconds, late)
 
 
@@ -127,7 +127,7 @@ def _receive(uri: str, answer: "requests.Response", watch: "_Watch", target: Bin
     if packed - {"gzip", "x-gzip"}:
         raise SourceError(f"source {uri} comes in an encoding that was not asked for, {_said(uri, ', '.join(packed))}")
     length = None if "transfer-encoding" in headers else _length(uri, headers.get("content-length"))
-    larger = SourceError(f"source {uri} is larger than {max_bytes:,} bytes; raise max_source_bytes in [posts]")
+    larger = SourceError(f"source {uri} is larger than {max_bytes:,} bytes; raise the setting max_source_bytes")
     if length is not None and length > max_bytes:
         raise larger
     while data := answer.raw.read(_CHUNK, decode_content=False):
@@ -266,7 +266,7 @@ def _redirected(uri: str, first: str, url: str, where: str, redirect_hosts: Sequ
         raise SourceError(f"source {uri} redirects from https:// to http://{_said(uri, host)}, which is not followed")
     if host != urlsplit(first).hostname and not any(fnmatch.fnmatchcase(host, name) for name in redirect_hosts):
         raise SourceError(
-            f"source {uri} redirects to another host, {_said(uri, host)}; name it in redirect_hosts in [posts] if that "
+            f"source {uri} redirects to another host, {_said(uri, host)}; name it in the setting redirect_hosts if that "
             "is right"
         )
     return target

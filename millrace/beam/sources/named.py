@@ -205,5 +205,5 @@ def _object(uri: str, max_bytes: int) -> gcs.Reader:
     with _our_errors(uri):
         found = gcs.open_object(uri, downloads.patience().seconds)
     if found.size > max_bytes:
-        raise SourceError(f"source {plain(uri)} is larger than {max_bytes:,} bytes; raise max_source_bytes in [posts]")
+        raise SourceError(f"source {plain(uri)} is larger than {max_bytes:,} bytes; raise the setting max_source_bytes")
     return found

@@ -57,7 +57,7 @@ class Bounded(io.RawIOBase):
         if self._left < 0:
             raise SourceError(
                 f"source {self._uri} holds more than {self._max:,} bytes; "
-                "raise max_source_bytes in [posts] if it should"
+                "raise the setting max_source_bytes if it should"
             )
         return data
 

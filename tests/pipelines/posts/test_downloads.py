@@ -85,7 +85,7 @@ def test_a_slow_or_endless_server_holds_nothing_for_ever(script: Script) -> None
         begun = time.monotonic()
         error = failure(server.url + "/x", 0.3)
         assert isinstance(error, SourceBusyError)
-        assert "did not arrive within 0 seconds (max_transfer_seconds in [posts])" in str(error)
+        assert "did not arrive within 0 seconds (the setting max_transfer_seconds)" in str(error)
         if script in (ENDLESS["a header"], ENDLESS["nothing"]):
             with pytest.raises(SourceBusyError, match="did not answer within"):
                 sources.resolve(server.url + "/x", None)
@@ -230,7 +230,7 @@ def test_redirects_stay_with_the_host_unless_settings_name_another(server: Serve
     far = server.reply("/far", Reply(302, headers={"Location": f"{other}/there"}))
     assert read(near) == TEXT
     assert sources.resolve(near, None) == [near]
-    sentence = f"source {far} redirects to another host, localhost; name it in redirect_hosts in [posts]"
+    sentence = f"source {far} redirects to another host, localhost; name it in the setting redirect_hosts"
     assert sentence in str(failure(far))
     with pytest.raises(SourceError, match=re.escape(sentence)):
         sources.version(far)
