@@ -266,8 +266,8 @@ def _redirected(uri: str, first: str, url: str, where: str, redirect_hosts: Sequ
         raise SourceError(f"source {uri} redirects from https:// to http://{_said(uri, host)}, which is not followed")
     if host != urlsplit(first).hostname and not any(fnmatch.fnmatchcase(host, name) for name in redirect_hosts):
         raise SourceError(
-            f"source {uri} redirects to another host, {_said(uri, host)}; name it in the setting redirect_hosts if that "
-            "is right"
+            f"source {uri} redirects to another host, {_said(uri, host)}; name it in the setting redirect_hosts if "
+            "that is right"
         )
     return target
 
