@@ -4,6 +4,7 @@ A manifest names the code of its stage and of all that the stage is built on (`o
 tells whether there is anything to say; only then is the rest looked for.
 """
 
+import contextlib
 import datetime
 import logging
 from collections import defaultdict, deque
@@ -52,7 +53,8 @@ def install() -> None:
     schedule_and_run = _luigi._schedule_and_run
 
     def and_tell(tasks: Sequence[luigi.Task], *args: Any, **kwargs: Any) -> Any:
-        freshness.ask(tasks)
+        with contextlib.suppress(MillraceError):  # what is wrong with the settings or the storage, scheduling says
+            freshness.ask(tasks)
         ran = schedule_and_run(tasks, *args, **kwargs)
         try:
             if freshness.on():

@@ -122,7 +122,7 @@ def test_other_settings_are_no_result_of_this_run(place: Place) -> None:
     assert ran.code == 35, ran
     [error] = ran.errors
     assert f"counts/date={running.DAY} was made with posts.rules = standard, but this run says classic" in error
-    assert "bin/clear Count" in error
+    assert "millrace clear Count" in error
 
 
 def test_a_refused_result_is_not_made_again(place: Place) -> None:

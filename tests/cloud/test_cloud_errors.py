@@ -221,18 +221,18 @@ CASES: Mapping[str, tuple[Change, Sequence[str]]] = {
     ),
     "dataset elsewhere": (
         configure("millrace", warehouse=f"bigquery://{PROJECT}/european"),
-        [f"gs://{BUCKET} lies in us, the dataset in eu", ELSEWHERE, "bin/doctor"],
+        [f"gs://{BUCKET} lies in us, the dataset in eu", ELSEWHERE, "millrace doctor"],
     ),
     "bucket elsewhere": (
         configure("millrace", storage="gs://european/x"),
-        [f"Dataflow runs in {REGION}", "gs://european lies in eu", "bin/doctor"],
+        [f"Dataflow runs in {REGION}", "gs://european lies in eu", "millrace doctor"],
     ),
     "other location": (
         configure("bigquery", location="EU"),
         ["lies in US, but location = EU in [bigquery], read in", "set it to US"],
     ),
     **{
-        f"no {each}": (deny(each), ["permission is missing", each, "bin/doctor", "names the role"])
+        f"no {each}": (deny(each), ["permission is missing", each, "millrace doctor", "names the role"])
         for each in (
             *(f"storage.objects.{each}" for each in ("get", "create", "list", "delete")),
             *("bigquery.datasets.get", "bigquery.jobs.create", "bigquery.tables.get", "bigquery.tables.updateData"),
@@ -243,7 +243,7 @@ CASES: Mapping[str, tuple[Change, Sequence[str]]] = {
     "withdrawn credentials": (withdrawn_key, ["no longer good (invalid_grant: Invalid JWT Signature.)", "gcloud auth"]),
     "no impersonation": (
         may_not_impersonate,
-        [f"nobody here may act as {LAUNCHER}, read in", "iam.serviceAccounts.getAccessToken", "bin/doctor"],
+        [f"nobody here may act as {LAUNCHER}, read in", "iam.serviceAccounts.getAccessToken", "millrace doctor"],
     ),
     **{
         f"storage = {uri}": (configure("millrace", storage=uri), [f"millrace.storage = {uri!r}, read in", STORAGE])

@@ -73,7 +73,7 @@ def test_our_own_sentence_of_a_worker_is_the_error(place: Place, runner: str) ->
 def test_a_job_that_has_failed_too_often_is_not_submitted_again(place: Place) -> None:
     """After [dataflow] attempts failures of the same code and input there are no more jobs until something changes.
 
-    The bin/clear command that it prints is one such change, as it stands there; the setting is another.
+    The millrace clear command that it prints is one such change, as it stands there; the setting is another.
     """
     place.set("dataflow", attempts="2")
     place.cloud.dataflow.fail("*", "no CPUs are left.")
@@ -86,7 +86,7 @@ def test_a_job_that_has_failed_too_often_is_not_submitted_again(place: Place) ->
     for part in ("has failed 2 times", "attempts = 2", "no further job", "no CPUs are left"):
         assert part in error, ran
     assert [state_of(job) for job in place.jobs] == ["FAILED", "FAILED"]
-    [printed] = re.findall(r"\((\S*bin/clear .*?)\), and run again", error)
+    [printed] = re.findall(r"\((\S*millrace clear .*?)\), and run again", error)
     assert f"--from {running.DAY} --to {running.DAY} --source sample://" in printed
     cleared = running.run(["sh", "-c", printed], place.folder, place.environment)
     assert cleared.code == 0, cleared
