@@ -5,6 +5,7 @@ digests of the manifests that were read. An input that is not there any more mak
 be made of it anew.
 """
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +17,7 @@ from luigi.task_register import Register, TaskClassException
 from millrace.core import code, manifests
 from millrace.core.manifests import Manifest
 from millrace.core.storage import Storage, read_all
-from millrace.errors import ManifestError
+from millrace.errors import ManifestError, MillraceError
 from millrace.tasks import identity, sections, session
 
 #: A task's name → the class of the stage, or None where this run knows none of that name.
@@ -110,8 +111,9 @@ def wanted(partitions: Iterable[str]) -> set[str]:
 
 
 def changed() -> None:
-    """Forget what was read: something was made anew, here or perhaps in another process."""
-    _state().pop("lineage", None)
+    """Forget what was read, because something was made anew, here or perhaps in another process."""
+    with contextlib.suppress(MillraceError):  # settings that are wrong have read nothing
+        _state().pop("lineage", None)
 
 
 def ask(tasks: Iterable[luigi.Task]) -> None:

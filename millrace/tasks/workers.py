@@ -76,9 +76,9 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
         for task, status in left.items():
             if status == PENDING and isinstance(task, Stage) and _can_be_batched(task):
                 kinds[type(task)].append(task)
-        most = sections.millrace().batch
         sizes = {}
-        for kind, tasks in kinds.items():
+        for kind, tasks in kinds.items():  # settings that are wrong have let none of them be scheduled
+            most = sections.millrace().batch
             shared = any(task.shares_workers() for task in tasks)
             sizes[kind] = min(most, -(-len(tasks) // max(1, self.worker_processes))) if shared else most
         return {kind: size for kind, size in sizes.items() if size > 1}
