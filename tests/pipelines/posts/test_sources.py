@@ -209,7 +209,7 @@ def test_a_file_of_exactly_the_bound_is_read_and_one_byte_more_is_an_error(compr
     (tmp_path / "x").write_bytes(COMPRESSIONS[compression](bytes(MAX)))
     assert len(read(f"{tmp_path}/x", MAX)) == MAX
     (tmp_path / "x").write_bytes(COMPRESSIONS[compression](bytes(MAX + 1)))
-    with pytest.raises(SourceError, match=r"more than 1,048,576 bytes; raise max_source_bytes in \[posts\]"):
+    with pytest.raises(SourceError, match=r"more than 1,048,576 bytes; raise the setting max_source_bytes"):
         read(f"{tmp_path}/x", MAX)
 
 
@@ -353,7 +353,7 @@ def test_a_server_that_does_not_answer_is_given_up(server: Server) -> None:
 def test_a_download_is_bounded(server: Server) -> None:
     """By its own size and by what it holds when decompressed; it is not tried again."""
     for path, body in [("/large", NOISE), ("/bomb", gzip.compress(bytes(1 << 20)))]:
-        with pytest.raises(SourceError, match="200,000 bytes; raise max_source_bytes"):
+        with pytest.raises(SourceError, match="200,000 bytes; raise the setting max_source_bytes"):
             read(server.reply(path, Reply(body=body)), 200_000)
         assert server.count(f"GET {path}") == 1
 
@@ -441,7 +441,7 @@ def test_an_objects_archives_version_changes_when_the_archive_does(cloud_storage
 def test_an_object_is_bounded(cloud_storage: Storage) -> None:
     """By its own size, before it is read, and by what it holds when decompressed."""
     for name, body in [("large", NOISE), ("bomb", gzip.compress(bytes(1 << 20)))]:
-        with pytest.raises(SourceError, match="200,000 bytes; raise max_source_bytes"):
+        with pytest.raises(SourceError, match="200,000 bytes; raise the setting max_source_bytes"):
             read(put(f"gs://bucket/{name}", body), 200_000)
 
 
