@@ -19,7 +19,7 @@ def explained() -> list[str]:
 def said() -> list[str]:
     """All texts in the product's code, what is put into them as `…`; and bin/run, as it stands."""
     texts = [(running.ROOT / "bin" / "run").read_text(encoding="utf-8").replace("$1", "…")]
-    for folder in ("pipelines", "workflows"):
+    for folder in ("millrace", "pipelines", "workflows"):
         for path in (running.ROOT / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.JoinedStr):
