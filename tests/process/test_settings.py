@@ -20,7 +20,7 @@ def configured(folder: Path, text: str, *flags: object) -> Ran:
     path = folder / "own.cfg"
     path.write_text(text, encoding="utf-8")
     env = running.environment(LUIGI_CONFIG_PATH=str(path))
-    return running.run(running.command("Report", *FLAGS, *flags), folder, env)
+    return running.run(running.command("Report", "--date", running.DAY, *flags), folder, env)
 
 
 def refused(ran: Ran, folder: Path) -> str:
@@ -124,7 +124,8 @@ def test_wrong_value_of_a_flag(flag: str, value: str, said: str, tmp_path: Path)
         ("[millrace]\nstorge = x\n", "millrace.storge, read in {}, is no setting; did you mean storage?"),
         (
             "[millrace]\nxyz = x\n",
-            "millrace.xyz, read in {}, is no setting; allowed are auto_dataflow_above, runner, storage, warehouse",
+            "millrace.xyz, read in {}, is no setting; allowed are auto_dataflow_above, batch, modules, refresh, "
+            "runner, storage, warehouse",
         ),
     ],
 )
@@ -146,7 +147,7 @@ def test_strftime_field_in_the_file_needs_no_doubled_signs(tmp_path: Path) -> No
         [{"id": 1, "created_at": f"{running.DAY}T01:00:00Z", "text": "snow on the pier"}],
     )
     ran = configured(
-        tmp_path, f"[posts]\nsource = {tmp_path}/posts-{{date:%Y-%m-%d}}.jsonl\n[millrace]\nstorage = kept\n"
+        tmp_path, f"[posts]\ndays = 1\nsource = {tmp_path}/posts-{{date:%Y-%m-%d}}.jsonl\n[millrace]\nstorage = kept\n"
     )
     assert ran.code == 0, ran
     assert [row["id"] for row in running.select(tmp_path / "kept", "SELECT id FROM posts")] == ["1"]
@@ -157,10 +158,10 @@ def test_same_settings_as_flags_find_what_the_file_made(tmp_path: Path) -> None:
     source = running.write_posts(
         tmp_path / "all.jsonl", [{"id": 1, "created_at": f"{running.DAY}T01:00:00Z", "text": "Snow on the pier"}]
     )
-    text = f"[posts]\nsource = {source}\nrules = classic\n[millrace]\nstorage = kept\n"
+    text = f"[posts]\ndays = 1\nsource = {source}\nrules = classic\n[millrace]\nstorage = kept\n"
     assert configured(tmp_path, text).code == 0
     flags = ["--posts-source", source, "--posts-rules", "classic", "--millrace-storage", "kept"]
-    again = configured(tmp_path, "", *flags)
+    again = configured(tmp_path, "", "--posts-days", 1, *flags)
     assert again.code == 0, again
     assert "Did not run any tasks" in again.err
     assert {row["word"] for row in running.select(tmp_path / "kept", "SELECT word FROM word_counts")} == {
