@@ -70,11 +70,11 @@ def test_a_broken_manifest_s_command_takes_that_partition(run: CmdlineParser, st
 
 def test_other_settings_command_takes_what_depends_on_them(storage: Path) -> None:
     """What does not depend on the setting stays: raw records and posts; then a run of the new setting is no error."""
-    flags = ["--posts-rules", "classic", "--millrace-storage", str(storage)]
+    flags = ["--posts-rules", "classic", "--posts-days", "1", "--millrace-storage", str(storage)]
     before = set(running.complete(storage))
     with CmdlineParser.global_instance(["--module", "workflows", "Etl", *flags]):
         with pytest.raises(SettingsDifferError) as differ:
-            Report(date=DAY, days=1).complete()
+            Report(date=DAY).complete()
         assert printed(str(differ.value))[:3] == ["Count", "--from", "2026-10-31"]
         there = running.files(storage)
         assert carry_out(str(differ.value)) == 1  # two days' go: it asks, and nobody is there
@@ -82,7 +82,7 @@ def test_other_settings_command_takes_what_depends_on_them(storage: Path) -> Non
         assert carry_out(f"bin/clear {shlex.join(printed(str(differ.value)))} --yes") == 0
         gone = before - set(running.complete(storage))
         assert {partition.split("/")[0] for partition in gone} == {"counts", "reports", *running.KEYS}
-        assert not Report(date=DAY, days=1).complete()
+        assert not Report(date=DAY).complete()
 
 
 def test_the_command_that_runs_a_task_again_is_the_same_task(storage: Path) -> None:
