@@ -190,7 +190,7 @@ if not child:
     request = submission.Request({name!r}, "r1", {WHERE!r})
     job = submission.submit(session.current().google, "dataflow_case", options, "Etl", request)
     os.write(writing, b"x")
-    dataflow.wait(job, lambda progress: None)
+    jobs.wait(job, lambda progress: None)
     os._exit(0)
 os.read(reading, 1)
 print("submitted", flush=True)
