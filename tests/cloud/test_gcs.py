@@ -275,10 +275,10 @@ def test_without_credentials_the_error_says_what_to_do(
             gcs.read("f")
 
 
-def test_a_service_that_stays_away_is_given_up(gcs: GcsStorage, service: Storage, tmp_path: Path) -> None:
+def test_a_service_that_stays_away_is_given_up(service: Storage, tmp_path: Path) -> None:
     """After [gcp] patience seconds of failures there is an error that passes, in one line."""
-    config = luigi.configuration.get_config()
-    config.set("gcp", "patience", "1")
+    luigi.configuration.get_config().set("gcp", "patience", "1")
+    gcs = GcsStorage(f"gs://{localcloud.BUCKET}/data", session.current().google)
     service.faults.randomly(1.0, 0, kinds=("status",))
     with pytest.raises(ServiceError, match=r"could not read gs://millrace-test/data/f, tried for 1 s .*the fault plan"):
         gcs.read("f")
