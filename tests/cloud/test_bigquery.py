@@ -24,10 +24,10 @@ from localcloud.faults import Fault, FaultPlan
 from localcloud.serving import Request, Response, json_response
 from localcloud.storage import Storage
 from millrace.common.tables import Table
-from millrace.core.config import Config
 from millrace.errors import AccessError, CostError, ManifestError, QueryError, SchemaError, ServiceError, SettingError
 from millrace.gcloud.bigquery import BigQueryWarehouse
 from millrace.gcloud.clients import Google
+from millrace.tasks import sections
 from millrace.tasks.settings import origin
 
 URI = f"bigquery://{PROJECT}/{DATASET}"
@@ -56,8 +56,8 @@ class Place:
         self.warehouse = self.another()
 
     def another(self, uri: str = URI) -> BigQueryWarehouse:
-        """A warehouse that has asked for nothing yet, as in another process."""
-        objects, google = Objects(self.storage.worker_url), Google(Config())
+        """A warehouse that has asked for nothing yet, by the settings at hand, as in another process."""
+        objects, google = Objects(self.storage.worker_url), Google(sections.config())
         google.bigquery = self.client
         return BigQueryWarehouse(uri, google, lambda folder: objects.matching(f"{folder}/*"))
 
@@ -113,7 +113,7 @@ def place() -> Iterator[Place]:
 
 @pytest.fixture
 def setting() -> Iterator[Callable[[str, str, str], None]]:
-    """Sets a setting: section, key, value."""
+    """Sets a setting, for each warehouse that is made from then on: section, key, value."""
     before: list[tuple[str, str]] = []
 
     def set_one(section: str, key: str, value: str) -> None:
@@ -143,11 +143,13 @@ def test_the_key_of_the_settings_encrypts_a_new_table(place: Place, setting: Cal
     """And its loads, and results of queries; those of a table that has another key keep that."""
     key = "projects/p/locations/us/keyRings/r/cryptoKeys/k"
     setting("gcp", "kms_key", key)
+    place.warehouse = place.another()
     place.publish("a", words("x"))
     table = place.client.get_table(f"{PROJECT}.{DATASET}.word_counts")
     assert table.encryption_configuration.kms_key_name == key
     assert place.warehouse.query("SELECT word FROM word_counts").to_pylist() == [{"word": "x"}]
     setting("gcp", "kms_key", f"{key}2")
+    place.warehouse = place.another()
     place.publish("b", words("y"))
     used = [
         (job.kind, job.configuration[job.kind]["destinationEncryptionConfiguration"]["kmsKeyName"])
@@ -162,6 +164,7 @@ def test_a_table_that_was_made_without_a_key_is_loaded_without_one(
     """Also when the settings name one since: a partition is encrypted as its table is."""
     place.publish("a", words("x"))
     setting("gcp", "kms_key", "projects/p/locations/us/keyRings/r/cryptoKeys/k")
+    place.warehouse = place.another()
     place.publish("b", words("y"))
     loads = [job.configuration["load"] for job in place.bigquery.jobs if job.kind == "load"]
     assert len(loads) == 2
@@ -345,7 +348,9 @@ import datetime
 url, uri, project, file, rows, columns = sys.argv[1:]
 client = bigquery.Client(project, credentials=AnonymousCredentials(), client_options={"api_endpoint": url})
 table = Table(dict(column.split() for column in columns.split(",")), ["word"])
-warehouse = BigQueryWarehouse(uri, lambda: client, lambda folder: [])
+google = Google(Config())
+google.bigquery = client
+warehouse = BigQueryWarehouse(uri, google, lambda folder: [])
 print("ready", flush=True)
 sys.stdin.readline()
 warehouse.publish("word_counts", table, datetime.date(2026, 11, 19), "a", [file], int(rows))
@@ -466,6 +471,7 @@ def test_a_job_that_always_fails_in_passing_ends_and_the_next_run_goes_on(
     place: Place, setting: Callable[[str, str, str], None]
 ) -> None:
     setting("gcp", "patience", "1")
+    place.warehouse = place.another()
     place.bigquery.fail_jobs("load", "backendError", times=1000)
     with pytest.raises(ServiceError, match="backendError"):
         place.publish("a", words("x"))
@@ -573,7 +579,7 @@ def test_a_location_that_is_not_the_datasets_is_an_error_with_both(
     setting("bigquery", "location", "EU")
     told = re.escape(f"lies in US, but location = EU in [bigquery], {origin('bigquery', 'location')}")
     with pytest.raises(SettingError, match=told):
-        place.warehouse.check({"word_counts": WORDS})
+        place.another().check({"word_counts": WORDS})
 
 
 def test_jobs_run_where_the_dataset_lies(place: Place) -> None:
@@ -712,6 +718,8 @@ def test_what_is_wrong_with_a_query_is_said_in_one_line(place: Place, sql: str, 
 def test_a_costly_query_is_not_run(place: Place, setting: Callable[[str, str, str], None]) -> None:
     place.publish("a", words(*(f"word {number}" for number in range(1000))))
     setting("bigquery", "max_bytes_billed", "2000")
+    place.warehouse = place.another()
+    place.warehouse.location()  # asked beforehand, so that only the query is counted
     since = len(place.bigquery.requests)
     with pytest.raises(CostError) as error:
         place.warehouse.query("SELECT word, percent FROM word_counts")
@@ -721,6 +729,7 @@ def test_a_costly_query_is_not_run(place: Place, setting: Callable[[str, str, st
     assert place.asked(since) == ["jobs.insert"]
     assert place.warehouse.query("SELECT 1 AS one").to_pylist() == [{"one": 1}]
     setting("bigquery", "max_bytes_billed", "20000")  # enough to read, but 10 MiB is the least that is billed
+    place.warehouse = place.another()
     with pytest.raises(CostError, match=r"limit for bytes billed: 20000\. 10485760 or higher.*allows 19\.5 KiB"):
         place.warehouse.query("SELECT word, percent FROM word_counts")
 
