@@ -61,10 +61,18 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A project's root as make leaves it, its windows one day long: bin, the packages, luigi.cfg, and a .venv."""
+    """A project's root as make leaves it, its windows one day long: bin, the packages, metadata, luigi.cfg, a .venv."""
     root = tmp_path / "project"
     shutil.copytree(running.ROOT / "bin", root / "bin")
-    for name in ("bigquery_sql", "localcloud", "millrace", "workflows", "pipelines"):
+    for name in (
+        "bigquery_sql",
+        "localcloud",
+        "millrace",
+        "workflows",
+        "pipelines",
+        "pyproject.toml",
+        "constraints.txt",
+    ):
         (root / name).symlink_to(running.ROOT / name)
     (root / ".venv").symlink_to(sys.prefix)
     settings = (running.ROOT / "luigi.cfg").read_text(encoding="utf-8")

@@ -570,7 +570,12 @@ def older_python(world: World) -> None:
     [
         (configure("millrace", storag="x"), "settings", "did you mean storage?", ""),
         (configure("posts", days="0"), "settings", "posts.days = '0'", ""),
-        (older_range, "versions", "<3 is needed; no-such-package is missing", "-m pip install -c constraints.txt -e"),
+        (
+            older_range,
+            "versions",
+            "<3 is needed; no-such-package is missing",
+            "/project/.venv/bin/python -m pip install -c constraints.txt -e '.[workflows]'",
+        ),
         (older_python, "versions", "<3 is needed", "make clean && make .venv/workflows PYTHON=python3.12"),
         (break_import, "pipelines", "can't be imported: ImportError: it is broken", "-c 'import pipelines.posts."),
         (occupy, "storage folder", "nothing can be written in /proc", "sudo mkdir -p /proc/millrace && sudo chown"),
