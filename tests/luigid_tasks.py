@@ -28,8 +28,14 @@ class Noting(luigi.Task):
         return luigi.LocalTarget(str(self.file("done")))
 
     def run(self) -> None:
-        with self.file("runs").open("a") as runs:
-            runs.write(f"{os.getpid()}\n")
+        note, new = f"{os.getpid()}\n", self.file(f"{os.getpid()}.new")
+        new.write_text(note)
+        try:
+            os.link(new, self.file("runs"))  # with its line, so that who kills when it is there finds it noted
+        except FileExistsError:
+            with self.file("runs").open("a") as runs:
+                runs.write(note)
+        new.unlink()
         if self.file("broken").exists():
             raise RuntimeError("it is broken")
         while self.file("held").exists():
