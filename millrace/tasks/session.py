@@ -127,10 +127,18 @@ class Session:
 
 #: The session of this process, and those that are used for a while instead, the last one now.
 _sessions = [Session()]
+#: The process that asked last: another one is its child.
+_process = os.getpid()
 
 
 def current() -> Session:
     """Return the session at hand."""
+    global _process
+    # Not in a hook of os.fork: Python swallows what a signal raises there, and so the signal.
+    if _process != (process := os.getpid()):
+        for session in _sessions:
+            session.forked()
+        _process = process
     _sessions[-1] = _sessions[-1].follow()
     return _sessions[-1]
 
@@ -145,11 +153,5 @@ def use(session: Session) -> Iterator[Session]:
         _sessions.pop().close()
 
 
-def _forked() -> None:
-    for session in _sessions:
-        session.forked()
-
-
-os.register_at_fork(after_in_child=_forked)
 # Pipelines that run in this process, and sources, ask Cloud Storage as the settings say.
 gcs.use(lambda: current().google.storage, lambda: current().google.access)
