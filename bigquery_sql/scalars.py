@@ -276,5 +276,5 @@ FUNCTIONS: dict[str, Known] = {
     "py_contains": (contains, ["VARCHAR", "VARCHAR"], "BOOLEAN"),
     "py_distance": (distance, ["VARCHAR", "VARCHAR", "BIGINT"], "BIGINT"),
 }
-#: #: Functions that are called with NULLs too.
+#: Functions that are called with NULLs too.
 TAKE_NULL = {"py_cut", "py_initcap", "py_distance"}

@@ -78,12 +78,12 @@ class Cloud:
 
     @property
     def requests(self) -> "list[Answered]":
-        """Return what all three services have answered, one service after the other."""
+        """What Cloud Storage, BigQuery and Dataflow have answered, one service after the other."""
         return self.storage.requests + self.bigquery.requests + self.dataflow.requests
 
     @property
     def effects(self) -> int:
-        """Return how many requests changed anything, or would have but for a fault."""
+        """How many of those requests changed anything, or would have but for a fault."""
         return sum(each.effect for each in self.requests)
 
     @property

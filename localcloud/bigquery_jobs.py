@@ -73,7 +73,7 @@ class Jobs:
         self._catalog, self._objects = catalog, objects
         self._jobs: dict[tuple[str, str, str], Job] = {}
         self._by_request: dict[str, Job] = {}
-        #: #: The account that asks.
+        #: The account that asks.
         self.account = "nobody@example.com"
         #: Kind → why its next jobs fail.
         self.failing: dict[str, list[ApiError]] = {}

@@ -34,7 +34,7 @@ _NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 _REGION = re.compile(r"[a-z]+-[a-z]+[0-9]+")
 _DEFAULT_REGION = "us-central1"
 _PAGE = 100
-#: The argument of a call, where it has another name.
+#: The permission that a call needs, where that has another name.
 _PERMISSIONS = {
     "jobs.aggregated": "jobs.list",
     "jobs.update": "jobs.cancel",

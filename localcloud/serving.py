@@ -13,6 +13,7 @@ A service is a subclass of `Service` that says what a request is called and what
         requests.get(f"{hello.url}/greetings")
 """
 
+import abc
 import json
 import socket
 import threading
@@ -101,7 +102,7 @@ def error_response(status: int, message: str, reason: str = "") -> Response:
     return json_response({"error": {"code": status, "message": message, "errors": errors, "status": code}}, status)
 
 
-class Service:
+class Service(abc.ABC):
     """A service on two free ports of this machine: its own, and one for workers, which the fault plan and the log skip.
 
     Subclasses give `name`, `handle` and `call_of`. `handle` is called by many threads at once.
@@ -151,13 +152,13 @@ class Service:
     def __exit__(self, *failure: object) -> None:
         self.stop()
 
+    @abc.abstractmethod
     def handle(self, request: Request) -> Response:
         """Return the answer to a request."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def call_of(self, request: Request) -> str:
         """Return the short name of the API call that a request is."""
-        raise NotImplementedError
 
     def has_effect(self, request: Request) -> bool:
         """Return whether a request may change things."""

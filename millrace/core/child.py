@@ -1,16 +1,16 @@
 """Work in a child process, whose memory, and whatever it changes in its process, ends with it."""
 
-import contextlib
 import os
 import pickle
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
 from millrace.common.tokens import redacted
 from millrace.core import resources
+from millrace.core.stopping import held
 from millrace.errors import MillraceError, TransientError
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ def in_child(work: Callable[[], T]) -> T:
     sys.stderr.flush()
     child = 0
     try:
-        with _held():  # so that the child, until it has handlers of its own, does not act as the parent does
+        with held(_SIGNALS):  # so that the child, until it has handlers of its own, does not act as the parent does
             child = os.fork()
             if not child:
                 os.close(reading)
@@ -50,16 +50,6 @@ def in_child(work: Callable[[], T]) -> T:
     if error is not None:
         raise error
     return result  # type: ignore[no-any-return]
-
-
-@contextlib.contextmanager
-def _held() -> Iterator[None]:
-    """Let signals wait until the end of this."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _answer(work: Callable[[], T], writing: int) -> NoReturn:

@@ -1,7 +1,7 @@
 """Storage in a bucket of Cloud Storage.
 
 A version is an object's generation, and every write that matters says which one it expects: none (`create`), or the one
-that was read (`replace`). Every call is tried again for as long as its failure passes (google_calls.retry).
+that was read (`replace`). Every call is tried again for as long as its failure passes (Google.retry).
 
 A conditional write whose answer was lost has changed the generation that its repetition expects, and so the repetition
 fails with 412 though the write was done. Therefore, after a 412 to a repetition, what is there is compared with what
@@ -20,7 +20,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, MutableSequence, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from millrace.beam.gcs import literal
 from millrace.core.leases import Lease
@@ -28,9 +28,6 @@ from millrace.core.ledger import FOLDER as LEDGER
 from millrace.core.storage import Versioned
 from millrace.errors import ConflictError, ManifestError, SettingError
 from millrace.gcloud.clients import Google
-
-if TYPE_CHECKING:
-    pass
 
 T = TypeVar("T")
 
@@ -40,7 +37,8 @@ _BATCH = 100
 #: Objects that are asked for with one request. The reference promises a thousand, and that more may be asked for;
 #: Google's own gcsfuse counts on five thousand where nobody asks for access lists.
 _PAGE = 5000
-_NEEDED = [f"storage.objects.{each}" for each in ("create", "get", "list", "update", "delete")]
+#: What a storage needs in its bucket.
+PERMISSIONS = [f"storage.objects.{each}" for each in ("create", "get", "list", "update", "delete")]
 _PROBE = f"{LEDGER}/probe"
 _TYPES = {".html": "text/html; charset=utf-8", ".json": "application/json", ".png": "image/png"}
 #: What people open again and again, to see the latest.
@@ -204,8 +202,8 @@ class GcsStorage:
         trying.
         """
         with self._told("ask what may be done in", ""):
-            granted = self._handle().test_iam_permissions(_NEEDED, timeout=_TIMEOUT, retry=self._google.retry())
-        if {*_NEEDED} - {*granted}:
+            granted = self._handle().test_iam_permissions(PERMISSIONS, timeout=_TIMEOUT, retry=self._google.retry())
+        if {*PERMISSIONS} - {*granted}:
             try:
                 for _ in range(2):
                     self._write(_PROBE, b"Can this be written, read, written over and deleted?", None)

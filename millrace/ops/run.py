@@ -13,13 +13,15 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NoReturn
 
 import click
 from luigi.cmdline_parser import CmdlineParser
 
 from millrace.common import secrets
+from millrace.core import resources
+from millrace.core.stopping import held
 from millrace.ops.arguments import called, no_module
 from millrace.tasks import advice, sections
 
@@ -86,7 +88,7 @@ def _is_there(module: str) -> bool:
 
 def _luigi(arguments: Sequence[str], log: io.BufferedWriter) -> int:
     """Run luigi in a child process, whose output goes to the log, and tell it of every stop; return the exit code."""
-    with _held():
+    with held(_STOPS):
         child = os.fork()
         if not child:
             _become_luigi(arguments, log)
@@ -123,16 +125,6 @@ def _exec_luigi(arguments: Sequence[str]) -> NoReturn:
     os.execve(sys.executable, [sys.executable, "-m", "luigi", *arguments], {**mine, **os.environ, "PATH": path})
 
 
-@contextlib.contextmanager
-def _held() -> Iterator[None]:
-    """Let signals wait until the end of this."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _say(log: io.BufferedWriter, what: str) -> None:
     log.write(f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%SZ} {what}\n".encode())
     log.flush()
@@ -141,9 +133,7 @@ def _say(log: io.BufferedWriter, what: str) -> None:
 
 def _killed(code: int) -> str:
     """Return what an exit code means that is none of luigi's."""
-    if code != 128 + signal.SIGKILL:
-        return ""
-    return ": it was killed, as the kernel does where memory runs out (fewer --workers need less)"
+    return f": it {resources.killed(-signal.SIGKILL)}" if code == 128 + signal.SIGKILL else ""
 
 
 def _trouble(name: str, begin: int) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from millrace.core.findings import Finding, ok, warning, wrong
 from millrace.errors import AccessError, SettingError
+from millrace.gcloud.gcs import PERMISSIONS
 from millrace.gcloud.places import PATIENCE, TIMEOUT, set_in_config
 from millrace.ops.checks import names
 from millrace.ops.checks.findings import in_bucket, uses_dataflow
@@ -18,7 +19,6 @@ from millrace.tasks import sections
 from millrace.tasks.session import current
 from millrace.tasks.settings import origin
 
-_OBJECTS = [f"storage.objects.{each}" for each in ("create", "get", "list", "update", "delete")]
 _TABLES = [f"bigquery.tables.{each}" for each in ("get", "getData", "update", "updateData", "delete")]
 #: Conditions under which a rule concerns old versions only.
 _OLD = {"numNewerVersions", "daysSinceNoncurrentTime", "noncurrentTimeBefore"}
@@ -59,14 +59,14 @@ def bucket() -> Finding:
 
 def bucket_permissions() -> Finding:
     """Check that objects can be made, read, listed, changed and deleted."""
-    wanted = [*_OBJECTS, "storage.buckets.get"]
+    wanted = [*PERMISSIONS, "storage.buckets.get"]
     with current().google.told(f"ask what may be done in gs://{current().places.bucket_name}", PATIENCE):
         granted = current().places.bucket.test_iam_permissions(
             wanted, timeout=TIMEOUT, retry=current().google.retry(PATIENCE)
         )
     missing = [each for each in wanted if each not in granted]
     if missing:
-        roles = ["roles/storage.objectUser"] if {*missing} & {*_OBJECTS} else []
+        roles = ["roles/storage.objectUser"] if {*missing} & {*PERMISSIONS} else []
         roles += ["roles/storage.legacyBucketReader"] if "storage.buckets.get" in missing else []
         return wrong(f"not granted: {', '.join(missing)}", *map(names.grant_bucket, roles))
     return ok(", ".join(wanted).replace(", storage.objects.", ", "))

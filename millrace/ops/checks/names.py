@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from millrace.beam.google_errors import said
 from millrace.errors import MillraceError
@@ -10,9 +10,6 @@ from millrace.gcloud.places import PATIENCE, TIMEOUT
 from millrace.ops.checks.findings import job_options, uses_dataflow
 from millrace.tasks import sections
 from millrace.tasks.session import current
-
-if TYPE_CHECKING:
-    pass
 
 #: The account that asks, where that is a person: the shell finds out the name when the command is run.
 PERSON = "user:$(gcloud config get account)"

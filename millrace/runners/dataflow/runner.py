@@ -1,6 +1,5 @@
 """Dataflow as a Runner: a run is a job, which outlives the process that submitted it."""
 
-import importlib
 from collections.abc import Callable, Mapping
 
 from millrace.gcloud.clients import Google
@@ -25,7 +24,7 @@ class Dataflow:
         return "/".join(jobs.place(self._google))
 
     def preload(self, pipeline: str) -> None:
-        importlib.import_module("millrace.runners.dataflow.submission").preload(self._google)
+        submission.preload(self._google)
         InProcess("FnApiRunner", self._google.config).preload(pipeline)
 
     def start(
