@@ -44,9 +44,8 @@ class Dataset(luigi.Target):
         """Return a manifest as read() does, given what was read."""
         if found is None:
             return None
-        return Manifest.from_json(found.data, session.current().storage.uri(self.manifest_path)), manifests.digest(
-            found.data
-        )
+        path = session.current().storage.uri(self.manifest_path)
+        return Manifest.from_json(found.data, path), manifests.digest(found.data)
 
     @property
     def uri(self) -> str:

@@ -3,10 +3,10 @@
 luigid remembers longer than a run lasts. What failed, what was interrupted, what another run holds and what luigid has
 forgotten must not keep the next run from healing. So this module says, on top of luigi's own worker:
 
-- A failure is no reason to shut a task out of later runs. In the run in which a task failed it is not tried again. - A
-run that is stopped tells luigid so, instead of leaving its tasks to look as if they were running. - A run whose tasks
-another run is at work on waits for that run, as it does without luigid. What that run leaves undone, and
-  what luigid has forgotten or shut out, is asked for again.
+- A failure is no reason to shut a task out of later runs. In the run in which a task failed it is not tried again.
+- A run that is stopped tells luigid so, instead of leaving its tasks to look as if they were running.
+- A run whose tasks another run is at work on waits for that run, as it does without luigid. What that run leaves
+  undone, and what luigid has forgotten or shut out, is asked for again.
 - A luigid that does not answer is one sentence and an exit code of its own. What is running then still ends.
 """
 
@@ -31,7 +31,7 @@ from millrace.common.text import plain
 from millrace.tasks import advice, workers
 
 log = logging.getLogger("millrace")
-errors = logging.getLogger("luigi-interface")
+luigis_log = logging.getLogger("luigi-interface")
 
 #: The exit code of a run whose luigid does not answer.
 LUIGID_GONE = 45
@@ -58,7 +58,7 @@ class _Factory(_luigi._WorkerSchedulerFactory):  # type: ignore[misc]
         try:
             luigid.prune()  # runs that died since luigid last looked hold nothing from here on
         except RPCError as error:
-            errors.error("%s; %s starts one, and --local-scheduler runs without", error, advice.program("luigid"))
+            luigis_log.error("%s; %s starts one, and --local-scheduler runs without", error, advice.program("luigid"))
             raise SystemExit(LUIGID_GONE) from None
         return luigid
 
@@ -88,7 +88,7 @@ class Luigid(_Remote):  # type: ignore[misc]
         """Give luigid up, and say so, once."""
         if not self.lost:
             self.lost = str(error)
-            errors.error(
+            luigis_log.error(
                 "%s; what is running ends, nothing further is begun, and the same command goes on from here", error
             )
 

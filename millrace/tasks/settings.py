@@ -335,6 +335,14 @@ class KeyParameter(Setting):
         """Return the key of a task, given what other parameters have said of it and this one's value."""
         raise NotImplementedError
 
+    def _check_year(self, value: datetime.date, what: str) -> None:
+        """Raise SettingError for a day, or an hour, at the calendar's ends; what: which of them."""
+        if not _YEARS[0] <= value.year <= _YEARS[1]:
+            raise SettingError(
+                f"{self._owner}.{self._key} = {value}, {origin(self._owner, self._key)}: allowed is {what} in the "
+                f"years {_YEARS[0]} to {_YEARS[1]}"
+            )
+
 
 #: The first and the last year of days: four digits, and windows on both sides are days too.
 _YEARS = (1000, 9998)
@@ -364,11 +372,7 @@ class Day(KeyParameter):
                 f"{self._owner}.{self._key} = {value}: allowed is a day; {self._owner} is made by the day, so that of "
                 "luigi's ranges RangeDaily fits"
             )
-        if not _YEARS[0] <= value.year <= _YEARS[1]:
-            raise SettingError(
-                f"{self._owner}.{self._key} = {value}, {origin(self._owner, self._key)}: allowed is a day in the years "
-                f"{_YEARS[0]} to {_YEARS[1]}"
-            )
+        self._check_year(value, "a day")
         return value
 
     def next_in_enumeration(self, value: datetime.date) -> datetime.date:
@@ -407,11 +411,7 @@ class Hour(KeyParameter):
             value = value.astimezone(datetime.UTC).replace(tzinfo=None)
         if not isinstance(value, datetime.datetime) or value != value.replace(minute=0, second=0, microsecond=0):
             raise SettingError(f"{self._owner}.{self._key} = {value}: allowed is an hour's start, in UTC")
-        if not _YEARS[0] <= value.year <= _YEARS[1]:
-            raise SettingError(
-                f"{self._owner}.{self._key} = {value}, {origin(self._owner, self._key)}: allowed is an hour in the "
-                f"years {_YEARS[0]} to {_YEARS[1]}"
-            )
+        self._check_year(value, "an hour")
         return value
 
     def serialize(self, x: datetime.datetime) -> str:
