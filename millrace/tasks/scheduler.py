@@ -24,7 +24,7 @@ import luigi.interface
 import tenacity
 from luigi.rpc import RemoteScheduler, RPCError
 from luigi.scheduler import WORKER_STATE_DISABLED, Scheduler
-from luigi.task_status import DONE, FAILED, PENDING, RUNNING
+from luigi.task_status import DONE, FAILED, PENDING, RUNNING, UNKNOWN
 from luigi.worker import GetWorkResponse
 
 from millrace.common.text import plain
@@ -175,6 +175,9 @@ class Worker(workers.Worker):
         self._failed: set[str] = set()
         self._fruitless_since: float | None = None
         self._waited = False
+        #: Whether something was given back since work was last asked for; what was, ever.
+        self._gave_back = False
+        self._given_back: set[str] = set()
 
     def run(self) -> bool:
         """Run as luigi's worker does. Raises SystemExit if luigid was given up."""
@@ -219,6 +222,9 @@ class Worker(workers.Worker):
     def _get_work(self) -> GetWorkResponse:
         try:
             work: GetWorkResponse = super()._get_work()
+            while self._gave_back:
+                self._gave_back = False
+                work = super()._get_work()
             refused: set[str | None] = set()
             # A luigid that tries again at once what failed would give several such tasks in turn without end.
             while work.task_id in refused or (work.task_id is not None and self._refuses(work.task_id)):
@@ -236,6 +242,38 @@ class Worker(workers.Worker):
             for asked in self._get_work_response_history[-1:]:
                 asked["running_tasks"] = []
         return work
+
+    def _gives_back(self, task_id: str) -> bool:
+        """Give a task back, once, if something that it needs is not done: luigid has seen that done a moment ago, and
+        takes nobody's word for a while that it is to be done again.
+        """
+        undone = (
+            [] if task_id in self._given_back else [need for need in self._needs(task_id) if not self._is_done(need)]
+        )
+        if not undone:
+            return False
+        self._given_back.add(task_id)
+        self._gave_back = True
+        for need in undone:
+            self._scheduler.add_task(worker=self._id, task_id=need, status=UNKNOWN)  # that is believed at once
+            self._add_task(**self._asked[need])
+        self._scheduler.add_task(**{**self._asked[task_id], "new_deps": undone})
+        return True
+
+    def _needs(self, task_id: str) -> list[str]:
+        """Return what a task needs that this run has asked for and not heard to be done."""
+        return [need for need in self._asked.get(task_id, {}).get("deps") or () if need in self._asked]
+
+    def _is_done(self, task_id: str) -> bool:
+        """Return whether another run has done what this one asks for; luigid is told so."""
+        try:
+            done = bool(self._scheduled_tasks[task_id].complete())
+        except Exception as error:
+            log.warning("%s: %s", self._scheduled_tasks[task_id], error)
+            return False
+        if done:
+            self._add_task(**{**self._asked[task_id], "status": DONE, "deps": None, "runnable": False})
+        return done
 
     def _refuses(self, task_id: str) -> bool:
         """Return whether a task failed in this run and is not done again, as it is if it says so or another run wants

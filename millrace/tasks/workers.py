@@ -87,10 +87,12 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
         """Return the task to run; of a batch the first member, by which _run_task knows the others."""
         if "batch_id" not in reply:
             found: str | None = super()._get_work_task_id(reply)
-            return found
+            return None if found is not None and self._gives_back(found) else found
         ids = reply.pop("batch_task_ids")  # luigi would give all of them the first one's fate
         members = []
         for number, task_id in enumerate(ids):
+            if self._gives_back(task_id):
+                continue
             if self._refuses(task_id):
                 # Or else it would be said to be done as soon as the first of the others is.
                 self._scheduler.add_task(worker=self._id, task_id=task_id, status=FAILED, runnable=False)
@@ -122,6 +124,10 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
             return ids[0] if self._refuses(ids[0]) else None
         self._given[members[0].task_id] = members
         return str(members[0].task_id)
+
+    def _gives_back(self, task_id: str) -> bool:
+        """Give a task back that can't be done yet, whatever the scheduler says; return whether that was so."""
+        return False
 
     def _refuses(self, task_id: str) -> bool:
         """Return whether a task is not to be done by this run, whatever the scheduler says."""

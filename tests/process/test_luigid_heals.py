@@ -1,6 +1,8 @@
 """What failed, lacked or was stopped is done by the next run: with any luigid, ours or a team's, and without one."""
 
+import datetime
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +14,7 @@ import pytest
 import running
 from luigid_asking import ask, free_port, listed, start_luigid
 from running import Ran
+from small_project import DAY, Small
 
 HERE = ("--scheduler-host", "localhost", "--scheduler-port")
 #: How luigid may be set up: not at all; as this project's luigi.cfg was once, so that one failure shuts a task out for
@@ -226,6 +229,18 @@ def test_what_was_done_and_is_gone_is_done_again_at_once(luigids: Mapping[str, i
     ran = run(tmp_path, "First", *HERE, luigids["plain"])
     assert ran.code == 0, ran
     assert runs(tmp_path, "First") == 2
+
+
+def test_what_was_cleared_a_moment_ago_is_done_before_what_needs_it(luigids: Mapping[str, int], tmp_path: Path) -> None:
+    """luigid has just seen done what is gone by now, and would give what needs that at once: nothing fails of it."""
+    small = Small(tmp_path / "project")
+    flags = ("--millrace-storage", small.storage, *HERE, luigids["plain"])
+    span = ("--start", DAY - datetime.timedelta(days=2), "--stop", DAY + datetime.timedelta(days=1))
+    small.luigi("RangeDaily", "--of", "Daily", *span, *flags)
+    shutil.rmtree(small.storage / f"daily/date={DAY}")
+    ran = small.luigi("Page", "--date", DAY, *flags)
+    assert "ERROR" not in ran.out + ran.err, ran
+    assert len(small.made()) == 5
 
 
 def test_luigid_that_is_killed_and_started_again(tmp_path: Path) -> None:
