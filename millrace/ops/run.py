@@ -22,7 +22,7 @@ from luigi.cmdline_parser import CmdlineParser
 from millrace.common import secrets
 from millrace.core import resources
 from millrace.core.stopping import held
-from millrace.ops.arguments import called, no_module
+from millrace.ops.arguments import called, load, no_module
 from millrace.tasks import advice, sections
 
 #: What docker stop and systemd, a terminal, and one that goes away send.
@@ -72,9 +72,13 @@ def main(arguments: Sequence[str]) -> int:
 
 def _named(arguments: Sequence[str]) -> tuple[str, str | None]:
     """Return the task, and the module, that luigi will take from a command line."""
-    with contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(SystemExit):  # luigi will say it itself
-        known, _ = CmdlineParser._build_parser().parse_known_args(arguments)
-        return known.root_task or "run", known.core_module
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        # What goes wrong luigi will say itself. The modules have flags, whose values are no tasks.
+        with contextlib.suppress(Exception):
+            load(arguments)
+        with contextlib.suppress(SystemExit):
+            known, _ = CmdlineParser._build_parser().parse_known_args(arguments)
+            return known.root_task or "run", known.core_module
     return "run", None
 
 
