@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from sqlglot import exp
 
 _LABELS = {"millrace": "true"}
-#: The types of columns that a load takes, where the table is there.
+#: Permissions that a load needs on a table that is there.
 _FILLING = ("bigquery.tables.update", "bigquery.tables.updateData")
 #: BigQuery's older names of types, which its API answers with.
 _TYPES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
@@ -135,9 +135,7 @@ class BigQueryWarehouse:
         wrong = []
         for name, table in tables.items():
             with self._google.told(f"read table {self._name(name)}"), contextlib.suppress(NotFound):
-                there = self._google.bigquery.get_table(
-                    self._reference().table(name), retry=self._google.retry(), timeout=TIMEOUT
-                )
+                there = self._table(name)
                 wrong += _differences(there, table)
                 found = self._google.bigquery.test_iam_permissions(
                     there, _FILLING, retry=self._google.retry(), timeout=TIMEOUT
@@ -270,9 +268,7 @@ class BigQueryWarehouse:
         doing = f"export {self._name(name)} for {date}"
         with self._google.told(doing):
             try:
-                table = self._google.bigquery.get_table(
-                    self._reference().table(name), retry=self._google.retry(), timeout=TIMEOUT
-                )
+                table = self._table(name)
             except NotFound:
                 raise no_table(name, self.tables()) from None
         if self._state(name, date) is None:
@@ -325,9 +321,7 @@ class BigQueryWarehouse:
         found = {}
         for name in self.tables():
             with self._google.told(f"look at table {self._name(name)}"):
-                table = self._google.bigquery.get_table(
-                    self._reference().table(name), retry=self._google.retry(), timeout=TIMEOUT
-                )
+                table = self._table(name)
             kinds = {field.name: _TYPES.get(field.field_type, field.field_type) for field in table.schema}
             found[name] = {
                 f.name: f"ARRAY<{kinds[f.name]}>" if f.mode == "REPEATED" else kinds[f.name] for f in table.schema
@@ -343,13 +337,12 @@ class BigQueryWarehouse:
         from google.api_core.exceptions import NotFound
         from google.cloud import bigquery as api
 
-        reference = self._reference().table(name)
         with self._google.told(f"read table {self._name(name)}"):
             try:
-                there = self._google.bigquery.get_table(reference, retry=self._google.retry(), timeout=TIMEOUT)
+                there = self._table(name)
             except NotFound:
                 self.location()  # raises an error that names the dataset, if that is missing
-                wanted = api.Table(reference, schema=_schema(table))
+                wanted = api.Table(self._reference().table(name), schema=_schema(table))
                 wanted.time_partitioning = api.TimePartitioning(api.TimePartitioningType.DAY, field="date")
                 wanted.clustering_fields = list(table.cluster_by) or None
                 wanted.labels = _LABELS
@@ -395,6 +388,12 @@ class BigQueryWarehouse:
         from google.cloud import bigquery as api
 
         return api.DatasetReference(self._project, self._dataset)
+
+    def _table(self, name: str) -> "api.Table":
+        """Return a table as BigQuery describes it. Raises what the client raises, NotFound for none."""
+        return self._google.bigquery.get_table(
+            self._reference().table(name), retry=self._google.retry(), timeout=TIMEOUT
+        )
 
     def _partition(self, name: str, date: datetime.date) -> "api.TableReference":
         return self._reference().table(f"{name}${date:%Y%m%d}")

@@ -59,10 +59,9 @@ def finish(
     """Return the job of this id, started unless it was before, once it has succeeded.
 
     place: where it runs, as in "EU". start: begins a job under an id. doing: what the job does, as in "load
-    a$20261119".
-    still_good: whether the result of a job that this call did not start is there yet. refused: returns the error for
-    what is wrong with the job itself. After a job that fails in passing another is started, until [gcp] patience has
-    passed since the first. Raises the error of `refused`, AccessError, ServiceError.
+    a$20261119". still_good: whether the result of a job that this call did not start is there yet. refused: returns the
+    error for what is wrong with the job itself. After a job that fails in passing another is started, until [gcp]
+    patience has passed since the first. Raises the error of `refused`, AccessError, ServiceError.
     """
     waiting: Pauses | None = None
     with google.told(doing):
