@@ -8,12 +8,12 @@ from typing import Any
 import localcloud
 from millrace.runners.dataflow import jobs, reports, submission
 from millrace.runners.dataflow.jobs import Job
-from millrace.runners.dataflow.submission import Request
-from millrace.runners.runner import Progress
+from millrace.runners.runner import Progress, Ticket
 from millrace.tasks import session
 
 ROOT = f"gs://{localcloud.BUCKET}/data"
 WHERE = (localcloud.PROJECT, localcloud.REGION)
+PLACE = "/".join(WHERE)
 #: What sets a setting for a test: section, key, value.
 Set = Callable[[str, str, str], None]
 
@@ -34,7 +34,7 @@ def submit(
     """Submits the pipeline for tests; waits: told why it has to wait for its turn."""
     options = {"input": json.dumps([what, value]), "output": f"{ROOT}/out"}
     return submission.submit(
-        session.current().google, "dataflow_case", options, "Etl", Request(name or new_name(), request, WHERE), waits
+        session.current().google, "dataflow_case", options, "Etl", Ticket(name or new_name(), request, PLACE), waits
     )
 
 

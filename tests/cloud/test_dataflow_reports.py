@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from dataflow_running import ROOT, WHERE, Set, new_name, submit, wait
+from dataflow_running import PLACE, ROOT, WHERE, Set, new_name, submit, wait
 
 import localcloud
 from localcloud.dataflow import Dataflow
@@ -14,8 +14,7 @@ from localcloud.serving import Answered
 from localcloud.storage import Storage
 from millrace.errors import DamagedError, JobCancelledError, JobFailedError, NotThereYetError
 from millrace.runners.dataflow import jobs, reports, submission
-from millrace.runners.dataflow.submission import Request
-from millrace.runners.runner import Progress, Run
+from millrace.runners.runner import Progress, Run, Ticket
 from millrace.tasks import session
 
 
@@ -30,7 +29,7 @@ def test_counters_and_usage_are_the_jobs(local: Dataflow, tmp_path: Path, servic
         "output": f"{ROOT}/{{dataset}}/date=2026-11-19/a",
     }
     job = submission.submit(
-        session.current().google, "pipelines.posts.fetch", options, "Fetch", Request(new_name(), "r1", WHERE)
+        session.current().google, "pipelines.posts.fetch", options, "Fetch", Ticket(new_name(), "r1", PLACE)
     )
     done, told = wait(job)
     assert done.state == "DONE", reports.failure(done)

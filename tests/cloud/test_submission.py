@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import running
-from dataflow_running import ROOT, WHERE, Set, new_name, submit, wait
+from dataflow_running import PLACE, ROOT, WHERE, Set, new_name, submit, wait
 
 import localcloud
 from localcloud.dataflow import Dataflow
@@ -18,7 +18,7 @@ from localcloud.faults import Fault
 from localcloud.storage import Storage
 from millrace.errors import ConflictError, ServiceError, SettingError
 from millrace.runners.dataflow import jobs, submission
-from millrace.runners.dataflow.submission import Request
+from millrace.runners.runner import Ticket
 from millrace.tasks import session
 
 
@@ -140,7 +140,7 @@ def test_a_bucket_that_is_not_there_is_told_at_once(local: Dataflow, setting: Se
             "dataflow_case",
             {"input": '["sleep", 0]'},
             "Etl",
-            Request(new_name(), "r1", WHERE),
+            Ticket(new_name(), "r1", PLACE),
         )
     assert time.monotonic() - started < 10
 
@@ -148,7 +148,7 @@ def test_a_bucket_that_is_not_there_is_told_at_once(local: Dataflow, setting: Se
 def test_a_folder_is_no_storage_for_a_job(local: Dataflow, setting: Set) -> None:
     setting("millrace", "storage", "data")
     with pytest.raises(SettingError, match=r"can't read data, .+; set storage in \[millrace\]"):
-        submission.submit(session.current().google, "dataflow_case", {}, "Etl", Request(new_name(), "r1", WHERE))
+        submission.submit(session.current().google, "dataflow_case", {}, "Etl", Ticket(new_name(), "r1", PLACE))
 
 
 def test_settings_reach_the_job(local: Dataflow, setting: Set) -> None:
@@ -182,13 +182,14 @@ get_config().set("millrace", "storage", {ROOT!r})
 from millrace import runners
 from millrace.tasks import session
 from millrace.runners.dataflow import jobs, submission
+from millrace.runners.runner import Ticket
 runners.of("DataflowRunner", session.current().google).preload("pipelines.posts.count")
 options = {{"input": '["sleep", 0]', "output": "{ROOT}/out"}}
 reading, writing = os.pipe()
 child = os.fork()
 if not child:
-    request = submission.Request({name!r}, "r1", {WHERE!r})
-    job = submission.submit(session.current().google, "dataflow_case", options, "Etl", request)
+    ticket = Ticket({name!r}, "r1", {PLACE!r})
+    job = submission.submit(session.current().google, "dataflow_case", options, "Etl", ticket)
     os.write(writing, b"x")
     jobs.wait(job, lambda progress: None)
     os._exit(0)
@@ -222,10 +223,11 @@ from luigi.configuration import get_config
 get_config().set("dataflow", "dataflow_endpoint", {local.url!r})
 get_config().set("millrace", "storage", {ROOT!r})
 from millrace.runners.dataflow import submission
+from millrace.runners.runner import Ticket
 from millrace.tasks import session
 options = {{"input": '["sleep", 0]', "output": "{ROOT}/out"}}
-request = submission.Request({name!r}, "r1", {WHERE!r})
-submission.submit(session.current().google, "dataflow_case", options, "Etl", request)
+ticket = Ticket({name!r}, "r1", {PLACE!r})
+submission.submit(session.current().google, "dataflow_case", options, "Etl", ticket)
 """
     process = started(code)
 

@@ -16,7 +16,7 @@ from millrace.beam.google_errors import passes, said
 from millrace.common.polling import Pauses
 from millrace.errors import JobCancelledError, MillraceError, ServiceError, SettingError, TerminalError
 from millrace.gcloud.clients import Google
-from millrace.runners.runner import Messages
+from millrace.runners.runner import Messages, Ticket
 
 if TYPE_CHECKING:
     from google.api_core.retry import Retry
@@ -74,6 +74,12 @@ def place(google: Google) -> Where:
     if not region:
         raise SettingError("no region for Dataflow jobs is known; set region in [gcp] of luigi.cfg, or --gcp-region")
     return google.project, region
+
+
+def where_of(ticket: Ticket) -> Where:
+    """Return the project and region of a ticket's job."""
+    project, _, region = ticket.place.partition("/")
+    return project, region
 
 
 def find(google: Google, job_name: str, request_id: str, where: Where) -> Job | None:

@@ -30,13 +30,12 @@ class Dataflow:
     def start(
         self, pipeline: str, arguments: Mapping[str, str], task: str, ticket: Ticket, waits: Callable[[str], None]
     ) -> jobs.Job:
-        request = submission.Request(ticket.name, ticket.request_id, _where(ticket))
-        return submission.submit(self._google, pipeline, arguments, task, request, waits)
+        return submission.submit(self._google, pipeline, arguments, task, ticket, waits)
 
     def find(self, ticket: Ticket) -> jobs.Job | None:
         if ticket.id:
-            return jobs.get(self._google, ticket.id, _where(ticket))
-        return jobs.find(self._google, ticket.name, ticket.request_id, _where(ticket))
+            return jobs.get(self._google, ticket.id, jobs.where_of(ticket))
+        return jobs.find(self._google, ticket.name, ticket.request_id, jobs.where_of(ticket))
 
     def watch(self, job: Job, tell: Callable[[Progress], None], messages: Messages | None = None) -> jobs.Job:
         return jobs.wait(_own(job), reports.changes(tell), messages)
@@ -53,9 +52,3 @@ class Dataflow:
 def _own(job: Job) -> jobs.Job:
     assert isinstance(job, jobs.Job)
     return job
-
-
-def _where(ticket: Ticket) -> jobs.Where:
-    """Return the project and region of a run."""
-    project, _, region = ticket.place.partition("/")
-    return project, region

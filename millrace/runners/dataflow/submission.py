@@ -14,7 +14,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import IO, Any
 
 from millrace.beam.gcs import split
@@ -25,7 +25,8 @@ from millrace.errors import ConflictError, MillraceError, ServiceError, SettingE
 from millrace.gcloud.clients import Google
 from millrace.runners import beam_options
 from millrace.runners.dataflow import jobs, worker_package
-from millrace.runners.dataflow.jobs import TIMEOUT, Job, Where
+from millrace.runners.dataflow.jobs import TIMEOUT, Job
+from millrace.runners.runner import Ticket
 
 log = logging.getLogger("millrace")
 
@@ -33,35 +34,26 @@ log = logging.getLogger("millrace")
 _FULL = re.compile(r"jobs-per-project quota|too many running jobs|limit for active jobs", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Request:
-    """A job to be: its name, a request id of ours, and the project and region."""
-
-    job_name: str
-    request_id: str
-    where: Where
-
-
 def submit(
     google: Google,
     module: str,
     options: Mapping[str, str],
     task: str,
-    request: Request,
+    ticket: Ticket,
     waits: Callable[[str], None] = lambda why: None,
 ) -> Job:
-    """Create the job of a pipeline; the same request twice is the same job, also where that is finished.
+    """Create the job of a pipeline; the same ticket twice is the same job, also where that is finished.
 
-    module, options: the pipeline and its own options; task: its name in [dataflow.TASK].
-    waits: is told why, once, if the job has to wait for its turn. Raises SettingError for options that Beam does not
-    take, ConflictError for a job of that name and another request, AccessError, ServiceError, also where the project
-    ran as many jobs as it may for [dataflow] stuck_after seconds, and whatever building the pipeline raises.
+    module, options: the pipeline and its own options; task: its name in [dataflow.TASK]. waits: is told why, once, if
+    the job has to wait for its turn. Raises SettingError for options that Beam does not take, ConflictError for a job
+    of that name and another request, AccessError, ServiceError, also where the project ran as many jobs as it may for
+    [dataflow] stuck_after seconds, and whatever building the pipeline raises.
     """
     check_root(google)
     own = [f"--{key}={value}" for key, value in options.items()]
     with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
-        proto = in_child(lambda: _described(google, module, own, task, request, folder))
-    return _create(google, proto, request, waits)
+        proto = in_child(lambda: _described(google, module, own, task, ticket, folder))
+    return _create(google, proto, ticket, waits)
 
 
 def check_root(google: Google) -> None:
@@ -91,7 +83,7 @@ def _turns() -> IO[bytes]:
     return tempfile.TemporaryFile()
 
 
-def _described(google: Google, module: str, own: Sequence[str], task: str, request: Request, folder: str) -> Any:
+def _described(google: Google, module: str, own: Sequence[str], task: str, ticket: Ticket, folder: str) -> Any:
     """Return the job to create, as Google's client takes it; what it needs is staged.
 
     Called in a child process.
@@ -100,21 +92,21 @@ def _described(google: Google, module: str, own: Sequence[str], task: str, reque
     fcntl.lockf(_turns(), fcntl.LOCK_EX, 1, os.getpid() % (os.cpu_count() or 1))
     _ = google.credentials  # Beam looks for them for half a minute and then goes on without
     tempfile.tempdir = folder  # Beam leaves files behind
-    proto = _staged(google, module, [*own, *_job_options(google, module, task, request, folder)])
-    proto.client_request_id = request.request_id
+    proto = _staged(google, module, [*own, *_job_options(google, module, task, ticket, folder)])
+    proto.client_request_id = ticket.request_id
     return proto
 
 
-def _job_options(google: Google, module: str, task: str, request: Request, folder: str) -> list[str]:
+def _job_options(google: Google, module: str, task: str, ticket: Ticket, folder: str) -> list[str]:
     """Return the command line of a job, less what is the pipeline's own."""
-    project, region = request.where
+    project, region = jobs.where_of(ticket)
     config, chosen = google.config, beam_options.arguments(google.config, task)
     named = {argument.partition("=")[0] for argument in chosen}
     given = [
         "--runner=DataflowRunner",
         f"--project={project}",
         f"--region={region}",
-        f"--job_name={request.job_name}",
+        f"--job_name={ticket.name}",
         f"--labels=millrace-task={re.sub(r'[^a-z0-9_-]', '-', task.lower())[:63]}",
         "--experiments=disable_logging_submission_environment",  # spares a second of `pip freeze`
     ]
@@ -171,22 +163,22 @@ def _stage(google: Google, uri: str, source: Any) -> None:
         blob.upload_from_string(data, "application/octet-stream", retry=google.retry(), timeout=TIMEOUT)
 
 
-def _create(google: Google, proto: Any, request: Request, waits: Callable[[str], None]) -> Job:
+def _create(google: Google, proto: Any, ticket: Ticket, waits: Callable[[str], None]) -> Job:
     """Create a job; where the project runs as many as it may, as soon as it no longer does."""
     patience = google.config.dataflow.stuck_after
     waiting = jobs.pauses(google, patience)
     while True:
         try:
-            return _created(google, proto, request)
+            return _created(google, proto, ticket)
         except _FullError as full:
-            project, _ = request.where
+            project, _ = jobs.where_of(ticket)
             what = f"project {project} runs as many Dataflow jobs as its quota allows ({full})"
             if not waiting.begun:
-                log.warning("%s waits for its turn: %s", request.job_name, what)
+                log.warning("%s waits for its turn: %s", ticket.name, what)
                 waits(f"waits for its turn: {what}")
             if not waiting.pause():
                 raise ServiceError(
-                    f"could not create Dataflow job {request.job_name}: {what}, and none came to its end within "
+                    f"could not create Dataflow job {ticket.name}: {what}, and none came to its end within "
                     f"{patience:g} s ([dataflow] stuck_after); run again later, with fewer [core] workers, or "
                     "ask Google for a larger quota of concurrent Dataflow jobs"
                 ) from None
@@ -196,47 +188,47 @@ class _FullError(Exception):
     """The project runs as many jobs as it may; the text is Dataflow's."""
 
 
-def _created(google: Google, proto: Any, request: Request) -> Job:
+def _created(google: Google, proto: Any, ticket: Ticket) -> Job:
     import google.api_core.exceptions as api
 
-    project, region = request.where
+    project, region = jobs.where_of(ticket)
     asked = {"project_id": project, "location": region, "job": proto}
     again = google.retry().with_predicate(lambda error: passes(error) and not _full(error))
-    with google.told(f"create Dataflow job {request.job_name}"):
+    with google.told(f"create Dataflow job {ticket.name}"):
         try:
             made = google.dataflow.jobs.create_job(request=asked, retry=again, timeout=TIMEOUT)
         except api.Conflict as error:
-            return _existing(google, request, said(error))
+            return _existing(google, ticket, said(error))
         except api.GoogleAPICallError as error:
             if _full(error):
                 raise _FullError(said(error)) from None
             raise
-    if made.client_request_id not in ("", request.request_id):
-        return _existing(google, request, f"it is {made.id}, of request {made.client_request_id}")
-    return jobs.job_of(google, made, request.where)
+    if made.client_request_id not in ("", ticket.request_id):
+        return _existing(google, ticket, f"it is {made.id}, of request {made.client_request_id}")
+    return jobs.job_of(google, made, jobs.where_of(ticket))
 
 
 def _full(error: BaseException) -> bool:
     return bool(_FULL.search(str(error)))
 
 
-def _existing(google: Google, request: Request, why: str) -> Job:
+def _existing(google: Google, ticket: Ticket, why: str) -> Job:
     """Return the job that Dataflow says exists. Raises ConflictError if the job is not of this request.
 
     Raises ServiceError if the job is not listed for [gcp] patience seconds, because a list may be behind.
     """
     patience = google.config.gcp.patience
     waiting = Pauses(0.25, google.config.dataflow.poll_max, patience)
-    while not (found := jobs.named(google, request.job_name, request.where)):
+    while not (found := jobs.named(google, ticket.name, jobs.where_of(ticket))):
         if not waiting.pause():
             raise ServiceError(
-                f"Dataflow says that there is a job named {request.job_name} already ({why}), but has not listed it "
+                f"Dataflow says that there is a job named {ticket.name} already ({why}), but has not listed it "
                 f"for {patience:g} s ([gcp] patience); run again"
             )
     for job in found:
-        if job.request_id in ("", request.request_id):
+        if job.request_id in ("", ticket.request_id):
             return job
     raise ConflictError(
-        f"there is an active Dataflow job named {request.job_name} already, but not of this run ({why}); wait for its "
+        f"there is an active Dataflow job named {ticket.name} already, but not of this run ({why}); wait for its "
         "end or cancel it, then run again"
     )
