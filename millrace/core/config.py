@@ -62,9 +62,10 @@ def _nowhere(section: str, key: str) -> str:
 
 @dataclass(frozen=True)
 class Config:
-    """Where results lie, and how Google Cloud is used.
+    """Where results lie, whether stale ones are made anew, and how Google Cloud is used.
 
     storage: a folder, or gs://BUCKET/PREFIX. warehouse: "" for the storage's own files, or bigquery://PROJECT/DATASET.
+    refresh: whether a run makes anew what is stale.
     origin: gives where a setting was read, by its section and key, for the texts of errors. options: gives those of
     Beam, by runner and task.
     """
@@ -74,5 +75,6 @@ class Config:
     gcp: Gcp = Gcp()
     bigquery: BigQuery = BigQuery()
     dataflow: Dataflow = Dataflow()
+    refresh: bool = False
     origin: Callable[[str, str], str] = field(default=_nowhere, compare=False)
     options: Callable[[str, str], Sequence[Option]] = field(default=_nothing, compare=False)

@@ -96,7 +96,7 @@ def kind(family: str) -> Any:
 
 def on() -> bool:
     """Return whether this run makes anew what is stale: by --refresh, [millrace] refresh, or a person's word."""
-    return sections.run().refresh or sections.millrace().refresh == "always" or bool(_state().get("yes"))
+    return session.current().config.refresh or bool(_state().get("yes"))
 
 
 def wanted(partitions: Iterable[str]) -> set[str]:

@@ -327,6 +327,7 @@ def config() -> Config:
             Config(
                 storage=millrace().storage,
                 warehouse=millrace().warehouse,
+                refresh=run().refresh or millrace().refresh == "always",
                 gcp=plain.Gcp(**_values(gcp, plain.Gcp)),
                 bigquery=plain.BigQuery(**_values(bigquery, plain.BigQuery)),
                 dataflow=plain.Dataflow(
@@ -342,7 +343,7 @@ def config() -> Config:
 def _written() -> dict[str, dict[str, str]]:
     """Return the sections that `config` goes by as they are written."""
     at_hand: Any = get_config()
-    names = [section.__name__ for section in (millrace, gcp, bigquery, dataflow)]
+    names = [section.__name__ for section in (millrace, run, gcp, bigquery, dataflow)]
     return {name: dict(at_hand.items(name, raw=True)) for name in names if at_hand.has_section(name)}
 
 

@@ -1,7 +1,10 @@
 """--refresh: what the run needs and other code, or newer inputs, made stale is made anew, and nothing else."""
 
+import os
+import pty
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -85,6 +88,21 @@ def test_without_it_nothing_is_made_anew(small: Small, flags: tuple[str, ...]) -
     assert attempts(small) == before
     [line] = said(ran)
     assert line.endswith("and so does a run with --refresh")
+
+
+@pytest.mark.parametrize(("answer", "made"), [("y", "second"), ("", "first")])
+def test_a_person_is_asked_at_a_terminal(small: Small, answer: str, made: str) -> None:
+    """With refresh = ask the run says how many are stale and of what, and does what the person says."""
+    small.write("counting/helping.py", OTHER)
+    command = running.command(*PAGE, "--millrace-storage", small.storage, "--millrace-refresh", "ask", module="mine")
+    terminal, theirs = pty.openpty()
+    os.write(terminal, f"{answer}\n".encode())
+    ran = subprocess.run(command, cwd=small.folder, env=small.env, stdin=theirs, capture_output=True, text=True)
+    os.close(theirs)
+    os.close(terminal)
+    assert ran.returncode == 0, ran
+    assert "5 partitions (pages, weekly, daily) are stale, by other code: make them anew? [y/N] " in ran.stderr
+    assert {small.made()[name] for name in NEEDED} == {f"{family} {made}" for family in NEEDED.values()}
 
 
 def test_what_fails_to_be_made_anew_stays_as_it_was(small: Small) -> None:
