@@ -62,6 +62,13 @@ class Request:
     #: The short name of the API call, as in "objects.insert".
     call: str = ""
 
+    @classmethod
+    def of(cls, method: str, target: str, headers: Message, body: bytes) -> Self:
+        """Return the request that was sent as this."""
+        url = urlsplit(target)
+        query = dict(parse_qsl(url.query, keep_blank_values=True))
+        return cls(method, unquote(url.path), query, headers, body, target)
+
     def json(self) -> Any:
         """Return the body, read as JSON; nothing is an empty object."""
         return json.loads(self.body or b"{}")
@@ -242,15 +249,7 @@ class _Connection(BaseHTTPRequestHandler):
 
     def answer(self) -> None:
         server = cast(_Server, self.server)
-        target = urlsplit(self.path)
-        request = Request(
-            method=self.command,
-            path=unquote(target.path),
-            query=dict(parse_qsl(target.query, keep_blank_values=True)),
-            headers=self.headers,
-            body=self._body(),
-            target=self.path,
-        )
+        request = Request.of(self.command, self.path, self.headers, self._body())
         response: Response | None
         if self._meant_for_us():
             response = server.service.dispatch(request, for_workers=server.for_workers)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import parse_qs, parse_qsl, quote, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import google_crc32c
 
@@ -396,10 +396,7 @@ class Storage(Service):
             line, _, rest = part.get_payload().lstrip().partition("\n")
             method, target, _version = line.split()
             headers, body = _headers_and_body(rest)
-            url = urlsplit(target)
-            inner = Request(
-                method, unquote(url.path), dict(parse_qsl(url.query, keep_blank_values=True)), headers, body, target
-            )
+            inner = Request.of(method, target, headers, body)
             if "Host" not in inner.headers:
                 inner.headers["Host"] = request.headers["Host"]
             inner.call = self.call_of(inner)
