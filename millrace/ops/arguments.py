@@ -14,7 +14,8 @@ from luigi.cmdline_parser import CmdlineParser
 
 from millrace.errors import MillraceError, SettingError
 from millrace.tasks import advice, console, sections, settings
-from millrace.tasks.tasks import known_tasks, registered
+from millrace.tasks.base import registered
+from millrace.tasks.tasks import known_tasks
 
 #: Sections whose flags --help lists.
 _SHOWN = (sections.millrace, sections.gcp, sections.bigquery)

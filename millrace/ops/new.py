@@ -15,9 +15,10 @@ import click
 
 from millrace.errors import SettingError
 from millrace.ops import arguments
+from millrace.tasks.base import registered
 from millrace.tasks.beam_task import BeamTask
 from millrace.tasks.settings import Settings
-from millrace.tasks.tasks import known_tasks, registered
+from millrace.tasks.tasks import known_tasks
 
 _TASKS, _PIPELINES = "workflows", "pipelines"
 #: What may lie in a folder that is to become a project: nothing that is anybody's work.

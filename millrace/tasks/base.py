@@ -1,11 +1,25 @@
-"""What luigi makes of the parameters of our tasks: quickly, since a year has thousands of tasks, and for batches."""
+"""What luigi makes of the parameters of our tasks: quickly, since a year has thousands of tasks, and for batches.
 
+And what luigi knows by name.
+"""
+
+import contextlib
 import functools
 from typing import Any
 
 import luigi
+from luigi.task_register import Register, TaskClassException
 
 from millrace.tasks.settings import KeyParameter
+
+
+def registered() -> dict[str, type[luigi.Task]]:
+    """Return all that luigi knows by name, sections too; a name that two have can mean neither."""
+    found = {}
+    for name in sorted(Register.task_names()):
+        with contextlib.suppress(TaskClassException):
+            found[name] = Register.get_task_cls(name)
+    return found
 
 
 class Task(luigi.Task):

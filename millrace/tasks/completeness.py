@@ -8,20 +8,17 @@ second question, or one of another process, or a later one, gets a fresh look: a
 looks a new listing, so that the requests don't grow with the days.
 """
 
-import contextlib
 import datetime
 import functools
 import json
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any
-
-from luigi.task_register import Register, TaskClassException
+from collections.abc import Collection, Mapping
 
 from millrace.core import manifests
 from millrace.errors import QueryError
 from millrace.tasks import session
+from millrace.tasks.base import registered
 from millrace.tasks.protocols import StageLike
 
 Notes = Mapping[str, Mapping[str, str]]
@@ -49,17 +46,20 @@ class _Listing:
         """Rows of the warehouse's partitions."""
         return session.current().warehouse.rows(sorted(self._tables))
 
-    def notes_of(self, stage: StageLike) -> Notes:
-        """Return the notes that were found, where a stage's are among them.
+    def note_of(self, stage: StageLike) -> Mapping[str, str] | None:
+        """Return the note that was found of a stage, if any.
 
         What is called by a key (word_counts_30d) is looked for when it is first asked about, all stages' at once.
         """
-        suffix = stage.datasets()[0].key.suffix
-        if self.notes is not None and suffix not in self._suffixes:
+        if self.notes is None:
+            return None
+        dataset = stage.datasets()[0]
+        suffix = dataset.key.suffix
+        if suffix not in self._suffixes:
             self._suffixes.add(suffix)
             further = session.current().storage.notes(manifests.NAME, [folder + suffix for folder in folders()])
             self.notes = {**self.notes, **(further or {})}
-        return self.notes or {}
+        return self.notes.get(dataset.manifest_path)
 
     def rows_of(self, names: Collection[str]) -> Rows | None:
         """Return the rows of some tables' partitions, for those of other names than `tables` gives too."""
@@ -80,19 +80,12 @@ class _Listing:
 
 def folders() -> list[str]:
     """Return the folders of the datasets whose manifests decide, of all stages that luigi knows."""
-    return sorted({kind.__dict__["writes"][0] for kind in _kinds() if kind.__dict__.get("writes")})
+    return sorted({kind.__dict__["writes"][0] for kind in registered().values() if kind.__dict__.get("writes")})
 
 
 def tables() -> list[str]:
     """Return the tables that the stages publish which luigi knows."""
-    return sorted({name for kind in _kinds() for name in getattr(kind, "tables", ())})
-
-
-def _kinds() -> Iterator[type[Any]]:
-    """Yield all kinds of tasks that luigi knows, but for those of one name, of which it runs none."""
-    for name in Register.task_names():
-        with contextlib.suppress(TaskClassException):
-            yield Register.get_task_cls(name)
+    return sorted({name for kind in registered().values() for name in getattr(kind, "tables", ())})
 
 
 def _listing(*, anew: bool = False) -> _Listing:
@@ -116,7 +109,7 @@ def shown(stage: StageLike) -> bool:
     listing = _listing()
     if stage.task_id in listing.seen:
         return True
-    note = listing.notes_of(stage).get(stage.datasets()[0].manifest_path)
+    note = listing.note_of(stage)
     if note is None or not _published(stage, note):
         return False
     rows = listing.rows_of(stage.published()) if stage.tables else None
@@ -138,8 +131,9 @@ def told(stage: StageLike) -> bool:
         if shown(stage):
             return True
     listing.looks += 1
-    notes = session.current().storage.notes(manifests.NAME, [stage.datasets()[0].partition]) or {}
-    note = notes.get(stage.datasets()[0].manifest_path)
+    dataset = stage.datasets()[0]
+    notes = session.current().storage.notes(manifests.NAME, [dataset.partition]) or {}
+    note = notes.get(dataset.manifest_path)
     done = note is not None and _published(stage, note) and _counted(stage) in (None, _rows(note))
     if done:
         listing.seen.add(stage.task_id)
@@ -148,9 +142,9 @@ def told(stage: StageLike) -> bool:
 
 def code_of(stage: StageLike) -> dict[str, list[str]]:
     """Return what a stage's partition says of its code (staleness.py), as far as this run has listed the partition."""
-    if _listing().notes is not None:
-        notes = _listing().notes_of(stage)
-        found: dict[str, list[str]] = json.loads(notes.get(stage.datasets()[0].manifest_path, {}).get("code", "{}"))
+    if kept():
+        note = _listing().note_of(stage) or {}
+        found: dict[str, list[str]] = json.loads(note.get("code", "{}"))
         return found
     manifest = stage.manifest()
     return {family: [*said] for family, said in manifest.code.items()} if manifest else {}

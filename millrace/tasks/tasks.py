@@ -1,7 +1,6 @@
 """Which tasks there are by name, and what is said of a name that no task has."""
 
 import configparser
-import contextlib
 import difflib
 import functools
 import logging
@@ -19,21 +18,13 @@ from luigi.task_register import Register, TaskClassException
 
 from millrace.errors import MillraceError, SettingError
 from millrace.tasks import console
+from millrace.tasks.base import registered
 from millrace.tasks.console import print_error
 from millrace.tasks.ranges import RangeDaily as RangeDaily  # which a command line names, because luigi takes ours then
 from millrace.tasks.settings import in_luigi_command, not_filled_in, origin
 from millrace.tasks.stage import Stage
 
 _WRONG = re.compile(r"(\w+)\[args=.*\]: Error when parsing the default value of '(\w+)'")
-
-
-def registered() -> dict[str, type[luigi.Task]]:
-    """Return all that luigi knows by name, sections too; a name that two have can mean neither."""
-    found = {}
-    for name in sorted(Register.task_names()):
-        with contextlib.suppress(TaskClassException):
-            found[name] = Register.get_task_cls(name)
-    return found
 
 
 def known_tasks() -> dict[str, type[luigi.Task]]:
