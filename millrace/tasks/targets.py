@@ -219,12 +219,13 @@ class BigQueryTarget(luigi.Target):
         file = FileEntry(f"{folder}/rows.parquet", self.name, rows.num_rows, len(data), crc32c(data))
         with storage.lock(f"{FOLDER}/{WRITER}_{partition.replace('/', '.')}.lock"):
             there = storage.read(path)
-            if there and not _written_here(Manifest.from_json(there.data, storage.uri(path))):
+            found = self._dataset.parsed(there)
+            if found and not _written_here(found[0]):
                 raise self._of_a_stage()
             warehouse.check({self.name: table})
             with contextlib.suppress(ConflictError):  # what is there is the same
                 storage.create(file.path, data)
-            begun = self._record()
+            begun = _for_this_warehouse(found)
             if begun and begun.settings["state"] == _LOADING and begun.attempt != digest:
                 # A load of its own may still be at work, and would put its rows over ours, so that it has to end first.
                 (old,) = begun.files
@@ -256,10 +257,7 @@ class BigQueryTarget(luigi.Target):
 
     def _record(self) -> Manifest | None:
         """Return the manifest of what was written here for this warehouse."""
-        found = self._dataset.read()
-        if found is None or not _written_here(found[0]):
-            return None
-        return found[0] if found[0].settings["warehouse"] == session.current().warehouse.uri else None
+        return _for_this_warehouse(self._dataset.read())
 
     def _record_of(self, file: FileEntry, schema: "pa.Schema") -> Callable[[str], bytes]:
         """Return what makes the record's bytes for a state."""
@@ -312,6 +310,13 @@ class BigQueryTarget(luigi.Target):
 
 def _written_here(manifest: Manifest) -> bool:
     return manifest.pipeline == WRITER
+
+
+def _for_this_warehouse(found: tuple[Manifest, str] | None) -> Manifest | None:
+    """Return a manifest if it is the record of what was written for this warehouse."""
+    if found is None or not _written_here(found[0]):
+        return None
+    return found[0] if found[0].settings["warehouse"] == session.current().warehouse.uri else None
 
 
 def _parquet(rows: "pa.Table") -> bytes:
