@@ -231,12 +231,12 @@ class Stage(Task):
         kind: type[Stage] = getattr(cls, "func", cls)
         name = next((name for name, each in kind.key_parameters() if isinstance(each, Hour)), "date")
         done: Callable[[Stage], bool] = completeness.shown if completeness.kept() else Stage.made
-        times = list(parameter_tuples)
-        for time in times:
-            staleness.asked(make(**{name: time}))
-        stages = {time: stage for time in times if done(stage := make(**{name: time}))}
-        stale = freshness.wanted(stage.datasets()[0].partition for stage in stages.values())
-        return (time for time, stage in stages.items() if stage.datasets()[0].partition not in stale)
+        stages = [(time, make(**{name: time})) for time in parameter_tuples]
+        for _, stage in stages:
+            staleness.asked(stage)
+        there = [(time, stage) for time, stage in stages if done(stage)]
+        stale = freshness.wanted(stage.datasets()[0].partition for _, stage in there)
+        return (time for time, stage in there if stage.datasets()[0].partition not in stale)
 
     @classmethod
     def cleared(cls) -> None:
