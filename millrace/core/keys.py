@@ -15,11 +15,14 @@ so that both can be there for the same day.
 
 import datetime
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from millrace.common import folders
+
+#: Days, or the starts of hours.
+Time = TypeVar("Time", bound=datetime.date)
 
 
 @dataclass(frozen=True, order=True)
@@ -87,6 +90,18 @@ def of(said: Said) -> Key:
     if isinstance(said, datetime.date):
         return day(said)
     return name(said) if said else NONE
+
+
+def spans(times: Iterable[Time]) -> list[tuple[Time, Time]]:
+    """Return the first and the last of those days, or hours, that follow each other without a gap, in order."""
+    found: list[tuple[Time, Time]] = []
+    for time in sorted(set(times)):
+        step = datetime.timedelta(hours=1) if isinstance(time, datetime.datetime) else datetime.timedelta(days=1)
+        if found and found[-1][1] + step == time:
+            found[-1] = found[-1][0], time
+        else:
+            found.append((time, time))
+    return found
 
 
 def suffix_of(dataset: str, names: Collection[str]) -> str | None:

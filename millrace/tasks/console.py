@@ -24,7 +24,7 @@ from millrace.common.secrets import redacted
 from millrace.common.text import one_line, plain
 from millrace.core import resources
 from millrace.core.stopping import Stopped
-from millrace.tasks import ending, progress, scheduler, signals, staleness
+from millrace.tasks import ending, progress, scheduler, signals
 from millrace.tasks.settings import in_luigi_command
 
 _OURS_IN_TRACEBACK = re.compile(r"^millrace\.errors\.\w+: (.*)$", re.MULTILINE)
@@ -94,7 +94,6 @@ def install() -> None:
     scheduler.install()
     luigi.Task.event_handler(luigi.Event.PROCESS_FAILURE)(_died)  # luigi alone would keep that for its log
     signals.install()
-    staleness.install()
     ending.install(_sentences)
 
 

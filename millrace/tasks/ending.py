@@ -1,6 +1,7 @@
-"""What a run says and does when it ends: well, with where its page is; badly, with a mail."""
+"""What a run says and does when it ends: well, with where its page is; badly, with a mail; what is stale either way."""
 
 import atexit
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -12,7 +13,8 @@ from luigi.execution_summary import LuigiStatusCode
 from luigi.task import flatten
 
 from millrace.common.text import one_line, plain
-from millrace.tasks import mail, signals
+from millrace.errors import MillraceError
+from millrace.tasks import freshness, mail, signals, staleness
 
 # luigi's classes have no type hints.
 _luigi: Any = luigi.interface
@@ -24,7 +26,7 @@ _well: bool | None = None
 
 
 def install(said: Callable[[], Sequence[str]]) -> None:
-    """Have the run of this process say at its end what there is to say.
+    """Have the run of this process say at its end what there is to say, and ask before it begins what there is to ask.
 
     said: returns the sentences of what went wrong.
     """
@@ -33,7 +35,10 @@ def install(said: Callable[[], Sequence[str]]) -> None:
     def and_end(tasks: Sequence[luigi.Task], *args: Any, **kwargs: Any) -> Any:
         global _task, _well
         _task = tasks[0]
+        with contextlib.suppress(MillraceError):  # what is wrong with the settings or the storage, scheduling says
+            freshness.ask(tasks)
         ran = schedule_and_run(tasks, *args, **kwargs)
+        staleness.tell()
         _well = ran.status in _WELL
         if _well and (where := _where(_task)):
             print(plain(where), file=sys.stderr)

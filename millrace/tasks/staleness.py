@@ -4,17 +4,12 @@ A manifest names the code of its stage and of all that the stage is built on (`o
 tells whether there is anything to say; only then is the rest looked for.
 """
 
-import contextlib
 import datetime
 import logging
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator
 
-import luigi
-import luigi.interface
-
-from millrace.core import code
+from millrace.core import code, keys
 from millrace.core.manifests import Manifest
 from millrace.errors import MillraceError
 from millrace.tasks import advice, completeness, freshness, session
@@ -23,9 +18,6 @@ from millrace.tasks.protocols import StageLike
 from millrace.tasks.settings import in_luigi_command
 
 log = logging.getLogger("millrace")
-_luigi: Any = luigi.interface
-
-_DAY = datetime.timedelta(days=1)
 
 
 def of(family: str, own: str, inputs: Iterable[Manifest]) -> dict[str, list[str]]:
@@ -48,24 +40,15 @@ def asked(stage: StageLike) -> None:
         session.current().asked[stage.task_id] = stage
 
 
-def install() -> None:
-    """Have runs of this process say at their end what was made by other code, while their flags still hold."""
-    schedule_and_run = _luigi._schedule_and_run
-
-    def and_tell(tasks: Sequence[luigi.Task], *args: Any, **kwargs: Any) -> Any:
-        with contextlib.suppress(MillraceError):  # what is wrong with the settings or the storage, scheduling says
-            freshness.ask(tasks)
-        ran = schedule_and_run(tasks, *args, **kwargs)
-        try:
-            if freshness.on():
-                completeness.forget()
-            for line in lines(list(session.current().asked.values())):
-                log.warning("%s", line)
-        except MillraceError as error:  # a run that went well ends well
-            log.debug("%s", error)
-        return ran
-
-    _luigi._schedule_and_run = and_tell  # there is no event at the end of a run
+def tell() -> None:
+    """Say at the end of a run, while its flags still hold, what was made by other code."""
+    try:
+        if freshness.on():
+            completeness.forget()
+        for line in lines(list(session.current().asked.values())):
+            log.warning("%s", line)
+    except MillraceError as error:  # a run that went well ends well
+        log.debug("%s", error)
 
 
 def lines(stages: Iterable[StageLike]) -> Iterator[str]:
@@ -133,9 +116,5 @@ def _commands(stages: list[StageLike]) -> Iterator[str]:
             ways[str(named)] = named
             alike[str(named)].append(date)
     for way, days in alike.items():
-        first = last = min(days)
-        for day in [*sorted(days)[1:], datetime.date.max]:
-            if day > last + _DAY:
-                yield advice.clear(stages[0].task_family, first, last, **ways[way])
-                first = day
-            last = day
+        for first, last in keys.spans(days):
+            yield advice.clear(stages[0].task_family, first, last, **ways[way])

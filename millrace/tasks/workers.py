@@ -22,6 +22,7 @@ from luigi.event import Event
 from luigi.task_register import load_task
 from luigi.task_status import DONE, FAILED, PENDING, RUNNING
 
+from millrace.core import keys
 from millrace.core.stopping import Stopped
 from millrace.tasks import batches, freshness, sections
 from millrace.tasks.stage import Stage
@@ -33,7 +34,6 @@ luigis_log = logging.getLogger("luigi-interface")
 _LuigiWorker: Any = luigi.worker.Worker
 _TaskProcess: Any = luigi.worker.TaskProcess
 _ContextManaged: Any = luigi.worker.ContextManagedTaskProcess
-_DAY, _HOUR = datetime.timedelta(days=1), datetime.timedelta(hours=1)
 
 #: What luigi's worker is told of a task that ended: state, explanation, what was missing, what it needs now.
 _Result = tuple[str, Any, list[str], list[Any]]
@@ -313,16 +313,11 @@ def _key(member: Stage) -> Any:
     return values[0] if len(values) == 1 else " ".join(map(str, values))
 
 
-def _spans(keys: Sequence[Any]) -> Iterator[str]:
+def _spans(told_apart: Sequence[Any]) -> Iterator[str]:
     """Yield days, or hours, that follow each other as one, and whatever else by itself."""
-    first = last = keys[0]
-    for key in [*keys[1:], None]:
-        step = _HOUR if isinstance(key, datetime.datetime) else _DAY
-        if isinstance(key, datetime.date) and key == last + step:
-            last = key
-            continue
-        yield " to ".join(map(str, dict.fromkeys([first, last])))
-        first = last = key
+    times = [key for key in told_apart if isinstance(key, datetime.date)]
+    yield from (" to ".join(map(str, dict.fromkeys(span))) for span in keys.spans(times))
+    yield from (str(key) for key in told_apart if not isinstance(key, datetime.date))
 
 
 def _can_be_batched(stage: Stage) -> bool:

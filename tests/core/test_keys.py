@@ -55,3 +55,12 @@ def test_a_query_reads_the_tables_of_a_key() -> None:
         "WITH words AS (SELECT url FROM `urls_30d` AS `urls`) SELECT urls.url, w.word "
         "FROM words, `urls_30d` AS `urls`, `word_counts_30d` AS w -- urls"
     )
+
+
+def test_times_without_a_gap_are_one_span() -> None:
+    """Days, and hours, that follow each other are one span, in whatever order they come, and each but once."""
+    day = [DAY + datetime.timedelta(days=n) for n in range(5)]
+    assert keys.spans([day[4], day[1], day[0], day[1]]) == [(day[0], day[1]), (day[4], day[4])]
+    hour = [datetime.datetime(2026, 10, 31, 22) + datetime.timedelta(hours=n) for n in range(5)]
+    assert keys.spans([*hour[:3], hour[4]]) == [(hour[0], hour[2]), (hour[4], hour[4])]
+    assert keys.spans([]) == []
