@@ -3,19 +3,18 @@
 import datetime
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from millrace import (
     BeamTask,
-    Claim,
     Dataset,
     Day,
     Days,
     FetchStage,
     Index,
     Manifest,
-    Outcome,
+    PageTask,
     Setting,
     Settings,
     SourceSettings,
@@ -33,7 +32,7 @@ from pipelines.posts.sources import SAMPLE
 from pipelines.posts.tables import TABLES
 
 if TYPE_CHECKING:
-    from workflows.report.page import Facts, IndexRow, StageRun
+    from workflows.report.page import Facts, StageRun
 
 
 def _languages(value: str) -> str:
@@ -169,7 +168,7 @@ def window(last: datetime.date, days: int) -> Iterator[datetime.date]:
     return (last - datetime.timedelta(days=n) for n in range(days))
 
 
-class Report(Stage):
+class Report(PageTask):
     """The page of a window, its data as JSON and its picture, and the page that lists all days."""
 
     writes = ("reports",)
@@ -181,27 +180,16 @@ class Report(Stage):
     def requires(self) -> Aggregate:
         return Aggregate(date=self.date, days=self.days)
 
-    @property
-    def page(self) -> str:
-        """Where the page is: a path or URI."""
-        return f"{self.datasets()[0].uri}/index.html"
-
-    @property
-    def list_of_pages(self) -> str:
-        """Where the page that lists all days is: a path or URI."""
-        return PAGES.uri
-
-    def execute(self, claim: Claim) -> Outcome:
+    def render(self) -> Mapping[str, bytes]:
         from workflows.report.page import render
 
-        made = render(self._facts(), self.requires().query)
-        files = [self.write(name, data) for name, data in made.items()]
-        PAGES.make()
-        return Outcome(files, {}, {}, "workflows.report")
+        return render(self._facts(), self.requires().query)
 
     @classmethod
-    def cleared(cls) -> None:
-        PAGES.remake()
+    def pages(cls) -> Index[Any]:
+        from workflows.report.page import index_row, render_index
+
+        return Index("reports", "report.json", index_row, render_index)
 
     def _facts(self) -> "Facts":
         from workflows.report.page import Facts, Quality
@@ -253,19 +241,3 @@ def stage_run(stage: Stage, date: datetime.date, manifest: Manifest) -> "StageRu
         code=code,
         other_code=other,
     )
-
-
-def _row(data: bytes, link: str) -> "IndexRow":
-    from workflows.report.page import index_row
-
-    return index_row(data, link)
-
-
-def _rendered(rows: "Sequence[IndexRow]") -> bytes:
-    from workflows.report.page import render_index
-
-    return render_index(rows)
-
-
-#: The page that lists all days, made of the data of each day's page.
-PAGES = Index("reports", "report.json", _row, _rendered)

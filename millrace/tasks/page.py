@@ -5,7 +5,7 @@ Beside a dataset's pages lies the list of them, with a link to each; it is made 
 
 import html
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from millrace.core.ledger import Claim
 from millrace.tasks.index import Index
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _PAGE = "index.html"
-#: What each partition has for the list, whose own name is the page's.
+#: What each partition has for the list of days; the list's own name is the page's.
 _LISTED = "listed.txt"
 _STYLE = (
     "body{font:1rem/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
@@ -39,22 +39,26 @@ class PageTask(Stage):
     @property
     def list_of_pages(self) -> str:
         """Where the list of all pages is: a path or URI."""
-        return self._pages().uri
+        return self.pages().uri
 
     def execute(self, claim: Claim) -> Outcome:
         """Write the page, and the list of all pages."""
-        listed = {_LISTED: str(self.date).encode() if hasattr(self, "date") else b"all"}
-        files = [self.write(name, data) for name, data in {**self.render(), **listed}.items()]
-        self._pages().make()
+        pages = self.pages()
+        made = dict(self.render())
+        made.setdefault(pages.file, str(self.date).encode() if hasattr(self, "date") else b"all")
+        files = [self.write(name, data) for name, data in made.items()]
+        pages.make()
         return Outcome(files, {}, {}, self.maker()[0])
 
     @classmethod
     def cleared(cls) -> None:
         """Take pages that are gone out of the list."""
-        cls._pages().remake()
+        cls.pages().remake()
 
     @classmethod
-    def _pages(cls) -> "Index[str]":
+    def pages(cls) -> Index[Any]:
+        """Return the list of all pages: their days, unless a stage says another, of a file that its render() makes."""
+
         def row(title: bytes, link: str) -> str:
             return f'<li><a href="{html.escape(link)}">{html.escape(title.decode())}</a>'
 

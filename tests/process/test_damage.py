@@ -15,8 +15,7 @@ from millrace.core.storage import LocalStorage
 from millrace.core.warehouse import LocalWarehouse
 from millrace.errors import DamagedError, ManifestError
 from millrace.ops import clear, doctor
-from workflows import Aggregate
-from workflows.posts import PAGES
+from workflows import Aggregate, Report
 
 
 def flip(folder: Path, name: str, byte: float = 0.5) -> Path:
@@ -138,19 +137,20 @@ def test_the_list_of_days_counts_no_damaged_page(
 ) -> None:
     """A page's data, or its manifest, with a flipped bit is left out of the list of days, and the log says so."""
     get_config().set("millrace", "storage", str(tmp_path))
+    pages = Report.pages()
     try:
         for name, says in (("report.json", '"posts": *[0-9]+'), (manifests.NAME, '"bytes": *[0-9]+')):
             folder = tmp_path / "reports" / "date=2026-11-01"
             shutil.rmtree(tmp_path / "reports", ignore_errors=True)
             shutil.copytree(undisturbed / "reports", tmp_path / "reports")
-            PAGES.make()
-            assert "2026-11-01" in (tmp_path / PAGES.path).read_text()
+            pages.make()
+            assert "2026-11-01" in (tmp_path / pages.path).read_text()
             assert not caplog.records
             number = re.search(says, (folder / name).read_text())
             assert number
             flip(folder, name, (number.end() - 1) / (folder / name).stat().st_size)
-            PAGES.make()
-            assert "2026-11-01" not in (tmp_path / PAGES.path).read_text()
+            pages.make()
+            assert "2026-11-01" not in (tmp_path / pages.path).read_text()
             (record,) = caplog.records
             assert re.search(f"{name} is damaged: .*bin/clear reports/date=2026-11-01", record.getMessage())
             caplog.clear()
