@@ -46,8 +46,7 @@ class posts(SourceSettings, Settings):
     """Which posts are read, and how."""
 
     source: tuple[str, ...] = SourceSettings.sources(
-        allowed="one or more of sample://, a path or glob, file://, gs:// or http(s):// URIs, "
-        "each once, by spaces or line ends",
+        generated=[SAMPLE],
         default=SAMPLE,
         description="where posts come from; a {date:%Y-%m-%d} in it selects the day, none makes it an archive",
     )

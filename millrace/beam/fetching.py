@@ -12,8 +12,7 @@ Run alone, for sources of which each file is of a day:
 
 import argparse
 import datetime
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
@@ -27,9 +26,6 @@ from millrace.beam.sources import named, records, splits
 from millrace.common import results
 from millrace.common.partitions import Partition
 from millrace.errors import NotThereYetError, SourceError
-
-#: How a URI is opened: as named.open_uri does.
-Open = Callable[..., AbstractContextManager[IO[bytes]]]
 
 
 class FetchOptions(StageOptions):
@@ -45,35 +41,19 @@ class FetchOptions(StageOptions):
         parser.add_argument("--dataset", default="raw", help="what the output is called")
 
 
-def opened(partition: Partition, uri: str, how: Open = named.open_uri) -> AbstractContextManager[IO[bytes]]:
-    """Open a URI with what the settings allow its server."""
-    return how(uri, partition.options["max_source_bytes"], partition.options["max_transfer_seconds"], _hosts(partition))
-
-
-def files_of(partition: Partition) -> list[tuple[int, str]]:
-    """Return the URIs of a partition's files, numbered. Raises NotThereYetError if there are none."""
-    source, date = partition.options["source"], partition.options["date"]
-    named.check(source)
-    uris = named.resolve(source, datetime.date.fromisoformat(date) if date else None, _hosts(partition))
-    if not uris:
-        raise NotThereYetError(f"source {source} has no file{f' for {date}' if date else ''}")
-    return list(enumerate(uris))
-
-
-def fetch_file(day: Partition, unit: tuple[int, str], how: Open = named.open_uri) -> Iterator[results.Written]:
+def _keep(day: Partition, unit: tuple[int, str], stream: IO[bytes]) -> results.Written:
     """Write a file's records as one Parquet file, a row group a block."""
     number, uri = unit
     read = 0
-    with (
-        files.ParquetFile(day.output, day.options["dataset"], f"raw-{number:05d}", records.SCHEMA, table="raw") as file,
-        opened(day, uri, how) as stream,
-    ):
+    with files.ParquetFile(
+        day.output, day.options["dataset"], f"raw-{number:05d}", records.SCHEMA, table="raw"
+    ) as file:
         for block in records.read(stream):
             file.write(records.table(uri, block))
             files.rows_read(len(block.line))
             read += len(block.line)
         written = file.close()
-    yield results.merge_written([written, results.Written(counters={"read": read})])
+    return results.merge_written([written, results.Written(counters={"read": read})])
 
 
 def _hosts(partition: Partition) -> list[str]:
@@ -85,21 +65,30 @@ class _Fetch:
     """What a workflow says of its sources."""
 
     day_of: splits.DayOf | None
-    how: Open
+    generated: named.Generated
 
     def files_of(self, partition: Partition) -> list[tuple[int, str]]:
-        """Return a partition's files. Raises SourceError for an archive of which nobody says how to split it."""
-        source = partition.options["source"]
-        if not partition.options["date"] and self.day_of is None:
+        """Return the URIs of a partition's files, numbered.
+
+        Raises NotThereYetError if there are none, SourceError for an archive of which nobody says how to split it.
+        """
+        source, date = partition.options["source"], partition.options["date"]
+        if not date and self.day_of is None:
             raise SourceError(f"source {source} can't be split by day; write {{date:%Y-%m-%d}} where its day stands")
-        return files_of(partition)
+        named.check(source, self.generated)
+        uris = named.resolve(source, datetime.date.fromisoformat(date) if date else None, _hosts(partition))
+        if not uris:
+            raise NotThereYetError(f"source {source} has no file{f' for {date}' if date else ''}")
+        return list(enumerate(uris))
 
     def fetch(self, partition: Partition, unit: tuple[int, str]) -> Iterator[results.Written]:
         """Write the records of a file, as they are or by day."""
-        if partition.options["date"] or self.day_of is None:
-            yield from fetch_file(partition, unit, self.how)
-        else:
-            with opened(partition, unit[1], self.how) as stream:
+        given = partition.options
+        bounds = given["max_source_bytes"], given["max_transfer_seconds"], _hosts(partition)
+        with named.open_uri(unit[1], *bounds, self.generated) as stream:
+            if given["date"] or self.day_of is None:
+                yield _keep(partition, unit, stream)
+            else:
                 yield splits.split_file(partition, unit, stream, self.day_of)
 
 
@@ -108,14 +97,14 @@ def fetch(
     options: PipelineOptions,
     *,
     day_of: splits.DayOf | None = None,
-    how: Open = named.open_uri,
+    generated: named.Generated = named.NOTHING,
 ) -> None:
     """Add the pipeline: a file of a source is a unit of work.
 
-    how: how a URI is opened, where a workflow has sources that it generates.
+    day_of: tells the day of a record of an archive. generated: the sources that the workflow generates.
     """
     batch = Batch(pipeline, options, FetchOptions)
-    work = _Fetch(day_of, how)
+    work = _Fetch(day_of, generated)
     batch.units(work.files_of).each(work.fetch)
     batch.results(lambda partition: str(partition.options["dataset"]))
 

@@ -15,12 +15,13 @@ another; it takes the options source, date ("" for an archive), dataset and the 
 files `raw`, those of a split by their days.
 """
 
+import copy
 import datetime
 import functools
 import re
 import shlex
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
@@ -42,10 +43,10 @@ F = TypeVar("F", bound="FetchStage")
 _BOUNDS = ("max_source_bytes", "max_transfer_seconds", "redirect_hosts")
 
 
-def _sources(value: str) -> tuple[str, ...]:
+def _sources(value: str, generated: Collection[str] = ()) -> tuple[str, ...]:
     names = tuple(name.strip(",") for name in shlex.split(named.named(value)))
     for name in names:
-        named.check(name)
+        named.check(name, generated)
     if not names or len(set(names)) < len(names):
         raise ValueError
     return names
@@ -62,12 +63,16 @@ class SourceSettings:
     """The settings of a workflow that reads sources; its section derives from this and from Settings."""
 
     @staticmethod
-    def sources(**kwargs: Any) -> Any:
-        """Return the setting that names the sources, with a default or a description of one's own."""
+    def sources(*, generated: Collection[str] = (), **kwargs: Any) -> Any:
+        """Return the setting that names the sources, with a default or a description of one's own.
+
+        generated: the sources that the workflow's pipeline generates, such as sample://.
+        """
         described = "where records come from; a {date:%Y-%m-%d} in it selects the day, none makes it an archive"
-        allowed = "one or more of a path or glob, file://, gs:// or http(s):// URIs, each once, by spaces or line ends"
-        given = {"allowed": allowed, "default": "", "description": described, **kwargs}
-        return Setting(convert=_sources, keeps_variables=True, **given)
+        ours = "".join(f"{name}, " for name in generated)
+        allowed = f"one or more of {ours}a path or glob, file://, gs:// or http(s):// URIs, each once"
+        given = {"allowed": f"{allowed}, by spaces or line ends", "default": "", "description": described, **kwargs}
+        return Setting(convert=functools.partial(_sources, generated=generated), keeps_variables=True, **given)
 
     source: tuple[str, ...] = sources()
     max_dead_letter_share: float = Setting(
@@ -120,12 +125,24 @@ class Source(Setting):
     def __init__(self, description: str) -> None:
         super().__init__(lambda value: _sources(shlex.quote(value))[0], "a source", description)
 
+    def of(self, section: Any) -> "Source":
+        """Return the parameter for one of the sources that a section's setting allows."""
+        own, setting = copy.copy(self), section.source
+        own._convert = lambda value: setting._convert(shlex.quote(value))[0]
+        return own
+
 
 class SourceStage(BeamTask):
     """What reads a source. Say the section, which is of SourceSettings, the dataset in `writes`, and the pipeline."""
 
     passes = _BOUNDS
     source: str = Source(description="a source, as the section's setting names it")
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "section" in vars(cls):
+            own: Any = cls
+            own.source = own.source.of(cls.section)
 
     def options(self) -> Mapping[str, Any]:
         return {"source": self.source, "dataset": self.datasets()[0].name}
@@ -218,7 +235,7 @@ class FetchStage(SourceStage):
 
     def pipelined(self) -> bool:
         """Return whether there are files to read: not for an archive's day, nor for a day that the source has not."""
-        if self.source != named.SAMPLE and self.date > settings.yesterday():
+        if not named.is_generated(self.source) and self.date > settings.yesterday():
             raise NotThereYetError(
                 f"{self.date} is not over yet (UTC), so the {self.records} of source {self.source} can't be whole"
             )

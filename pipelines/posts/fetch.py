@@ -10,7 +10,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from millrace.beam.fetching import FetchOptions, fetch
 from millrace.beam.options import main
-from pipelines.posts import parse, sources
+from pipelines.posts import parse, sample
+from pipelines.posts.sources import SAMPLE
 
 
 def day_of(record: bytes) -> int | None:
@@ -25,7 +26,7 @@ def day_of(record: bytes) -> int | None:
 
 def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
     """Add the pipeline."""
-    fetch(pipeline, options, day_of=day_of, how=sources.open_uri)
+    fetch(pipeline, options, day_of=day_of, generated={SAMPLE: sample.lines})
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ from http_source import serving
 from raw_server import raw_server, says
 
 from millrace.beam.sources import downloads
+from millrace.beam.sources import named as sources
 from millrace.common import secrets
 from millrace.errors import MillraceError, SourceError
-from pipelines.posts import sources
 
 PASSWORD = "pä ss/w@rd:%1"
 

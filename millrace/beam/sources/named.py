@@ -1,8 +1,8 @@
 """Where records come from: a source's name → the URIs that hold its records → streams of bytes.
 
-A source is `sample://` (which a workflow generates, and opens by itself), a path or glob, or a file://, gs:// or
-http(s):// URI. A strftime field, as in
-`posts-{date:%Y-%m-%d}.jsonl.gz`, selects a day's files; a source without one is an archive of many days.
+A source is a path or glob, or a file://, gs:// or http(s):// URI. A strftime field, as in
+`posts-{date:%Y-%m-%d}.jsonl.gz`, selects a day's files; a source without one is an archive of many days. A workflow may
+generate sources of its own, of every day; each is named by its scheme alone, such as sample://.
 """
 
 import contextlib
@@ -12,8 +12,8 @@ import io
 import os
 import re
 import string
-from collections.abc import Iterable, Iterator, Sequence
-from typing import IO, BinaryIO, cast
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import IO, BinaryIO, TypeAlias, cast
 from urllib.parse import unquote, urlsplit
 
 from millrace.beam import gcs
@@ -23,10 +23,13 @@ from millrace.common import secrets
 from millrace.common.text import plain
 from millrace.errors import AccessError, ServiceError, SourceBusyError, SourceError
 
-SAMPLE = "sample://"
+#: Sources that a workflow generates: name → the lines of a day, without their ends.
+Generated: TypeAlias = Mapping[str, Callable[[datetime.date], Iterable[bytes]]]
+NOTHING: Generated = {}
 #: Bytes that one request takes of an object of Cloud Storage.
 _RANGE = 16 << 20
 _HTTP = ("http", "https")
+_READ = ("", "file", "gs", *_HTTP)
 
 
 def named(text: str) -> str:
@@ -39,8 +42,8 @@ def named(text: str) -> str:
     return re.sub(r"\S+", lambda word: word[0] if url.match(word[0]) else secrets.expanded(word[0]), text)
 
 
-def check(source: str) -> None:
-    """Raise SourceError, with the reason, for a name that can't be a source."""
+def check(source: str, generated: Collection[str] = ()) -> None:
+    """Raise SourceError, with the reason, for a name that can't be a source. generated: names of those that can be."""
     scheme = _scheme(source)
     secrets.refuse(source)
     shown = secrets.redacted(source)
@@ -48,13 +51,11 @@ def check(source: str) -> None:
         source.encode()
     except UnicodeEncodeError:
         raise SourceError(f"source {shown!r} is not UTF-8; write it as file:///… with %XX for such bytes") from None
-    if scheme not in ("", "file", "gs", "http", "https", "sample"):
-        raise SourceError(
-            f"source {shown!r} has the scheme {scheme}://; "
-            "allowed are sample://, a path or glob, file://, gs://, http(s)://"
-        )
-    if scheme == "sample" and source != SAMPLE:
-        raise SourceError(f"source {shown!r}: the built-in sample is called {SAMPLE}")
+    if scheme not in _READ and f"{scheme}://" not in generated:
+        allowed = ", ".join([*generated, "a path or glob", "file://", "gs://", "http(s)://"])
+        raise SourceError(f"source {shown!r} has the scheme {scheme}://; allowed are {allowed}")
+    if scheme not in _READ and not is_generated(source):
+        raise SourceError(f"source {shown!r}: the built-in {scheme} is called {scheme}://")
     try:
         fields = _fields(source)
         first, second = (_at(source, day) for day in (datetime.date(2001, 2, 3), datetime.date(2002, 3, 4)))
@@ -85,9 +86,15 @@ def _is_url(source: str) -> bool:
         return False
 
 
+def is_generated(source: str) -> bool:
+    """Return whether a workflow generates a source, which is a scheme of the workflow's own and nothing else."""
+    scheme = _scheme(source)
+    return scheme not in _READ and source == f"{scheme}://"
+
+
 def is_archive(source: str) -> bool:
     """Return whether a source holds many days at once, because no field of the date stands in its name."""
-    return source != SAMPLE and not _fields(source)
+    return not is_generated(source) and not _fields(source)
 
 
 def is_local(source: str) -> bool:
@@ -110,8 +117,8 @@ def resolve(source: str, date: datetime.date | None, redirect_hosts: Sequence[st
 
     Raises SourceError where the source refuses, SourceBusyError where it does not answer.
     """
-    if source == SAMPLE:
-        return [f"{SAMPLE}{date}"]
+    if is_generated(source):
+        return [f"{source}{date}"]
     name = source if date is None else _at(source, date)
     if _scheme(name) in _HTTP:
         return [name] if downloads.head(name, redirect_hosts) is not None else []
@@ -141,7 +148,11 @@ def _digest(marks: Iterable[str]) -> str:
 
 @contextlib.contextmanager
 def open_uri(
-    uri: str, max_bytes: int, max_seconds: float = 3600, redirect_hosts: Sequence[str] = ()
+    uri: str,
+    max_bytes: int,
+    max_seconds: float = 3600,
+    redirect_hosts: Sequence[str] = (),
+    generated: Generated = NOTHING,
 ) -> Iterator[IO[bytes]]:
     """Open a URI for reading, decompressed by what its first bytes say (.gz, .bz2, .zst, or plain).
 
@@ -149,6 +160,10 @@ def open_uri(
     for a server that fails as often as it is asked, or does not send all within max_seconds.
     """
     scheme = _scheme(uri)
+    if lines := generated.get(f"{scheme}://"):
+        day = datetime.date.fromisoformat(uri.partition("://")[2])
+        yield io.BytesIO(b"".join(line + b"\n" for line in lines(day)))
+        return
     with contextlib.ExitStack() as stack:
         packed = False
         if scheme in _HTTP:

@@ -16,8 +16,8 @@ from http_source import Reply, Server, serving
 from raw_server import RawServer, Script, raw_server, says
 
 from millrace.beam.sources import downloads
+from millrace.beam.sources import named as sources
 from millrace.errors import MillraceError, SourceBusyError, SourceError
-from pipelines.posts import sources
 
 TEXT = b"one\ntwo\n" * 1000
 MAX = 1 << 20

@@ -16,9 +16,9 @@ import pytest
 import running
 import zstandard
 
+from millrace.beam.sources import named as sources
 from millrace.beam.sources import records
 from millrace.errors import SourceError
-from pipelines.posts import sources
 
 CASES = running.ROOT.parent / "shared" / "cases" / "posts"
 MIB = 1 << 20
@@ -101,7 +101,8 @@ def test_hostile_bytes_are_read_within_bounds() -> None:
 _UNPACKS = """
 import resource, sys
 from millrace.beam.sources import records
-from pipelines.posts import fetch, sources
+from millrace.beam.sources import named as sources
+from pipelines.posts import fetch
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for path in sys.argv[1:]:
     with sources.open_uri(path, 1 << 30) as stream:

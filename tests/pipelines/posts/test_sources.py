@@ -17,12 +17,15 @@ from http_source import Reply, Server, serving
 from localcloud.storage import Storage
 from millrace.beam import gcs
 from millrace.beam.sources import downloads
+from millrace.beam.sources import named as sources
 from millrace.errors import SourceBusyError, SourceError
-from pipelines.posts import sources
+from pipelines.posts import sample
+from pipelines.posts.sources import SAMPLE
 
 DATE = datetime.date(2017, 8, 27)
 TEXT = b"one\ntwo\n" * 1000
 MAX = 1 << 20
+GENERATED = {SAMPLE: sample.lines}
 
 
 def zstd(data: bytes) -> bytes:
@@ -52,7 +55,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def read(uri: str, max_bytes: int = MAX) -> bytes:
-    with sources.open_uri(uri, max_bytes) as stream:
+    with sources.open_uri(uri, max_bytes, generated=GENERATED) as stream:
         return b"".join(iter(lambda: stream.read(999), b""))
 
 
@@ -78,7 +81,7 @@ def read(uri: str, max_bytes: int = MAX) -> bytes:
     ],
 )
 def test_what_can_be_a_source_is_let_through(source: str) -> None:
-    sources.check(source)
+    sources.check(source, GENERATED)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +105,12 @@ def test_what_can_be_a_source_is_let_through(source: str) -> None:
 def test_what_can_be_no_source_is_refused_with_the_reason(source: str, reason: str) -> None:
     """The message names the source, and what is allowed."""
     with pytest.raises(SourceError, match=re.escape(repr(source)) + ".*" + re.escape(reason)):
-        sources.check(source)
+        sources.check(source, GENERATED)
+
+
+def test_a_source_that_another_workflow_generates_is_refused() -> None:
+    with pytest.raises(SourceError, match=r"has the scheme sample://; allowed are a path or glob, file://"):
+        sources.check("sample://")
 
 
 def test_a_source_without_a_field_is_an_archive() -> None:
