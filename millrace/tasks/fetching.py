@@ -32,7 +32,7 @@ from millrace.core import damage, keys, manifests
 from millrace.core.ledger import Claim, Entry
 from millrace.core.manifests import FileEntry, Manifest
 from millrace.errors import NotThereYetError, SettingError
-from millrace.tasks import rejects, session, settings
+from millrace.tasks import preflight, rejects, session, settings
 from millrace.tasks.beam_task import BeamTask
 from millrace.tasks.datasets import Dataset
 from millrace.tasks.settings import Day, Setting
@@ -213,11 +213,10 @@ class FetchStage(SourceStage):
             return []
         if self.splits is None:
             raise SettingError(f"source {self.source}, {self._origin}, names no day; write {{date:%Y-%m-%d}} in it")
-        look = functools.partial(named.version, self.source, self.redirect_hosts)
         # Asked once a run, so that all days see the same.
-        version = session.current().once(("version of archive", self.source), functools.partial(_told, look))
-        if isinstance(version, Exception):
-            raise version
+        version = preflight.once(
+            ("version of archive", self.source), lambda: named.version(self.source, self.redirect_hosts)
+        )
         if not version:
             raise NotThereYetError(f"source {self.source} is not there ({self._origin})")
         return [self.splits(source=self.source, version=version)]
@@ -287,14 +286,6 @@ class FetchStage(SourceStage):
         for file in shared:
             for made in splits.take_day(storage.uri(file.path), self.date, output, self.output().name).files:
                 yield replace(made, path=made.path.removeprefix(storage.uri("")))
-
-
-def _told(look: Any) -> Any:
-    """Return what an archive is like, or why that can't be told."""
-    try:
-        return look()
-    except Exception as error:
-        return error
 
 
 def _windows() -> "defaultdict[str, set[datetime.date]]":

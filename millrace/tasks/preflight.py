@@ -4,18 +4,21 @@ When a task's complete() raises, luigi runs neither the task nor what it depends
 or a region that nobody has set, costs no job. What may not be looked at is left to the step that needs it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from typing import TypeVar
 
 from millrace.common.tables import Table
 from millrace.core.findings import WRONG, Finding
 from millrace.errors import AccessError, Command, MillraceError, ServiceError, SettingError
 from millrace.tasks import session
 
+T = TypeVar("T")
+
 
 def check(kind: str, look: Callable[[], None]) -> None:
     """Raise AccessError if nothing can be stored, and what `look` raised for the first stage of this kind."""
-    _once("storage", lambda: session.current().storage.check())
-    _once(kind, look)
+    once(("preflight", "storage"), lambda: session.current().storage.check())
+    once(("preflight", kind), look)
 
 
 def for_tables(tables: Mapping[str, Table]) -> None:
@@ -36,19 +39,20 @@ def for_dataflow() -> None:
     _require(here.places.region_fits)
 
 
-def _once(kind: str, look: Callable[[], None]) -> None:
-    """Raise what looking raised, now or the first time in this session."""
-    if trouble := session.current().once(("preflight", kind), lambda: _trouble(look)):
+def once(key: Hashable, look: Callable[[], T]) -> T:
+    """Return what looking found, or raise the MillraceError that it raised, now or the first time in this session."""
+    found = session.current().once(key, lambda: _found(look))
+    if isinstance(found, MillraceError):
         # Without its traceback, which would grow with every task that the error is raised for.
-        raise trouble.with_traceback(None)
+        raise found.with_traceback(None)
+    return found
 
 
-def _trouble(look: Callable[[], None]) -> MillraceError | None:
+def _found(look: Callable[[], T]) -> T | MillraceError:
     try:
-        look()
+        return look()
     except MillraceError as error:
         return error
-    return None
 
 
 def _require(look: Callable[[], Finding]) -> None:
