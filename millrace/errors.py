@@ -34,8 +34,8 @@ from typing import Any
 
 __all__ = [
     "AccessError",
-    "ConflictError",
     "Command",
+    "ConflictError",
     "CostError",
     "DamagedError",
     "DeadLetterError",

@@ -42,7 +42,6 @@ Item: TypeAlias = tuple[str, Any] | Written
 _Named: TypeAlias = tuple[tuple[str, str], pa.Table]
 _Grouped: TypeAlias = tuple[tuple[str, str], Iterable[pa.Table]]
 _WRITTEN = "written"
-_RECORDS = tuple(records.SCHEMA.names)
 
 
 @dataclass(frozen=True)
@@ -143,11 +142,14 @@ class Batch:
         The files are of lines, packed or not, or what a fetch kept of such (.parquet).
         """
 
-        def of(partition: Partition) -> list[Any]:
-            kept = [(order, file) for order, file in enumerate(partition.input) if file.path.endswith(".parquet")]
-            places, kept_files = [order for order, _ in kept], [file for _, file in kept]
-            blocks = [((places[n], file, group), _RECORDS) for n, file, group in files.blocks(kept_files)]
-            return [*blocks, *(each for each in enumerate(partition.input) if each not in kept)]
+        def of(partition: Partition) -> list[tuple[int, Input, int | None]]:
+            kept = [order for order, file in enumerate(partition.input) if file.path.endswith(".parquet")]
+            groups = files.blocks([partition.input[order] for order in kept])
+            rest = sorted({*range(len(partition.input))}.difference(kept))
+            return [
+                *((kept[at], file, group) for at, file, group in groups),
+                *((order, partition.input[order], None) for order in rest),
+            ]
 
         found = self.find(of)
         return Units(self, [(key, unit) for key, units in found.items() for unit in units], _read_lines, once=False)
@@ -345,15 +347,15 @@ def _read_block(unit: tuple[tuple[int, Input, int], Sequence[str]]) -> Iterator[
     yield Block(order, file, group, files.read_block(file, group, columns))
 
 
-def _read_lines(unit: Any) -> Iterator[Block]:
-    first, second = unit
-    if second == _RECORDS:
-        yield from _read_block(unit)
+def _read_lines(unit: tuple[int, Input, int | None]) -> Iterator[Block]:
+    order, file, group = unit
+    if group is not None:
+        yield from _read_block(((order, file, group), records.SCHEMA.names))
         return
-    with files.open_checked(second) as stream, told(second.path):
+    with files.open_checked(file) as stream, told(file.path):
         for number, block in enumerate(records.read(unpacked(stream))):
             files.rows_read(len(block.line))
-            yield Block(first, second, number, records.table(second.path, block))
+            yield Block(order, file, number, records.table(file.path, block))
 
 
 def _write_result(gathered: tuple[str, Iterable[Written]], where: Mapping[str, str]) -> None:
