@@ -72,6 +72,10 @@ class Manifest:
         """Return the files of a table."""
         return [file for file in self.files if file.table == table]
 
+    def files_in(self, partition: str) -> list[FileEntry]:
+        """Return the files that lie in a partition: the manifest's own, or one of a further dataset."""
+        return [file for file in self.files if file.path.startswith(f"{partition}/")]
+
     def to_json(self) -> bytes:
         """Return the manifest as it is written, with the checksum of all that it says."""
         value = dataclasses.asdict(self)

@@ -429,7 +429,7 @@ def _literal(name: str, value: object) -> "exp.Expr":
 
 def _own_files(manifest: Manifest) -> list[FileEntry]:
     """Return the Parquet files of a partition; a manifest also names those of further datasets."""
-    return [f for f in manifest.files if f.path.startswith(f"{manifest.partition}/") and f.path.endswith(".parquet")]
+    return [file for file in manifest.files_in(manifest.partition) if file.path.endswith(".parquet")]
 
 
 def _table_name(dataset: str, label: str) -> str:

@@ -154,12 +154,7 @@ class BeamTask(Stage):
 
     def input_files(self) -> list[FileEntry]:
         """Return the files to read: those of the inputs' own partitions, in the order of requires()."""
-        return [
-            file
-            for dataset, (manifest, _) in self.inputs()
-            for file in manifest.files
-            if file.path.startswith(f"{dataset.partition}/")
-        ]
+        return [file for dataset, (manifest, _) in self.inputs() for file in manifest.files_in(dataset.partition)]
 
     @property
     def forget(self) -> str:

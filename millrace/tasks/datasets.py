@@ -74,8 +74,8 @@ def read_rows(manifest: Manifest, table: str = "", columns: Sequence[str] | None
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    own = [file for file in manifest.files if file.path.startswith(f"{manifest.partition}/")]
-    storage, files = session.current().storage, manifest.files_of(table) if table else own
+    storage = session.current().storage
+    files = manifest.files_of(table) if table else manifest.files_in(manifest.partition)
     damage.check(storage, manifest.partition, files)
     with tempfile.TemporaryDirectory() as copies:
         tables = [pq.read_table(storage.fetch(file.path, copies), columns=columns) for file in files]

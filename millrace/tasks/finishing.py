@@ -207,8 +207,7 @@ def _derive(stage: StageLike, manifest: Manifest) -> None:
 
 def _of_dataset(manifest: Manifest, dataset: "Dataset") -> Manifest:
     """Return the manifest of a further dataset: the same attempt, its own files."""
-    own = [file for file in manifest.files if file.path.startswith(f"{dataset.partition}/")]
-    return dataclasses.replace(manifest, partition=dataset.partition, files=own)
+    return dataclasses.replace(manifest, partition=dataset.partition, files=manifest.files_in(dataset.partition))
 
 
 def _side_by_side(work: Callable[[str], None], names: Iterable[str]) -> None:

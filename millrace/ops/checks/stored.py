@@ -45,7 +45,7 @@ def examine(first: datetime.date | None, last: datetime.date | None, looked: Loo
     listed = {path: (size, crc) for path, size, crc in storage.checksums("")} if in_bucket() else None
     for partition, manifest in there.items():
         looked.tell(looked)
-        own = [file for file in manifest.files if file.path.startswith(f"{partition}/")]
+        own = manifest.files_in(partition)
         mend = advice.clear(partition)
         try:
             stored = damage.stored(storage, own) if listed is None else listed
