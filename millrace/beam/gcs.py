@@ -1,6 +1,6 @@
 """Cloud Storage as pipelines use it: whole files in one request, ranges of large ones, one listing for many.
 
-This is the one place in pipelines that builds a client. Beam's own file system asks three times for a small file (a
+Nothing else that ships to workers builds a client. Beam's own file system asks three times for a small file (a
 client, its metadata, its bytes), tells no generations, and gives its errors as text; here one client serves a process.
 """
 
