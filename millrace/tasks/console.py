@@ -27,6 +27,7 @@ from millrace.core.stopping import Stopped
 from millrace.tasks import ending, progress, scheduler, signals
 from millrace.tasks.settings import in_luigi_command
 
+_GONE = re.compile(r"^Unfulfilled dependenc(?:y|ies) at run time: (.*)", re.DOTALL)
 _OURS_IN_TRACEBACK = re.compile(r"^millrace\.errors\.\w+: (.*)$", re.MULTILINE)
 #: A nameless file with the sentences that this run, in whichever of its processes, has said, a line each.
 _said: int | None = None
@@ -168,7 +169,7 @@ def _one_sentence(record: logging.LogRecord) -> bool:
     """Show an error that is meant for people as it is, without the stack that led to it; return whether to show the
     record.
     """
-    error = record.exc_info[1] if record.exc_info else None
+    error = raised = record.exc_info[1] if record.exc_info else None
     task = record.args[-1] if isinstance(record.args, tuple) and record.args else None
     shown, about = "", f"{task}: " if task is not None else ""
     while error is not None and not isinstance(error, errors.MillraceError | Stopped):
@@ -176,6 +177,10 @@ def _one_sentence(record: logging.LogRecord) -> bool:
     if error is not None:
         shown = one_line(str(error))
         record.msg, record.args = about + shown, ()
+        record.exc_info = record.exc_text = None
+    elif found := _GONE.findall(str(raised)):
+        shown = f"{about}what it needs has gone since the run began: {one_line(found[0])}; run again"
+        record.msg, record.args = shown, ()
         record.exc_info = record.exc_text = None
     elif found := _OURS_IN_TRACEBACK.findall(record.getMessage()):
         shown = one_line(found[-1])

@@ -53,6 +53,10 @@ def install() -> None:
 class _Factory(_luigi._WorkerSchedulerFactory):  # type: ignore[misc]
     """What a run talks to, and the worker that does."""
 
+    def create_local_scheduler(self) -> Scheduler:
+        # luigi's, which would take no task to be done again that it has just seen done.
+        return Scheduler(prune_on_get_work=True, record_task_history=False, stable_done_cooldown_secs=0)
+
     def create_remote_scheduler(self, url: str) -> "Luigid":
         luigid = Luigid(url)
         try:

@@ -3,6 +3,7 @@
 import datetime
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -163,6 +164,24 @@ def test_process_of_a_batch_is_killed(luigid: bool, eager: int, tmp_path: Path) 
     ran = run(tmp_path, 1, 6, *flags)
     assert ran.code == 0, ran
     assert [runs(tmp_path, "Made", number) for number in range(1, 7)] == [1, 2, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("of", ["Read", "Alone"])
+def test_what_a_day_needs_goes_before_the_day_begins(of: str, tmp_path: Path) -> None:
+    """In a batch and by itself: one sentence, what went is made anew in the same run, and the other days go on."""
+    assert run(tmp_path, 1, 2, of="Made").code == 0
+    control(tmp_path, "Made", 3, "held").touch()
+    process = start(tmp_path, 1, 3, "--workers", 1, of=of)
+    wait_for(control(tmp_path, "Made", 3, "runs"))
+    shutil.rmtree(tmp_path / "data" / "made" / f"date={day(1)}")
+    control(tmp_path, "Made", 3, "held").unlink()
+    ran = end(process)
+    assert ran.code == 0, ran
+    assert "Traceback" not in ran.out
+    [said] = ran.errors
+    assert "what it needs has gone since the run began" in said
+    assert done(tmp_path, of) == [1, 2, 3]
+    assert [runs(tmp_path, "Made", number) for number in (1, 2, 3)] == [2, 1, 1]
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
