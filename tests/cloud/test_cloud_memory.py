@@ -36,7 +36,8 @@ def test_a_hundred_jobs_awaited_take_less_than_two_gib(tmp_path: Path) -> None:
     first = datetime.date(2026, 5, 1)
     days = ("--start", first, "--stop", first + datetime.timedelta(days=jobs), "--days-back", 100_000)
     every = ("--of", "Fetch", "--of-params", '{"source": "sample://"}', "--param-name", "date", "--task-limit", 1000)
-    more = {"dataflow": {"poll_max": str(jobs / 10)}}  # ten looks a second, over all
+    # A job each, and ten looks a second over all.
+    more = {"millrace": {"batch": "1"}, "dataflow": {"poll_max": str(jobs / 10)}}
     with Cloud() as cloud, contextlib.closing(Place(cloud, tmp_path / "run", more=more)) as place:
         cloud.dataflow.hold("*")
         process = place.start("RangeDaily", *every, *days, "--workers", jobs)

@@ -6,7 +6,7 @@ import pytest
 
 from millrace.common import folders
 from millrace.core import keys, warehouse
-from millrace.core.keys import NONE, Key
+from millrace.core.keys import NONE, Key, Said
 
 DAY = datetime.date(2026, 11, 1)
 
@@ -18,6 +18,8 @@ DAY = datetime.date(2026, 11, 1)
         (keys.hour(datetime.datetime(2026, 11, 1, 5)), "hits/date=2026-11-01/hour=05"),
         (keys.window(DAY, 7, 7), "hits/date=2026-11-01"),
         (keys.window(DAY, 30, 7), "hits_30d/date=2026-11-01"),
+        (keys.window(DAY, 3, 7), "hits_3d/date=2026-11-01"),
+        (keys.window(DAY, int("400"), int("400")), "hits/date=2026-11-01"),
         (keys.name("source=a/version=b"), "hits/source=a/version=b"),
         (NONE, "hits"),
     ],
@@ -29,6 +31,34 @@ def test_a_partition_is_called_by_its_key(key: Key, partition: str) -> None:
         if key.date:
             assert (folders.date_of(path), folders.hour_of(path)) == (key.date, key.hour)
     assert keys.suffix_of(partition.split("/")[0], ["hits", "other"]) == key.suffix
+
+
+@pytest.mark.parametrize(
+    ("said", "key"),
+    [
+        (keys.window(DAY, 30, 7), keys.window(DAY, 30, 7)),
+        (datetime.datetime(2026, 11, 1, 5), keys.hour(datetime.datetime(2026, 11, 1, 5))),
+        (DAY, keys.day(DAY)),
+        ("date=2026-11-01/hour=05", keys.hour(datetime.datetime(2026, 11, 1, 5))),
+        ("/source=a/", keys.name("source=a")),
+        ("", NONE),
+        (None, NONE),
+    ],
+)
+def test_a_key_is_said_by_what_it_is_of(said: Said, key: Key) -> None:
+    """A day, the start of an hour and a name say their keys, and what says the same partition is one key."""
+    assert keys.of(said) == key
+    assert (keys.of(said).date, keys.of(said).hour) == (key.date, key.hour)
+    assert len({keys.of(said), key, Key(key.suffix, key.folder)}) == 1
+
+
+def test_a_key_is_told_without_its_dataset() -> None:
+    """Its folder, and the length of a window that is not the usual one."""
+    assert [str(keys.day(DAY)), str(keys.window(DAY, 30, 7)), str(NONE)] == [
+        "date=2026-11-01",
+        "date=2026-11-01 30d",
+        "",
+    ]
 
 
 def test_what_has_no_day_is_said_to_have_none() -> None:

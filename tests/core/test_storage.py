@@ -7,8 +7,8 @@ import pytest
 
 from millrace.core import damage
 from millrace.core.manifests import FileEntry
-from millrace.core.storage import LocalStorage, Storage, crc32c
-from millrace.errors import DamagedError, SettingError
+from millrace.core.storage import LocalStorage, Storage, crc32c, readable
+from millrace.errors import AccessError, ConflictError, DamagedError, SettingError
 
 
 @pytest.fixture(params=["local", "gcs"])
@@ -31,9 +31,10 @@ def test_an_empty_folder_has_a_name(tmp_path: Path) -> None:
 def test_a_temporary_file_is_not_shown(tmp_path: Path) -> None:
     """list does not give what a dead process was about to write."""
     storage = LocalStorage(str(tmp_path))
-    storage.create("d/a", b"")
+    for name in (".hidden", "a", "b.tmp"):
+        storage.create(f"d/{name}", b"")
     (tmp_path / "d/.a.tmp").write_bytes(b"half")
-    assert list(storage.list("d")) == ["d/a"]
+    assert list(storage.list("d")) == ["d/.hidden", "d/a", "d/b.tmp"]
 
 
 def test_what_a_dead_writer_left_is_taken_over(tmp_path: Path) -> None:
@@ -44,6 +45,48 @@ def test_what_a_dead_writer_left_is_taken_over(tmp_path: Path) -> None:
     storage.create("f", b"all")
     assert os.listdir(tmp_path / "root") == ["f"]
     assert (tmp_path / "root/f").read_bytes() == b"all"
+
+
+def test_others_may_do_what_the_umask_lets_them(tmp_path: Path) -> None:
+    """Files and locks have the modes that the user's umask leaves, so that a group can work in one storage."""
+    storage = LocalStorage(str(tmp_path))
+    before = os.umask(0o007)
+    try:
+        storage.create("d/a", b"")
+        storage.replace("d/b", b"")
+        with storage.lock("d/c.lock"):
+            pass
+    finally:
+        os.umask(before)
+    assert {path.name: oct(path.stat().st_mode & 0o777) for path in (tmp_path / "d").iterdir()} == dict.fromkeys(
+        ("a", "b", "c.lock"), "0o660"
+    )
+
+
+def test_no_link_is_locked_or_written_through(tmp_path: Path) -> None:
+    """A link where a lock or half a file would be is not followed: what it leads to stays as it is."""
+    storage = LocalStorage(str(tmp_path / "root"))
+    (tmp_path / "root").mkdir()
+    (tmp_path / "other").write_bytes(b"other")
+    for name in ("a.lock", ".f.tmp", "c"):
+        (tmp_path / "root" / name).symlink_to(tmp_path / "other")
+    with pytest.raises(SettingError, match="can't be written"), storage.lock("a.lock"):
+        pass
+    with pytest.raises(ConflictError):
+        storage.create("c", b"mine")
+    storage.create("f", b"mine")
+    assert not (tmp_path / "root/f").is_symlink()
+    assert (tmp_path / "other").read_bytes() == b"other"
+
+
+def test_what_can_t_be_read_is_named(tmp_path: Path) -> None:
+    """The error has the path, the system's reason and what mends it, whether the system names the path or not."""
+    storage = LocalStorage(str(tmp_path))
+    storage.create("d/a", b"")
+    with pytest.raises(AccessError, match=f"^{tmp_path}/d can't be read: Is a directory; let this user read it"):
+        storage.read("d")
+    with pytest.raises(AccessError, match=f"^{tmp_path}/d can't be read: no reason"), readable(storage.uri("d")):
+        raise OSError(5, "no reason")
 
 
 def test_place_that_cannot_be_written_is_a_wrong_setting(tmp_path: Path) -> None:

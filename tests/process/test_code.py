@@ -128,10 +128,13 @@ def test_a_package_that_is_named_counts_as_a_whole(made: Made) -> None:
 
 
 def test_tasks_that_a_module_builds_on_are_not_its_code(made: Made) -> None:
-    """Where a module of another package imports workflows' tasks, they are stages with code of their own."""
+    """Where a module of another package imports workflows' tasks, they are stages with code of their own; and of the
+    library only what ships to workers makes results.
+    """
     made.write(
         "made/counting.py",
-        "import workflows.report.page\nfrom workflows import Count\nfrom millrace.beam import shards\n",
+        "import workflows.report.page\nfrom workflows import Count\nfrom millrace.beam import shards\n"
+        "import millrace.core.keys\nfrom millrace.core import ledger\nfrom millrace import Stage\n",
     )
     assert set(code._files(made.named("made.counting"), False, code._imports)) == {
         made.named("made.counting"),
@@ -146,6 +149,15 @@ def test_a_declared_version_is_all_that_counts(made: Made) -> None:
     assert not code.is_of("version 1", made.stage(version="2"))
     assert not code.is_of("3f2c3f2c3f2c/9a119a119a11", made.stage(version="2"))
     assert not code.is_of("version 2", made.stage())
+
+
+def test_two_manifests_say_the_same_code() -> None:
+    """What files mean counts, and a declared version as a whole; people are told of four characters, or the version."""
+    assert code.same("3f2c3f2c3f2c/9a119a119a11", "3f2c3f2c3f2c/000000000000")
+    assert not code.same("3f2c3f2c3f2c/9a119a119a11", "4f2c3f2c3f2c/9a119a119a11")
+    assert code.same("version 1/2", "version 1/2")
+    assert not code.same("version 1/2", "version 1/3")
+    assert [code.short(said) for said in ("3f2c3f2c3f2c/9a119a119a11", "version 12", "")] == ["3f2c", "version 12", ""]
 
 
 def test_code_that_can_t_be_read_is_not_called_another(made: Made) -> None:

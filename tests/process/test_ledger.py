@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import running
 
-from millrace.core.ledger import Batch, Claim, Ledger
+from millrace.core.ledger import Batch, Claim, Ledger, failures
 from millrace.core.storage import LocalStorage
 from millrace.errors import ConflictError
 
@@ -153,3 +153,101 @@ def test_one_of_a_batch_that_was_overtaken_is_none_of_the_others_trouble(storage
         batch.enter(claims[0])
     assert batch.enter(claims[1]).job_name == Claim(storage, "Task_2").attempt.job_name
     assert Claim(storage, "Task_1").attempt.job_name.startswith("millrace-other")
+
+
+def enter(storage: LocalStorage, task: str, error: str = "", **said: str) -> Claim:
+    """Enter an attempt, and close it: failed, if there is an error."""
+    claim = Claim(storage, task)
+    claim.begin("millrace-task", **said)
+    claim.close(error, counts=bool(error))
+    return claim
+
+
+def test_only_what_failed_has_failed_and_is_pardoned(storage: LocalStorage, tmp_path: Path) -> None:
+    """A task that runs, one that is done, and what a power cut left of an entry are not told of, nor changed."""
+    enter(storage, "Task_failed", "the disk is full")
+    enter(storage, "Task_done")
+    Claim(storage, "Task_running").begin("millrace-task")
+    (tmp_path / "_jobs" / "Task_broken.json").write_text("{")
+    assert Ledger(storage).failed() == ["Task_failed"]
+    before = running.files(tmp_path)
+    for task in ("Task_done", "Task_running", "Task_broken", "Task_none"):
+        Ledger(storage).pardon(task)
+    assert running.files(tmp_path) == before
+    assert Claim(storage, "Task_failed").attempt.failures == 1
+    Ledger(storage).pardon("Task_failed")
+    found = Claim(storage, "Task_failed").attempt
+    assert (found.failures, found.state, found.error) == (0, "failed", "the disk is full")
+
+
+def test_all_but_a_running_task_is_forgotten(storage: LocalStorage, tmp_path: Path) -> None:
+    """The job of an attempt that may be at work must still be found; of all else nothing is left."""
+    enter(storage, "Task_failed", "the disk is full")
+    enter(storage, "Task_done")
+    Claim(storage, "Task_running").begin("millrace-task")
+    (tmp_path / "_jobs" / "Task_broken.json").write_text("{")
+    for task in ("failed", "done", "running", "broken", "none"):
+        Ledger(storage).forget(f"Task_{task}")
+    assert [path.stem for path in tmp_path.glob("_jobs/*.json")] == ["Task_running"]
+
+
+def test_failures_count_for_the_same_work_and_code(storage: LocalStorage) -> None:
+    """Other input, or other code, starts at none; so does a task of which nothing is known."""
+    for count in (1, 2):
+        claim = enter(storage, "Task_1", "no", work="w2", code="c2")
+        assert claim.attempt.failures == count
+    for work, code in (("w1", "c2"), ("w3", "c2"), ("w2", "c1"), ("w2", "c3")):
+        assert failures(claim.entry, work, code) == 0
+    assert failures(claim.entry, "".join(["w", "2"]), "".join(["c", "2"])) == 2
+    assert failures(None, "w2", "c2") == 0
+    assert claim.begin("millrace-task", work="w3", code="c2").failures == 0
+
+
+def test_an_entry_that_is_half_written_is_begun_anew(storage: LocalStorage, tmp_path: Path) -> None:
+    """What a power cut left, or what is no entry, is none; what a later version has written besides is no trouble."""
+    path = tmp_path / "_jobs" / "Task_1.json"
+    for left in (b"{", b"", b"\xff", b"null", b'{"task": "Task_1"}', b"[1]"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(left)
+        claim = Claim(storage, "Task_1")
+        assert claim.entry is None, left
+        assert claim.begin("millrace-task").number == 1
+    path.write_text(path.read_text().replace("{", '{"later": 1,', 1))
+    assert Claim(storage, "Task_1").attempt == claim.attempt
+
+
+def test_an_attempt_runs_where_it_says(storage: LocalStorage) -> None:
+    """An entry names the runner, the place, the work and the code; a task alone is no batch."""
+    said = {"runner": "DataflowRunner", "where": "p/r", "work": "w", "code": "c"}
+    begun = Claim(storage, "Task_1").begin("millrace-task", **said)
+    assert {key: getattr(begun, key) for key in said} == said
+    assert begun.members == []
+    some = [Claim(storage, "Task_2"), Claim(storage, "Task_3")]
+    assert Batch("millrace-task", some, runner="FnApiRunner").enter(some[0]).members == [], "it ends with its process"
+
+
+def test_a_job_is_noted_once(storage: LocalStorage, tmp_path: Path) -> None:
+    """The id of a job is in the entry; noted again, nothing is written."""
+    claim = Claim(storage, "Task_1")
+    claim.begin("millrace-task")
+    claim.submitted("job-1")
+    there = (tmp_path / "_jobs" / "Task_1.json").stat().st_mtime_ns
+    claim.submitted("job-1")
+    assert (tmp_path / "_jobs" / "Task_1.json").stat().st_mtime_ns == there
+    assert Claim(storage, "Task_1").attempt.job_id == "job-1"
+
+
+def test_a_refused_attempt_may_still_be_closed(storage: LocalStorage) -> None:
+    """What was refused is done once it is published after all; what was stopped stays so, and counts no failure."""
+    claim = Claim(storage, "Task_1")
+    claim.close("nothing was begun")
+    assert claim.entry is None
+    claim.begin("millrace-task")
+    claim.close("too many rejects", "refused")
+    assert (claim.attempt.state, claim.attempt.failures) == ("refused", 0)
+    claim.close()
+    assert (claim.attempt.state, claim.attempt.error) == ("done", "")
+    claim.begin("millrace-task")
+    claim.close("by us", "stopped")
+    claim.close("again")
+    assert (claim.attempt.state, claim.attempt.error) == ("stopped", "by us")
