@@ -99,7 +99,7 @@ class Bench:
         os.sync()
         log = self.work / f"{name.replace(' ', '_')}.log"
         root = root or self.root
-        env = {key: value for key, value in os.environ.items() if key != "LUIGI_CONFIG_PATH"}
+        env = {key: value for key, value in os.environ.items() if key not in ("LUIGI_CONFIG_PATH", "PYTHONDONTWRITEBYTECODE")}
         env["PYTHONPATH"] = os.pathsep.join(dict.fromkeys((str(root), str(ROOT))))
         found = measure(command, root, env, log)
         self.raw.setdefault(name, []).append(found)

@@ -7,9 +7,10 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 import cloud_running
 import pytest
@@ -130,6 +131,9 @@ def test_all_is_well(world: World) -> None:
 
 # ------------------------------------------------------------------------------------------------------- in the cloud
 
+#: What makes something wrong, and of the check that sees it: the name, the state, and a part of what is said and mends.
+Case: TypeAlias = tuple[Callable[[World], None], str, str, str, str]
+
 
 def deny(*permissions: str) -> Callable[[World], None]:
     """Nobody has some permissions, in whichever service they are."""
@@ -175,6 +179,9 @@ def other_bucket(location: str) -> Callable[[World], None]:
     return change
 
 
+in_europe = other_bucket("europe-west3")
+
+
 def other_dataset(world: World) -> None:
     """The warehouse is a dataset in Europe."""
     world.cloud.bigquery.create_dataset("european", "EU")
@@ -207,7 +214,7 @@ def lifecycle(**condition: object) -> Callable[[World], None]:
 
 
 def apart_and_denied(world: World) -> None:
-    other_bucket("europe-west3")(world)
+    in_europe(world)
     deny("bigquery.tables.create")(world)
 
 
@@ -232,269 +239,323 @@ def unknown_account(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "check", "state", "said", "mend"),
+    "cases",
     [
-        (
-            lambda world: world.env.update(GOOGLE_APPLICATION_CREDENTIALS=""),
-            "credentials",
-            "wrong",
-            "there are no Google Cloud credentials",
-            "gcloud auth application-default login",
-        ),
-        (
-            key_of_account,
-            "credentials",
-            "wrong",
-            "Invalid JWT Signature",
-            "unset GOOGLE_APPLICATION_CREDENTIALS\ngcloud auth application-default login",
-        ),
-        (
-            lambda world: (
-                (configure("gcp", impersonate=LAUNCHER)(world)) or deny("iam.serviceAccounts.getAccessToken")(world)
-            ),
-            "credentials",
-            "wrong",
-            f"nobody here may act as {LAUNCHER}",
-            ACCOUNT_GRANT.format(LAUNCHER) + "roles/iam.serviceAccountTokenCreator",
-        ),
-        (nameless, "project", "wrong", "no Google Cloud project is known", "gcloud projects list"),
-        (
-            configure("gcp", project="another"),
-            "APIs",
-            "wrong",
-            "does not exist, or does not show its APIs",
-            "gcloud services enable serviceusage.googleapis.com --project=another\n"
-            + PROJECT_GRANT.replace(PROJECT, "another")
-            + "roles/serviceusage.serviceUsageConsumer",
-        ),
-        (
-            lambda world: world.projects.disabled.update({"dataflow.googleapis.com", "compute.googleapis.com"}),
-            "APIs",
-            "wrong",
-            "not enabled: dataflow.googleapis.com, compute.googleapis.com",
-            f"gcloud services enable dataflow.googleapis.com compute.googleapis.com --project={PROJECT}",
-        ),
-        (
-            configure("millrace", storage="gs://nowhere/data"),
-            "bucket",
-            "wrong",
-            "gs://nowhere does not exist (storage, read in",
-            f"gcloud storage buckets create gs://nowhere --project={PROJECT} --location={REGION} "
-            "--uniform-bucket-level-access --public-access-prevention --soft-delete-duration=0",
-        ),
-        (
-            deny("storage.buckets.get"),
-            "bucket",
-            "wrong",
-            "does not show itself",
-            BUCKET_GRANT + "roles/storage.legacyBucketReader",
-        ),
-        (
-            retain,
-            "bucket",
-            "wrong",
-            "retains every object",
-            f"gcloud storage buckets update gs://{BUCKET} --clear-retention-period",
-        ),
-        (
-            deny("storage.objects.delete", "storage.objects.update"),
-            "bucket's permissions",
-            "wrong",
-            "not granted: storage.objects.update, storage.objects.delete",
-            BUCKET_GRANT + "roles/storage.objectUser",
-        ),
-        (
-            no_lifecycle,
-            "bucket's lifecycle",
-            "warning",
-            f"nothing ever deletes what Dataflow leaves in gs://{BUCKET}/data/_dataflow/",
-            f"echo '{json.dumps({'rule': [LIFECYCLE]})}' >lifecycle.json\n"
-            f"gcloud storage buckets update gs://{BUCKET} --lifecycle-file=lifecycle.json",
-        ),
-        *(
+        [
             (
-                lifecycle(**condition),
+                lambda world: world.env.update(GOOGLE_APPLICATION_CREDENTIALS=""),
+                "credentials",
+                "wrong",
+                "there are no Google Cloud credentials",
+                "gcloud auth application-default login",
+            ),
+        ],
+        [
+            (
+                key_of_account,
+                "credentials",
+                "wrong",
+                "Invalid JWT Signature",
+                "unset GOOGLE_APPLICATION_CREDENTIALS\ngcloud auth application-default login",
+            ),
+        ],
+        [
+            (
+                lambda world: (
+                    (configure("gcp", impersonate=LAUNCHER)(world)) or deny("iam.serviceAccounts.getAccessToken")(world)
+                ),
+                "credentials",
+                "wrong",
+                f"nobody here may act as {LAUNCHER}",
+                ACCOUNT_GRANT.format(LAUNCHER) + "roles/iam.serviceAccountTokenCreator",
+            ),
+        ],
+        [
+            (nameless, "project", "wrong", "no Google Cloud project is known", "gcloud projects list"),
+        ],
+        [
+            (
+                configure("gcp", project="another"),
+                "APIs",
+                "wrong",
+                "does not exist, or does not show its APIs",
+                "gcloud services enable serviceusage.googleapis.com --project=another\n"
+                + PROJECT_GRANT.replace(PROJECT, "another")
+                + "roles/serviceusage.serviceUsageConsumer",
+            ),
+        ],
+        [
+            (
+                lambda world: world.projects.disabled.update({"dataflow.googleapis.com", "compute.googleapis.com"}),
+                "APIs",
+                "wrong",
+                "not enabled: dataflow.googleapis.com, compute.googleapis.com",
+                f"gcloud services enable dataflow.googleapis.com compute.googleapis.com --project={PROJECT}",
+            ),
+        ],
+        [
+            (
+                configure("millrace", storage="gs://nowhere/data"),
+                "bucket",
+                "wrong",
+                "gs://nowhere does not exist (storage, read in",
+                f"gcloud storage buckets create gs://nowhere --project={PROJECT} --location={REGION} "
+                "--uniform-bucket-level-access --public-access-prevention --soft-delete-duration=0",
+            ),
+        ],
+        [
+            (
+                deny("storage.buckets.get"),
+                "bucket",
+                "wrong",
+                "does not show itself",
+                BUCKET_GRANT + "roles/storage.legacyBucketReader",
+            ),
+        ],
+        [
+            (
+                retain,
+                "bucket",
+                "wrong",
+                "retains every object",
+                f"gcloud storage buckets update gs://{BUCKET} --clear-retention-period",
+            ),
+        ],
+        [
+            (
+                configure("millrace", storage="data"),
+                "bucket",
+                "wrong",
+                "is a folder, which neither Dataflow nor BigQuery can read",
+                f"luigi.cfg, [millrace]: storage = gs://{PROJECT}-millrace/data",
+            ),
+        ],
+        [
+            (
+                deny("storage.objects.delete", "storage.objects.update"),
+                "bucket's permissions",
+                "wrong",
+                "not granted: storage.objects.update, storage.objects.delete",
+                BUCKET_GRANT + "roles/storage.objectUser",
+            ),
+            (
+                no_lifecycle,
+                "bucket's lifecycle",
+                "warning",
+                f"nothing ever deletes what Dataflow leaves in gs://{BUCKET}/data/_dataflow/",
+                f"echo '{json.dumps({'rule': [LIFECYCLE]})}' >lifecycle.json\n"
+                f"gcloud storage buckets update gs://{BUCKET} --lifecycle-file=lifecycle.json",
+            ),
+            (
+                deny("bigquery.jobs.create"),
+                "BigQuery jobs",
+                "wrong",
+                "not granted: bigquery.jobs.create",
+                PROJECT_GRANT + "roles/bigquery.jobUser",
+            ),
+            (
+                deny("bigquery.tables.updateData", "bigquery.tables.getData"),
+                "tables",
+                "wrong",
+                "not granted: bigquery.tables.getData, bigquery.tables.updateData",
+                EDITOR,
+            ),
+            (
+                deny("dataflow.jobs.create", "dataflow.metrics.get"),
+                "Dataflow jobs",
+                "wrong",
+                "not granted: dataflow.jobs.create, dataflow.metrics.get",
+                PROJECT_GRANT + "roles/dataflow.developer",
+            ),
+            (
+                no_worker_role,
+                "workers' roles",
+                "warning",
+                f"{WORKERS} can't work",
+                PROJECT_GRANT.replace("user:$(gcloud config get account)", f"serviceAccount:{WORKERS}")
+                + "roles/dataflow.worker",
+            ),
+            (
+                configure("dataflow", machine_typ="n2-standard-4"),
+                "Dataflow options",
+                "wrong",
+                "Beam has no such option; did you mean machine_type?",
+                "",
+            ),
+        ],
+        [
+            (
+                lifecycle(age=30),
                 "bucket's lifecycle",
                 "warning",
                 "deletes results some day, not only what is in data/_dataflow/",
                 f"echo '{json.dumps({'rule': [LIFECYCLE]})}' >lifecycle.json",
-            )
-            for condition in ({"age": 30}, {"age": 30, "matchesPrefix": ["data/"]}, {"matchesPrefix": ["data/raw/"]})
-        ),
-        (
-            lifecycle(age=30, matchesPrefix=["other/"]),
-            "bucket's lifecycle",
-            "ok",
-            "what is in data/_dataflow/ is deleted some day",
-            "",
-        ),
-        (
-            old_versions_go,
-            "bucket's lifecycle",
-            "ok",
-            "what is in data/_dataflow/ is deleted some day",
-            "",
-        ),
-        (
-            keep_versions,
-            "bucket's lifecycle",
-            "warning",
-            "keeps every old version",
-            f"gcloud storage buckets update gs://{BUCKET} --no-versioning",
-        ),
-        (
-            other_bucket("europe-west3"),
-            "bucket's region",
-            "wrong",
-            f"Dataflow runs in {REGION}",
-            "luigi.cfg, [gcp]: region = europe-west3",
-        ),
-        (
-            configure("millrace", warehouse=f"bigquery://{PROJECT}/nothing"),
-            "dataset",
-            "wrong",
-            f"dataset {PROJECT}:nothing does not exist",
-            f"bq --location={LOCATION} mk --dataset {PROJECT}:nothing",
-        ),
-        (deny("bigquery.datasets.get"), "dataset", "wrong", "does not show itself", EDITOR),
-        (
-            configure("bigquery", location="EU"),
-            "dataset",
-            "wrong",
-            "lies in US, but the settings say EU",
-            "luigi.cfg, [bigquery]: location = US",
-        ),
-        (
-            other_dataset,
-            "dataset's location",
-            "wrong",
-            f"gs://{BUCKET} lies in us, the dataset in eu: BigQuery loads only from",
-            f"bq --location=US mk --dataset {PROJECT}:european_us\n"
-            f"luigi.cfg, [millrace]: warehouse = bigquery://{PROJECT}/european_us",
-        ),
-        (
-            other_bucket("europe-west3"),
-            "dataset's location",
-            "warning",
-            "every byte travels",
-            f"bq --location=europe-west3 mk --dataset {PROJECT}:millrace_europe_west3",
-        ),
-        (
-            two_regions,
-            "dataset's location",
-            "warning",
-            "gs://elsewhere lies in us-central1+us-east1, the dataset in us-central1: a first load will show",
-            "bq --location=",
-        ),
-        (
-            deny("bigquery.jobs.create"),
-            "BigQuery jobs",
-            "wrong",
-            "not granted: bigquery.jobs.create",
-            PROJECT_GRANT + "roles/bigquery.jobUser",
-        ),
-        (
-            apart_and_denied,
-            "tables",
-            "wrong",
-            "not granted: bigquery.tables.create",
-            EDITOR,  # where the dataset lies, not the bucket
-        ),
-        (deny("bigquery.tables.create"), "tables", "wrong", "not granted: bigquery.tables.create", EDITOR),
-        (
-            deny("bigquery.tables.updateData", "bigquery.tables.getData"),
-            "tables",
-            "wrong",
-            "not granted: bigquery.tables.getData, bigquery.tables.updateData",
-            EDITOR,
-        ),
-        (configure("gcp", region=""), "region", "wrong", "no region", "luigi.cfg, [gcp]: region = us-central1"),
-        (
-            configure("gcp", region="mars"),
-            "region",
-            "wrong",
-            "Dataflow does not know the region mars (read in",
-            f"gcloud compute regions list --project={PROJECT}\nluigi.cfg, [gcp]: region = us-central1",
-        ),
-        (
-            refuse_list,
-            "region",
-            "wrong",
-            "not granted: dataflow.jobs.list",
-            PROJECT_GRANT + "roles/dataflow.developer",
-        ),
-        (
-            deny("dataflow.jobs.create", "dataflow.metrics.get"),
-            "Dataflow jobs",
-            "wrong",
-            "not granted: dataflow.jobs.create, dataflow.metrics.get",
-            PROJECT_GRANT + "roles/dataflow.developer",
-        ),
-        (
-            deny("iam.serviceAccounts.actAs"),
-            "workers' account",
-            "wrong",
-            f"not granted: iam.serviceAccounts.actAs on the workers' account {WORKERS}",
-            ACCOUNT_GRANT.format(WORKERS) + "roles/iam.serviceAccountUser",
-        ),
-        (
-            unknown_account,
-            "workers' account",
-            "wrong",
-            f"the workers' account workers@{PROJECT}.iam.gserviceaccount.com does not exist",
-            f"gcloud iam service-accounts create workers --project={PROJECT}",
-        ),
-        (
-            no_worker_role,
-            "workers' roles",
-            "warning",
-            f"{WORKERS} can't work",
-            PROJECT_GRANT.replace("user:$(gcloud config get account)", f"serviceAccount:{WORKERS}")
-            + "roles/dataflow.worker",
-        ),
-        (
-            deny("resourcemanager.projects.getIamPolicy"),
-            "workers' roles",
-            "not asked",
-            "only somebody who may read the project's policy can see that",
-            "",
-        ),
-        (
-            configure("millrace", storage="data"),
-            "bucket",
-            "wrong",
-            "is a folder, which neither Dataflow nor BigQuery can read",
-            f"luigi.cfg, [millrace]: storage = gs://{PROJECT}-millrace/data",
-        ),
-        (
-            configure("dataflow", machine_typ="n2-standard-4"),
-            "Dataflow options",
-            "wrong",
-            "Beam has no such option; did you mean machine_type?",
-            "",
-        ),
-        (
-            configure("dataflow.Elt", machine_type="n2-standard-4"),
-            "Dataflow options",
-            "wrong",
-            "[dataflow.Elt] names no task",
-            "write [dataflow.Etl]",
-        ),
+            ),
+            (
+                configure("bigquery", location="EU"),
+                "dataset",
+                "wrong",
+                "lies in US, but the settings say EU",
+                "luigi.cfg, [bigquery]: location = US",
+            ),
+            (
+                deny("iam.serviceAccounts.actAs"),
+                "workers' account",
+                "wrong",
+                f"not granted: iam.serviceAccounts.actAs on the workers' account {WORKERS}",
+                ACCOUNT_GRANT.format(WORKERS) + "roles/iam.serviceAccountUser",
+            ),
+            (configure("gcp", region=""), "region", "wrong", "no region", "luigi.cfg, [gcp]: region = us-central1"),
+            (
+                configure("dataflow.Elt", machine_type="n2-standard-4"),
+                "Dataflow options",
+                "wrong",
+                "[dataflow.Elt] names no task",
+                "write [dataflow.Etl]",
+            ),
+        ],
+        [
+            (
+                lifecycle(age=30, matchesPrefix=["data/"]),
+                "bucket's lifecycle",
+                "warning",
+                "deletes results some day, not only what is in data/_dataflow/",
+                f"echo '{json.dumps({'rule': [LIFECYCLE]})}' >lifecycle.json",
+            ),
+            (
+                other_dataset,
+                "dataset's location",
+                "wrong",
+                f"gs://{BUCKET} lies in us, the dataset in eu: BigQuery loads only from",
+                f"bq --location=US mk --dataset {PROJECT}:european_us\n"
+                f"luigi.cfg, [millrace]: warehouse = bigquery://{PROJECT}/european_us",
+            ),
+            (
+                deny("resourcemanager.projects.getIamPolicy"),
+                "workers' roles",
+                "not asked",
+                "only somebody who may read the project's policy can see that",
+                "",
+            ),
+            (
+                configure("gcp", region="mars"),
+                "region",
+                "wrong",
+                "Dataflow does not know the region mars (read in",
+                f"gcloud compute regions list --project={PROJECT}\nluigi.cfg, [gcp]: region = us-central1",
+            ),
+        ],
+        [
+            (
+                lifecycle(matchesPrefix=["data/raw/"]),
+                "bucket's lifecycle",
+                "warning",
+                "deletes results some day, not only what is in data/_dataflow/",
+                f"echo '{json.dumps({'rule': [LIFECYCLE]})}' >lifecycle.json",
+            ),
+            (deny("bigquery.datasets.get"), "dataset", "wrong", "does not show itself", EDITOR),
+            (
+                unknown_account,
+                "workers' account",
+                "wrong",
+                f"the workers' account workers@{PROJECT}.iam.gserviceaccount.com does not exist",
+                f"gcloud iam service-accounts create workers --project={PROJECT}",
+            ),
+            (
+                refuse_list,
+                "region",
+                "wrong",
+                "not granted: dataflow.jobs.list",
+                PROJECT_GRANT + "roles/dataflow.developer",
+            ),
+        ],
+        [
+            (
+                lifecycle(age=30, matchesPrefix=["other/"]),
+                "bucket's lifecycle",
+                "ok",
+                "what is in data/_dataflow/ is deleted some day",
+                "",
+            ),
+            (deny("bigquery.tables.create"), "tables", "wrong", "not granted: bigquery.tables.create", EDITOR),
+        ],
+        [
+            (
+                old_versions_go,
+                "bucket's lifecycle",
+                "ok",
+                "what is in data/_dataflow/ is deleted some day",
+                "",
+            ),
+            (
+                configure("millrace", warehouse=f"bigquery://{PROJECT}/nothing"),
+                "dataset",
+                "wrong",
+                f"dataset {PROJECT}:nothing does not exist",
+                f"bq --location={LOCATION} mk --dataset {PROJECT}:nothing",
+            ),
+        ],
+        [
+            (
+                keep_versions,
+                "bucket's lifecycle",
+                "warning",
+                "keeps every old version",
+                f"gcloud storage buckets update gs://{BUCKET} --no-versioning",
+            ),
+        ],
+        [
+            (
+                in_europe,
+                "bucket's region",
+                "wrong",
+                f"Dataflow runs in {REGION}",
+                "luigi.cfg, [gcp]: region = europe-west3",
+            ),
+            (
+                in_europe,
+                "dataset's location",
+                "warning",
+                "every byte travels",
+                f"bq --location=europe-west3 mk --dataset {PROJECT}:millrace_europe_west3",
+            ),
+        ],
+        [
+            (
+                two_regions,
+                "dataset's location",
+                "warning",
+                "gs://elsewhere lies in us-central1+us-east1, the dataset in us-central1: a first load will show",
+                "bq --location=",
+            ),
+        ],
+        [
+            (
+                apart_and_denied,
+                "tables",
+                "wrong",
+                "not granted: bigquery.tables.create",
+                EDITOR,  # where the dataset lies, not the bucket
+            ),
+        ],
     ],
 )
-def test_what_is_wrong_and_what_mends_it(
-    world: World, change: Callable[[World], None], check: str, state: str, said: str, mend: str
-) -> None:
-    """The check's line says what is wrong, the lines below it the very command that mends it; the exit code tells."""
-    change(world)
+def test_what_is_wrong_and_what_mends_it(world: World, cases: Sequence[Case]) -> None:
+    """The check's line says what is wrong, the lines below it the very command that mends it; the exit code tells.
+
+    What has nothing to do with each other is wrong at once, and each said as if it were alone.
+    """
+    for change in {case[0]: None for case in cases}:
+        change(world)
     ran = world.doctor()
-    found = findings(ran).get(check)
-    assert found is not None, ran
-    assert found[0] == state, ran
-    assert said in found[1], ran
-    assert mend in found[1], ran
-    assert ran.code == (1 if any(each == "wrong" for each, _ in findings(ran).values()) else 0), ran
-    if state == "wrong":
+    found = findings(ran)
+    for _, check, state, said, mend in cases:
+        assert check in found, ran
+        assert found[check][0] == state, ran
+        assert said in found[check][1], ran
+        assert mend in found[check][1], ran
+    assert ran.code == (1 if any(each == "wrong" for each, _ in found.values()) else 0), ran
+    if any(state == "wrong" for _, _, state, *_ in cases):
         assert ran.code == 1, ran
 
 
