@@ -11,10 +11,11 @@ report: .venv/workflows
 	@$(BIN)/python -P millrace/tasks/surroundings.py
 	@$(BIN)/luigi --module workflows Report $(ARGS)
 
-# Two files of tests at a time: they wait for processes more than they compute.
+# Three files of tests at a time, because they wait for processes as much as they compute; in their order, because those of
+# a few long tests would else come last, and be waited for.
 test: .venv/test
 	@bin/install-chromium
-	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # The long matrices whole.
 test-all: .venv/test

@@ -99,7 +99,11 @@ class Bench:
         os.sync()
         log = self.work / f"{name.replace(' ', '_')}.log"
         root = root or self.root
-        env = {key: value for key, value in os.environ.items() if key not in ("LUIGI_CONFIG_PATH", "PYTHONDONTWRITEBYTECODE")}
+        env = {
+            key: value
+            for key, value in os.environ.items()
+            if key not in ("LUIGI_CONFIG_PATH", "PYTHONDONTWRITEBYTECODE")
+        }
         env["PYTHONPATH"] = os.pathsep.join(dict.fromkeys((str(root), str(ROOT))))
         found = measure(command, root, env, log)
         self.raw.setdefault(name, []).append(found)
@@ -220,7 +224,7 @@ class Bench:
             lambda: self.report("all complete", data, rules, storage, self.day),
         )
         shutil.rmtree(storage)
-        self.ratio("d", "everything complete / one complete do-nothing task", product, nothing, 1.5)
+        self.ratio("d", "everything complete / one complete do-nothing task", product, nothing, 1.2)
 
     def case_e(self) -> None:
         rules, posts, large = "classic", self.args.posts, self.args.large_posts

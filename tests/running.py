@@ -36,6 +36,8 @@ WHOLE = os.environ.get("MILLRACE_TEST_ALL") == "1"
 #: Of a matrix that is tried whole, each so-manieth case alone: CI has not the time for all of them.
 EVERY = int(os.environ.get("MILLRACE_TEST_EVERY", "1"))
 LONGEST = 2 * 3600
+#: Of long lists of texts, and of random ones, each so-manieth is tried unless the long matrices are tried whole.
+SHARE = 1 if WHOLE else 4
 
 Row = dict[str, Any]
 
@@ -60,7 +62,9 @@ class Ran:
 def environment(**changes: str) -> dict[str, str]:
     """This process's environment, with the project's modules and settings whatever the folder."""
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    plain = {key: value for key, value in os.environ.items() if not key.startswith("LUIGI")}
+    # Without what keeps Python from compiling once: a user has it so, and hundreds of processes start.
+    ours = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    plain = {key: value for key, value in ours.items() if not key.startswith("LUIGI")}
     return {**plain, "PYTHONPATH": path, "LUIGI_CONFIG_PATH": str(ROOT / "luigi.cfg"), **changes}
 
 

@@ -4,8 +4,6 @@ import functools
 import os
 from typing import NamedTuple
 
-import google_crc32c
-
 from millrace.common import links
 from millrace.errors import AccessError, DamagedError
 
@@ -35,6 +33,8 @@ class Input(NamedTuple):
     def check_bytes(self, data: bytes) -> None:
         """Raise DamagedError unless all the bytes that are there are those that were written."""
         if self.crc32c:
+            import google_crc32c
+
             self.check(len(data), f"{google_crc32c.value(data):08x}")
 
     def check_here(self, at: str = "") -> None:
@@ -66,6 +66,8 @@ def of_file(path: str) -> str:
 
 @functools.lru_cache(maxsize=100_000)
 def _computed(path: str, size: int, changed: int, number: int) -> str:
+    import google_crc32c
+
     found = google_crc32c.Checksum()
     with open(path, "rb", buffering=0) as stream:
         while piece := stream.read(_PIECE):

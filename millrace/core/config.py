@@ -1,14 +1,15 @@
 """What the settings say, as plain data: what the layers below the tasks are made from.
 
 Whoever reads the settings makes these (millrace/tasks/sections.py of luigi.cfg's), so that nothing here knows luigi.
+Named tuples, because a data class takes a millisecond to be made, at the start of every command.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Gcp:
+class Gcp(NamedTuple):
     """[gcp]: what holds for every service of Google Cloud. "" leaves a choice to the credentials, or to the bucket."""
 
     project: str = ""
@@ -21,16 +22,14 @@ class Gcp:
     lease: float = 60.0
 
 
-@dataclass(frozen=True)
-class BigQuery:
+class BigQuery(NamedTuple):
     """[bigquery]."""
 
     location: str = ""
     max_bytes_billed: int = 10 << 30
 
 
-@dataclass(frozen=True)
-class Dataflow:
+class Dataflow(NamedTuple):
     """[dataflow], less the options of Beam. endpoint: where Dataflow is, "" for Google's own."""
 
     attempts: int = 3
@@ -43,8 +42,7 @@ class Dataflow:
     endpoint: str = ""
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(NamedTuple):
     """An option of Beam's for a runner's jobs, and the section that gives it, such as [dataflow] or [dataflow.Etl]."""
 
     name: str

@@ -11,12 +11,11 @@ A run is known by its `Ticket`, which is in the ledger before the run begins; th
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 
-@dataclass(frozen=True)
-class Ticket:
+class Ticket(NamedTuple):
     """What the ledger knows of a run: its name, request id, the place where it runs, and its id once it has one."""
 
     name: str
@@ -25,14 +24,13 @@ class Ticket:
     id: str = ""
 
 
-@dataclass(frozen=True)
-class Progress:
+class Progress(NamedTuple):
     """How a run stands: state, workers (None where unknown), its last error of consequence, its user counters."""
 
     state: str
     workers: int | None = None
     error: str = ""
-    counters: Mapping[str, int] = field(default_factory=dict)
+    counters: Mapping[str, int] = MappingProxyType({})
 
     @property
     def message(self) -> str:
@@ -41,13 +39,12 @@ class Progress:
         return f"{self.state}{workers}{f'; {self.error}' if self.error else ''}"
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
     """A finished run: its job, where the runner has such, the pipeline's user counters, and what a job used."""
 
     job_id: str | None = None
-    counters: Mapping[str, int] = field(default_factory=dict)
-    usage: Mapping[str, float] = field(default_factory=dict)
+    counters: Mapping[str, int] = MappingProxyType({})
+    usage: Mapping[str, float] = MappingProxyType({})
 
 
 class Job(Protocol):

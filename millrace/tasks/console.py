@@ -5,6 +5,7 @@ What is logged, and what this module prints, is safe to show: texts of servers a
 
 import contextlib
 import fcntl
+import gc
 import logging
 import os
 import re
@@ -68,6 +69,8 @@ def install() -> None:
         return
     with tempfile.TemporaryFile() as nameless:
         _said = os.dup(nameless.fileno())
+    # What is imported stays to the end, where the collector's last look through it would be a tenth of a short command.
+    gc.freeze()
     progress.install()
     interface = logging.getLogger("luigi-interface")
     interface.addFilter(_of_luigi)

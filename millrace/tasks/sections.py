@@ -4,7 +4,6 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from typing import Any
 
 from luigi.cmdline_parser import CmdlineParser
@@ -347,7 +346,7 @@ def _written() -> dict[str, dict[str, str]]:
     return {name: dict(at_hand.items(name, raw=True)) for name in names if at_hand.has_section(name)}
 
 
-def _values(section: type[Settings], plain_: type) -> dict[str, Any]:
+def _values(section: type[Settings], plain_: type[plain.Gcp | plain.BigQuery | plain.Dataflow]) -> dict[str, Any]:
     """Return the values of a section's keys that plain data has too."""
     own = section()
-    return {each.name: getattr(own, each.name) for each in fields(plain_) if hasattr(own, each.name)}
+    return {name: getattr(own, name) for name in plain_._fields if hasattr(own, name)}

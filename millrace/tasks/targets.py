@@ -24,7 +24,7 @@ import luigi.format
 from millrace.beam.gcs import split
 from millrace.common import links
 from millrace.common.tables import Table
-from millrace.core import manifests
+from millrace.core import keys, manifests
 from millrace.core.ledger import FOLDER, now
 from millrace.core.manifests import FileEntry, Manifest
 from millrace.core.storage import crc32c, readable
@@ -206,7 +206,7 @@ class BigQueryTarget(luigi.Target):
         partition meanwhile is waited for. Raises SchemaError for rows or a table that don't fit, ManifestError for a
         table that is a stage's.
         """
-        if self.name in {*completeness.folders(), *completeness.tables()}:
+        if keys.suffix_of(self.name, {*completeness.folders(), *completeness.tables()}) is not None:
             raise self._of_a_stage()
         if not re.fullmatch(r"[^\W_][\w-]*", self.name):  # it also names a folder, and those with _ are the library's
             raise SchemaError(f"{self.name!r} can't be written: name the table by letters, digits, _ and -")

@@ -390,9 +390,10 @@ def test_rows_that_do_not_fit_are_an_error_and_change_nothing(anywhere: None) ->
 
 
 def test_what_a_stage_makes_is_not_written(anywhere: None) -> None:
-    """Neither its tables, nor a dataset that is there already."""
-    with pytest.raises(ManifestError, match="word_counts/date=2026-11-19 is what a stage makes; give your table"):
-        BigQueryTarget("word_counts", DAY).write(rows("x"), TABLE)
+    """Neither its tables, those for windows of another length too, nor a dataset that is there already."""
+    for name in ("word_counts", "word_counts_30d"):
+        with pytest.raises(ManifestError, match=f"{name}/date=2026-11-19 is what a stage makes; give your table"):
+            BigQueryTarget(name, DAY).write(rows("x"), TABLE)
     BigQueryTarget("mine", DAY).write(rows("x"), TABLE)
     made = session.current().storage.read("mine/date=2026-11-19/_MANIFEST.json")
     assert made

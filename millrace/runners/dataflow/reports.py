@@ -4,7 +4,6 @@ import datetime
 import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from millrace.errors import DamagedError, JobCancelledError, JobFailedError, MillraceError, TransientError
@@ -122,7 +121,7 @@ class _Heard:
 
 def _progress(job: Job, before: Progress | None, heard: _Heard) -> Progress:
     """Return how a job stands; what could not be asked in one try is as it was before."""
-    before = replace(before or Progress(job.state), state=job.state)
+    before = (before or Progress(job.state))._replace(state=job.state)
     try:
         with job.google.told(f"read the messages of Dataflow job {job.name}"):
             pages = list(_messages(job, None, heard.since(job)).pages)

@@ -8,6 +8,7 @@ import posts_cases as cases
 import pytest
 from hypothesis import example, given, settings
 from posts_cases import of_oracle, of_product, status
+from running import SHARE
 
 from pipelines.posts import parse
 
@@ -31,13 +32,13 @@ def check(record: bytes) -> None:
         assert created_at == parse.BAD_CREATED_AT
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=2000 // SHARE, deadline=None)
 @given(cases.records)
 def test_any_bytes_give_the_oracles_post_or_reason(record: bytes) -> None:
     check(record)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500 // SHARE, deadline=None)
 @given(cases.moments)
 @example("20170827-040506")
 @example("2017-08-27t04:05:06z")

@@ -9,6 +9,7 @@ import posts_cases as cases
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from running import SHARE
 
 from millrace.beam.sources import records
 
@@ -71,7 +72,7 @@ def is_lines(data: bytes) -> bool:
     return not data.removeprefix(oracle.BOM).lstrip().startswith(responses_or_utf16)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500 // SHARE, deadline=None)
 @given(_bytes, st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(1, 20))
 @example(b"", [1], 1)
 @example(b"\xef\xbb\xbf", [1], 1)
@@ -87,7 +88,7 @@ def test_any_bytes_in_any_pieces_are_split_at_line_feeds_only(data: bytes, lengt
         assert read(io.BytesIO(whole)) == lines(whole)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300 // SHARE, deadline=None)
 @given(
     st.lists(
         st.sampled_from([b"", b"x" * 9, b"x" * 10, b"x" * 11, b"y" * 40, b"z" * 99 + b"\r", b" " * 30]), max_size=9
@@ -158,7 +159,7 @@ def test_an_empty_response_has_no_records(data: bytes) -> None:
     assert read(io.BytesIO(data)) == []
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300 // SHARE, deadline=None)
 @given(
     st.sampled_from([STATUSES, {"search_metadata": META, "statuses": STATUSES}]), st.sampled_from([None, 1]), st.data()
 )
