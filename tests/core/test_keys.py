@@ -89,8 +89,9 @@ def test_a_query_reads_the_tables_of_a_key() -> None:
 
 def test_times_without_a_gap_are_one_span() -> None:
     """Days, and hours, that follow each other are one span, in whatever order they come, and each but once."""
-    day = [DAY + datetime.timedelta(days=n) for n in range(5)]
+    day = [DAY + datetime.timedelta(days=n) for n in range(9)]
     assert keys.spans([day[4], day[1], day[0], day[1]]) == [(day[0], day[1]), (day[4], day[4])]
+    assert keys.spans([*day[7:], *day[:2], *day[3:6]]) == [(day[0], day[1]), (day[3], day[5]), (day[7], day[8])]
     hour = [datetime.datetime(2026, 10, 31, 22) + datetime.timedelta(hours=n) for n in range(5)]
     assert keys.spans([*hour[:3], hour[4]]) == [(hour[0], hour[2]), (hour[4], hour[4])]
     assert keys.spans([]) == []

@@ -61,11 +61,12 @@ def test_what_is_no_manifest_is_said_to_be_none(data: bytes) -> None:
         Manifest.from_json(data, "storage/x/_MANIFEST.json")
 
 
-def test_other_format_is_said_to_be_one() -> None:
-    """A manifest of a later format is an error that names both formats."""
-    later = dataclasses.replace(MANIFEST, format=2)
-    with pytest.raises(ManifestError, match="x has format 2; this Millrace reads 1"):
-        Manifest.from_json(later.to_json(), "x")
+@pytest.mark.parametrize("written", [0, 2])
+def test_other_format_is_said_to_be_one(written: int) -> None:
+    """A manifest of a later format, or of an earlier one, is an error that names both formats."""
+    other = dataclasses.replace(MANIFEST, format=written)
+    with pytest.raises(ManifestError, match=f"x has format {written}; this Millrace reads 1"):
+        Manifest.from_json(other.to_json(), "x")
 
 
 def test_later_format_with_further_fields_is_said_to_be_one() -> None:

@@ -47,10 +47,11 @@ def test_what_a_dead_writer_left_is_taken_over(tmp_path: Path) -> None:
     assert (tmp_path / "root/f").read_bytes() == b"all"
 
 
-def test_others_may_do_what_the_umask_lets_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("umask", "mode"), [(0o007, "0o660"), (0o022, "0o644"), (0, "0o666")])
+def test_others_may_do_what_the_umask_lets_them(tmp_path: Path, umask: int, mode: str) -> None:
     """Files and locks have the modes that the user's umask leaves, so that a group can work in one storage."""
     storage = LocalStorage(str(tmp_path))
-    before = os.umask(0o007)
+    before = os.umask(umask)
     try:
         storage.create("d/a", b"")
         storage.replace("d/b", b"")
@@ -59,7 +60,7 @@ def test_others_may_do_what_the_umask_lets_them(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert {path.name: oct(path.stat().st_mode & 0o777) for path in (tmp_path / "d").iterdir()} == dict.fromkeys(
-        ("a", "b", "c.lock"), "0o660"
+        ("a", "b", "c.lock"), mode
     )
 
 
@@ -97,6 +98,8 @@ def test_place_that_cannot_be_written_is_a_wrong_setting(tmp_path: Path) -> None
         storage.create("a", b"")
     with pytest.raises(SettingError, match="can't be written"), storage.lock("a.lock"):
         pass
+    with pytest.raises(SettingError, match=rf"can't be written: Not a directory \({tmp_path}/file/a\); set storage"):
+        storage.create("a/b/c", b"")
 
 
 def test_checksum_is_crc32c() -> None:

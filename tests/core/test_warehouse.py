@@ -12,7 +12,7 @@ import pytest
 from millrace.core import manifests
 from millrace.core.manifests import FileEntry, Manifest
 from millrace.core.storage import LocalStorage, crc32c
-from millrace.core.warehouse import LocalWarehouse
+from millrace.core.warehouse import LocalWarehouse, parse, renamed, table_names
 from millrace.errors import QueryError
 
 DAY = datetime.date(2026, 11, 19)
@@ -105,3 +105,24 @@ def test_columns_of_any_file_have_bigquerys_types(tmp_path: Path, kind: pa.DataT
         assert warehouse.query("SELECT UNIX_MICROS(v) AS m FROM t").to_pylist() == [{"m": micros}]
     else:
         assert warehouse.query("SELECT SUM(v) / COUNT(*) AS m FROM t").to_pylist() == [{"m": 3.0}]
+
+
+@pytest.mark.parametrize(
+    ("sql", "tables"),
+    [
+        ("SELECT 1", set()),
+        ("SELECT * FROM a JOIN b USING (x), (SELECT * FROM c)", {"a", "b", "c"}),
+        ("WITH a AS (SELECT 1 AS x), b AS (SELECT x FROM a) SELECT * FROM b", set()),
+        ("WITH a AS (SELECT * FROM a) SELECT * FROM a", {"a"}),
+        ("WITH a AS (WITH b AS (SELECT * FROM a) SELECT * FROM b) SELECT * FROM a", {"a"}),
+        ("WITH a AS (WITH b AS (SELECT 1 AS x) SELECT * FROM b) SELECT * FROM a", set()),
+        ("WITH RECURSIVE a AS (SELECT 1 AS x UNION ALL SELECT x + 1 FROM a WHERE x < 3) SELECT * FROM a, b", {"b"}),
+    ],
+)
+def test_tables_are_what_with_does_not_name(sql: str, tables: set[str]) -> None:
+    """A name that WITH gives is no table, but in the query that it names: there it is the table of that name, unless
+    WITH is RECURSIVE (GoogleSQL, "Visibility of CTEs").
+    """
+    assert table_names(parse(sql)) == tables
+    new = {name: f"{name}_30d" for name in "abc"}
+    assert table_names(parse(renamed(sql, new))) == {new[name] for name in tables}

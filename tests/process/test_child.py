@@ -1,6 +1,7 @@
 """Work in a child process."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -31,7 +32,15 @@ def test_errors_of_the_submitting_process_are_its_callers() -> None:
         child.in_child(secret)
     assert "29.abcdefgh" not in str(error.value).splitlines()[-1]
     with pytest.raises(TransientError, match=r"without an answer \(3\)"):
-        child.in_child(lambda: __import__("os")._exit(3))
+        child.in_child(lambda: os._exit(3))
+
+
+def test_an_answer_that_can_t_be_given_is_an_error() -> None:
+    """Work that closes files which are not its own ends without an answer; a result that can't travel is said to."""
+    with pytest.raises(TransientError, match=r"without an answer \(1\); run again"):
+        child.in_child(lambda: os.closerange(3, 256))
+    with pytest.raises(RuntimeError, match="pickle"):
+        child.in_child(lambda: lambda: None)
 
 
 def test_an_interrupt_ends_the_submitting_process() -> None:

@@ -127,6 +127,25 @@ def test_a_package_that_is_named_counts_as_a_whole(made: Made) -> None:
     assert said(made, "beside_it.py", "# one\nONE = 1\n", made_by="made")[1]
 
 
+@pytest.mark.parametrize(
+    "left",
+    ["made/parts/__pycache__/deep.cpython-311.pyc", "made/.words.txt.swp", "made/.cache/a.txt", "made/new/.keep"],
+)
+def test_what_tools_leave_in_a_package_is_no_code(made: Made, left: str) -> None:
+    """What Python or an editor keeps in a package for itself, and a folder with nothing in it, change no result."""
+    assert said(made, left, "x", made_by="made")[1]
+
+
+def test_a_module_called_like_something_of_the_library_is_our_own(made: Made) -> None:
+    """What is imported from a package of ours is that package's, wherever in the alphabet the package stands."""
+    own = f"own{made.number}"
+    for name in ("made/Table.py", f"{own}/Table.py"):
+        made.write(name, "A = 1\n")
+    made.write("made/counting.py", f"from . import Table\nfrom {own} import Table as other\n")
+    names = {made.named("made.counting"), made.named("made.Table"), f"{own}.Table"}
+    assert code._files(made.named("made.counting"), False, code._imports).keys() == names
+
+
 def test_tasks_that_a_module_builds_on_are_not_its_code(made: Made) -> None:
     """Where a module of another package imports workflows' tasks, they are stages with code of their own; and of the
     library only what ships to workers makes results.

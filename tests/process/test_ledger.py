@@ -164,8 +164,11 @@ def enter(storage: LocalStorage, task: str, error: str = "", **said: str) -> Cla
 
 
 def test_only_what_failed_has_failed_and_is_pardoned(storage: LocalStorage, tmp_path: Path) -> None:
-    """A task that runs, one that is done, and what a power cut left of an entry are not told of, nor changed."""
-    enter(storage, "Task_failed", "the disk is full")
+    """A task that runs, one that is done, and what a power cut left of an entry are not told of, nor changed, whatever
+    failed before.
+    """
+    for task in ("failed", "done", "running"):
+        enter(storage, f"Task_{task}", "the disk is full")
     enter(storage, "Task_done")
     Claim(storage, "Task_running").begin("millrace-task")
     (tmp_path / "_jobs" / "Task_broken.json").write_text("{")
@@ -184,9 +187,13 @@ def test_all_but_a_running_task_is_forgotten(storage: LocalStorage, tmp_path: Pa
     """The job of an attempt that may be at work must still be found; of all else nothing is left."""
     enter(storage, "Task_failed", "the disk is full")
     enter(storage, "Task_done")
+    for state in ("stopped", "refused"):
+        claim = Claim(storage, f"Task_{state}")
+        claim.begin("millrace-task")
+        claim.close("by us", state)
     Claim(storage, "Task_running").begin("millrace-task")
     (tmp_path / "_jobs" / "Task_broken.json").write_text("{")
-    for task in ("failed", "done", "running", "broken", "none"):
+    for task in ("failed", "done", "stopped", "refused", "running", "broken", "none"):
         Ledger(storage).forget(f"Task_{task}")
     assert [path.stem for path in tmp_path.glob("_jobs/*.json")] == ["Task_running"]
 

@@ -41,6 +41,31 @@ def test_a_session_is_one_for_as_long_as_its_settings_are(storage: Path) -> None
     assert session.current().once("x", ask) == 2
 
 
+def test_what_is_not_said_is_what_the_settings_say_by_default() -> None:
+    """Plain settings, of which nothing is said, are those of a luigi.cfg in which all is commented out."""
+    said = Config()
+    for plain, section in (
+        (said.gcp, sections.gcp),
+        (said.bigquery, sections.bigquery),
+        (said.dataflow, sections.dataflow),
+    ):
+        values = {key: value for key, value in plain._asdict().items() if key != "endpoint"}
+        assert values == {key: section.default(key) for key in values}
+    assert said.dataflow.endpoint == ""
+    assert (said.storage, said.warehouse, said.refresh) == (
+        sections.millrace.default("storage"),
+        sections.millrace.default("warehouse"),
+        sections.run.default("refresh"),
+    )
+    assert (said.origin("millrace", "storage"), [*said.options("DataflowRunner", "Etl")]) == ("the default", [])
+
+
+def test_settings_are_the_same_if_they_say_the_same() -> None:
+    """Where they were read, and what looks up Beam's options, makes no other session."""
+    assert Config("a", origin=lambda section, key: "a file", options=lambda runner, task: ()) == Config("a")
+    assert Config("a", gcp=Gcp(lease=1)) != Config("a")
+
+
 def test_a_session_of_a_test_is_at_hand_until_its_end(storage: Path) -> None:
     """With plain settings of its own, and with something in front of the storage; nothing of it stays."""
     before, wrapped = session.current(), list[Storage]()
