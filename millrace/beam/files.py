@@ -27,8 +27,6 @@ from millrace.common.partitions import inputs
 from millrace.common.results import File, Written
 from millrace.errors import DamagedError, MillraceError, SourceError
 
-#: Dictionaries of a whole vocabulary are written as such, however large: readers get the indices without a look-up.
-_DICTIONARY_BYTES = 1 << 30
 #: An object of Cloud Storage up to this size is read whole, in one request; of a larger one, only what is asked for.
 _WHOLE = 16 << 20
 #: Files read or written at once, where each takes a request or two; a client keeps ten connections.
@@ -199,7 +197,6 @@ class ParquetFile:
             compression="lz4",
             use_dictionary=[f.name for f in schema if pa.types.is_dictionary(f.type)],
             write_statistics=False,
-            dictionary_pagesize_limit=_DICTIONARY_BYTES,
         )
 
     def __enter__(self) -> "ParquetFile":

@@ -25,7 +25,7 @@ from millrace.errors import (
     SchemaError,
     SettingError,
 )
-from millrace.gcloud import bigquery_jobs
+from millrace.gcloud import bigquery_jobs, bigquery_tables
 from millrace.gcloud.bigquery_jobs import TIMEOUT, Refusal
 from millrace.gcloud.clients import Google
 
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 _LABELS = {"millrace": "true"}
 #: Permissions that a load needs on a table that is there.
 _FILLING = ("bigquery.tables.update", "bigquery.tables.updateData")
-#: BigQuery's older names of types, which its API answers with.
-_TYPES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
 
 
 class BigQueryWarehouse:
@@ -136,7 +134,7 @@ class BigQueryWarehouse:
         for name, table in tables.items():
             with self._google.told(f"read table {self._name(name)}"), contextlib.suppress(NotFound):
                 there = self._table(name)
-                wrong += _differences(there, table)
+                wrong += bigquery_tables.differences(there, table)
                 found = self._google.bigquery.test_iam_permissions(
                     there, _FILLING, retry=self._google.retry(), timeout=TIMEOUT
                 )
@@ -165,13 +163,13 @@ class BigQueryWarehouse:
             self.delete(name, date)
             return
         if rows:
-            _check_stays(there, date)
+            bigquery_tables.check_stays(there, date)
         config = api.LoadJobConfig(
             source_format=api.SourceFormat.PARQUET,
             write_disposition=api.WriteDisposition.WRITE_TRUNCATE,
             # A table that somebody deletes meanwhile would come back without its partitioning.
             create_disposition=api.CreateDisposition.CREATE_NEVER,
-            schema=_merged(there, table),
+            schema=bigquery_tables.merged(there, table),
             schema_update_options=[api.SchemaUpdateOption.ALLOW_FIELD_ADDITION],
             # A partition is encrypted as its table is, which may have been made when the settings named no key.
             destination_encryption_configuration=there.encryption_configuration,
@@ -322,10 +320,7 @@ class BigQueryWarehouse:
         for name in self.tables():
             with self._google.told(f"look at table {self._name(name)}"):
                 table = self._table(name)
-            kinds = {field.name: _TYPES.get(field.field_type, field.field_type) for field in table.schema}
-            found[name] = {
-                f.name: f"ARRAY<{kinds[f.name]}>" if f.mode == "REPEATED" else kinds[f.name] for f in table.schema
-            }
+            found[name] = bigquery_tables.columns(table)
         return found
 
     # --- tables and partitions
@@ -342,7 +337,7 @@ class BigQueryWarehouse:
                 there = self._table(name)
             except NotFound:
                 self.location()  # raises an error that names the dataset, if that is missing
-                wanted = api.Table(self._reference().table(name), schema=_schema(table))
+                wanted = api.Table(self._reference().table(name), schema=bigquery_tables.schema(table))
                 wanted.time_partitioning = api.TimePartitioning(api.TimePartitioningType.DAY, field="date")
                 wanted.clustering_fields = list(table.cluster_by) or None
                 wanted.labels = _LABELS
@@ -351,7 +346,7 @@ class BigQueryWarehouse:
                 there = self._google.bigquery.create_table(
                     wanted, exists_ok=True, retry=self._google.retry(), timeout=TIMEOUT
                 )
-        if wrong := _differences(there, table):
+        if wrong := bigquery_tables.differences(there, table):
             raise self._unfit(wrong)
         return there
 
@@ -478,64 +473,6 @@ class BigQueryWarehouse:
         return CostError(
             f"{what}, but max_bytes_billed in [bigquery], {origin}, allows {_size(limit)}; "
             "ask for fewer days (WHERE date = ...) or columns, or raise it"
-        )
-
-
-def _schema(table: Table) -> "list[api.SchemaField]":
-    from google.cloud import bigquery as api
-
-    return [api.SchemaField(name, kind) for name, kind in table.columns.items()]
-
-
-def _merged(there: "api.Table", table: Table) -> "list[api.SchemaField]":
-    """Return the columns of a table, and those of ours that it lacks, because a load that leaves one out is refused."""
-    named = {field.name.lower() for field in there.schema}
-    return [*there.schema, *(field for field in _schema(table) if field.name.lower() not in named)]
-
-
-def _differences(there: "api.Table", table: Table) -> list[str]:
-    """Return what keeps a table from taking rows, in words; a column more or less does not, unless it must have a
-    value.
-
-    One column more and one less of the same type are taken for a column that somebody has renamed.
-    """
-    found: list[str] = []
-    lacking: dict[str, str] = {}
-    columns = {field.name.lower(): field for field in there.schema}
-    for name, kind in table.columns.items():
-        field = columns.pop(name.lower(), None)
-        if field is None:
-            lacking[name] = kind
-            continue
-        its = _TYPES.get(field.field_type, field.field_type)
-        if (its, field.mode) != (kind, "NULLABLE"):
-            found.append(f"column {name} is {its} {field.mode} and should be {kind} NULLABLE")
-    for field in columns.values():
-        if field.mode == "REQUIRED":
-            found.append(f"column {field.name} is REQUIRED, but no row has it")
-    extra = {field.name: _TYPES.get(field.field_type, field.field_type) for field in columns.values()}
-    for name, kind in lacking.items():
-        if alike := [other for other, its in extra.items() if its == kind]:
-            found.append(f"column {name} {kind} is missing, as if it had been renamed to {' or '.join(alike)}")
-    if there.table_type not in (None, "TABLE"):
-        found.append(f"it is a {there.table_type} and should be a table")
-    days = there.time_partitioning
-    if days is None or (days.type_, days.field) != ("DAY", "date"):
-        its = f"by {days.type_} of {days.field or 'loading'}" if days else "not by day"
-        found.append(f"it is partitioned {its} and should be by DAY of date")
-    return [f"table {there.project}.{there.dataset_id}.{there.table_id}: {each}" for each in found]
-
-
-def _check_stays(there: "api.Table", date: datetime.date) -> None:
-    """Raise SchemaError if rows of that day would vanish with the job that loads them."""
-    kept = datetime.timedelta(milliseconds=there.time_partitioning.expiration_ms or 0)
-    begin = datetime.datetime.combine(date, datetime.time(), datetime.UTC)
-    if kept and begin + kept <= datetime.datetime.now(datetime.UTC):
-        name = f"{there.project}.{there.dataset_id}.{there.table_id}"
-        raise SchemaError(
-            f"table {name} drops each day {kept / datetime.timedelta(days=1):g} days after its begin (its partition "
-            f"expiration), so that it can't hold {date}; ask for later days, or run in BigQuery "
-            f"`ALTER TABLE {name} SET OPTIONS (partition_expiration_days = NULL)`"
         )
 
 

@@ -13,7 +13,6 @@ import multiprocessing
 import os
 import random
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -46,42 +45,70 @@ class _Running(dict[str, Any]):
         return len(set(self.values()))
 
 
+class _Kind:
+    """The tasks of a kind, and how many of them may be a batch by now.
+
+    Where pipelines run on this machine, that is a worker's share of what is left, because some days are empty and
+    others are not: large batches first, then smaller ones for whoever is done before the others (guided
+    self-scheduling, Polychronopoulos and Kuck 1987, doi:10.1109/TC.1987.5009495), but none below half of the first.
+    """
+
+    def __init__(self) -> None:
+        self.left: set[str] = set()
+        self.told = 1
+        self._most = sections.millrace().batch
+        self._least = 1
+        self._workers = 1
+
+    def add(self, task: Stage, workers: int) -> None:
+        """Count a task that is to be done by one of so many workers."""
+        self.left.add(task.task_id)
+        if task.shares_workers():
+            self._workers = workers
+        self._least = -(-self._share() // 2)
+
+    def size(self) -> int:
+        """Return how many tasks may be a batch."""
+        return max(self._share(), self._least)
+
+    def _share(self) -> int:
+        return min(self._most, -(-len(self.left) // self._workers))
+
+
 class Worker(_LuigiWorker):  # type: ignore[misc]
     """luigi's worker, which runs batches."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._running_tasks = _Running()
+        #: The kinds of tasks that may be batches.
+        self._kinds: dict[type[Stage], _Kind] = {}
         #: The members of the batches that were given to this worker and have not begun, by the first one's id.
         self._given: dict[str, list[Stage]] = {}
         #: The processes that died, once that is told.
         self._buried: set[Any] = set()
 
     def run(self) -> bool:
-        """Run as luigi's worker does, with batches of a size that leaves none of the processes idle."""
+        """Run as luigi's worker does."""
         freshness.changed()
-        for kind, size in self._sizes().items():
-            self._scheduler.add_task_batcher(
-                worker=self._id, task_family=kind.task_family, batched_args=kind.batched(), max_batch_size=size
-            )
+        left = {task: status for task, status, runnable in self._add_task_history}
+        for task, status in left.items():
+            if status == PENDING and isinstance(task, Stage) and _can_be_batched(task):
+                self._kinds.setdefault(type(task), _Kind()).add(task, max(1, self.worker_processes))
         return bool(super().run())
 
     def _add_task_batcher(self, task: luigi.Task) -> None:
         """Do nothing yet, because how many tasks belong together is known only when all are scheduled."""
 
-    def _sizes(self) -> Mapping[type[Stage], int]:
-        """Return how many tasks of each kind may be a batch."""
-        left = {task: status for task, status, runnable in self._add_task_history}
-        kinds = defaultdict(list)
-        for task, status in left.items():
-            if status == PENDING and isinstance(task, Stage) and _can_be_batched(task):
-                kinds[type(task)].append(task)
-        sizes = {}
-        for kind, tasks in kinds.items():  # settings that are wrong have let none of them be scheduled
-            most = sections.millrace().batch
-            shared = any(task.shares_workers() for task in tasks)
-            sizes[kind] = min(most, -(-len(tasks) // max(1, self.worker_processes))) if shared else most
-        return {kind: size for kind, size in sizes.items() if size > 1}
+    def _get_work(self) -> Any:
+        """Return what luigi's worker does, by batches of a size that leaves none of the processes idle."""
+        for kind, about in self._kinds.items():
+            if (size := about.size()) != about.told:
+                about.told = size
+                self._scheduler.add_task_batcher(
+                    worker=self._id, task_family=kind.task_family, batched_args=kind.batched(), max_batch_size=size
+                )
+        return super()._get_work()
 
     def _get_work_task_id(self, reply: dict[str, Any]) -> str | None:
         """Return the task to run; of a batch the first member, by which _run_task knows the others."""
@@ -135,6 +162,9 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
 
     def _run_task(self, task_id: str) -> None:
         members = self._given.pop(task_id, [])
+        for task in members or [self._scheduled_tasks[task_id]]:
+            if type(task) in self._kinds:
+                self._kinds[type(task)].left.discard(task.task_id)
         if len(members) < 2:
             super()._run_task(task_id)
             return

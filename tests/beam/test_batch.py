@@ -177,6 +177,23 @@ def test_tables_of_several_names_meet_in_one(tmp_path: Path) -> None:
     assert numbers(found["one"]) == {"all": 11}
 
 
+def test_tables_are_chosen_by_name_joined_and_looked_up(tmp_path: Path) -> None:
+    """A partition looks up its own, and one function may work in several steps."""
+
+    def added(day: Partition, name: str, tables: Iterable[pa.Table], odd: Any) -> Iterator[Item]:
+        yield name, pa.table({"n": [sum(n for t in [*tables, *odd[day.key]] for n in t["n"].to_pylist())]})
+
+    def build(batch: Batch) -> None:
+        made = batch.blocks("n").each(total)
+        odd = made.named("odd").by_partition()
+        (made.named("even").by_key(added, odd) + made.without("even").by_key(added, odd)).by_key(summed)
+
+    found = run(build, three(tmp_path))
+    assert numbers(found["many"]) == {"even": 6 + 4, "odd": 4 + 4}
+    assert numbers(found["one"]) == {"even": 6 + 5, "odd": 5 + 5}
+    assert found["none"] == Written([], {}, {})
+
+
 def test_lines_are_blocks_of_records(tmp_path: Path) -> None:
     """Packed or not, with their numbers; blank ones are none."""
     (tmp_path / "a").write_bytes(b"one\n\ntwo")

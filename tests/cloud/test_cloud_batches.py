@@ -4,7 +4,6 @@ Days are of a few posts, since jobs are counted here and not their work.
 """
 
 import datetime
-import json
 import os
 import re
 import signal
@@ -14,11 +13,10 @@ from collections.abc import Sequence
 import cloud_running
 import pytest
 import running
-from cloud_running import Place, state_of
+from cloud_running import Place, keys_of, stage_of, state_of
 from running import LONGEST, WHOLE
 
 from localcloud import BUCKET
-from localcloud.dataflow_jobs import Job
 from localcloud.faults import Fault
 
 DAY = running.DAY
@@ -44,11 +42,6 @@ def days_of(place: Place, dataset: str) -> dict[str, str]:
     """The days of a dataset that are there, each with its job."""
     there = place.manifests().items()
     return {name.rpartition("=")[2]: str(m.job_id) for name, m in there if name.startswith(f"{dataset}/")}
-
-
-def keys_of(job: Job) -> list[str]:
-    """The keys of a job's partitions."""
-    return [each["key"] for each in json.loads(job.options["partitions"])]
 
 
 def test_a_cold_week_is_seven_jobs_at_most_and_the_next_day_four(place: Place) -> None:
@@ -165,6 +158,6 @@ def test_two_hosts_with_overlapping_days(place: Place) -> None:
     assert [each.code for each in ran] == [0, 0], "\n".join(map(str, ran))
     for dataset, stage in (("posts", "etl"), ("counts", "count")):
         assert len(days_of(place, dataset)) == 3
-        made = Counter(key for job in place.jobs if job.name.split("-")[1] == stage for key in keys_of(job))
+        made = Counter(key for job in place.jobs if stage_of(job) == stage for key in keys_of(job))
         assert set(made.values()) == {1}, (stage, made)
     assert place.leftovers() == []

@@ -42,7 +42,8 @@ def effects(tmp_path_factory: pytest.TempPathFactory, expected: dict[str, list[R
     with Cloud() as cloud:
         place = Place(cloud, tmp_path_factory.mktemp("counted"), more=STEADY)
         place.succeed("Report", *FLAGS)
-        assert place.wrong(expected, JOBS) == []
+        assert place.wrong(expected) == []
+        assert place.stages() == JOBS
         assert place.locks() == []
         return [f"{each.service} {each.call} {each.path}" for each in cloud.requests if each.effect]
 
@@ -75,7 +76,7 @@ def disturbed(place: Place, n: int, kind: Kind, expected: dict[str, list[Row]], 
     again = place.luigi("Report", *FLAGS)
     if again.code != 0:
         return [f"the next run: {again}"]
-    return [f"{trouble} ({first.code})" for trouble in place.wrong(expected, JOBS)]
+    return [f"{trouble} ({first.code})" for trouble in place.wrong(expected)]
 
 
 def disturb_all(kind: Kind, effects: Sequence[str], expected: dict[str, list[Row]], folder: Path) -> None:
@@ -111,7 +112,7 @@ def test_effects_are_those_of_every_stage(effects: list[str]) -> None:
 
 
 def test_killed_after_an_effect(effects: list[str], expected: dict[str, list[Row]], tmp_path: Path) -> None:
-    """Killed (-9) after any effect and run again: the same tables, one successful job a task, nothing left over."""
+    """Killed (-9) after any effect and run again: the same tables, a successful job a partition, nothing left over."""
     disturb_all("kill", effects, expected, tmp_path)
 
 
@@ -131,7 +132,7 @@ def test_a_fifth_of_all_calls_failing(expected: dict[str, list[Row]], tmp_path: 
         struck = sum(each.fault is not None for each in place.cloud.requests) - before
         if ran.code != 0:
             return [str(ran)]
-        return place.wrong(expected, JOBS) + ([] if struck > 30 else [f"only {struck} calls were struck"])
+        return place.wrong(expected) + ([] if struck > 30 else [f"only {struck} calls were struck"])
 
     # A run has 250 calls and more that are no looks at its jobs; of those there are as many as it takes time.
     try_all([str(seed) for seed in range(1, (ALL_SEEDS if WHOLE else SEEDS) + 1, EVERY)], tmp_path, {}, trouble)

@@ -12,7 +12,7 @@ from pathlib import Path
 import cloud_running
 import pytest
 import running
-from cloud_running import FLAGS, JOBS, Place, refuse, state_of
+from cloud_running import FLAGS, Place, refuse, state_of
 from http_source import Reply, serving
 from running import Ran
 
@@ -288,7 +288,7 @@ def test_two_runs_at_once(place: Place, undisturbed: Path) -> None:
     ran = [cloud_running.end(process) for process in both]
     assert [each.code for each in ran] == [0, 0], "\n".join(map(str, ran))
     assert place.stages() == cloud_running.JOBS
-    assert place.wrong(running.tables(undisturbed), cloud_running.JOBS) == []
+    assert place.wrong(running.tables(undisturbed)) == []
 
 
 def test_host_that_died_is_taken_over(place: Place) -> None:
@@ -317,4 +317,4 @@ def test_stopped_while_it_publishes(place: Place, undisturbed: Path) -> None:
     assert "stopped by SIGTERM" in ran.out, ran
     place.cloud.faults.clear()
     place.succeed("Report", *FLAGS)
-    assert place.wrong(running.tables(undisturbed), JOBS) == []
+    assert place.wrong(running.tables(undisturbed)) == []

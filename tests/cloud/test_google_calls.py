@@ -1,5 +1,7 @@
 """What Google's clients raise, and what a person hears of it."""
 
+import io
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,11 @@ import requests
 from google.auth import impersonated_credentials
 from google.auth.transport.requests import Request
 from google.oauth2.credentials import Credentials
-from google.resumable_media import InvalidResponse
+from google.resumable_media import DataCorruption, InvalidResponse
 
 from localcloud.faults import Fault
 from localcloud.projects import Projects
-from millrace.beam.google_errors import passes, said
+from millrace.beam.google_errors import location, passes, reason, said
 from millrace.errors import AccessError, MillraceError, ServiceError, SettingError, TerminalError
 from millrace.tasks import session
 
@@ -24,6 +26,13 @@ from millrace.tasks import session
 def refusal(kind: type[api.GoogleAPICallError], reason: str, message: str = "No.") -> api.GoogleAPICallError:
     """An error as the JSON APIs answer it."""
     return kind(f"POST http://host/x: {message}", errors=[{"reason": reason, "message": message}])
+
+
+def answer(status: int, body: bytes = b"") -> requests.Response:
+    """An answer as it arrives."""
+    made = requests.Response()
+    made.status_code, made.raw = status, io.BytesIO(body)
+    return made
 
 
 def caused(error: Exception, cause: Exception) -> Exception:
@@ -55,6 +64,7 @@ CASES: list[tuple[Exception, bool, type[MillraceError]]] = [
     (auth.DefaultCredentialsError("none"), False, AccessError),  # type: ignore[no-untyped-call]
     (refusal(api.NotFound, "notFound"), False, SettingError),
     (refusal(api.BadRequest, "invalid"), False, TerminalError),
+    (DataCorruption(answer(200), "Checksum mismatch while downloading"), False, ServiceError),  # type: ignore[no-untyped-call]
 ]
 
 
@@ -73,9 +83,7 @@ def test_every_failure_is_one_of_ours(error: Exception, passing: bool, told_as: 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 409, 412, 429, 500, 501, 502, 503, 504])
 def test_statuses_that_pass(status: int) -> None:
     """408, 429 and what servers say of themselves, whether the client or its uploads and downloads tell of it."""
-    answer = requests.Response()
-    answer.status_code = status
-    for error in (api.from_http_status(status, "No."), InvalidResponse(answer, "No.")):  # type: ignore[no-untyped-call]
+    for error in (api.from_http_status(status, "No."), InvalidResponse(answer(status), "No.")):  # type: ignore[no-untyped-call]
         assert passes(error) == (status in (408, 429, 500, 502, 503, 504))
 
 
@@ -155,6 +163,17 @@ def test_no_secret_is_told(text: str, secret: str) -> None:
 def test_what_only_looks_like_a_secret_is_told() -> None:
     for text in ("no access to key projects/p/locations/us/keyRings/r/cryptoKeys/k", "Unexpected token: ; at [1:2]"):
         assert said(refusal(api.BadRequest, "invalid", text)) == text
+
+
+def test_a_refused_upload_is_told_in_the_words_of_its_answer() -> None:
+    """Which has them as Cloud Storage writes errors; an answer of another shape says nothing."""
+    first = {"domain": "global", "reason": "forbidden", "location": "b/x", "message": "a@b.c may not create x."}
+    body = {"error": {"code": 403, "message": "No.", "errors": [first, {"reason": "second"}]}}
+    refused = InvalidResponse(answer(403, json.dumps(body).encode()), "Request failed with status code", 403)  # type: ignore[no-untyped-call]
+    assert (reason(refused), location(refused), said(refused)) == ("forbidden", "b/x", "a@b.c may not create x.")
+    for other in ("<html>", "[]", '"x"', '{"error": "x"}', '{"error": {"errors": {}}}', '{"error": {"errors": ["x"]}}'):
+        unsaid = InvalidResponse(answer(403, other.encode()), "Request failed with status code", 403)  # type: ignore[no-untyped-call]
+        assert (reason(unsaid), location(unsaid), said(unsaid)) == ("", "", "Request failed with status code")
 
 
 def test_what_is_not_there_is_said_to_be_missing_and_no_more() -> None:

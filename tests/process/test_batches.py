@@ -103,12 +103,14 @@ def eager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 @pytest.mark.parametrize(
-    ("workers", "cut"), [(1, [[1, 2, 3, 4, 5, 6]]), (2, [[1, 2, 3], [4, 5, 6]]), (3, [[1, 2], [3, 4], [5, 6]])]
+    ("workers", "cut"), [(1, [[1, 2, 3, 4, 5, 6]]), (2, [[1], [2, 3], [4, 5, 6]]), (3, [[1], [2], [3, 4], [5, 6]])]
 )
 def test_bad_day_fails_alone_and_what_follows_from_the_others_is_done(
     workers: int, cut: Sequence[Sequence[int]], tmp_path: Path
 ) -> None:
-    """All workers get a batch. A day that fails is one failure, what needs it is left; the next run does these two."""
+    """All workers get a batch, and smaller ones after it. A day that fails is one failure, what needs it is left; the
+    next run does these two.
+    """
     control(tmp_path, "Made", 3, "broken").touch()
     ran = run(tmp_path, 1, 6, "--workers", workers)
     assert ran.code == 30, ran
@@ -117,12 +119,23 @@ def test_bad_day_fails_alone_and_what_follows_from_the_others_is_done(
     assert ran.errors == ["ERROR: Made 2026-11-03: Made 2026-11-03 is broken"]
     for line in ("* 10 ran successfully:", "* 1 failed:", "* 2 had failed dependencies:"):
         assert line in ran.out, ran
-    assert f"Made {tmp_path.name} 2026-11-01 to 2026-11-{cut[0][-1]:02}: {len(cut[0])} days in one batch" in ran.out
+    assert f"Made {tmp_path.name} 2026-11-{cut[-1][0]:02} to 2026-11-06: {len(cut[-1])} days in one batch" in ran.out
     control(tmp_path, "Made", 3, "broken").unlink()
     ran = run(tmp_path, 1, 6, "--workers", workers)
     assert ran.code == 0, ran
     assert [runs(tmp_path, "Made", number) for number in range(1, 7)] == [1, 1, 2, 1, 1, 1]
     assert [runs(tmp_path, "Read", number) for number in range(1, 7)] == [1] * 6
+
+
+def test_no_worker_is_idle_while_days_are_left(tmp_path: Path) -> None:
+    """Where a batch takes long, the other worker does all the rest, by batches of at least half its size."""
+    control(tmp_path, "Made", 14, "held").touch()
+    process = start(tmp_path, 1, 14, "--workers", 2)
+    running.wait_for(lambda: done(tmp_path, "Read") == [1, 2, 3, 4, 5, 6, 7], 30)
+    control(tmp_path, "Made", 14, "held").unlink()
+    ran = end(process)
+    assert ran.code == 0, ran
+    assert processes(tmp_path, "Made") == [[1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11, 12, 13, 14]]
 
 
 def test_batches_are_no_larger_than_the_setting_says(tmp_path: Path) -> None:
@@ -190,7 +203,7 @@ def test_run_is_stopped_or_killed_during_a_batch(sent: signal.Signals, eager: in
     control(tmp_path, "Made", 2, "held").touch()
     process = start(tmp_path, 1, 6, "--workers", 2, *HERE, eager)
     wait_for(control(tmp_path, "Made", 2, "runs"))
-    running.wait_for(lambda: len(done(tmp_path, "Read")) == 3, 30)
+    running.wait_for(lambda: done(tmp_path, "Read") == [1, 4, 5, 6], 30)
     os.killpg(process.pid, sent)
     stopped = end(process)
     if sent == signal.SIGTERM:
@@ -244,7 +257,7 @@ def test_batch_takes_of_a_resource_what_one_of_its_days_takes(tmp_path: Path) ->
     """With one unit of it, one batch runs at a time, and a batch of three runs."""
     ran = run(tmp_path, 1, 6, "--workers", 2, API="1")
     assert ran.code == 0, ran
-    assert processes(tmp_path, "Made") == [[1, 2, 3], [4, 5, 6]]
+    assert processes(tmp_path, "Made") == [[1], [2, 3], [4, 5, 6]]
 
 
 def test_page_of_luigid_shows_every_day(eager: int, chromium: webdriver.Chrome, tmp_path: Path) -> None:
