@@ -3,6 +3,7 @@
 import bz2
 import dataclasses
 import datetime
+import glob
 import gzip
 import os
 import random
@@ -157,6 +158,43 @@ def test_paths_globs_and_file_uris_lead_to_files_in_order(tmp_path: Path) -> Non
     assert found(f"file://{tmp_path}/with%20space.txt") == ["with space.txt"]
     assert found(f"{tmp_path}/[x].txt") == ["[x].txt"]
     assert found(f"{tmp_path}/none-*") == found(f"{tmp_path}/none") == found(f"{tmp_path}") == []
+
+
+PATTERNS = [
+    *("*", "?.x", "[!a].x", ".*", "*/*", "*/*.x", ".*/*", "*/.*", "one/*", "one//*.x", "one/b.x/*", "none/*"),
+    *("*/two/*", "*/two/d.x", "one/*/d.x", "*/two/none", "[1]/*", "*/*/*", "**", "**/*.x", "**/**/*.x", "one/**"),
+    *("[[]1]/*", "**/two/*", "**/two/d.x", "**/.c", "*/**/*.x", "one/b.x/**"),
+]
+
+
+@pytest.mark.parametrize("where", ["absolute", "relative"])
+def test_a_pattern_means_what_pythons_glob_says(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders in the middle of it, hidden files and all; but ** enters a folder once, where glob follows links on."""
+    for name in ("a.x", ".h.x", "one/b.x", "one/.c", "one/two/d.x", "one/two/e.y", "[1]/f.x", ".g/i.x", "3/two/j.x"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    below = f"{tmp_path}/" if where == "absolute" else ""
+
+    def globbed(pattern: str) -> list[str]:
+        return sorted(path for path in glob.glob(below + pattern, recursive=True) if os.path.isfile(path))
+
+    asked = {pattern: sources.resolve(below + pattern, None) for pattern in PATTERNS}
+    assert {name: list(map(os.path.normpath, found)) for name, found in asked.items()} == {
+        pattern: sorted({*map(os.path.normpath, globbed(pattern))}) for pattern in PATTERNS
+    }
+    (tmp_path / "one/two/back").symlink_to(tmp_path)
+    (tmp_path / "link").symlink_to("3")
+    (tmp_path / "nowhere").symlink_to("none")
+    assert sources.resolve(f"{below}**/*.x", None) == asked["**/*.x"]
+    assert sources.resolve(f"{below}link/two/*", None) == [f"{below}link/two/j.x"]
+
+
+def test_a_folder_that_cant_be_read_is_an_error(tmp_path: Path) -> None:
+    """Never fewer files."""
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(SourceError, match=rf"folder {tmp_path}/loop/ of a source can't be read: Too many levels"):
+        sources.resolve(f"{tmp_path}/loop/*", None)
 
 
 def test_a_strftime_field_selects_the_days_file(tmp_path: Path) -> None:
