@@ -1,6 +1,8 @@
 """A workflow of its own fetches with the library: files of a day as they are, an archive by the day that it says."""
 
 import datetime
+import subprocess
+import sys
 from pathlib import Path
 
 import apache_beam as beam
@@ -12,6 +14,7 @@ from millrace.beam import Rejected, fetch, options
 from millrace.common.results import Written, read_result
 from millrace.errors import SourceError
 
+ROOT = Path(__file__).resolve().parents[2]
 ARCHIVE = b"2026-11-01 a\n2026-11-02 b\n# a remark\n2026-11-01 c\nno day\n"
 
 
@@ -54,3 +57,14 @@ def test_a_file_of_a_day_needs_nothing_said(tmp_path: Path) -> None:
     assert records(run(tmp_path, fetch, "--date=2026-11-01")) == {"raw": ARCHIVE.splitlines(keepends=True)}
     with pytest.raises(SourceError, match=r"lines can't be split by day; write {date:%Y-%m-%d} where its day stands"):
         run(tmp_path, fetch)
+
+
+def test_fetch_is_a_command_too(tmp_path: Path) -> None:
+    """Of sources of which each file is of a day."""
+    (tmp_path / "2026-11-01.txt").write_bytes(ARCHIVE)
+    given = [f"--source={tmp_path}/{{date}}.txt", "--date=2026-11-01", f"--output={tmp_path}/{{dataset}}"]
+    line = [sys.executable, "-m", "millrace.beam.fetching", *given]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    written = read_result((tmp_path / "raw" / "_result.json").read_bytes())
+    assert records(written) == {"raw": ARCHIVE.splitlines(keepends=True)}
