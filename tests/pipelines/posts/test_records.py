@@ -76,6 +76,9 @@ def is_lines(data: bytes) -> bool:
 @given(_bytes, st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(1, 20))
 @example(b"", [1], 1)
 @example(b"\xef\xbb\xbf", [1], 1)
+@example(b"\xef\xbb\xbf \nx", [1], 1)
+@example(b"\xef\xbb\xbfx", [1], 1)
+@example(b"\xef\xbb\xbfx\n ", [1], 1)
 @example(b"\n", [1], 1)
 @example(b"x\n", [1], 1)
 @example(b"\n \nx", [1], 1)
@@ -150,6 +153,19 @@ def test_the_statuses_of_a_response_are_its_records(response: object, how: dict[
         assert [number for number, _ in found] == [1, 2, 3, 4]
         assert [json.loads(record) for _, record in found] == STATUSES
         assert all(record in data for _, record in found)
+
+
+@pytest.mark.parametrize("number", [b"1.5e-7", b"-12", b"1234567890"])
+def test_a_number_may_go_on_in_the_next_piece(number: bytes) -> None:
+    """Wherever the pieces meet: of 1.5e-7, 1.5e- looks like 1.5 and something else."""
+    for there in range(len(number) + 2):
+        status = {"id": 1, "text": ""}
+        begin = b'{"statuses": [%s], "count": '
+        # As many bytes are read to tell the format.
+        status["text"] = "x" * (4096 - there - len(begin % dumped(status)))
+        data = begin % dumped(status) + number + b', "statuses": [{"id": 2}]}'
+        found = read(Dribble(data, [4096, 1]))
+        assert [json.loads(record) for _, record in found] == [status, {"id": 2}]
 
 
 @pytest.mark.parametrize(
