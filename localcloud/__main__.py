@@ -1,6 +1,5 @@
 """The command `localcloud`: starts the local services, and runs a command among them or waits until it is stopped."""
 
-import argparse
 import configparser
 import os
 import shlex
@@ -13,19 +12,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import click
+
 from localcloud import Cloud
 
 
-def main() -> int:
+@click.command(
+    "localcloud",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    epilog="For example: localcloud -- luigi --module workflows Report --days 1",
+)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def main(command: Sequence[str]) -> NoReturn:
+    """Run Cloud Storage, BigQuery and Dataflow on this machine, in memory: they end with this command.
+
+    COMMAND is run in that cloud; without one, it waits until it is stopped.
+    """
+    sys.exit(_serve(command))
+
+
+def _serve(command: Sequence[str]) -> int:
     """Start the services; return the exit code of the command, or 0."""
-    parser = argparse.ArgumentParser(
-        prog="localcloud",
-        description="Cloud Storage, BigQuery and Dataflow on this machine, in memory: they end with this command.",
-        epilog="localcloud -- luigi --module workflows Report --days 1",
-    )
-    parser.add_argument("command", nargs=argparse.REMAINDER, help="what to run in that cloud; without it, it waits")
-    arguments = parser.parse_args()
-    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, _leave)
     try:
@@ -76,4 +83,4 @@ def _run(command: Sequence[str], variables: Mapping[str, str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

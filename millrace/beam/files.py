@@ -241,12 +241,6 @@ def read_parquet(file: Input | str, columns: Sequence[str] | None = None, dictio
     return table
 
 
-def read_tables(files: Sequence[Input], dictionaries: Sequence[str] = ()) -> list[pa.Table]:
-    """Read several files side by side; see read_parquet."""
-    with ThreadPoolExecutor(threads([file.path for file in files])) as pool:  # Arrow and connections let threads run
-        return list(pool.map(lambda file: read_parquet(file, dictionaries=dictionaries), files))
-
-
 def read_windows(
     windows: Sequence[Sequence[Input]], dictionaries: Sequence[str] = ()
 ) -> Iterator[list[pa.Table] | MillraceError]:
@@ -263,7 +257,7 @@ def read_windows(
 
     last = {file: number for number, window in enumerate(windows) for file in window}
     held: dict[Input, pa.Table | MillraceError] = {}
-    with ThreadPoolExecutor(threads([file.path for file in last])) as pool:
+    with ThreadPoolExecutor(threads([file.path for file in last])) as pool:  # Arrow and connections let threads run
         for number, window in enumerate(windows):
             new = [file for file in dict.fromkeys(window) if file not in held]
             held.update(zip(new, pool.map(read, new), strict=True))
