@@ -19,7 +19,11 @@ from localcloud import Cloud
 
 @click.command(
     "localcloud",
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    context_settings={
+        "ignore_unknown_options": True,
+        "allow_interspersed_args": False,
+        "help_option_names": ["-h", "--help"],
+    },
     epilog="For example: localcloud -- luigi --module workflows Report --days 1",
 )
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)

@@ -10,7 +10,7 @@ from typing import Any
 import luigi
 from luigi.task_register import Register, TaskClassException
 
-from millrace.tasks.settings import KeyParameter
+from millrace.tasks.settings import KeyParameter, own
 
 
 def registered() -> dict[str, type[luigi.Task]]:
@@ -24,6 +24,10 @@ def registered() -> dict[str, type[luigi.Task]]:
 
 class Task(luigi.Task):
     """luigi's, whose parameters say which of its kind may be one batch, and which partition a task makes."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own(cls)
 
     @classmethod
     @functools.cache

@@ -6,6 +6,7 @@ import copy
 import datetime
 import difflib
 import functools
+import inspect
 import os
 import re
 import sys
@@ -137,6 +138,15 @@ def origin(section: str, key: str) -> str:
     return "the default"
 
 
+def own(cls: type) -> None:
+    """Make the settings that a section or task inherits its own, so that errors name it and not what it builds on."""
+    for name in {name for base in cls.__mro__[1:] for name, each in vars(base).items() if isinstance(each, Setting)}:
+        inherited = inspect.getattr_static(cls, name)
+        if isinstance(inherited, Setting) and name not in vars(cls):
+            setattr(cls, name, copy.copy(inherited))
+            vars(cls)[name].__set_name__(cls, name)
+
+
 def in_luigi_command() -> bool:
     """Return whether this process is the `luigi` command, whose arguments set what settings don't."""
     return "luigi.cmdline" in sys.modules
@@ -161,12 +171,7 @@ class Settings(luigi.Config):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         # A strftime field needs no doubled % signs here, as configparser would have it.
         super().__init_subclass__(**kwargs)
-        for base in cls.__mro__[1:]:  # what several sections share is each one's own, so that errors name the section
-            for name, shared in [] if issubclass(base, luigi.Task) else vars(base).items():
-                if isinstance(shared, Setting) and name not in vars(cls):
-                    own = copy.copy(shared)
-                    setattr(cls, name, own)
-                    own.__set_name__(cls, name)
+        own(cls)
         config, section = get_config(), cls.__name__
         for key in config.options(section) if config.has_section(section) else ():
             try:

@@ -93,6 +93,8 @@ def for_people(error: BaseException) -> BaseException:
     wrong = _WRONG.match(str(error)) if isinstance(error, ValueError) else None
     if wrong is None:
         return error
+    if isinstance(error.__cause__, SettingError):  # a setting of ours says all that by itself
+        return error.__cause__
     return SettingError(f"{wrong[1]}.{wrong[2]}, {origin(wrong[1], wrong[2])}: {error.__cause__ or error}")
 
 

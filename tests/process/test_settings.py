@@ -134,6 +134,18 @@ def test_unknown_key(text: str, said: str, tmp_path: Path) -> None:
     assert said.format(tmp_path / "own.cfg") in refused(configured(tmp_path, text), tmp_path)
 
 
+def test_a_task_s_parameter_is_named_by_the_task(tmp_path: Path) -> None:
+    """Also one that the library declares for it: a wrong value is one line, in a section and as a flag."""
+    path = tmp_path / "own.cfg"
+    path.write_text("[Fetch]\nsource = ftp://a.example/x\n")
+    given = {f"read in {path}": (), "from the flag --source": ("--source", "ftp://a.example/x")}
+    for where, flags in given.items():
+        env = running.environment(LUIGI_CONFIG_PATH=str(path))
+        error = refused(running.run(running.command("Fetch", "--date", running.DAY, *flags), tmp_path, env), tmp_path)
+        assert error.startswith(f"ERROR: Fetch.source = 'ftp://a.example/x', {where}: allowed is a source"), error
+        assert error.count("Fetch.source") == 1
+
+
 def test_key_with_dashes_is_the_same_key(tmp_path: Path) -> None:
     """luigi takes max-dead-letter-share for max_dead_letter_share, so a wrong value there is told apart as well."""
     error = refused(configured(tmp_path, "[posts]\nmax-dead-letter-share = 2\n"), tmp_path)
