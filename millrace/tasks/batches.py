@@ -20,7 +20,7 @@ queue of `scheduler_messages`, so that what is sent to any of them arrives.
 import contextlib
 import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from millrace.core import resources
 from millrace.core.ledger import Ledger, job_of
@@ -31,12 +31,12 @@ from millrace.tasks.protocols import StageLike
 from millrace.tasks.work import Work, left, prefix
 
 
-def run(members: Sequence[StageLike]) -> Mapping[str, Exception | None]:
-    """Do what is left to do of some partitions of one stage; return what went wrong with each, by its task_id.
+def run(members: Sequence[StageLike], fates: dict[str, BaseException | None]) -> None:
+    """Do what is left to do of some partitions of one stage; note what went wrong with each, by its task_id.
 
-    A second run at the same time, or after a crash, gives the same result.
+    fates: what is known of them is there also when this ends by an exception. A second run at the same time, or after a
+    crash, gives the same result.
     """
-    fates: dict[str, Exception | None] = {}
     waiting = list(members)
     while waiting:
         # By partition, not by luigi's task id, because tasks that differ in a parameter may write the same one.
@@ -45,9 +45,10 @@ def run(members: Sequence[StageLike]) -> Mapping[str, Exception | None]:
         with resources.told(), contextlib.ExitStack() as held:
             ledger = Ledger(session.current().storage)
             works = [Work(batch[name], held.enter_context(ledger.claim(name))) for name in sorted(batch)]
-            _do(works)
-        fates |= {work.stage.task_id: work.error for work in works}
-    return fates
+            try:
+                _do(works)
+            finally:
+                fates |= {work.stage.task_id: work.error for work in works if work.over}
 
 
 def _name(stage: StageLike) -> str:

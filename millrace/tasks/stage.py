@@ -255,9 +255,10 @@ class Stage(Task):
 
     def run(self) -> None:
         """Do what is left to do; a second run at the same time, or after a crash, has the same result."""
-        for error in batches.run([self]).values():
-            if error is not None:
-                raise error
+        fates: dict[str, BaseException | None] = {}
+        batches.run([self], fates)
+        if error := fates[self.task_id]:
+            raise error
 
     def on_failure(self, exception: BaseException) -> Any:
         """Return what luigi tells people: the sentence of an error that is meant for them."""

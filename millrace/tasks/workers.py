@@ -269,17 +269,19 @@ class _Batch(_TaskProcess):  # type: ignore[misc]
                 member.trigger_event(Event.START, member)
         began = time.time()
         fates: dict[str, BaseException | None] = {}
+        stopped = False
         try:
             with self._reporting():
-                fates |= batches.run(ready) if ready else {}
+                batches.run(ready, fates)
         except KeyboardInterrupt:
             raise
         except BaseException as stop:
-            # Whoever is told to stop looks at nothing more; the next run sees what is complete.
-            over = ready if isinstance(stop, Stopped) else [each for each in ready if not _is_complete(each)]
-            fates |= {member.task_id: stop for member in over}
+            # Whoever is told to stop looks at nothing more; the next run sees what else is complete.
+            stopped = isinstance(stop, Stopped)
+            left = [each for each in ready if each.task_id not in fates]
+            fates |= {member.task_id: stop for member in left if stopped or not _is_complete(member)}
         for member in ready:
-            if wrong := fates.get(member.task_id) or self._not_done(member):
+            if wrong := fates.get(member.task_id) or (None if stopped else self._not_done(member)):
                 results[member.task_id] = FAILED, self._failed(member, wrong), [], []
                 continue
             member.trigger_event(Event.PROCESSING_TIME, member, (time.time() - began) / len(ready))

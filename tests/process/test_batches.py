@@ -260,6 +260,23 @@ def test_batch_takes_of_a_resource_what_one_of_its_days_takes(tmp_path: Path) ->
     assert processes(tmp_path, "Made") == [[1], [2, 3], [4, 5, 6]]
 
 
+def test_each_day_of_a_batch_has_the_time_of_a_task(tmp_path: Path) -> None:
+    """[worker] timeout: a batch may take so long for each of its days; those that are not done then have failed."""
+    for number in (1, 2, 3):
+        control(tmp_path, "Made", number, "slow").touch()
+    alone = ("--workers", 1, "--worker-force-multiprocessing", "--worker-timeout")
+    ran = run(tmp_path, 1, 3, *alone, 4)
+    assert ran.code == 0, ran
+    assert processes(tmp_path, "Made") == [[1, 2, 3]]
+    control(tmp_path, "Made", 5, "held").touch()
+    ran = run(tmp_path, 4, 6, *alone, 1)
+    assert ran.code == 30, ran
+    assert (done(tmp_path, "Made"), done(tmp_path, "Read")) == ([1, 2, 3, 4], [1, 2, 3, 4]), ran
+    control(tmp_path, "Made", 5, "held").unlink()
+    assert run(tmp_path, 4, 6, *alone, 4).code == 0
+    assert done(tmp_path, "Read") == [1, 2, 3, 4, 5, 6]
+
+
 def test_page_of_luigid_shows_every_day(eager: int, chromium: webdriver.Chrome, tmp_path: Path) -> None:
     """Each day of a batch is there, running, with a link, a message and a progress of its own, and no task besides.
 
