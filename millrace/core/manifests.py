@@ -4,12 +4,12 @@ import dataclasses
 import datetime
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from millrace.common.results import File
-from millrace.core.storage import crc32c
+from millrace.core.storage import Storage, crc32c, read_all
 from millrace.errors import Command, DamagedError, ManifestError
 
 NAME = "_MANIFEST.json"
@@ -121,3 +121,17 @@ def _checksum(value: Mapping[str, Any]) -> str:
 def digest(data: bytes) -> str:
     """Return the SHA-256 of a manifest's bytes, as hex."""
     return hashlib.sha256(data).hexdigest()
+
+
+def read(storage: Storage, paths: Sequence[str]) -> Iterator[tuple[str, "Manifest | ManifestError"]]:
+    """Yield the manifests at some paths by their partitions; the error that says what is wrong with one in its place.
+
+    Where none is left, none is yielded.
+    """
+    for path, found in zip(paths, read_all(storage, paths), strict=True):
+        if found:
+            try:
+                manifest: Manifest | ManifestError = Manifest.from_json(found.data, storage.uri(path))
+            except ManifestError as error:
+                manifest = error
+            yield path.rpartition("/")[0], manifest

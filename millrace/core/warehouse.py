@@ -17,8 +17,8 @@ from millrace.common.checksums import Input
 from millrace.common.tables import Table, type_of
 from millrace.core import damage, manifests
 from millrace.core.manifests import FileEntry, Manifest
-from millrace.core.storage import Storage, read_all
-from millrace.errors import DamagedError, QueryError
+from millrace.core.storage import Storage
+from millrace.errors import DamagedError, ManifestError, QueryError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -136,9 +136,12 @@ class LocalWarehouse:
         )
 
     def _manifests(self, dataset: str) -> list[Manifest]:
-        paths = list(self._storage.list(dataset, manifests.NAME))
-        read = zip(paths, read_all(self._storage, paths), strict=True)
-        return [Manifest.from_json(found.data, path) for path, found in read if found]
+        found = []
+        for _, each in manifests.read(self._storage, list(self._storage.list(dataset, manifests.NAME))):
+            if isinstance(each, ManifestError):
+                raise each
+            found.append(each)
+        return found
 
     def check(self, tables: Mapping[str, Table]) -> None:
         pass

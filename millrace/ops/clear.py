@@ -24,8 +24,8 @@ from millrace.common.text import plain
 from millrace.core import keys, manifests
 from millrace.core.ledger import Ledger, job_of
 from millrace.core.manifests import Manifest
-from millrace.core.storage import Storage, read_all
-from millrace.errors import ManifestError, SettingError
+from millrace.core.storage import Storage
+from millrace.errors import SettingError
 from millrace.ops import arguments
 from millrace.tasks import freshness, session, settings
 from millrace.tasks.datasets import Dataset
@@ -142,15 +142,9 @@ def _of(job: str, named: _Named) -> bool:
 
 def _partitions(storage: Storage) -> dict[str, Manifest | None]:
     """Return all partitions with their manifests; None for one that can't be read."""
-    paths, found = list(storage.list("", manifests.NAME)), {}
-    for path, read in zip(paths, read_all(storage, paths), strict=True):
-        if read:
-            try:
-                manifest = Manifest.from_json(read.data, path)
-            except ManifestError:  # nobody can say what it was made from; it can go all the same
-                manifest = None
-            found[path.rpartition("/")[0]] = manifest
-    return found
+    read = manifests.read(storage, list(storage.list("", manifests.NAME)))
+    # Nobody can say what one that can't be read was made from; it can go all the same.
+    return {partition: each if isinstance(each, Manifest) else None for partition, each in read}
 
 
 def _meant(named: _Named, there: Mapping[str, Manifest | None], storage: Storage) -> list[str]:

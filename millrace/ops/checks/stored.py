@@ -8,8 +8,7 @@ from millrace.common import folders
 from millrace.core import damage, manifests
 from millrace.core.findings import Finding, wrong
 from millrace.core.manifests import Manifest
-from millrace.core.storage import read_all
-from millrace.errors import AccessError, ManifestError
+from millrace.errors import AccessError
 from millrace.ops.checks.findings import in_bucket
 from millrace.tasks import advice, session
 
@@ -35,13 +34,12 @@ def examine(first: datetime.date | None, last: datetime.date | None, looked: Loo
     paths = [path for path in storage.list("", manifests.NAME) if _within(path, first, last)]
     looked.total = len(paths)
     there: dict[str, Manifest] = {}
-    for path, found in zip(paths, read_all(storage, paths), strict=True):
-        try:
-            if found:
-                there[path.rpartition("/")[0]] = Manifest.from_json(found.data, storage.uri(path))
-        except ManifestError as error:
+    for partition, found in manifests.read(storage, paths):
+        if isinstance(found, Manifest):
+            there[partition] = found
+        else:
             looked.wrong += 1
-            yield path.rpartition("/")[0], wrong(str(error))
+            yield partition, wrong(str(found))
     listed = {path: (size, crc) for path, size, crc in storage.checksums("")} if in_bucket() else None
     for partition, manifest in there.items():
         looked.tell(looked)
