@@ -157,7 +157,7 @@ class Storage(Service):
                 "id": name,
                 "name": name,
                 "location": location.upper(),
-                "locationType": "multi-region" if location.upper() in ("US", "EU", "ASIA") else "region",
+                "locationType": _location_type(location.upper()),
                 "storageClass": "STANDARD",
                 "projectNumber": "123456789012",
                 "metageneration": "1",
@@ -430,6 +430,8 @@ class Storage(Service):
         self.create_bucket(asked["name"], asked.get("location", "US"))
         bucket = self._buckets[asked["name"]]
         bucket.resource.update({key: value for key, value in asked.items() if key != "location"})
+        if "customPlacementConfig" in asked:
+            bucket.resource["locationType"] = "dual-region"
         return json_response(bucket.resource)
 
     def _get_bucket(self, request: Request, named: dict[str, str]) -> Response:
@@ -480,6 +482,12 @@ def _routed(request: Request) -> tuple[str, dict[str, str]]:
         if request.method in methods and (found := pattern.fullmatch(path)):
             return call, {key: unquote(value) for key, value in found.groupdict().items()}
     return "unknown", {}
+
+
+def _location_type(location: str) -> str:
+    if location in ("ASIA", "EU", "US"):
+        return "multi-region"
+    return "dual-region" if location in ("ASIA1", "EUR4", "EUR5", "EUR7", "EUR8", "NAM4") else "region"
 
 
 def _matcher(glob: str, delimiter: str) -> Callable[[str], object]:

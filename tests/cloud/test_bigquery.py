@@ -580,6 +580,8 @@ def test_a_location_that_is_not_the_datasets_is_an_error_with_both(
     told = re.escape(f"lies in US, but location = EU in [bigquery], {origin('bigquery', 'location')}")
     with pytest.raises(SettingError, match=told):
         place.another().check({"word_counts": WORDS})
+    setting("bigquery", "location", "us")
+    assert place.another().location() == "US"
 
 
 def test_jobs_run_where_the_dataset_lies(place: Place) -> None:
