@@ -599,6 +599,15 @@ def test_jobs_run_where_the_dataset_lies(place: Place) -> None:
     assert {*place.bigquery.asked_locations} == {"europe-west1"}, "left out, it is inferred, but not everywhere"
 
 
+def test_a_bucket_in_another_place_than_the_dataset_is_a_matter_of_settings(place: Place) -> None:
+    """One file is named, and the doctor, who says what to do."""
+    place.bigquery.create_dataset("far", "europe-west1")
+    files = [place.file(name, words("x")) for name in "ab"]
+    said = rf"word_counts\$20261119 can't be loaded from {files[0]}: .*different locations.*bin/doctor says"
+    with pytest.raises(SettingError, match=said):
+        place.another(f"bigquery://{PROJECT}/far").publish("word_counts", WORDS, DAY, "a", files, 2)
+
+
 def test_a_dataset_that_was_made_anew_elsewhere_gets_jobs_of_its_own(place: Place) -> None:
     """Their ids differ: one that is taken in the whole project could not be looked at from there."""
     place.publish("a", words("x"))
@@ -767,6 +776,14 @@ def test_an_export_of_no_partition_is_no_file_and_of_no_table_an_error(place: Pl
     assert place.warehouse.export("word_counts", NEXT, f"{BUCKET}/out") == []
     with pytest.raises(QueryError, match="there is no table wrds; there are: word_counts"):
         place.warehouse.export("wrds", DAY, f"{BUCKET}/out")
+
+
+def test_an_export_that_fails_is_told_in_bigquerys_words(place: Place) -> None:
+    place.publish("a", words("x"))
+    place.bigquery.fail_jobs("extract", "invalid", times=1)
+    said = rf"could not export .*word_counts for {DAY} to {BUCKET}/out: .*was told to let this job fail"
+    with pytest.raises(QueryError, match=said):
+        place.warehouse.export("word_counts", DAY, f"{BUCKET}/out")
 
 
 def test_deleting_is_of_one_day_and_may_be_repeated(place: Place) -> None:
