@@ -25,6 +25,7 @@ from localcloud.serving import Request, Response, json_response
 from localcloud.storage import Storage
 from millrace.common.tables import Table
 from millrace.errors import AccessError, CostError, ManifestError, QueryError, SchemaError, ServiceError, SettingError
+from millrace.gcloud import bigquery
 from millrace.gcloud.bigquery import BigQueryWarehouse
 from millrace.gcloud.clients import Google
 from millrace.tasks import sections
@@ -743,6 +744,22 @@ def test_a_costly_query_is_not_run(place: Place, setting: Callable[[str, str, st
     place.warehouse = place.another()
     with pytest.raises(CostError, match=r"limit for bytes billed: 20000\. 10485760 or higher.*allows 19\.5 KiB"):
         place.warehouse.query("SELECT word, percent FROM word_counts")
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (0, "0 bytes"),
+        (1023, "1,023 bytes"),
+        (1024, "1.0 KiB (1,024 bytes)"),
+        (10 << 20, "10.0 MiB (10,485,760 bytes)"),
+        (3 << 29, "1.5 GiB (1,610,612,736 bytes)"),
+        (3 << 40, "3.0 TiB (3,298,534,883,328 bytes)"),
+        (2000 << 40, "2,000.0 TiB (2,199,023,255,552,000 bytes)"),
+    ],
+)
+def test_a_size_is_told_for_people_and_exactly(count: int, said: str) -> None:
+    assert bigquery._size(count) == said
 
 
 def test_tables_are_listed_in_order(place: Place) -> None:
