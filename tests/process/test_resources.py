@@ -83,3 +83,18 @@ def _led_to(error: Exception) -> Exception:
         raise RuntimeError("it failed") from error
     except RuntimeError as other:
         return other
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("kill -KILL $$", "was killed, as the kernel does where memory runs out"),
+        ("kill -TERM $$", "ended by SIGTERM"),
+        ("kill -HUP $$", "ended by SIGHUP"),
+        ("exit 1", "ended with exit code 1"),
+        ("exit 0", "ended with exit code 0"),
+    ],
+)
+def test_how_a_process_ended(command: str, said: str) -> None:
+    """By a signal, which is named, or with a code; only kill -9 is what the kernel may have done."""
+    assert resources.killed(subprocess.run(["sh", "-c", command]).returncode).startswith(said)
