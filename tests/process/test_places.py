@@ -56,9 +56,10 @@ def test_a_storage_may_have_any_name(undisturbed: Path) -> None:
 
 
 def test_temporary_files_may_lie_anywhere(undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor is the name of the folder for temporary files in any column."""
-    (tmp_path / "date=2020-01-01*").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "date=2020-01-01*"))
+    """Nor is the name of the folder for temporary files in any column; and where it is a pattern, it means no other."""
+    temporary = tmp_path / "date=2020-01-01*[x]?"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     assert running.select(undisturbed, "SELECT DISTINCT date FROM posts_by_hour") == [{"date": running.DAY}]
 
 
