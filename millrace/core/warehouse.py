@@ -106,7 +106,7 @@ class LocalWarehouse:
         statement = parse(sql)
         given = {name.lower(): _literal(name, value) for name, value in (parameters or {}).items()}
         try:
-            with tempfile.TemporaryDirectory(dir=_plain_folder()) as copies, duckdb.connect(":memory:") as connection:
+            with tempfile.TemporaryDirectory() as copies, duckdb.connect(":memory:") as connection:
                 bigquery_sql.prepare(connection)
                 names = sorted(table_names(statement))
                 places = [place for name in names for place in self._make_view(connection, name, copies)]
@@ -392,13 +392,6 @@ def _typed(column: str, kind: str) -> str:
     wide = "BIGINT" if re.fullmatch(r"U?(TINYINT|SMALLINT|INTEGER|BIGINT|HUGEINT)", kind) else kind
     wide = "DECIMAL(38,9)" if kind.startswith("DECIMAL") else "DOUBLE" if kind == "FLOAT" else wide
     return quoted if wide == kind else f"CAST({quoted} AS {wide}) AS {quoted}"
-
-
-def _plain_folder() -> str | None:
-    """Return a folder for files that have plain names, because DuckDB takes * in a name for any name; None: the usual
-    one.
-    """
-    return "/tmp" if re.search(r"[*?\[]", tempfile.gettempdir()) else None
 
 
 def _listed(files: list[str]) -> str:
