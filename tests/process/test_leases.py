@@ -177,10 +177,11 @@ def test_process_that_is_killed_lets_go_at_once(gcs: GcsStorage, other: Other) -
     waiting.join()
 
 
-def test_process_that_has_the_pid_of_a_dead_one_is_not_taken_for_it(gcs: GcsStorage) -> None:
+@pytest.mark.parametrize("start", ["1", "9" * 18])
+def test_process_that_has_the_pid_of_a_dead_one_is_not_taken_for_it(gcs: GcsStorage, start: str) -> None:
     """A holder whose pid belongs to a process that started at another time has ended."""
     set_lease(600)
-    gcs.replace(LOCK, from_elsewhere(start="1"))
+    gcs.replace(LOCK, from_elsewhere(start=start))
     assert seconds_to_take(gcs) < LONG
 
 
@@ -306,6 +307,14 @@ def test_renewal_that_was_given_up_but_done_is_known_again(
         assert f"_jobs/task.lock, tried for {LEASE / 3:g} s:" in caplog.text
         assert renewals(gcs, 2) == 2
         gcs.create("f", b"")
+
+
+def test_letting_go_is_tried_again(gcs: GcsStorage, service: Storage) -> None:
+    """A call that is cut off once does not leave the lock there."""
+    set_lease(3)
+    with gcs.lock(LOCK):
+        service.faults.at(1, Fault("cut"), call="objects.delete")
+    assert version(gcs) == ""
 
 
 def test_lock_that_can_t_be_let_go_is_left_to_its_lease(gcs: GcsStorage, service: Storage) -> None:
