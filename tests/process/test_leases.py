@@ -143,6 +143,12 @@ def set_lease(seconds: float) -> None:
     luigi.configuration.get_config().set("gcp", "lease", str(seconds))
 
 
+def leased(gcs: GcsStorage, seconds: float) -> GcsStorage:
+    """The same storage, with this [gcp] lease."""
+    set_lease(seconds)
+    return GcsStorage(gcs.uri("").rstrip("/"), session.current().google)
+
+
 def test_lock_says_who_holds_it_and_goes_with_its_holder(gcs: GcsStorage) -> None:
     """The file of a lock tells the process that holds it, and is gone when it is let go."""
     with gcs.lock(LOCK):
@@ -162,7 +168,7 @@ def test_holder_renews_it(gcs: GcsStorage) -> None:
 
 def test_process_that_is_killed_lets_go_at_once(gcs: GcsStorage, other: Other) -> None:
     """After kill -9 another process of the host goes on at once, however long the lease."""
-    set_lease(600)
+    gcs = leased(gcs, 600)
     taken = threading.Event()
 
     def take() -> None:
@@ -180,7 +186,7 @@ def test_process_that_is_killed_lets_go_at_once(gcs: GcsStorage, other: Other) -
 @pytest.mark.parametrize("start", ["1", "9" * 18])
 def test_process_that_has_the_pid_of_a_dead_one_is_not_taken_for_it(gcs: GcsStorage, start: str) -> None:
     """A holder whose pid belongs to a process that started at another time has ended."""
-    set_lease(600)
+    gcs = leased(gcs, 600)
     gcs.replace(LOCK, from_elsewhere(start=start))
     assert seconds_to_take(gcs) < LONG
 
@@ -192,14 +198,14 @@ def test_process_that_has_the_pid_of_a_dead_one_is_not_taken_for_it(gcs: GcsStor
 )
 def test_holder_that_nobody_here_can_see_loses_it_after_the_lease(gcs: GcsStorage, data: bytes) -> None:
     """A holder of another host is waited for as long as a lease, and no longer if it does not renew."""
-    set_lease(1)
+    gcs = leased(gcs, 1)
     gcs.replace(LOCK, data)
     assert 1 < seconds_to_take(gcs) < 10
 
 
 def test_holder_elsewhere_that_renews_keeps_it(gcs: GcsStorage, caplog: pytest.LogCaptureFixture) -> None:
     """A holder of another host that goes on renewing is waited for, and followed when it lets go."""
-    set_lease(1.5)
+    gcs = leased(gcs, 1.5)
     gcs.replace(LOCK, from_elsewhere())
     taken = threading.Event()
 
@@ -311,7 +317,7 @@ def test_renewal_that_was_given_up_but_done_is_known_again(
 
 def test_letting_go_is_tried_again(gcs: GcsStorage, service: Storage) -> None:
     """A call that is cut off once does not leave the lock there."""
-    set_lease(3)
+    gcs = leased(gcs, 3)
     with gcs.lock(LOCK):
         service.faults.at(1, Fault("cut"), call="objects.delete")
     assert version(gcs) == ""
@@ -339,7 +345,7 @@ def test_forked_process_has_no_part_in_the_lock(gcs: GcsStorage, other: Other) -
 
 def test_waiting_asks_seldom(gcs: GcsStorage, service: Storage) -> None:
     """Who waits asks less and less often: a dozen times in a lease, not hundreds."""
-    set_lease(1)
+    gcs = leased(gcs, 1)
     gcs.replace(LOCK, from_elsewhere())
     asked = len(service.requests)
     seconds_to_take(gcs)
