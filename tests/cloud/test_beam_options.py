@@ -43,6 +43,20 @@ def test_options_are_given_as_beam_wants_them(local: Dataflow, setting: Set) -> 
 
 
 @pytest.mark.parametrize(
+    ("key", "value", "given"),
+    [
+        ("use_public_ips", "true", "--use_public_ips"),
+        ("use_public_ips", "false", "--no_use_public_ips"),
+        ("no_use_public_ips", "true", "--no_use_public_ips"),
+        ("no_use_public_ips", "false", "--use_public_ips"),
+    ],
+)
+def test_a_flag_may_be_said_by_its_opposite(setting: Set, key: str, value: str, given: str) -> None:
+    setting("dataflow", key, value)
+    assert argv() == [given]
+
+
+@pytest.mark.parametrize(
     ("key", "value", "said"),
     [
         ("machine_typ", "x", "Beam has no such option; did you mean machine_type?"),
@@ -83,6 +97,8 @@ def test_other_runners_options_are_checked_as_well(setting: Set) -> None:
         "--parallelism=4",
     ]
     assert beam_options.arguments(session.current().config, "Count", "SparkRunner") == []
+    setting("flink", "job_name", "mine")  # which Millrace gives on Dataflow alone
+    assert beam_options.arguments(session.current().config, "Count", "FlinkRunner")[-1] == "--job_name=mine"
     setting("flink", "paralellism", "4")
     with pytest.raises(SettingError, match=r"^\[flink\] paralellism = '4', .*; did you mean parallelism\?$"):
         beam_options.arguments(session.current().config, "Count", "FlinkRunner")
