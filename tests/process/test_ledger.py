@@ -240,6 +240,7 @@ def test_a_job_is_noted_once(storage: LocalStorage, tmp_path: Path) -> None:
     claim.submitted("job-1")
     there = (tmp_path / "_jobs" / "Task_1.json").stat().st_mtime_ns
     claim.submitted("job-1")
+    Claim(storage, "Task_1").submitted("job-1")
     assert (tmp_path / "_jobs" / "Task_1.json").stat().st_mtime_ns == there
     assert Claim(storage, "Task_1").attempt.job_id == "job-1"
 
