@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -166,6 +167,23 @@ def test_settings_reach_the_job(local: Dataflow, setting: Set) -> None:
     assert dict(made.submitted.labels) == {"team": "data", "millrace-task": "etl"}
     assert made.options["temp_location"].startswith(f"gs://{localcloud.BUCKET}/elsewhere/")
     assert made.options["staging_location"].startswith(f"{ROOT}/_dataflow/")
+
+
+def test_a_job_has_its_tasks_label_and_the_pipelines_package(local: Dataflow, setting: Set, tmp_path: Path) -> None:
+    """A label's value has at most 63 characters; who names an image of their own, or a setup.py, has packed already."""
+
+    def given(option: str) -> list[str]:
+        ticket, google = Ticket("x", "r1", PLACE), session.current().google
+        options = submission._job_options(google, "pipelines.posts.etl", "Täsk." + "x" * 99, ticket, str(tmp_path))
+        return [each.partition("=")[2] for each in options if each.startswith(f"--{option}=")]
+
+    assert given("labels") == ["millrace-task=t-sk-" + "x" * 58]
+    (package,) = given("extra_package")
+    assert Path(package).parent == tmp_path
+    for option in ("sdk_container_image", "setup_file"):
+        setting("dataflow", option, "mine")
+        assert given("extra_package") == []
+        setting("dataflow", option, "")
 
 
 def test_a_waiting_process_keeps_little_to_itself(local: Dataflow) -> None:
