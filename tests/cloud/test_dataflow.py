@@ -1,6 +1,7 @@
 """Dataflow's jobs, through Google's own client and over real connections, in the local Dataflow."""
 
 import queue
+import time
 
 import pytest
 from dataflow_running import WHERE, Set, new_name, submit, wait
@@ -170,8 +171,10 @@ def test_a_job_stuck_in_cancelling_is_given_up(local: Dataflow, setting: Set) ->
     job = submit("sleep", 0, name)
     stuck = jobs.cancel(job)
     assert stuck.state == "CANCELLING"
+    begun = time.monotonic()
     with pytest.raises(JobCancelledError, match=f"job {name} is still being cancelled after 1 s"):
         wait(stuck)
+    assert time.monotonic() - begun >= 1, "not before"
 
 
 def test_cancel_waits_until_it_is_done(local: Dataflow) -> None:

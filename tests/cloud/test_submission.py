@@ -152,6 +152,19 @@ def test_a_folder_is_no_storage_for_a_job(local: Dataflow, setting: Set) -> None
         submission.submit(session.current().google, "dataflow_case", {}, "Etl", Ticket(new_name(), "r1", PLACE))
 
 
+def test_options_that_beam_refuses_together_are_told(local: Dataflow, setting: Set) -> None:
+    """Each of which is right alone."""
+    setting("dataflow", "environment_type", "DOCKER")
+    setting("dataflow", "environment_config", "image")
+    setting("dataflow", "environment_options", "docker_container_image=another")
+    jobs = len(local.jobs)
+    with pytest.raises(
+        SettingError, match=r"^Beam refuses the job's options: .*environment_config.*docker_container_image"
+    ):
+        submit("sleep", 0)
+    assert len(local.jobs) == jobs
+
+
 def test_settings_reach_the_job(local: Dataflow, setting: Set) -> None:
     setting("dataflow", "machine_type", "n2-standard-4")
     setting("dataflow", "no_use_public_ips", "true")
