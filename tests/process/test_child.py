@@ -31,6 +31,8 @@ def test_errors_of_the_submitting_process_are_its_callers() -> None:
     with pytest.raises(RuntimeError, match="ValueError: .*access_token.*…") as error:
         child.in_child(secret)
     assert "29.abcdefgh" not in str(error.value).splitlines()[-1]
+    with pytest.raises(TransientError, match="was killed, as the kernel does where memory runs out"):
+        child.in_child(lambda: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(TransientError, match=r"without an answer \(3\)"):
         child.in_child(lambda: os._exit(3))
 
