@@ -152,7 +152,9 @@ def make_tables(
             FROM (SELECT url, count(*) AS count
                   FROM (SELECT unnest(urls) AS url FROM posts
                         WHERE created_at >= '{middle}' AND created_at < '{end}') GROUP BY url)
-            WHERE url IS NOT NULL GROUP BY ALL ORDER BY count DESC, url LIMIT 300""",
+            WHERE url IS NOT NULL AND NOT ends_with(trim(url), '…')
+                AND NOT regexp_full_match(trim(url), '(htt(ps?(:/{{0,2}})?)?)?', 'i')
+            GROUP BY ALL ORDER BY count DESC, url LIMIT 300""",
         "word_cooccur": f"""
             WITH weighted AS (
                 SELECT pair, pairs_recent.count,

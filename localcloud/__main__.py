@@ -12,9 +12,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-import click
-
 from localcloud import Cloud
+
+#: What is missing where the extra was not installed.
+_MISSING = "error: localcloud needs {}; pip install 'millrace[localcloud]'"
+try:
+    import click
+except ModuleNotFoundError as missing:
+    sys.exit(_MISSING.format(missing.name))
 
 
 @click.command(
@@ -42,8 +47,7 @@ def _serve(command: Sequence[str]) -> int:
     try:
         made = Cloud()
     except ModuleNotFoundError as error:
-        print(f"error: localcloud needs {error.name}; pip install 'millrace[localcloud]'", file=sys.stderr)
-        return 1
+        sys.exit(_MISSING.format(error.name))
     with made as cloud, tempfile.TemporaryDirectory() as folder:
         # luigi reads the luigi.cfg of the folder and, over it, the file that this variable names.
         config = configparser.RawConfigParser()

@@ -111,12 +111,13 @@ def test_the_extra_alone_is_enough(alone: Path, tmp_path: Path) -> None:
     assert ran.code == 7, ran
 
 
-def test_what_is_missing_is_named(alone: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["duckdb", "click"])
+def test_what_is_missing_is_named(alone: Path, tmp_path: Path, name: str) -> None:
     """Where the extra was not installed, one sentence says what to do."""
-    code = "import sys; sys.modules['duckdb'] = None; from localcloud.__main__ import main; sys.exit(main())"
+    code = f"import sys; sys.modules['{name}'] = None; from localcloud.__main__ import main; sys.exit(main())"
     ran = running.run([alone / "python", "-c", code], tmp_path, clean(tmp_path))
     assert (ran.code, ran.out, ran.err) == (
         1,
         "",
-        "error: localcloud needs duckdb; pip install 'millrace[localcloud]'\n",
+        f"error: localcloud needs {name}; pip install 'millrace[localcloud]'\n",
     )
