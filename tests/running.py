@@ -63,8 +63,9 @@ def environment(**changes: str) -> dict[str, str]:
     """This process's environment, with the project's modules and settings whatever the folder."""
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     # Without what keeps Python from compiling once: a user has it so, and hundreds of processes start.
-    ours = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-    plain = {key: value for key, value in ours.items() if not key.startswith("LUIGI")}
+    plain = {
+        key: value for key, value in os.environ.items() if not key.startswith(("LUIGI", "PYTHONDONTWRITEBYTECODE"))
+    }
     return {**plain, "PYTHONPATH": path, "LUIGI_CONFIG_PATH": str(ROOT / "luigi.cfg"), **changes}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import luigi
 from luigi.task_register import Register, TaskClassException
 
-from millrace.tasks.settings import KeyParameter, own
+from millrace.tasks.settings import KeyParameter, take_over
 
 
 def registered() -> dict[str, type[luigi.Task]]:
@@ -27,7 +27,7 @@ class Task(luigi.Task):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        own(cls)
+        take_over(cls)
 
     @classmethod
     @functools.cache

@@ -138,7 +138,7 @@ def origin(section: str, key: str) -> str:
     return "the default"
 
 
-def own(cls: type) -> None:
+def take_over(cls: type) -> None:
     """Make the settings that a section or task inherits its own, so that errors name it and not what it builds on."""
     for name in {name for base in cls.__mro__[1:] for name, each in vars(base).items() if isinstance(each, Setting)}:
         inherited = inspect.getattr_static(cls, name)
@@ -171,7 +171,7 @@ class Settings(luigi.Config):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         # A strftime field needs no doubled % signs here, as configparser would have it.
         super().__init_subclass__(**kwargs)
-        own(cls)
+        take_over(cls)
         config, section = get_config(), cls.__name__
         for key in config.options(section) if config.has_section(section) else ():
             try:

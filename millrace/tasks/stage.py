@@ -257,7 +257,7 @@ class Stage(Task):
         """Do what is left to do; a second run at the same time, or after a crash, has the same result."""
         fates: dict[str, BaseException | None] = {}
         batches.run([self], fates)
-        if error := fates[self.task_id]:
+        if error := fates.get(self.task_id):
             raise error
 
     def on_failure(self, exception: BaseException) -> Any:

@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import random
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -53,18 +54,12 @@ class _Kind:
     self-scheduling, Polychronopoulos and Kuck 1987, doi:10.1109/TC.1987.5009495), but none below half of the first.
     """
 
-    def __init__(self) -> None:
-        self.left: set[str] = set()
+    def __init__(self, tasks: Sequence[Stage], workers: int) -> None:
+        self.left = {task.task_id for task in tasks}
+        #: The size that the scheduler was told last; a batch of one is luigi's default.
         self.told = 1
         self._most = sections.millrace().batch
-        self._least = 1
-        self._workers = 1
-
-    def add(self, task: Stage, workers: int) -> None:
-        """Count a task that is to be done by one of so many workers."""
-        self.left.add(task.task_id)
-        if task.shares_workers():
-            self._workers = workers
+        self._workers = workers if any(task.shares_workers() for task in tasks) else 1
         self._least = -(-self._share() // 2)
 
     def size(self) -> int:
@@ -91,10 +86,12 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
     def run(self) -> bool:
         """Run as luigi's worker does."""
         freshness.changed()
-        left = {task: status for task, status, runnable in self._add_task_history}
-        for task, status in left.items():
+        last = {task: status for task, status, runnable in self._add_task_history}
+        left = defaultdict(list)
+        for task, status in last.items():
             if status == PENDING and isinstance(task, Stage) and _can_be_batched(task):
-                self._kinds.setdefault(type(task), _Kind()).add(task, max(1, self.worker_processes))
+                left[type(task)].append(task)
+        self._kinds = {kind: _Kind(tasks, max(1, self.worker_processes)) for kind, tasks in left.items()}
         return bool(super().run())
 
     def _add_task_batcher(self, task: luigi.Task) -> None:

@@ -132,7 +132,8 @@ def test_a_fifth_of_all_calls_failing(expected: dict[str, list[Row]], tmp_path: 
         struck = sum(each.fault is not None for each in place.cloud.requests) - before
         if ran.code != 0:
             return [str(ran)]
-        return place.wrong(expected) + ([] if struck > 30 else [f"only {struck} calls were struck"])
+        jobs = [] if place.stages("DONE") == JOBS else [f"successful jobs: {place.stages('DONE')}"]
+        return jobs + place.wrong(expected) + ([] if struck > 30 else [f"only {struck} calls were struck"])
 
     # A run has 250 calls and more that are no looks at its jobs; of those there are as many as it takes time.
     try_all([str(seed) for seed in range(1, (ALL_SEEDS if WHOLE else SEEDS) + 1, EVERY)], tmp_path, {}, trouble)

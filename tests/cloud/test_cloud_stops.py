@@ -317,4 +317,5 @@ def test_stopped_while_it_publishes(place: Place, undisturbed: Path) -> None:
     assert "stopped by SIGTERM" in ran.out, ran
     place.cloud.faults.clear()
     place.succeed("Report", *FLAGS)
+    assert place.stages("DONE") == cloud_running.JOBS
     assert place.wrong(running.tables(undisturbed)) == []
