@@ -25,9 +25,10 @@ from collections.abc import Sequence
 from millrace.core import resources
 from millrace.core.ledger import Ledger, job_of
 from millrace.core.storage import read_all
+from millrace.errors import TerminalError
 from millrace.tasks import finishing, freshness, identity, jobs, preflight, session
 from millrace.tasks.finishing import Look
-from millrace.tasks.protocols import StageLike
+from millrace.tasks.protocols import Outcome, StageLike
 from millrace.tasks.work import Work, left, prefix
 
 
@@ -110,8 +111,10 @@ def _execute(work: Work) -> None:
     _begin(work)
     work.clear()
     work.since = time.monotonic()
-    outcome = None
+    outcome: Outcome | None = None
     with work.attempted():
         outcome = work.stage.execute(work.claim)
+        if outcome is None:  # whoever writes a stage without types is told of it here
+            raise TerminalError(f"{type(work.stage).__qualname__}.execute returned nothing; return an Outcome")
     if outcome is not None:
         work.make(outcome, Look([work.stage]))

@@ -10,7 +10,7 @@ import pytest
 from millrace import Stage
 from millrace.core.ledger import Claim
 from millrace.core.manifests import FileEntry
-from millrace.errors import ManifestError
+from millrace.errors import ManifestError, TerminalError
 from millrace.tasks import finishing, session
 from millrace.tasks.sections import millrace
 from millrace.tasks.settings import Settings
@@ -32,6 +32,17 @@ class HalfWritten(Stage):
         path = f"halves/date={self.date}/{claim.attempt.attempt}/half.parquet"
         session.current().storage.create(path, b"half")
         return Outcome([FileEntry(path, "halves", 1, 8, "00000000")], {}, {})
+
+
+class MakesNothing(Stage):
+    """A stage whose author forgot to return what it made."""
+
+    section = half_written
+    writes = ("nothing",)
+    date: datetime.date = luigi.DateParameter()
+
+    def execute(self, claim: Claim) -> Outcome:
+        return None  # type: ignore[return-value]
 
 
 class Overtaken(Stage):
@@ -77,7 +88,7 @@ def test_a_manifest_that_is_there_stays(tmp_path: Path, whole: bool) -> None:
 
 
 def test_a_file_that_is_not_whole_makes_no_partition(tmp_path: Path) -> None:
-    """Half-written output fails the stage, by name and bytes, and no manifest is written."""
+    """Half-written output fails the stage, by name and bytes, as does none; no manifest is written."""
     config = luigi.configuration.get_config()
     before = millrace().storage
     config.set("millrace", "storage", str(tmp_path))
@@ -86,6 +97,10 @@ def test_a_file_that_is_not_whole_makes_no_partition(tmp_path: Path) -> None:
         with pytest.raises(ManifestError, match=r"half\.parquet has 4 bytes, but 8 were written"):
             task.run()
         assert not task.complete()
+        nothing = MakesNothing(date=datetime.date(2026, 11, 1))
+        with pytest.raises(TerminalError, match=r"^MakesNothing\.execute returned nothing; return an Outcome$"):
+            nothing.run()
+        assert not nothing.complete()
         assert not list(tmp_path.rglob("_MANIFEST.json"))
     finally:
         config.set("millrace", "storage", before)
