@@ -269,7 +269,7 @@ def test_each_day_of_a_batch_has_the_time_of_a_task(tmp_path: Path) -> None:
     assert ran.code == 0, ran
     assert processes(tmp_path, "Made") == [[1, 2, 3]]
     control(tmp_path, "Made", 5, "held").touch()
-    ran = run(tmp_path, 4, 6, *alone, 1)
+    ran = run(tmp_path, 4, 6, *alone, 3)
     assert ran.code == 30, ran
     assert (done(tmp_path, "Made"), done(tmp_path, "Read")) == ([1, 2, 3, 4], [1, 2, 3, 4]), ran
     control(tmp_path, "Made", 5, "held").unlink()
