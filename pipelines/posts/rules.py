@@ -42,7 +42,8 @@ def _classic_words(chunk: str) -> list[str]:
 
 
 # A word of folded text: UAX #29's rules WB4 to WB13b, but two letters, digits or marks side by side are never parted,
-# so that scripts without spaces stay whole. Loops are possessive, so that no text costs more than its length.
+# so that scripts without spaces stay whole. Loops are possessive, so that no text costs more than its length. Which
+# characters are letters is what the regex package says: Unicode 16 at least, by millrace/beam/requirements.txt.
 _SOLID = r"\p{L}\p{N}\p{WB=ALetter}\p{WB=Numeric}\p{WB=Katakana}"
 _RUN = rf"[{_SOLID}][{_SOLID}\p{{M}}\u200c\u200d]*+"
 _A, _H = r"[\p{WB=ALetter}\p{WB=Hebrew_Letter}]", r"\p{WB=Hebrew_Letter}"

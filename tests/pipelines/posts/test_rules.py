@@ -98,6 +98,7 @@ texts = st.lists(_characters | _pieces | st.text(_characters, max_size=5), max_s
 @given(texts, st.sampled_from(LANGS), st.sampled_from(FALLBACKS))
 @example("a&nbsp;b @c&nbsp;d", None, ("en",))
 @example("x@y&#32;z http://a&#32;b", None, ("en",))
+@example("Ͱ\u06000", None, ("en",))
 def test_any_text_has_the_oracles_words(text: str, lang: str | None, fallback: tuple[str, ...]) -> None:
     check(text, lang, fallback)
 
