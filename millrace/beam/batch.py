@@ -16,6 +16,7 @@ the error. It travels as an element, so that one from a bundle that a runner tri
 bundle wrote. Any other exception fails the pipeline.
 """
 
+import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -41,7 +42,6 @@ Item: TypeAlias = tuple[str, Any] | Written
 #: As an element: partition and name, and a table.
 _Named: TypeAlias = tuple[tuple[str, str], pa.Table]
 _Grouped: TypeAlias = tuple[tuple[str, str], Iterable[pa.Table]]
-_WRITTEN = "written"
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class TableCoder(beam.coders.Coder):
             writer.write_table(value)
         return bytes(sink.getvalue().to_pybytes())
 
-    def decode(self, encoded: bytes) -> pa.Table:
+    def decode(self, encoded: bytes | memoryview) -> pa.Table:
         return pa.ipc.open_stream(encoded).read_all()
 
     def estimate_size(self, value: pa.Table) -> int:
@@ -85,6 +85,30 @@ class TableCoder(beam.coders.Coder):
 
 
 registry.register_coder(pa.Table, TableCoder)
+
+
+class _Yielded:
+    """The type, for Beam, of a table or Written."""
+
+
+class _YieldedCoder(TableCoder):
+    """How a table or Written travels, where a runner does not fuse a function with what tells the two apart."""
+
+    def encode(self, value: pa.Table | Written) -> bytes:
+        return b"w" + pickle.dumps(value) if isinstance(value, Written) else b"t" + super().encode(value)
+
+    def decode(self, encoded: bytes | memoryview) -> pa.Table | Written:
+        rest = memoryview(encoded)[1:]
+        return pickle.loads(rest) if encoded[:1] == b"w" else super().decode(rest)
+
+    def estimate_size(self, value: pa.Table | Written) -> int:
+        return 0 if isinstance(value, Written) else super().estimate_size(value)
+
+    def to_type_hint(self) -> type:
+        return _Yielded
+
+
+registry.register_coder(_Yielded, _YieldedCoder)
 
 
 class Batch:
@@ -185,9 +209,10 @@ class Batch:
         return wanted if number == 1 else f"{wanted} {number}"
 
     def _work(self, pcoll: Any, label: str, work: beam.DoFn, side: Sequence[Any]) -> Any:
-        done = pcoll | label >> beam.ParDo(work, *side).with_output_types(_Named).with_outputs(_WRITTEN, main="tables")
-        self._written.append(done[_WRITTEN])
-        return done["tables"]
+        # One output for both, because Dask and Spark ignore the tags of several.
+        done = pcoll | label >> beam.ParDo(work, *side).with_output_types(tuple[tuple[str, str], _Yielded])
+        self._written.append(done | f"{label} written" >> beam.FlatMap(_written).with_output_types(tuple[str, Written]))
+        return done | f"{label} tables" >> beam.FlatMap(_tables).with_output_types(_Named)
 
     def _shipped(self) -> dict[str, Partition]:
         """Return the partitions as workers need them: without their files, because each unit says its own."""
@@ -286,7 +311,7 @@ class _Work(beam.DoFn):
                 raise item
             item = Written(error=item.as_data())
         if isinstance(item, Written):
-            return beam.pvalue.TaggedOutput(_WRITTEN, (key, item))
+            return (key, ""), item
         name, table = item
         return (key, name), table
 
@@ -332,6 +357,17 @@ class _ByKey(_Work):
 def _name(function: Any) -> str:
     """Return what a function is called; functools.partial's, what it calls."""
     return str(getattr(function, "__name__", "") or _name(function.func))
+
+
+def _tables(yielded: tuple[tuple[str, str], Any]) -> Iterator[_Named]:
+    if not isinstance(yielded[1], Written):
+        yield yielded
+
+
+def _written(yielded: tuple[tuple[str, str], Any]) -> Iterator[tuple[str, Written]]:
+    (key, _), value = yielded
+    if isinstance(value, Written):
+        yield key, value
 
 
 def _one_each(found: Mapping[str, Sequence[Any]]) -> bool:

@@ -95,7 +95,11 @@ class InProcess:
 def _counters(result: Any) -> Mapping[str, int]:
     """Return the user counters of a Beam result, each summed over the steps that count in it."""
     counters: dict[str, int] = {}
-    for counter in result.metrics().query()["counters"]:
+    try:
+        told = result.metrics()
+    except NotImplementedError:  # Dask's has none
+        return {}
+    for counter in told.query()["counters"]:
         name = counter.key.metric.name
         # Some runners know nothing of what was committed, only of what was attempted.
         counters[name] = counters.get(name, 0) + (counter.committed or counter.attempted or 0)
