@@ -32,7 +32,7 @@ COLUMNS: dict[str, dict[str, pa.DataType]] = {
     },
     "posts_by_hour": {"hour": pa.timestamp("us", "UTC"), "posts": pa.int64()},
 }
-# Words that are something else to HTML, to SVG, to Vega or to JavaScript, and words that are hard to set.
+# Words that are something else to HTML, to SVG or to JavaScript, and words that are hard to set.
 WORDS = [
     *(HOSTILE, SCRIPT, "null", "undefined", "NaN", "__proto__", "constructor", "a.b[0]", "datum.word", "$signal"),
     *("{{7*7}}", "&amp;", "]]>", "東京", "مرحبا", "שלום", "😀👩‍👩‍👧", "Donaudampfschifffahrtsgesellschaftskapitän" * 4),

@@ -21,7 +21,6 @@ HEAVY = {
     "apache_beam",
     "duckdb",
     "pyarrow",
-    "altair",
     "sqlglot",
     "vl_convert",
     "jinja2",

@@ -100,7 +100,7 @@ def clean(folder: Path) -> dict[str, str]:
 
 def test_the_extra_alone_is_enough(alone: Path, tmp_path: Path) -> None:
     """In a folder of somebody else the command starts, and Google's clients and Beam's own runner work in it."""
-    for absent in ("luigi", "pytest", "hypothesis", "altair"):
+    for absent in ("luigi", "pytest", "hypothesis", "vl_convert"):
         assert not list(alone.parent.glob(f"lib/python3*/site-packages/{absent}"))
     (tmp_path / "client.py").write_text(CLIENT, encoding="utf-8")
     command = 'python client.py "$(sed -n "s/^dataflow_endpoint = //p" "$LUIGI_CONFIG_PATH")"'

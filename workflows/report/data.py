@@ -131,7 +131,12 @@ def day_text(date: datetime.date) -> str:
 
 def short_day(date: datetime.date) -> str:
     """Write a day in short: `Thu 19 Nov`."""
-    return f"{_WEEKDAYS[date.weekday()]} {date.day} {_MONTHS[date.month - 1][:3]}"
+    return f"{weekday(date)} {date.day} {_MONTHS[date.month - 1][:3]}"
+
+
+def weekday(date: datetime.date) -> str:
+    """Write a day of the week in short: `Thu`."""
+    return _WEEKDAYS[date.weekday()]
 
 
 def span_text(first: datetime.date, last: datetime.date) -> str:

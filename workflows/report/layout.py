@@ -1,6 +1,5 @@
 """Where the words of the network picture stand: a force layout that gives the same picture for the same pairs."""
 
-import unicodedata
 from collections.abc import Sequence
 from typing import cast
 
@@ -10,49 +9,7 @@ import numpy.typing as npt
 Edge = tuple[int, int, float]
 Floats = npt.NDArray[np.float64]
 
-_WIDTHS = {
-    **dict.fromkeys("ijlI|'.,:;! ", 0.27),
-    **dict.fromkeys("frt()-/", 0.33),
-    **dict.fromkeys("cksvxyzJ", 0.5),
-    **dict.fromkeys("mMW@%", 0.86),
-    **dict.fromkeys("w", 0.72),
-    "…": 1.0,
-}
 _GOLDEN_ANGLE = 2.399963229728653
-
-
-def text_width(text: str, size: float) -> float:
-    """Estimate how many pixels `text` takes in a sans-serif font of `size` pixels.
-
-    An estimate does without the fonts of the machine, so that the same words give the same picture everywhere.
-    """
-    return size * sum(_letter_width(letter) for letter in text)
-
-
-def _letter_width(letter: str) -> float:
-    if unicodedata.combining(letter):
-        return 0.0
-    if unicodedata.east_asian_width(letter) in "WF":
-        return 1.05
-    return _WIDTHS.get(letter, 0.68 if letter.isupper() else 0.57)
-
-
-def fit(text: str, room: float, size: float) -> str:
-    """Cut `text` to `room` pixels, an ellipsis at its end, and shut it off from its neighbours' writing direction."""
-    if text_width(text, size) > room:
-        while text and text_width(text + "…", size) > room:
-            text = text[:-1]
-        text += "…"
-    return f"\u2068{text}\u2069"
-
-
-def fit_pair(pair: tuple[str, str], room: float, size: float) -> str:
-    """Write `one + other` in `room` pixels: the longer word is cut first, and neither below half of the room."""
-    room -= text_width(" + ", size)
-    one, other = (text_width(word, size) for word in pair)
-    if one + other > room:
-        one, other = max(room - other, min(one, room / 2)), max(room - one, min(other, room / 2))
-    return f"{fit(pair[0], one + 0.1, size)} + {fit(pair[1], other + 0.1, size)}"
 
 
 def place(
@@ -62,8 +19,7 @@ def place(
 
     boxes: the size of each node with its label, in pixels. edges: (node, node, weight > 0), nodes by index.
     width, height: the canvas, in pixels. Returns the centre of each node's box, x to the right and y down. Chance plays
-    no
-    part: the start is a spiral in the order given. A canvas too small for its nodes leaves some covered.
+    no part: the start is a spiral in the order given. A canvas too small for its nodes leaves some covered.
     """
     if not boxes:
         return []
