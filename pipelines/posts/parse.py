@@ -304,6 +304,17 @@ def _url(item: object) -> str | None:
 
 def _object(record: str) -> dict[str, Any]:
     record = record.removeprefix(_BOM)
+    try:  # quicker by far, and what msgspec reads Python's own reader reads alike, but for what msgspec refuses
+        fields = msgspec.json.decode(record)
+    except (ValueError, RecursionError):
+        fields = _exactly(record)
+    if not isinstance(fields, dict):
+        raise Rejected(BAD_JSON)
+    return fields
+
+
+def _exactly(record: str) -> Any:
+    """Return a record's JSON, or raise Rejected; JSON sets numbers no limits, and msgspec does."""
     try:
         fields = json.loads(record, parse_constant=_refuse, parse_int=_integer if _HUGE.search(record) else None)
         # Escaped lone surrogates are no text: they can't be written as UTF-8.
@@ -311,8 +322,6 @@ def _object(record: str) -> dict[str, Any]:
             json.dumps(fields, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise Rejected(BAD_JSON) from None
-    if not isinstance(fields, dict):
-        raise Rejected(BAD_JSON)
     return fields
 
 
