@@ -6,6 +6,8 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import regex
 
 from pipelines.posts import links, markup, urls
@@ -15,15 +17,21 @@ from pipelines.posts import links, markup, urls
 class Rules:
     """How posts are read.
 
+    spaced: the bytes of texts → as many bytes, in which ASCII white space stands wherever no word can.
+    plain: chunks of such bytes → for each its only word, "" if it has none, null if `words` has to be asked.
     words: a chunk of text without white space → its words, in order, stop words included.
     stop_words: a language (as `language` gives it) → the words that don't count in its posts.
+    elides: a language → whether it has articles that are elided.
     elided: a language and a word → the word without an elided article; "" if nothing is left that is a word.
     language: a post's lang → the language whose stop words apply, "" for the fallback.
     url: a URL → the form under which it is counted.
     """
 
+    spaced: Callable[[pa.Buffer], pa.Buffer]
+    plain: Callable[[pa.Array], pa.Array]
     words: Callable[[str], Sequence[str]]
     stop_words: Callable[[str], frozenset[str]]
+    elides: Callable[[str], bool]
     elided: Callable[[str, str], str]
     language: Callable[[str | None], str]
     url: Callable[[str], str]
@@ -35,6 +43,14 @@ _CLASSIC_STOP = frozenset(
     "rt s she so t than that the they this to us was we what with you your who when via "
     "b c d e f g h i j k l m n o p q r u v w x y z".split()
 )
+
+
+#: For each byte the letter or apostrophe in lower case, else a space: bytes beyond ASCII have no letters of A to Z.
+_CLASSIC_BYTES = bytes(ord(c.lower()) if _CLASSIC_WORD.match(c := chr(byte)) else ord(" ") for byte in range(256))
+
+
+def _classic_spaced(texts: pa.Buffer) -> pa.Buffer:
+    return pa.py_buffer(texts.to_pybytes().translate(_CLASSIC_BYTES))
 
 
 def _classic_words(chunk: str) -> list[str]:
@@ -85,6 +101,22 @@ _ELISIONS = {
 }
 #: Chunks up to this length are remembered; longer ones hardly come twice.
 _REMEMBERED = 64
+
+
+#: Chunks in which no letter stands outside a URL or mention, as far as that is to be seen without trying; never `&`,
+#: which may hide anything. What is beyond ASCII here are pictures and quotation marks.
+_BARE = r"\x00-\x25\x27-\x40\x5b-\x60\x7b-\x7f…“”‘’\x{200d}\x{fe0f}\x{fffd}\x{2600}-\x{27bf}\x{1f300}-\x{1faff}"
+_WORDLESS = (
+    r'^(?:["(]?(?:(?i:https?)://[A-Za-z0-9/._~?=%+#@-]*|@[A-Za-z0-9_]+)[…"),!:;]*'
+    rf"|[{_BARE}]*|&amp;)$"
+)
+
+
+def _standard_plain(chunks: pa.Array) -> pa.Array:
+    bare = pc.ascii_trim(pc.ascii_lower(chunks), _PUNCTUATION)
+    is_word = pc.and_not(pc.ascii_is_alpha(bare), pc.match_substring(chunks, "://"))
+    is_none = pc.or_(pc.match_substring_regex(chunks, _WORDLESS), pc.and_(is_word, pc.equal(pc.binary_length(bare), 1)))
+    return pc.if_else(is_none, "", pc.if_else(is_word, bare, None))
 
 
 def _standard_words(chunk: str) -> Sequence[str]:
@@ -166,7 +198,14 @@ def get(name: str, fallback: Sequence[str] = ("en",)) -> Rules:
     """Return the rules of that name; `fallback` are the languages of posts that don't say theirs. Raises KeyError."""
     if name == "classic":
         return Rules(
-            _classic_words, lambda language: _CLASSIC_STOP, lambda language, word: word, lambda lang: "", str.lower
+            spaced=_classic_spaced,
+            plain=lambda chunks: chunks,
+            words=_classic_words,
+            stop_words=lambda language: _CLASSIC_STOP,
+            elides=lambda language: False,
+            elided=lambda language, word: word,
+            language=lambda lang: "",
+            url=str.lower,
         )
     if name == "standard":
         fallback_languages = tuple(fallback)
@@ -175,10 +214,13 @@ def get(name: str, fallback: Sequence[str] = ("en",)) -> Rules:
             return (language,) if language else fallback_languages
 
         return Rules(
-            _standard_words,
-            lambda language: _stop_lists(of(language)),
-            lambda language, word: _elided(of(language), word),
-            _language,
-            urls.standard,
+            spaced=lambda texts: texts,
+            plain=_standard_plain,
+            words=_standard_words,
+            stop_words=lambda language: _stop_lists(of(language)),
+            elides=lambda language: any(map(_articles, of(language))),
+            elided=lambda language, word: _elided(of(language), word),
+            language=_language,
+            url=urls.standard,
         )
     raise KeyError(name)

@@ -1,9 +1,10 @@
-"""Texts → words, by the column: only the distinct chunks of text go through Python.
+"""Texts → words, by the column: only distinct chunks of text that are out of the ordinary go through Python.
 
 ASCII white space splits each text into chunks (in Arrow); each distinct chunk is read once by the rules; the rest is
 arithmetic on numbers. Exact, because no word, URL or mention of either set of rules spans white space.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +13,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipelines.posts.lexicon import lexicon
 from pipelines.posts.rules import Rules
+
+#: Bytes of text whose chunks are looked up together, which bounds what is held beside the result.
+_SLAB = 1 << 24
+#: Bytes of text that are split and sorted together, so few that their arrays stay in the processor's cache.
+_PIECE = 1 << 19
 
 
 @dataclass(frozen=True)
 class Tokens:
     """Each post's set of words.
 
-    vocabulary: the words in ascending order (by code point, as SQL compares them), shape (words,).
+    vocabulary: the words in ascending order (by code point, as SQL compares them), shape (words,); some post has each.
     post, word: int32 arrays of equal length, ordered and without repetition: post number `post[i]` (its row) contains
     vocabulary[word[i]].
     """
@@ -29,41 +36,40 @@ class Tokens:
     word: NDArray[np.int32]
 
 
-def tokenize(text: pa.ChunkedArray, lang: pa.ChunkedArray, rules: Rules) -> Tokens:
+def tokenize(
+    text: pa.ChunkedArray, lang: pa.ChunkedArray, rules: Rules, slab: int = _SLAB, piece: int = _PIECE
+) -> Tokens:
     """Return the words of each post. text and lang: strings, one a post; lang may be null."""
     texts = pa.concat_arrays(text.chunks) if text.num_chunks != 1 else text.chunk(0)
-    chunks = pc.ascii_split_whitespace(texts)
-    post_of_token = pc.list_parent_indices(chunks).to_numpy()
-    encoded = chunks.flatten().dictionary_encode()
-    code = encoded.indices.to_numpy()
+    languages = _languages(lang, rules)
+    offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    slabs = [
+        _tokens(texts, offsets, list(_cut(offsets, begin, end, piece)), languages, rules)
+        for begin, end in _cut(offsets, 0, len(texts), slab)
+    ]
+    if len(slabs) == 1:
+        return slabs[0]
+    words = pa.chunked_array([part.vocabulary for part in slabs], pa.string()).unique()
+    vocabulary = words.take(pc.sort_indices(words))
+    places = [pc.index_in(part.vocabulary, vocabulary).to_numpy() for part in slabs]  # in the order of both
+    return Tokens(
+        vocabulary,
+        _joined([part.post for part in slabs]),
+        _joined([place[part.word] for place, part in zip(places, slabs, strict=True)]),
+    )
 
-    words_of_chunk = [rules.words(chunk) for chunk in encoded.dictionary.to_pylist()]
-    flat = [word for words in words_of_chunk for word in words]
-    language_of = _languages(lang, rules)
-    elisions = _elisions([word for word in set(flat) if "'" in word], language_of.names, rules)
-    vocabulary = sorted({*flat, *(rest for of in elisions.values() for rest in of.values())})
-    number = {word: i for i, word in enumerate(vocabulary)}
-    flat_numbers = np.fromiter((number[word] for word in flat), np.int32, len(flat))
-    lengths = np.fromiter(map(len, words_of_chunk), np.int32, len(words_of_chunk))
-    first = np.cumsum(lengths) - lengths
 
-    # The tokens of one word, which most are, come first, then those of several, each repeated for each of its words.
-    one, more = np.flatnonzero(lengths[code] == 1), np.flatnonzero(lengths[code] > 1)
-    repeats = lengths[code[more]]
-    nth = np.arange(repeats.sum()) - np.repeat(np.cumsum(repeats) - repeats, repeats)
-    post = np.concatenate([post_of_token[one], np.repeat(post_of_token[more], repeats)])
-    word = flat_numbers[np.concatenate([first[code[one]], np.repeat(first[code[more]], repeats) + nth])]
+def _joined(numbers: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
+    return np.concatenate([np.empty(0, np.int32), *numbers])
 
-    for language, elided in elisions.items():
-        becomes = np.arange(len(vocabulary), dtype=np.int32)
-        becomes[[number[whole] for whole in elided]] = [number[rest] for rest in elided.values()]
-        mine = language_of.row[post] == language
-        word[mine] = becomes[word[mine]]
-    counts = ~_stopped(language_of, vocabulary, rules, post, word)
-    key = (post[counts].astype(np.int64) << 32) | word[counts]
-    key.sort()
-    key = key[np.append(True, key[1:] != key[:-1])] if len(key) else key
-    return Tokens(pa.array(vocabulary, pa.string()), (key >> 32).astype(np.int32), (key & 0xFFFFFFFF).astype(np.int32))
+
+def _cut(offsets: NDArray[np.int32], first: int, last: int, size: int) -> Iterator[tuple[int, int]]:
+    """Yield (begin, end) of runs of the texts from `first` to `last`; each has up to `size` bytes, or is one text."""
+    while first < last:
+        fits = np.searchsorted(offsets, min(offsets[first] + np.int64(size), offsets[-1]).astype(np.int32), "right") - 1
+        end = min(max(int(fits), first + 1), last)
+        yield first, end
+        first = end
 
 
 @dataclass(frozen=True)
@@ -76,30 +82,43 @@ class _Languages:
 
 def _languages(lang: pa.ChunkedArray, rules: Rules) -> _Languages:
     encoded = pa.concat_arrays(lang.chunks).dictionary_encode()
+    code = encoded.indices.fill_null(len(encoded.dictionary)).to_numpy()
     names = [rules.language(name) for name in [*encoded.dictionary.to_pylist(), None]]
-    languages = sorted(set(names))
-    row_of_lang = np.array([languages.index(name) for name in names], np.int32)
-    code = encoded.indices.fill_null(len(names) - 1).to_numpy(zero_copy_only=False)
+    languages = sorted({names[place] for place in np.unique(code).tolist()})
+    row_of_lang = np.array([languages.index(name) if name in languages else -1 for name in names], np.int32)
     return _Languages(languages, row_of_lang[code])
 
 
-def _elisions(words: list[str], languages: list[str], rules: Rules) -> dict[int, dict[str, str]]:
-    """Return for each language's place the words that become others in its posts, and these others; "" is no word."""
-    found = {
-        row: {word: rest for word in words if (rest := rules.elided(language, word)) != word}
-        for row, language in enumerate(languages)
-    }
-    return {row: elided for row, elided in found.items() if elided}
+def _tokens(
+    texts: pa.Array,
+    offsets: NDArray[np.int32],
+    pieces: Sequence[tuple[int, int]],
+    languages: _Languages,
+    rules: Rules,
+) -> Tokens:
+    """Return the words of the posts of some pieces of the texts. offsets: where each text begins, and the last ends."""
+    split = []
+    for begin, end in pieces:
+        mine = offsets[begin : end + 1]
+        data = rules.spaced(texts.buffers()[2].slice(int(mine[0]), int(mine[-1] - mine[0])))
+        spaced = pa.Array.from_buffers(pa.string(), end - begin, [None, pa.py_buffer(mine - mine[0]), data])
+        split.append(pc.ascii_split_whitespace(spaced))
+    encoded = pa.chunked_array([chunks.flatten() for chunks in split]).dictionary_encode()
+    known = lexicon(encoded.chunk(0).dictionary, languages.names, rules)
 
-
-def _stopped(
-    language_of: _Languages, vocabulary: list[str], rules: Rules, post: NDArray[Any], word: NDArray[Any]
-) -> NDArray[np.bool_]:
-    """Return which (post, word) don't count: stop words in the post's language, and words that are all elided."""
-    table = np.zeros((len(language_of.names), len(vocabulary)), np.bool_)
-    for row, language in enumerate(language_of.names):
-        stop = rules.stop_words(language) | {""}
-        table[row] = np.fromiter((w in stop for w in vocabulary), np.bool_, len(vocabulary))
-    if len(language_of.names) == 1:
-        return np.asarray(table[0][word], np.bool_)
-    return np.asarray(table[language_of.row[post], word], np.bool_)
+    posts, words = [], []
+    bits = len(known.vocabulary).bit_length()
+    for (begin, end), chunks, code in zip(pieces, split, encoded.chunks, strict=True):
+        # Each post's number and a word's as one number: the smaller its type, the sooner it is sorted.
+        kind: type[np.unsignedinteger[Any]] = np.uint32 if (end - begin).bit_length() + bits <= 32 else np.uint64
+        post = np.repeat(np.arange(end - begin, dtype=kind), np.diff(chunks.offsets.to_numpy()))
+        post, word = known.words(post, code.indices.to_numpy(), languages.row[begin:end])
+        key = post << kind(bits) | word.astype(kind)
+        key.sort()
+        key = key[np.append(True, key[1:] != key[:-1])] if len(key) else key
+        posts.append((key >> kind(bits)).astype(np.int32) + np.int32(begin))
+        words.append((key & kind((1 << bits) - 1)).astype(np.int32))
+    post, word = _joined(posts), _joined(words)
+    used = np.zeros(len(known.vocabulary), np.bool_)
+    used[word] = True
+    return Tokens(known.vocabulary.filter(pa.array(used)), post, (np.cumsum(used, dtype=np.int32) - np.int32(1))[word])
