@@ -192,6 +192,8 @@ class Batch:
             key: f"{files.folder_of(each.output, dataset if isinstance(dataset, str) else dataset(each))}/{RESULT}"
             for key, each in self.partitions.items()
         }
+        for key, each in self.partitions.items() if self._alone else ():
+            files.forget(where[key], each.output, each.input)
         first = [
             (key, Written(error=self._failed[key].as_data() if key in self._failed else None))
             for key in self.partitions

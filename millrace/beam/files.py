@@ -1,14 +1,17 @@
 """Files that pipelines read and write: Arrow tables in Parquet, on a local disk or any Beam file system.
 
 A pipeline never lists what it wrote: a bundle that a runner retries may leave a second copy of a file. Each written
-file travels as a `Written` element to the partition's result.
+file travels as a `Written` element to the partition's result. A file that has its name is never written again, however
+late a bundle is retried: a second copy with other bytes gets a path of its own (results.late), and its element says so.
 """
 
 import contextlib
+import filecmp
 import functools
 import glob
 import json
 import os
+import secrets
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -24,7 +27,7 @@ from millrace.beam import gcs
 from millrace.common import folders
 from millrace.common.checksums import Input
 from millrace.common.partitions import inputs
-from millrace.common.results import File, Written
+from millrace.common.results import File, Written, late, read_result
 from millrace.errors import DamagedError, MillraceError, SourceError
 
 #: An object of Cloud Storage up to this size is read whole, in one request; of a larger one, only what is asked for.
@@ -122,7 +125,10 @@ def read_input(path: str) -> bytes:
 
 
 class Sink(Protocol):
-    """What a file is written to. An object of Cloud Storage that an exception ends does not come to be."""
+    """What a file is written to. One that an exception ends does not come to be.
+
+    A sink that closes may have another path than was asked for, because a file has that name: its attribute `path`.
+    """
 
     def write(self, data: bytes, /) -> int: ...
     def flush(self) -> None: ...
@@ -136,8 +142,7 @@ class Sink(Protocol):
 def open_output(path: str) -> Sink:
     """Open a file for writing, and make the folders above it where there are folders."""
     if "://" not in path:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        return open(path, "wb")
+        return _Beside(path)
     if path.startswith("gs://"):
         return gcs.Writer(path)
     from apache_beam.io.filesystem import CompressionTypes
@@ -145,11 +150,90 @@ def open_output(path: str) -> Sink:
     return cast(Sink, FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED))
 
 
+def forget(result: str, output: str, keep: Sequence[Input]) -> None:
+    """Delete a result, and the files in the folders of an `--output` that the result names; keep: what is to be read.
+
+    A run by hand may be repeated; without this its files would lie beside the earlier ones.
+    """
+    before, _, after = output.rpartition("{dataset}")
+    written = Written()
+    with contextlib.suppress(MillraceError, OSError, ValueError, KeyError, TypeError):  # none, or one of an error
+        written = read_result(read_input(result))
+    ours = [file.path for file in written.files if file.path.startswith(before) and f"{after}/" in file.path]
+    for path in {*ours, result} - {file.path for file in keep}:
+        if path.startswith("gs://"):
+            gcs.delete(path)
+        elif "://" not in path:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+
+class _Beside:
+    """A file of this machine being written, under a name that nobody else knows; `close` gives the file its own."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        folder, name = os.path.split(path)
+        os.makedirs(folder, exist_ok=True)
+        # A process that dies leaves this file, which no list shows, in a folder that goes with its attempt.
+        self._prepared = os.path.join(folder, f".{name}.{secrets.token_hex(8)}.tmp")
+        self._file = open(self._prepared, "xb")  # noqa: SIM115
+
+    def write(self, data: bytes) -> int:
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        """Give the file its name, once and whole; where another file has that name, the other stays as it is."""
+        if self._file.closed:
+            return
+        try:
+            self._file.close()
+            if not _claimed(self.path):
+                if filecmp.cmp(self._prepared, self.path, shallow=False):
+                    return
+                self.path = late(self.path)
+                os.makedirs(os.path.dirname(self.path))
+            os.rename(self._prepared, self.path)
+        finally:
+            self._abandon()
+
+    def __enter__(self) -> "_Beside":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        self._abandon()
+
+    def _abandon(self) -> None:
+        """Delete what has not got a name."""
+        self._file.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._prepared)
+
+
+def _claimed(path: str) -> bool:
+    """Return whether this process may give a file the name: it is the one that made an empty file so called.
+
+    A link would need no empty file, but not every file system has links.
+    """
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    except FileExistsError:
+        return False
+    return True
+
+
 class _Checked:
     """A binary stream that counts and checksums what passes through it."""
 
-    def __init__(self, stream: Sink) -> None:
-        self._stream = stream
+    def __init__(self, path: str) -> None:
+        self._asked, self._stream = path, open_output(path)
         self._crc = google_crc32c.Checksum()
         self.bytes = 0
         self.closed = False
@@ -173,6 +257,11 @@ class _Checked:
         self._stream.__exit__(type(error), error, error.__traceback__)
 
     @property
+    def path(self) -> str:
+        # Beam's own streams write to the path that was asked for.
+        return str(getattr(self._stream, "path", self._asked))
+
+    @property
     def crc32c(self) -> str:
         return str(self._crc.hexdigest(), "ascii")
 
@@ -181,16 +270,14 @@ class ParquetFile:
     """A Parquet file being written: tables of one schema, a row group each; the row groups are what readers share out.
 
     `output` is the folder, with `{dataset}` where the dataset's name goes; `table` labels the file. `close` belongs
-    within the `with`: a file that an exception breaks off is left where it is on a disk, and not written to Cloud
-    Storage.
+    within the `with`: a file that an exception breaks off does not come to be.
     """
 
     def __init__(self, output: str, dataset: str, name: str, schema: pa.Schema, *, table: str | None = None) -> None:
-        self._path = f"{folder_of(output, dataset)}/{name}.parquet"
         self._table = table or dataset
         self._schema = schema
         self._rows = 0
-        self._sink = _Checked(open_output(self._path))
+        self._sink = _Checked(f"{folder_of(output, dataset)}/{name}.parquet")
         self._writer = pq.ParquetWriter(
             pa.PythonFile(self._sink, mode="w"),
             schema,
@@ -221,7 +308,7 @@ class ParquetFile:
             self._writer.write_table(self._schema.empty_table())
         self._writer.close()
         self._sink.close()
-        file = File(self._path, self._table, self._rows, self._sink.bytes, self._sink.crc32c)
+        file = File(self._sink.path, self._table, self._rows, self._sink.bytes, self._sink.crc32c)
         return Written([file], schemas={self._table: {f.name: str(f.type) for f in self._schema}})
 
 

@@ -5,6 +5,7 @@ client, its metadata, its bytes), tells no generations, and gives its errors as 
 """
 
 import base64
+import contextlib
 import functools
 import io
 import os
@@ -16,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from millrace.beam.google_errors import retry, told
+from millrace.common.results import late
 from millrace.errors import ServiceError, SourceError
 
 if TYPE_CHECKING:
@@ -158,6 +160,14 @@ def open_object(uri: str, seconds: float = PATIENCE) -> "Reader":
         return Reader(blob, seconds)
 
 
+def delete(uri: str, seconds: float = PATIENCE) -> None:
+    """Delete an object; none is fine. Raises AccessError, ServiceError."""
+    from google.api_core.exceptions import NotFound
+
+    with told(f"delete {uri}"), contextlib.suppress(NotFound):
+        _blob(uri).delete(retry=retry(seconds))
+
+
 class Reader(io.RawIOBase):
     """An object of Cloud Storage as it was when opened; each read is a request for just these bytes.
 
@@ -213,11 +223,12 @@ class Writer:
     """An object being written: it is there, whole, once the `with` is closed, and not at all if an exception ends the
     `with`.
 
-    The object is uploaded at its end, so that an upload that breaks off can start again.
+    The object is uploaded at its end, so that an upload that breaks off can start again. An object that has the name
+    stays as it is; then this one's is another: `path`.
     """
 
     def __init__(self, uri: str, seconds: float = PATIENCE) -> None:
-        self._uri, self._seconds = uri, seconds
+        self.path, self._seconds = uri, seconds
         self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115
 
     def write(self, data: bytes) -> int:
@@ -230,15 +241,40 @@ class Writer:
         """Upload the object. Raises AccessError, ServiceError, SourceError."""
         if self._file.closed:
             return
-        size = self._file.tell()
         try:
-            # An upload that is tried again after its answer was lost puts the same bytes in the same place.
-            with told(f"write {self._uri}"):
-                _blob(self._uri).upload_from_file(
-                    self._file, rewind=True, size=size, content_type=_TYPE, retry=retry(self._seconds)
-                )
+            with told(f"write {self.path}"):
+                self._upload()
         finally:
             self._file.close()
+
+    def _upload(self) -> None:
+        from google.api_core.exceptions import PreconditionFailed
+
+        try:
+            _blob(self.path).upload_from_file(
+                self._file,
+                rewind=True,
+                size=self._file.seek(0, io.SEEK_END),
+                content_type=_TYPE,
+                if_generation_match=0,  # none: what has the name is not written over
+                retry=retry(self._seconds),
+            )
+        except PreconditionFailed:
+            # The object may be this one, put there by a try whose answer was lost.
+            if not self._is_there():
+                self.path = late(self.path)
+                self._upload()
+
+    def _is_there(self) -> bool:
+        """Return whether the object that has the name holds the same bytes."""
+        import google_crc32c
+
+        there, found = open_object(self.path, self._seconds), google_crc32c.Checksum()
+        size = self._file.seek(0, io.SEEK_END)
+        self._file.seek(0)
+        while piece := self._file.read(1 << 20):
+            found.update(piece)
+        return (there.size, there.crc32c) == (size, str(found.hexdigest(), "ascii"))
 
     def __enter__(self) -> "Writer":
         return self

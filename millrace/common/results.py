@@ -1,6 +1,9 @@
 """What a pipeline tells of a partition: `Written`, or the error, which its launcher finds in `_result.json`."""
 
 import json
+import os
+import re
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -8,6 +11,7 @@ from typing import Any
 from millrace.errors import TransientError, from_data
 
 RESULT = "_result.json"
+_LATE = re.compile(r"/late-[0-9a-f]{16}(?=/[^/]*$)")
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,9 @@ class Written:
 
 
 def merge_written(parts: Iterable[Written]) -> Written:
-    """Return the sum of several: files in order of path, counters added; of several errors one, always the same."""
+    """Return the sum of several: files in order of the names that were asked for, counters added; of several errors
+    one, always the same.
+    """
     files: list[File] = []
     counters: dict[str, int] = {}
     schemas: dict[str, Mapping[str, str]] = {}
@@ -48,8 +54,17 @@ def merge_written(parts: Iterable[Written]) -> Written:
         errors += [part.error] if part.error else []
     error = min(errors, key=_weight, default=None)
     return Written(
-        sorted(files, key=lambda f: f.path), dict(sorted(counters.items())), dict(sorted(schemas.items())), error
+        sorted(files, key=lambda f: (_LATE.sub("", f.path), f.path)),
+        dict(sorted(counters.items())),
+        dict(sorted(schemas.items())),
+        error,
     )
+
+
+def late(path: str) -> str:
+    """Return a path of its own for a file whose name another file has: the same name, in a new folder beside it."""
+    folder, name = os.path.split(path)
+    return f"{folder}/late-{secrets.token_hex(8)}/{name}"
 
 
 def _weight(error: Mapping[str, Any]) -> tuple[bool, str]:

@@ -1,8 +1,12 @@
 """Files that pipelines write are what they say that they are, and come back as they were."""
 
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +22,7 @@ from localcloud.storage import Storage
 from millrace.beam import files, gcs
 from millrace.common import checksums, results
 from millrace.common.checksums import Input
+from millrace.core.storage import LocalStorage
 from millrace.errors import DamagedError, SourceError
 
 ENCODED = pa.dictionary(pa.int32(), pa.string())
@@ -26,7 +31,7 @@ SCHEMA = pa.schema(
 )
 
 
-def table(words: list[str | None]) -> pa.Table:
+def table(words: Sequence[str | None]) -> pa.Table:
     columns = [
         pa.array(words, pa.string()).dictionary_encode(),
         pa.array(range(len(words)), pa.int64()),
@@ -162,6 +167,116 @@ def test_files_have_no_statistics_that_readers_would_pay_for(tmp_path: Path) -> 
     assert pq.ParquetFile(file.path).metadata.row_group(0).column(1).statistics is None
 
 
+# ----------------------------------------------------------------------------------------------- bundles tried again
+
+#: A process that begins a file, says so, waits for a line, ends the file and tells how the file is described.
+_TRY = """
+import sys, pyarrow as pa
+from millrace.beam import files
+table = pa.table({"n": list(map(int, sys.argv[2].split()))})
+with files.ParquetFile(sys.argv[1], "things", "pairs-00001-of-00004", table.schema) as file:
+    file.write(table)
+    print("begun", flush=True)
+    sys.stdin.readline()
+    (found,) = file.close().files
+print(found.path, found.rows, found.bytes, found.crc32c)
+"""
+
+
+class Try:
+    """A worker's process that writes a file."""
+
+    def __init__(self, folder: Path, numbers: str) -> None:
+        given = [sys.executable, "-c", _TRY, str(folder), numbers]
+        self._process = subprocess.Popen(given, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "begun\n"
+
+    def end(self) -> results.File:
+        told, _ = self._process.communicate("go on\n", timeout=60)
+        path, rows, size, crc32c = told.rsplit(maxsplit=3)
+        return results.File(path, "things", int(rows), int(size), crc32c)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.communicate(timeout=60)
+        assert self._process.returncode == -9
+
+
+def described(file: results.File) -> bool:
+    """Whether a file's bytes are those that its description says."""
+    data = Path(file.path).read_bytes()
+    return (len(data), google_crc32c.Checksum(data).hexdigest().decode()) == (file.bytes, file.crc32c)
+
+
+def visible(folder: Path) -> list[str]:
+    """The files that a storage lists, those of a killed process apart."""
+    return sorted(LocalStorage(str(folder)).list(""))
+
+
+def test_a_bundle_that_is_tried_again_late_leaves_the_committed_file_as_it_is(tmp_path: Path) -> None:
+    """In processes, as workers are: tries that began before the first ended, or long after. One with other bytes gets a
+    path of its own under the same name, and stands where the first would stand; one with the same bytes is the first.
+    """
+    folder = tmp_path / "it's {x} %41=b/date=2026-11-19"
+    slow, killed, first = (Try(folder, numbers) for numbers in ("2 1", "1 2", "1 2"))
+    committed = first.end()
+    assert committed.path == f"{folder}/pairs-00001-of-00004.parquet"
+    before, number = Path(committed.path).read_bytes(), os.stat(committed.path).st_ino
+    killed.kill()
+    late = slow.end()
+    (same,) = files.write_parquet(str(folder), "things", "pairs-00001-of-00004", pa.table({"n": [1, 2]})).files
+    assert same == committed
+    assert late.path != committed.path
+    assert Path(late.path).name == Path(committed.path).name
+    assert (Path(committed.path).read_bytes(), os.stat(committed.path).st_ino) == (before, number)
+    assert described(committed)
+    assert described(late)
+    assert visible(folder) == sorted(os.path.relpath(file.path, folder) for file in (committed, late))
+    others = [
+        replace(late, path=f"{folder}/{name}.parquet") for name in ("pairs-00000-of-00004", "pairs-00002-of-00004")
+    ]
+    merged = results.merge_written([results.Written([file]) for file in (others[1], late, others[0])])
+    assert [file.path for file in merged.files] == [others[0].path, late.path, others[1].path]
+
+
+def test_a_name_that_a_killed_process_took_is_not_taken_for_the_file(tmp_path: Path) -> None:
+    """A process that dies just before its file gets the name leaves an empty one so called."""
+    (tmp_path / "part.parquet").touch()
+    (file,) = files.write_parquet(str(tmp_path), "things", "part", table(["a"])).files
+    assert described(file)
+    assert files.read_parquet(file.path)["w"].to_pylist() == ["a"]
+
+
+def test_of_many_tries_at_once_each_is_described_by_its_own_bytes(tmp_path: Path) -> None:
+    """One has the name; whoever has the same bytes has the same file."""
+    table_of = [pa.table({"n": [number % 3] * 1000}) for number in range(24)]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(
+            pool.map(lambda each: files.write_parquet(str(tmp_path), "things", "part", each).files[0], table_of)
+        )
+    assert all(map(described, found))
+    assert [pq.read_table(file.path)["n"][0].as_py() for file in found] == [number % 3 for number in range(24)]
+    assert f"{tmp_path}/part.parquet" in {file.path for file in found}
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_an_object_that_has_its_name_is_not_written_over(cloud_storage: Storage) -> None:
+    """Nor is what a manifest names by then: a late copy with other bytes has another name, one with the same is that
+    object, as is one whose answer was lost.
+    """
+    first, late, same = (
+        files.write_parquet("gs://bucket", "things", "part", table(words)).files[0] for words in (["a"], ["b"], ["a"])
+    )
+    assert first == same
+    assert first.path == "gs://bucket/part.parquet"
+    assert late.path != first.path
+    for file, word in ((first, "a"), (late, "b")):
+        known = Input(file.path, file.crc32c, file.bytes)
+        assert files.read_parquet(known)["w"].to_pylist() == [word]
+    assert {found.uri for found in gcs.match("gs://bucket/**")} == {first.path, late.path}
+
+
 # --------------------------------------------------------------------------------------------------- Cloud Storage
 
 
@@ -213,6 +328,13 @@ def damage(data: bytes, how: str) -> bytes:
     return {"flipped": flipped, "cut": data[:-1], "empty": b"", "longer": data + b"x", "zeros": bytes(len(data))}[how]
 
 
+def remove(path: str) -> None:
+    if path.startswith("gs://"):
+        gcs.delete(path)
+    else:
+        Path(path).unlink()
+
+
 @pytest.mark.parametrize("how", ["flipped", "cut", "empty", "longer", "zeros", "gone"])
 @pytest.mark.parametrize("place", ["here", "there"])
 def test_a_damaged_file_is_not_read(cloud_storage: Storage, tmp_path: Path, place: str, how: str) -> None:
@@ -224,12 +346,10 @@ def test_a_damaged_file_is_not_read(cloud_storage: Storage, tmp_path: Path, plac
     assert files.read_parquet(known).num_rows == 2
     if how != "gone":
         data = damage(files.read_input(file.path), how)
+    remove(file.path)
+    if how != "gone":
         with files.open_output(file.path) as stream:
             stream.write(data)
-    elif place == "here":
-        Path(file.path).unlink()
-    else:
-        gcs._blob(file.path).delete()
     said = "was written, but" if how == "gone" else "is damaged: it has .* bytes"
     reads: list[Callable[[], object]] = [
         lambda: files.blocks([known]),
@@ -255,15 +375,18 @@ def test_a_checksum_is_computed_once(tmp_path: Path) -> None:
         files.read_block(known, 0, ["n"])
 
 
-def test_a_file_that_breaks_off_never_comes_to_be_on_cloud_storage(cloud_storage: Storage) -> None:
+@pytest.mark.parametrize("place", ["here", "there"])
+def test_a_file_that_breaks_off_never_comes_to_be(cloud_storage: Storage, tmp_path: Path, place: str) -> None:
+    folder = f"{tmp_path}/folder" if place == "here" else "gs://bucket"
+
     def broken() -> None:
-        with files.ParquetFile("gs://bucket", "things", "part", SCHEMA) as file:
+        with files.ParquetFile(folder, "things", "part", SCHEMA) as file:
             file.write(table(["a"]))
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         broken()
-    assert gcs.match("gs://bucket/**") == []
+    assert list(Path(folder).iterdir() if place == "here" else gcs.match("gs://bucket/**")) == []
 
 
 def test_an_input_on_cloud_storage_is_a_pattern_or_a_file_with_a_list(cloud_storage: Storage) -> None:

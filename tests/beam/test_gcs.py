@@ -150,6 +150,7 @@ def test_an_object_is_there_once_it_is_whole(storage: Storage) -> None:
 def test_what_is_replaced_while_it_is_read_is_no_mixture(storage: Storage) -> None:
     reader = gcs.open_object(write("gs://bucket/a", b"a" * 10))
     assert reader.read(5) == b"aaaaa"
+    gcs.delete("gs://bucket/a")
     write("gs://bucket/a", b"b" * 10)
     with pytest.raises(ServiceError, match="gs://bucket/a was replaced or deleted while it was read; run again"):
         reader.read(5)
