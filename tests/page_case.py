@@ -8,8 +8,9 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
-import sqlglot
+from sqlglot import exp
 
+import bigquery_sql
 from workflows.report import page
 
 DATE = datetime.date(2026, 11, 19)
@@ -52,9 +53,10 @@ def warehouse(**tables: Rows) -> page.Query:
         connection.unregister("rows")
 
     def query(sql: str, parameters: Mapping[str, object]) -> pa.Table:
-        statement = sqlglot.transpile(sql, read="bigquery", write="duckdb")[0]
-        found: pa.Table = connection.sql(statement, params=dict(parameters)).to_arrow_table()
-        return found
+        given = {name: literal for name, value in parameters.items() if (literal := bigquery_sql.literal(value))}
+        (statement,) = bigquery_sql.parse(sql)
+        assert isinstance(statement, exp.Query)
+        return bigquery_sql.fetch(connection, bigquery_sql.translate(connection, statement, given))[0]
 
     return query
 

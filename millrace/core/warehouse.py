@@ -410,7 +410,9 @@ def zoneless(table: "pa.Table") -> "pa.Table":
             return pa.list_(plain(kind.value_type))
         return pa.struct([(each.name, plain(each.type)) for each in kind]) if pa.types.is_struct(kind) else kind
 
-    return table.cast(pa.schema([pa.field(each.name, plain(each.type)) for each in table.schema]))
+    schema = pa.schema([pa.field(each.name, plain(each.type)) for each in table.schema])
+    # Casting loads pyarrow.compute, which takes longer than a small query.
+    return table if table.schema.types == schema.types else table.cast(schema)
 
 
 def _literal(name: str, value: object) -> "exp.Expr":

@@ -217,7 +217,7 @@ def test_the_posts_stages_are_made_by_their_pipelines() -> None:
     page = code._files(*Report.maker(), code._imports)
     assert {
         "workflows.report.charts",
-        "queries/words.sql",
+        "page.sql",
         "templates/day.html.j2",
         "millrace.common.text",
     } <= page.keys()

@@ -4,17 +4,17 @@ import datetime
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pyarrow
 
 Query = Callable[[str, Mapping[str, object]], "pyarrow.Table"]
-"""Runs one statement of BigQuery's SQL with named parameters (`@date`, `@limit`) and gives its rows."""
+"""Runs one statement of BigQuery's SQL with named parameters (`@date`, …) and gives its rows."""
 
 WORDS, URLS, PAIRS, EMERGING = 30, 25, 40, 20
 
-_QUERIES = Path(__file__).parent / "queries"
+_QUERY = Path(__file__).parent / "page.sql"
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
@@ -93,29 +93,18 @@ def ask(query: Query, date: datetime.date, days: int) -> Data:
     date: the window's last day. days: its length, at least 1. Hours without posts are filled in with 0. Raises what
     `query` raises.
     """
-
-    def rows(name: str, **parameters: object) -> list[dict[str, Any]]:
-        text = (_QUERIES / f"{name}.sql").read_text(encoding="utf-8")
-        found: list[dict[str, Any]] = query(text, {"date": date, **parameters}).to_pylist()
-        return found
-
-    posts = {int(row["hour_epoch"]): int(row["posts"]) for row in rows("posts_by_hour")}
+    limits = {"words": WORDS, "urls": URLS, "pairs": PAIRS, "emerging": EMERGING}
+    (found,) = query(_QUERY.read_text(encoding="utf-8"), {"date": date, **limits}).to_pylist()
+    posts = {row["hour_epoch"]: row["posts"] for row in found["hours"]}
     first = datetime.datetime.combine(first_day(date, days), datetime.time(), datetime.UTC)
     starts = [first + datetime.timedelta(hours=hour) for hour in range(24 * days)]
-    before = rows("emerging_before")[0]
     return Data(
         hours=[Hour(start, posts.get(int(start.timestamp()), 0)) for start in starts],
-        words=[Word(row["word"], float(row["percent"])) for row in rows("words", limit=WORDS)],
-        urls=[Url(row["url"], int(row["count"])) for row in rows("urls", limit=URLS)],
-        pairs=[
-            Pair(row["w1"], row["w2"], int(row["count"]), float(row["log_weight"]), row["percent1"], row["percent2"])
-            for row in rows("pairs", limit=PAIRS)
-        ],
-        emerging=[
-            Rising(row["w1"], row["w2"], int(row["count"]), int(row["previous_count"]), float(row["z"]))
-            for row in rows("emerging", limit=EMERGING)
-        ],
-        seen_before=int(before["previous_count"]) > 0,
+        words=[Word(**row) for row in found["words"]],
+        urls=[Url(**row) for row in found["urls"]],
+        pairs=[Pair(**row) for row in found["pairs"]],
+        emerging=[Rising(**row) for row in found["emerging"]],
+        seen_before=found["seen_before"],
     )
 
 

@@ -37,43 +37,51 @@ def _spread(count: int, edges: Sequence[Edge], aspect: float, rounds: int = 250)
     """Let joined nodes attract and all nodes repel each other (Fruchterman and Reingold), on a plane of this aspect."""
     order = np.arange(count, dtype=np.float64)
     radius = np.sqrt((order + 0.5) / count)
-    at = np.stack([radius * np.cos(order * _GOLDEN_ANGLE), radius * np.sin(order * _GOLDEN_ANGLE)], axis=1)
+    x, y = radius * np.cos(order * _GOLDEN_ANGLE), radius * np.sin(order * _GOLDEN_ANGLE)
     pull = np.zeros((count, count))
     heaviest = max((weight for _, _, weight in edges), default=1.0) or 1.0
     for one, other, weight in edges:
         pull[one, other] = pull[other, one] = 0.4 + 0.6 * (max(weight, 0.0) / heaviest) ** 0.5
-    ideal = 1.0 / np.sqrt(count)
+    push = 1.0 / count
+    pull *= push**-0.5
     for step in range(rounds):
-        apart = at[:, None, :] - at[None, :, :]
-        distance = np.sqrt((apart**2).sum(axis=2)) + 1e-6
-        force = ideal**2 / distance**2 - pull * distance / ideal
-        np.fill_diagonal(force, 0.0)
-        move = (apart * force[:, :, None]).sum(axis=1) - 0.9 * at * np.array([1.0 / aspect, aspect]) ** 0.5
-        length = np.sqrt((move**2).sum(axis=1, keepdims=True)) + 1e-9
+        apart_x, apart_y = x[:, None] - x, y[:, None] - y
+        square = apart_x * apart_x + apart_y * apart_y + 1e-12
+        force = push / square - pull * np.sqrt(square)
+        # Towards the middle, more so along the canvas's shorter side.
+        move_x = (apart_x * force).sum(axis=1) - 0.9 * x * aspect**-0.5
+        move_y = (apart_y * force).sum(axis=1) - 0.9 * y * aspect**0.5
+        length = np.sqrt(move_x * move_x + move_y * move_y) + 1e-9
         heat = 0.12 * (1.0 - step / rounds) + 0.001
-        at = at + move / length * np.minimum(length, heat)
-    return at
+        stride = np.minimum(length, heat) / length
+        x, y = x + move_x * stride, y + move_y * stride
+    return np.stack([x, y], axis=1)
 
 
 def _separate(centre: Floats, size: Floats, canvas: Floats, rounds: int = 160) -> Floats:
     """Push boxes that cover each other apart along the shorter way, and keep them on the canvas."""
-    need = (size[:, None, :] + size[None, :, :]) / 2 + 2.0
+    (x, y), (width, height) = centre.T, size.T
+    need_x, need_y = (width[:, None] + width) / 2 + 2.0, (height[:, None] + height) / 2 + 2.0
     order = np.arange(len(centre))
-    side = np.sign(order[:, None] - order[None, :]).astype(np.float64)
+    side = np.sign(order[:, None] - order).astype(np.float64)
+    itself = np.eye(len(centre), dtype=np.bool_)
     for _ in range(rounds):
-        apart = centre[:, None, :] - centre[None, :, :]
-        cover = need - np.abs(apart)
-        covered: npt.NDArray[np.bool_] = np.all(cover > 0, axis=2)
-        np.fill_diagonal(covered, False)
+        apart_x, apart_y = x[:, None] - x, y[:, None] - y
+        cover_x, cover_y = need_x - np.abs(apart_x), need_y - np.abs(apart_y)
+        covered = (cover_x > 0.1) & (cover_y > 0.1) & ~itself
         if not covered.any():
             break
-        along_x = cover[:, :, 0] < cover[:, :, 1]
-        way = np.where(apart == 0, side[:, :, None], np.sign(apart))
-        push = np.where(covered[:, :, None], cover * way / 2, 0.0)
-        push[:, :, 0] *= along_x
-        push[:, :, 1] *= ~along_x
-        centre = np.clip(centre + push.sum(axis=1) * 0.6, size / 2, np.maximum(canvas - size / 2, size / 2))
-    return centre
+        along_x = cover_x < cover_y
+        push_x = np.where(covered & along_x, cover_x * np.where(apart_x == 0, side, np.sign(apart_x)) / 2, 0.0)
+        push_y = np.where(covered & ~along_x, cover_y * np.where(apart_y == 0, side, np.sign(apart_y)) / 2, 0.0)
+        x = _within(x + push_x.sum(axis=1) * 0.6, width, canvas[0])
+        y = _within(y + push_y.sum(axis=1) * 0.6, height, canvas[1])
+    return np.stack([x, y], axis=1)
+
+
+def _within(centre: Floats, size: Floats, room: float) -> Floats:
+    """Keep boxes of these sizes from 0 to `room`, along one side."""
+    return np.clip(centre, size / 2, np.maximum(room - size / 2, size / 2))
 
 
 def communities(count: int, edges: Sequence[Edge], rounds: int = 8) -> list[int]:

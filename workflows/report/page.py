@@ -30,16 +30,20 @@ fonts that are installed: a letter that none of them has comes out as a box, and
 """
 
 import datetime
+import functools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from millrace import escaped, plain
 from workflows.report.data import Data, Query, ask, day_text, first_day, percent_text, short_day, span_text
+
+if TYPE_CHECKING:
+    import jinja2
 
 __all__ = ["Facts", "IndexRow", "Quality", "Query", "StageRun", "index_row", "render", "render_index"]
 
@@ -146,7 +150,7 @@ def render(facts: Facts, query: Query) -> dict[str, bytes]:
         data = replace(data, emerging=[])  # nothing rises where the window before had no posts
     report = _report(facts, data)
     charts, picture = _draw(facts, data)
-    page = _template("day.html.j2").render(_context(facts, data, report, charts))
+    page = _templates().get_template("day.html.j2").render(_context(facts, data, report, charts))
     return {"index.html": page.encode(), "report.json": _json(report), "report.png": picture}
 
 
@@ -183,7 +187,7 @@ def render_index(rows: Iterable[IndexRow]) -> bytes:
     """
     ordered = sorted(rows, key=lambda row: (row.date, row.days), reverse=True)
     most = max((row.posts for row in ordered), default=0) or 1
-    page: str = _template("days.html.j2").render(rows=ordered, most=most)
+    page: str = _templates().get_template("days.html.j2").render(rows=ordered, most=most)
     return page.encode()
 
 
@@ -329,7 +333,8 @@ def _grouped(runs: Sequence[StageRun]) -> list[dict[str, Any]]:
     ]
 
 
-def _template(name: str) -> Any:
+@functools.cache
+def _templates() -> "jinja2.Environment":
     import jinja2
 
     from workflows.report import links
@@ -353,7 +358,7 @@ def _template(name: str) -> Any:
         link=links.link,
         cut=plain,
     )
-    return environment.get_template(name)
+    return environment
 
 
 def _time_before(days: int) -> str:
