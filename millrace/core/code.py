@@ -211,51 +211,83 @@ def _read(path: str) -> bytes:
         return b""
 
 
+class _Parsed(NamedTuple):
+    """What a file means, and its imports: how many packages above, the module, and names in it, None for all of it."""
+
+    meaning: bytes
+    imports: Sequence[tuple[int, str, Sequence[str] | None]]
+
+
 @functools.cache
+def _tree(data: bytes) -> _Parsed | None:
+    """Return what a file says, parsed once, since that is most of the work; None for what is no Python."""
+    try:
+        tree = ast.parse(data)
+        return _Parsed(_told(tree).encode("utf-8", "surrogatepass"), list(_imported(tree.body)))
+    except (SyntaxError, ValueError):
+        return None
+
+
 def _meaning(data: bytes) -> bytes:
     """Return what a file means; the bytes of a file that is no Python."""
-    try:
-        return _told(ast.parse(data)).encode("utf-8", "surrogatepass")
-    except (SyntaxError, ValueError):
-        return data
+    parsed = _tree(data)
+    return data if parsed is None else parsed.meaning
 
 
 def _told(node: object) -> str:
     """Return a piece of a syntax tree as a text that is the same in every Python, without docstrings."""
     if isinstance(node, ast.AST):
+        kind: Any = type(node)
         parts = []
-        for name, value in ast.iter_fields(node):
-            if isinstance(node, _DOCUMENTED) and name == "body" and ast.get_docstring(node, clean=False) is not None:
+        for name, begin in _fields(kind):
+            value: Any = getattr(node, name, None)
+            if name == "body" and isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
                 value = value[1:]
             if isinstance(node, ast.JoinedStr):  # Python 3.12 has empty texts in it
                 value = [each for each in value if getattr(each, "value", None) != ""]
-            if value is not None and value != [] and name not in ("ctx", "kind", "type_comment"):
-                parts.append(f"{name}={_told(value)}")
-        return f"{type(node).__name__}({', '.join(parts)})"
+            if value is not None and value != []:
+                parts.append(begin + _told(value))
+        return f"{kind.__name__}({', '.join(parts)})"
     if isinstance(node, list):
         return f"[{', '.join(map(_told, node))}]"
     return repr(node)
 
 
 @functools.cache
+def _fields(kind: Any) -> Sequence[tuple[str, str]]:
+    """Return the fields of a kind of node that count, each with how it begins as text."""
+    return [(name, f"{name}=") for name in kind._fields if name not in ("ctx", "kind", "type_comment")]
+
+
+@functools.cache
 def _imports(package: str, data: bytes) -> Sequence[str]:
     """Return what a file imports when it runs: modules, or names in modules; package: where the file is."""
-    try:
-        return list(_imported(ast.parse(data), package))
-    except (SyntaxError, ValueError):
+    parsed = _tree(data)
+    if parsed is None:
         return _likely_imports(package, data)
+    found: list[str] = []
+    for level, module, names in parsed.imports:
+        found += [module] if names is None else _from(package, "." * level + module, names)
+    return found
 
 
-def _imported(node: ast.AST, package: str) -> Iterator[str]:
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.Import):
-            yield from (alias.name for alias in child.names)
-        elif isinstance(child, ast.ImportFrom):
-            yield from _from(package, "." * child.level + (child.module or ""), [alias.name for alias in child.names])
-        elif isinstance(child, ast.If) and ast.unparse(child.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
-            yield from _imported(ast.Module(child.orelse, []), package)
+def _imported(statements: Sequence[ast.AST]) -> Iterator[tuple[int, str, Sequence[str] | None]]:
+    """Yield the imports among some statements and in those that they hold: an import is nothing else's part."""
+    for each in statements:
+        if isinstance(each, ast.Import):
+            yield from ((0, alias.name, None) for alias in each.names)
+        elif isinstance(each, ast.ImportFrom):
+            yield each.level, each.module or "", [alias.name for alias in each.names]
+        elif isinstance(each, ast.If) and _is_for_types(each.test):
+            yield from _imported(each.orelse)
         else:
-            yield from _imported(child, package)
+            for name in ("body", "handlers", "cases", "orelse", "finalbody"):
+                yield from _imported(getattr(each, name, ()))
+
+
+def _is_for_types(test: ast.expr) -> bool:
+    """Return whether a condition holds only for what checks types."""
+    return isinstance(test, ast.Name | ast.Attribute) and ast.unparse(test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 
 
 @functools.cache
