@@ -52,10 +52,15 @@ class InProcess:
 
     def preload(self, pipeline: str) -> None:
         """Import the pipeline, and so Beam."""
-        importlib.import_module(pipeline)
-        importlib.import_module("apache_beam.runners.portability.fn_api_runner.fn_runner")  # Beam would at first
-        gc.collect()
-        gc.freeze()  # because the collector would touch, and so copy, every page that parent and children share
+        collects = gc.isenabled()
+        gc.disable()  # because what is imported stays: the collector would look through it many times for nothing
+        try:
+            importlib.import_module(pipeline)
+            importlib.import_module("apache_beam.runners.portability.fn_api_runner.fn_runner")  # Beam would at first
+        finally:
+            gc.freeze()  # because the collector would touch, and so copy, every page that parent and children share
+            if collects:
+                gc.enable()
 
     def start(
         self, pipeline: str, arguments: Mapping[str, str], task: str, ticket: Ticket, waits: Callable[[str], None]

@@ -69,7 +69,9 @@ def install() -> None:
         return
     with tempfile.TemporaryFile() as nameless:
         _said = os.dup(nameless.fileno())
-    # What is imported stays to the end, where the collector's last look through it would be a tenth of a short command.
+    # What is imported and scheduled stays to the end: the collector would look through it many times for nothing, and
+    # its last look would be a tenth of a short command. It works again from when tasks run (workers.py).
+    gc.disable()
     gc.freeze()
     progress.install()
     interface = logging.getLogger("luigi-interface")

@@ -8,6 +8,7 @@ of them. So the summary, the history, luigid's page, mails and exit codes know d
 
 import contextlib
 import datetime
+import gc
 import logging
 import multiprocessing
 import os
@@ -85,6 +86,8 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
 
     def run(self) -> bool:
         """Run as luigi's worker does."""
+        gc.freeze()  # what is there by now stays, and is shared with the processes that are forked
+        gc.enable()
         freshness.changed()
         last = {task: status for task, status, runnable in self._add_task_history}
         left = defaultdict(list)
