@@ -191,7 +191,7 @@ def _packed(picture: bytes) -> bytes:
         elif kind != b"IEND":
             rest.append(picture[at : at + 12 + size])
         at += 12 + size
-    packed = zlib.compress(zlib.decompress(pixels), 6)
+    packed = zlib.compress(zlib.decompress(pixels), 3)
     data, end = (
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
         for kind, body in ((b"IDAT", packed), (b"IEND", b""))
