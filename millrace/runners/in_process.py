@@ -13,7 +13,7 @@ from typing import Any
 import millrace.errors
 from millrace.core.config import Config
 from millrace.errors import JobFailedError, MillraceError
-from millrace.runners import beam_options
+from millrace.runners import beam_alone, beam_options
 from millrace.runners.runner import Job, Messages, Progress, Run, Ticket
 
 _OURS = re.compile(r"millrace\.errors\.(\w+): (.*?)(?: \[while running '[^']*'\])?\s*$", re.MULTILINE)
@@ -55,6 +55,7 @@ class InProcess:
         collects = gc.isenabled()
         gc.disable()  # because what is imported stays: the collector would look through it many times for nothing
         try:
+            self._import_beam()
             importlib.import_module(pipeline)
             importlib.import_module("apache_beam.runners.portability.fn_api_runner.fn_runner")  # Beam would at first
         finally:
@@ -65,6 +66,7 @@ class InProcess:
     def start(
         self, pipeline: str, arguments: Mapping[str, str], task: str, ticket: Ticket, waits: Callable[[str], None]
     ) -> LocalJob:
+        self._import_beam()
         given = {**arguments, "runner": self._name}
         argv = [
             *beam_options.arguments(self._config, task, self._name),
@@ -72,6 +74,11 @@ class InProcess:
         ]
         run = importlib.import_module("millrace.beam.options").run_module  # Beam is imported only here
         return LocalJob(ticket.name, lambda: run(pipeline, argv))
+
+    def _import_beam(self) -> None:
+        """Import Beam; alone, where the settings name nothing in Google Cloud."""
+        if self._name == "FnApiRunner" and "://" not in self._config.storage:
+            beam_alone.import_beam()
 
     def find(self, ticket: Ticket) -> None:
         return None
