@@ -11,18 +11,21 @@ Run alone, for sources of which each file is of a day:
 """
 
 import argparse
+import contextlib
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import IO
+from types import MappingProxyType
 
 import apache_beam as beam
+import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from millrace.beam import files
 from millrace.beam.batch import Batch
 from millrace.beam.options import StageOptions, main
-from millrace.beam.sources import named, records, splits
+from millrace.beam.sources import named, ranges, records, splits
+from millrace.beam.sources.ranges import Unit
 from millrace.common import results
 from millrace.common.partitions import Partition
 from millrace.errors import NotThereYetError, SourceError
@@ -38,22 +41,44 @@ class FetchOptions(StageOptions):
         parser.add_argument("--max_source_bytes", type=int, default=10 << 30, help="larger files are refused")
         parser.add_argument("--max_transfer_seconds", type=int, default=3600, help="a file by HTTP may take so long")
         parser.add_argument("--redirect_hosts", default="", help="other hosts that HTTP may redirect to, by commas")
+        parser.add_argument(
+            "--range_bytes", type=_bytes, default=ranges.LENGTH, help="larger files of lines are read in such ranges"
+        )
         parser.add_argument("--dataset", default="raw", help="what the output is called")
 
 
-def _keep(day: Partition, unit: tuple[int, str], stream: IO[bytes]) -> results.Written:
-    """Write a file's records as one Parquet file, a row group a block."""
-    number, uri = unit
+def _bytes(text: str) -> int:
+    """Return an option's bytes."""
+    if not text.isdecimal() or not (value := int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of bytes from 1 on")
+    return value
+
+
+def _keep(day: Partition, unit: Unit, blocks: Iterator[records.Block]) -> results.Written:
+    """Write records as one Parquet file, a row group a block."""
     read = 0
-    with files.ParquetFile(
-        day.output, day.options["dataset"], f"raw-{number:05d}", records.SCHEMA, table="raw"
-    ) as file:
-        for block in records.read(stream):
-            file.write(records.table(uri, block))
+    with files.ParquetFile(day.output, day.options["dataset"], f"raw-{unit.name}", records.SCHEMA, table="raw") as file:
+        for block in blocks:
+            file.write(records.table(unit.file.uri, block))
             files.rows_read(len(block.line))
             read += len(block.line)
         written = file.close()
     return results.merge_written([written, results.Written(counters={"read": read})])
+
+
+def _count(partition: Partition, unit: Unit) -> Iterator[tuple[str, pa.Table]]:
+    """Yield how many lines begin in a range."""
+    assert unit.part is not None
+    lines = ranges.count(unit.file, unit.part)
+    yield unit.name, pa.table({"file": [unit.number], "range": [unit.part.number], "lines": [lines]})
+
+
+def _first_line(unit: Unit, counted: Iterable[pa.Table]) -> int | None:
+    """Return the number of a range's first line; None where the lines before it could not all be counted."""
+    assert unit.part is not None
+    rows = [row for table in counted for row in table.to_pylist() if row["file"] == unit.number]
+    before = {row["range"]: row["lines"] for row in rows if row["range"] < unit.part.number}
+    return 1 + sum(before.values()) if len(before) == unit.part.number else None
 
 
 def _hosts(partition: Partition) -> list[str]:
@@ -67,29 +92,43 @@ class _Fetch:
     day_of: splits.DayOf | None
     generated: named.Generated
 
-    def files_of(self, partition: Partition) -> list[tuple[int, str]]:
-        """Return the URIs of a partition's files, numbered.
+    def units(self, partition: Partition) -> list[Unit]:
+        """Return what there is to read: a partition's files, the large ones in ranges.
 
         Raises NotThereYetError if there are none, SourceError for an archive of which nobody says how to split it.
         """
-        source, date = partition.options["source"], partition.options["date"]
+        given = partition.options
+        source, date = given["source"], given["date"]
         if not date and self.day_of is None:
             raise SourceError(f"source {source} can't be split by day; write {{date:%Y-%m-%d}} where its day stands")
         named.check(source, self.generated)
-        uris = named.resolve(source, datetime.date.fromisoformat(date) if date else None, _hosts(partition))
-        if not uris:
+        found = named.stored(source, datetime.date.fromisoformat(date) if date else None, _hosts(partition))
+        if not found:
             raise NotThereYetError(f"source {source} has no file{f' for {date}' if date else ''}")
-        return list(enumerate(uris))
+        return [
+            unit
+            for number, file in enumerate(found)
+            for unit in ranges.units(number, file, given["range_bytes"], given["max_source_bytes"])
+        ]
 
-    def fetch(self, partition: Partition, unit: tuple[int, str]) -> Iterator[results.Written]:
-        """Write the records of a file, as they are or by day."""
+    def fetch(
+        self, partition: Partition, unit: Unit, counted: Mapping[str, Iterable[pa.Table]] = MappingProxyType({})
+    ) -> Iterator[results.Written]:
+        """Write the records of a file or a range, as they are or by day; counted: the lines of each range."""
         given = partition.options
-        bounds = given["max_source_bytes"], given["max_transfer_seconds"], _hosts(partition)
-        with named.open_uri(unit[1], *bounds, self.generated) as stream:
+        with contextlib.ExitStack() as stack:
+            if unit.part is None:
+                bounds = given["max_source_bytes"], given["max_transfer_seconds"], _hosts(partition)
+                stream = stack.enter_context(named.open_uri(unit.file.uri, *bounds, self.generated))
+                blocks = records.read(stream)
+            elif (number := _first_line(unit, counted[partition.key])) is not None:
+                blocks = ranges.read(unit.file, unit.part, number)
+            else:  # the error of the count is the partition's
+                return
             if given["date"] or self.day_of is None:
-                yield _keep(partition, unit, stream)
+                yield _keep(partition, unit, blocks)
             else:
-                yield splits.split_file(partition, unit, stream, self.day_of)
+                yield splits.split_file(partition, unit.name, unit.file.uri, blocks, self.day_of)
 
 
 def fetch(
@@ -99,13 +138,18 @@ def fetch(
     day_of: splits.DayOf | None = None,
     generated: named.Generated = named.NOTHING,
 ) -> None:
-    """Add the pipeline: a file of a source is a unit of work.
+    """Add the pipeline: a file of a source is a unit of work, or a range of a large one.
 
     day_of: tells the day of a record of an archive. generated: the sources that the workflow generates.
     """
     batch = Batch(pipeline, options, FetchOptions)
     work = _Fetch(day_of, generated)
-    batch.units(work.files_of).each(work.fetch)
+    units = batch.find(work.units)
+    in_ranges = {key: [unit for unit in found if unit.part] for key, found in units.items()}
+    side = []
+    if any(in_ranges.values()):
+        side = [batch.units(lambda partition: in_ranges[partition.key]).each(_count).by_partition()]
+    batch.units(lambda partition: units[partition.key]).each(work.fetch, *side)
     batch.results(lambda partition: str(partition.options["dataset"]))
 
 

@@ -171,13 +171,14 @@ def delete(uri: str, seconds: float = PATIENCE) -> None:
 class Reader(io.RawIOBase):
     """An object of Cloud Storage as it was when opened; each read is a request for just these bytes.
 
-    size, crc32c: what Cloud Storage says of the object, the checksum in hex, None where there is none. A read raises
-    AccessError, or ServiceError: also where the object has been replaced since.
+    size, generation, crc32c: what Cloud Storage says of the object, the checksum in hex, None where there is none. A
+    read raises AccessError, or ServiceError: also where the object has been replaced since.
     """
 
     def __init__(self, blob: Any, seconds: float) -> None:
         self._blob, self._seconds, self._at = blob, seconds, 0
         self.size: int = blob.size
+        self.generation: int = blob.generation
         self.crc32c = base64.b64decode(blob.crc32c).hex() if blob.crc32c else None
 
     def readable(self) -> bool:

@@ -13,7 +13,7 @@ import os
 import re
 import string
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import IO, BinaryIO, TypeAlias, cast
+from typing import IO, BinaryIO, NamedTuple, TypeAlias, cast
 from urllib.parse import unquote, urlsplit
 
 from millrace.beam import gcs
@@ -112,19 +112,46 @@ def key(source: str) -> str:
     return f"{stem or 'source'}-{hashlib.sha256(source.encode()).hexdigest()[:8]}"
 
 
+class Stored(NamedTuple):
+    """A file of a source: its URI, its bytes (0 where they are not known before it is read), and what is another text
+    once somebody has written to the file.
+    """
+
+    uri: str
+    size: int = 0
+    version: str = ""
+
+
 def resolve(source: str, date: datetime.date | None, redirect_hosts: Sequence[str] = ()) -> list[str]:
     """Return the URIs of a source's files, sorted: those of a day, or an archive's (date None). [] if there are none.
 
     Raises SourceError where the source refuses, SourceBusyError where it does not answer.
     """
+    return [file.uri for file in stored(source, date, redirect_hosts)]
+
+
+def stored(source: str, date: datetime.date | None, redirect_hosts: Sequence[str] = ()) -> list[Stored]:
+    """Return the files that `resolve` tells the URIs of."""
     if is_generated(source):
-        return [f"{source}{date}"]
+        return [Stored(f"{source}{date}")]
     name = source if date is None else _at(source, date)
     if _scheme(name) in _HTTP:
-        return [name] if downloads.head(name, redirect_hosts) is not None else []
+        return [Stored(name)] if downloads.head(name, redirect_hosts) is not None else []
     if _scheme(name) == "gs":
-        return [found.uri for found in _listed(name)]
-    return paths.files(_path(name))
+        return [Stored(found.uri, found.size, str(found.generation)) for found in _listed(name)]
+    return [_stored(uri) for uri in paths.files(_path(name))]
+
+
+def _stored(uri: str) -> Stored:
+    try:
+        there = os.stat(_path(uri))
+    except OSError:  # gone meanwhile, which is told where the file is read
+        return Stored(uri)
+    return Stored(uri, there.st_size, _written(there))
+
+
+def _written(there: os.stat_result) -> str:
+    return f"{there.st_ino}-{there.st_size}-{there.st_mtime_ns}"
 
 
 def version(source: str, redirect_hosts: Sequence[str] = ()) -> str:
@@ -175,14 +202,42 @@ def open_uri(
         elif scheme == "gs":
             raw = cast(BinaryIO, io.BufferedReader(_object(uri, max_bytes), _RANGE))
         else:
-            try:
-                raw = stack.enter_context(open(_path(uri), "rb"))
-            except OSError as error:
-                raise SourceError(f"source {plain(uri)} can't be read: {error.strerror}") from None
+            raw = stack.enter_context(_open_path(uri))
         with told(plain(uri)), _our_errors(uri):
             stream = unpacked(unpacked(raw) if packed else raw)
         bounded = stack.enter_context(Bounded(stream, plain(uri), max_bytes, lambda: _our_errors(uri)))
         yield cast("IO[bytes]", bounded)
+
+
+@contextlib.contextmanager
+def open_stored(file: Stored) -> Iterator[IO[bytes]]:
+    """Open a file on a disk or Cloud Storage, its bytes as they are, for reading from any place.
+
+    Raises SourceError for what can't be read, SourceBusyError for a file that is another than was found, also when it
+    has been read.
+    """
+
+    def check(version: str) -> None:
+        if version != file.version:
+            raise SourceBusyError(f"source {plain(file.uri)} was written to while it was read; run again")
+
+    with told(plain(file.uri)), _our_errors(file.uri):
+        if _scheme(file.uri) == "gs":
+            found = gcs.open_object(file.uri, downloads.patience().seconds)
+            check(str(found.generation))
+            yield cast("IO[bytes]", found)  # which reads that generation
+            return
+        with _open_path(file.uri) as stream:
+            check(_written(os.fstat(stream.fileno())))
+            yield stream
+            check(_written(os.fstat(stream.fileno())))
+
+
+def _open_path(uri: str) -> BinaryIO:
+    try:
+        return open(_path(uri), "rb")
+    except OSError as error:
+        raise SourceError(f"source {plain(uri)} can't be read: {error.strerror}") from None
 
 
 def _scheme(source: str) -> str:

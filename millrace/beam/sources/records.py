@@ -57,17 +57,28 @@ def table(file: str, block: Block) -> pa.Table:
 
 def read(stream: IO[bytes], *, block: int = BLOCK, max_kept: int = MAX_KEPT) -> Iterator[Block]:
     """Yield the records of a stream, in order; blank lines are none."""
-    first = _peek(stream)
+    first = peek(stream)
     if encoding := _UTF16.get(first[:2]):
         stream = cast("IO[bytes]", io.BufferedReader(_AsUtf8(stream, first[2:], encoding), _PEEK))
-        first = _peek(stream)
-    if responses.begins(first.removeprefix(_BOM).decode("latin-1")):
-        yield from _response(first, stream, block, max_kept)
+        first = peek(stream)
+    if are_lines(first):
+        yield from _lines(first, stream, block, max_kept, 1)
     else:
-        yield from _lines(first, stream, block, max_kept)
+        yield from _response(first, stream, block, max_kept)
 
 
-def _peek(stream: IO[bytes]) -> bytes:
+def lines(stream: IO[bytes], number: int, *, block: int = BLOCK, max_kept: int = MAX_KEPT) -> Iterator[Block]:
+    """Yield the records of lines in UTF-8, in order; number: the first line's."""
+    yield from _lines(peek(stream), stream, block, max_kept, number)
+
+
+def are_lines(first: bytes) -> bool:
+    """Return whether a file that begins so is of lines, in UTF-8 or what is taken for that."""
+    return first[:2] not in _UTF16 and not responses.begins(first.removeprefix(_BOM).decode("latin-1"))
+
+
+def peek(stream: IO[bytes]) -> bytes:
+    """Return the first bytes of a stream, which tell what it holds."""
     first = b""
     while len(first) < _PEEK and (more := stream.read(_PEEK - len(first))):
         first += more
@@ -102,10 +113,9 @@ class _AsUtf8(io.RawIOBase):
         return text.encode("utf-8", "surrogatepass")
 
 
-def _lines(first: bytes, stream: IO[bytes], block: int, max_kept: int) -> Iterator[Block]:
-    number = 1
+def _lines(first: bytes, stream: IO[bytes], block: int, max_kept: int, number: int) -> Iterator[Block]:
     carry, ended = first, False
-    if carry.startswith(_BOM) and not carry.removeprefix(_BOM).partition(b"\n")[0].strip(_WHITE):
+    if number == 1 and carry.startswith(_BOM) and not carry.removeprefix(_BOM).partition(b"\n")[0].strip(_WHITE):
         carry = carry.removeprefix(_BOM)  # its line is blank
     while not ended:
         data = stream.read(block)

@@ -7,7 +7,7 @@ import datetime
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import IO, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -50,13 +50,14 @@ def take_day(path: str, date: datetime.date, output: str, dataset: str) -> resul
     return files.write_parquet(output, dataset, name, mine.cast(records.SCHEMA), label="raw")
 
 
-def split_file(archive: Partition, unit: tuple[int, str], stream: IO[bytes], day_of: DayOf) -> results.Written:
+def split_file(
+    archive: Partition, name: str, uri: str, blocks: Iterator[records.Block], day_of: DayOf
+) -> results.Written:
     """Write a file's records as Parquet files by day, labelled `YYYY-MM-DD`, and those that show no day.
 
-    Of very many days, some share a file, labelled by the first and the last of them; the file's column `day` tells them
-    apart.
+    name: what tells the files from those of other sources' files. Of very many days, some share a file, labelled by the
+    first and the last of them; the file's column `day` tells them apart.
     """
-    number, uri = unit
     held: dict[int, list[pa.Table]] = {}  # by day, since 1970
     size = part = 0
     written: list[results.Written] = []
@@ -64,13 +65,12 @@ def split_file(archive: Partition, unit: tuple[int, str], stream: IO[bytes], day
 
     def write(days: list[int]) -> results.Written:
         label = _label(days)
-        name = f"{REJECTED}-" if label == REJECTED else f"{label}/raw-"
+        file = f"{REJECTED}-{name}" if label == REJECTED else f"{label}/raw-{name}"
         tables = [pa.concat_tables(held[day]) for day in days]
         if len(days) > 1:
             tables = [_with_day(table, day) for table, day in zip(tables, days, strict=True)]
         table = pa.concat_tables(tables).combine_chunks()
-        file = f"{name}{number:05d}-{part:05d}"
-        return files.write_parquet(archive.output, archive.options["dataset"], file, table, label=label)
+        return files.write_parquet(archive.output, archive.options["dataset"], f"{file}-{part:05d}", table, label=label)
 
     def flush() -> None:
         nonlocal size, part
@@ -79,7 +79,7 @@ def split_file(archive: Partition, unit: tuple[int, str], stream: IO[bytes], day
         held.clear()
         size, part = 0, part + 1
 
-    for block in records.read(stream):
+    for block in blocks:
         days = np.empty(len(block.line), np.int64)
         reasons: list[str] = []
         for i, record in enumerate(block.record.to_pylist()):

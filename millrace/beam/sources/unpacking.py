@@ -62,19 +62,27 @@ class Bounded(io.RawIOBase):
         return data
 
 
+_GZIP, _BZIP2, _ZSTANDARD = b"\x1f\x8b", b"BZh", b"\x28\xb5\x2f\xfd"
+
+
+def is_packed(first: bytes) -> bool:
+    """Return whether a file that begins so is compressed."""
+    return first.startswith((_GZIP, _BZIP2, _ZSTANDARD))
+
+
 def unpacked(raw: IO[bytes]) -> IO[bytes]:
     """Return a stream that can be sought, without its compression; the same bytes where it has none."""
     head = raw.read(4)
     raw.seek(0)
-    if head.startswith(b"\x1f\x8b"):
+    if head.startswith(_GZIP):
         import gzip
 
         return io.BufferedReader(gzip.GzipFile(fileobj=raw, mode="rb"), _CHUNK)
-    if head.startswith(b"BZh"):
+    if head.startswith(_BZIP2):
         import bz2
 
         return bz2.BZ2File(raw)
-    if head == b"\x28\xb5\x2f\xfd":
+    if head == _ZSTANDARD:
         return io.BufferedReader(_Zstd(raw), _CHUNK)
     return raw
 
