@@ -409,6 +409,7 @@ def test_a_url_that_is_none_is_an_error() -> None:
 
 
 def put(uri: str, data: bytes) -> str:
+    gcs.delete(uri)
     with gcs.Writer(uri) as writer:
         writer.write(data)
     return uri
