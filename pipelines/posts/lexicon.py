@@ -55,19 +55,17 @@ class Lexicon:
     def words(
         self, post: NDArray[Any], chunk: NDArray[np.int32], language: NDArray[np.int32]
     ) -> tuple[NDArray[Any], NDArray[np.int32]]:
-        """Return the posts and words of (post, chunk), as far as they count. language: the row of each post's."""
-        word = self.number[chunk]
+        """Return the posts and words of (post, chunk), _NONE where none counts. language: the row of each post's."""
+        word = self.number.take(chunk, mode="clip")
         more = np.flatnonzero(word <= _SEVERAL)
-        place = _SEVERAL - word[more]
-        count = self.count[place]
-        nth = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-        post = np.concatenate([post, np.repeat(post[more], count)])
-        word = np.concatenate([word, self.several[np.repeat(self.first[place], count) + nth]])
-        if self.usage is not None:
-            word[word < _NONE] = _NONE
-            word = self.usage.applied(word, language[post])
-        counts = word >= 0
-        return post[counts], word[counts]
+        if len(more):
+            place = _SEVERAL - word[more]
+            word[more] = _NONE
+            count = self.count[place]
+            nth = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+            post = np.concatenate([post, np.repeat(post[more], count)])
+            word = np.concatenate([word, self.several[np.repeat(self.first[place], count) + nth]])
+        return post, word if self.usage is None else self.usage.applied(word, language[post])
 
 
 def lexicon(chunks: pa.Array, languages: Sequence[str], rules: Rules) -> Lexicon:

@@ -6,9 +6,11 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import regex
+from numpy.typing import NDArray
 
 from pipelines.posts import links, markup, urls
 
@@ -17,8 +19,9 @@ from pipelines.posts import links, markup, urls
 class Rules:
     """How posts are read.
 
-    spaced: the bytes of texts → as many bytes, in which ASCII white space stands wherever no word can.
-    plain: chunks of such bytes → for each its only word, "" if it has none, null if `words` has to be asked.
+    chunks: the bytes of texts → the bytes to read instead, and which of them stand in chunks, the runs in which words
+    are; ASCII white space never does.
+    plain: chunks → for each its only word, "" if it has none, null if `words` has to be asked.
     words: a chunk of text without white space → its words, in order, stop words included.
     stop_words: a language (as `language` gives it) → the words that don't count in its posts.
     elides: a language → whether it has articles that are elided.
@@ -27,7 +30,7 @@ class Rules:
     url: a URL → the form under which it is counted.
     """
 
-    spaced: Callable[[pa.Buffer], pa.Buffer]
+    chunks: Callable[[NDArray[np.uint8]], tuple[NDArray[np.uint8], NDArray[np.bool_]]]
     plain: Callable[[pa.Array], pa.Array]
     words: Callable[[str], Sequence[str]]
     stop_words: Callable[[str], frozenset[str]]
@@ -45,12 +48,11 @@ _CLASSIC_STOP = frozenset(
 )
 
 
-#: For each byte the letter or apostrophe in lower case, else a space: bytes beyond ASCII have no letters of A to Z.
-_CLASSIC_BYTES = bytes(ord(c.lower()) if _CLASSIC_WORD.match(c := chr(byte)) else ord(" ") for byte in range(256))
-
-
-def _classic_spaced(texts: pa.Buffer) -> pa.Buffer:
-    return pa.py_buffer(texts.to_pybytes().translate(_CLASSIC_BYTES))
+def _classic_chunks(texts: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    lower = texts | np.uint8(0x20)
+    inside = lower - np.uint8(ord("a")) < 26  # bytes beyond ASCII are above
+    inside |= texts == ord("'")
+    return lower, inside
 
 
 def _classic_words(chunk: str) -> list[str]:
@@ -110,6 +112,12 @@ _WORDLESS = (
     r'^(?:["(]?(?:(?i:https?)://[A-Za-z0-9/._~?=%+#@-]*|@[A-Za-z0-9_]+)[…"),!:;]*'
     rf"|[{_BARE}]*|&amp;)$"
 )
+
+
+def _standard_chunks(texts: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    space = texts - np.uint8(ord("\t")) < 5
+    space |= texts == ord(" ")
+    return texts, ~space
 
 
 def _standard_plain(chunks: pa.Array) -> pa.Array:
@@ -198,7 +206,7 @@ def get(name: str, fallback: Sequence[str] = ("en",)) -> Rules:
     """Return the rules of that name; `fallback` are the languages of posts that don't say theirs. Raises KeyError."""
     if name == "classic":
         return Rules(
-            spaced=_classic_spaced,
+            chunks=_classic_chunks,
             plain=lambda chunks: chunks,
             words=_classic_words,
             stop_words=lambda language: _CLASSIC_STOP,
@@ -214,7 +222,7 @@ def get(name: str, fallback: Sequence[str] = ("en",)) -> Rules:
             return (language,) if language else fallback_languages
 
         return Rules(
-            spaced=lambda texts: texts,
+            chunks=_standard_chunks,
             plain=_standard_plain,
             words=_standard_words,
             stop_words=lambda language: _stop_lists(of(language)),

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipelines.posts.chunks import encode, split
 from pipelines.posts.lexicon import lexicon
 from pipelines.posts.rules import Rules
 
@@ -26,7 +27,7 @@ _PIECE = 1 << 19
 class Tokens:
     """Each post's set of words.
 
-    vocabulary: the words in ascending order (by code point, as SQL compares them), shape (words,); some post has each.
+    vocabulary: the words in ascending order (by code point, as SQL compares them), shape (words,).
     post, word: int32 arrays of equal length, ordered and without repetition: post number `post[i]` (its row) contains
     vocabulary[word[i]].
     """
@@ -44,7 +45,7 @@ def tokenize(
     languages = _languages(lang, rules)
     offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
     slabs = [
-        _tokens(texts, offsets, list(_cut(offsets, begin, end, piece)), languages, rules)
+        _tokens(texts, list(_cut(offsets, begin, end, piece)), languages, rules)
         for begin, end in _cut(offsets, 0, len(texts), slab)
     ]
     if len(slabs) == 1:
@@ -89,36 +90,28 @@ def _languages(lang: pa.ChunkedArray, rules: Rules) -> _Languages:
     return _Languages(languages, row_of_lang[code])
 
 
-def _tokens(
-    texts: pa.Array,
-    offsets: NDArray[np.int32],
-    pieces: Sequence[tuple[int, int]],
-    languages: _Languages,
-    rules: Rules,
-) -> Tokens:
-    """Return the words of the posts of some pieces of the texts. offsets: where each text begins, and the last ends."""
-    split = []
-    for begin, end in pieces:
-        mine = offsets[begin : end + 1]
-        data = rules.spaced(texts.buffers()[2].slice(int(mine[0]), int(mine[-1] - mine[0])))
-        spaced = pa.Array.from_buffers(pa.string(), end - begin, [None, pa.py_buffer(mine - mine[0]), data])
-        split.append(pc.ascii_split_whitespace(spaced))
-    encoded = pa.chunked_array([chunks.flatten() for chunks in split]).dictionary_encode()
-    known = lexicon(encoded.chunk(0).dictionary, languages.names, rules)
+def _tokens(texts: pa.Array, pieces: Sequence[tuple[int, int]], languages: _Languages, rules: Rules) -> Tokens:
+    """Return the words of the posts of some pieces of the texts."""
+    chunks = [(begin, end, split(texts.slice(begin, end - begin), rules)) for begin, end in pieces]
+    chunks = [each for each in chunks if len(each[-1].number)]
+    if not chunks:
+        return Tokens(pa.array([], pa.string()), np.empty(0, np.int32), np.empty(0, np.int32))
+    distinct, codes = encode([of for _, _, of in chunks])
+    known = lexicon(distinct, languages.names, rules)
 
     posts, words = [], []
     bits = len(known.vocabulary).bit_length()
-    for (begin, end), chunks, code in zip(pieces, split, encoded.chunks, strict=True):
+    for (begin, end, of), code in zip(chunks, codes, strict=True):
         # Each post's number and a word's as one number: the smaller its type, the sooner it is sorted.
         kind: type[np.unsignedinteger[Any]] = np.uint32 if (end - begin).bit_length() + bits <= 32 else np.uint64
-        post = np.repeat(np.arange(end - begin, dtype=kind), np.diff(chunks.offsets.to_numpy()))
-        post, word = known.words(post, code.indices.to_numpy(), languages.row[begin:end])
-        key = post << kind(bits) | word.astype(kind)
+        post, word = known.words(
+            np.repeat(np.arange(end - begin, dtype=kind), of.count), code, languages.row[begin:end]
+        )
+        post <<= kind(bits)
+        key = post | word.astype(kind)
         key.sort()
-        key = key[np.append(True, key[1:] != key[:-1])] if len(key) else key
+        key = key[np.append(True, key[1:] != key[:-1])]
+        key = key[: -1 if key[-1] == np.iinfo(kind).max else None]  # no word is -1, and so has the greatest number
         posts.append((key >> kind(bits)).astype(np.int32) + np.int32(begin))
         words.append((key & kind((1 << bits) - 1)).astype(np.int32))
-    post, word = _joined(posts), _joined(words)
-    used = np.zeros(len(known.vocabulary), np.bool_)
-    used[word] = True
-    return Tokens(known.vocabulary.filter(pa.array(used)), post, (np.cumsum(used, dtype=np.int32) - np.int32(1))[word])
+    return Tokens(known.vocabulary, _joined(posts), _joined(words))
