@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from millrace.beam import files, options
+from millrace.beam import batch, files, options
 from millrace.beam.sources import records, splits
 from millrace.common import results
 
@@ -59,7 +59,11 @@ def days_of(folder: Path, written: results.Written) -> dict[str, list[str]]:
 
 
 def etl(
-    folder: Path, inputs: Sequence[str], date: datetime.date, shards: int = 1, sources: Sequence[str] | None = None
+    folder: Path,
+    inputs: Sequence[str],
+    date: datetime.date,
+    pack: int = batch.PACK,
+    sources: Sequence[str] | None = None,
 ) -> results.Written:
     """A day's posts, in {folder}/posts/date=…; the sources are called "source 0", "source 1", … by default."""
     names = [f"source {n}" for n in range(len(inputs))] if sources is None else sources
@@ -71,7 +75,7 @@ def etl(
         input=json.dumps(inputs),
         sources=json.dumps(names),
         date=date,
-        shards=shards,
+        pack=pack,
     )
 
 
@@ -93,9 +97,9 @@ def window(date: datetime.date, days: int) -> Iterator[datetime.date]:
 
 @dataclass(frozen=True)
 class Chain:
-    """How a chain of stages is run: shards of posts and of counts, and rows in a block (None: as they come)."""
+    """How a chain of stages is run: bytes of a pack of records, shards, rows in a block (None: as they come)."""
 
-    post_shards: int = 1
+    pack: int = batch.PACK
     shards: int = 8
     block: int | None = None
 
@@ -107,7 +111,7 @@ class Chain:
             inputs = raw.get(str(day), [])
             if inputs:
                 self._in_blocks(inputs)
-                written.append(etl(folder, inputs, day, self.post_shards))
+                written.append(etl(folder, inputs, day, self.pack))
         return written
 
     def tables(
@@ -137,6 +141,17 @@ def paths(written: results.Written, table: str) -> list[str]:
 def table(written: results.Written, name: str) -> pa.Table:
     """All rows of a table, in the order of its files."""
     return pa.concat_tables([pq.read_table(path, partitioning=None) for path in paths(written, name)])
+
+
+def counts(table: pa.Table) -> Iterator[tuple[Any, ...]]:
+    """The rows of partial counts; of pairs with their words."""
+    if "w1" not in table.column_names:
+        yield from (tuple(row.values()) for row in table.to_pylist())
+        return
+    words = table["word"].to_pylist()
+    for w1, w2, posts in zip(*(table[name].to_pylist() for name in ("w1", "w2", "posts")), strict=True):
+        if posts is not None:
+            yield words[w1], words[w2], posts
 
 
 def rows(written: results.Written, name: str) -> list[dict[str, Any]]:

@@ -42,6 +42,13 @@ def _languages(value: str) -> str:
     return ",".join(codes)
 
 
+def _shards(value: str) -> int:
+    number = int(value)
+    if not 0 <= number <= 1 << 16 or number & (number - 1):
+        raise ValueError
+    return number
+
+
 class posts(SourceSettings, Settings):
     """Which posts are read, and how."""
 
@@ -63,9 +70,11 @@ class posts(SourceSettings, Settings):
         description="languages of posts that don't say theirs, for stop words",
     )
     shards: int = Setting(
-        convert=whole_number(1, 1000),
-        default=4,
-        description="shards of a day's URLs and pairs: more for more data, the same for all days",
+        convert=_shards,
+        allowed="a power of two up to 65536, or 0: as many as the day's posts need",
+        default=0,
+        significant=False,
+        description="shards of a day's URLs and pairs; days of different shards add up",
     )
 
 
@@ -114,8 +123,7 @@ class Etl(PostsTask):
             for task, (_, (manifest, _)) in zip(self.requires(), self.inputs(), strict=True)
             for _ in manifest.files
         ]
-        rows = sum(file.rows for file in self.input_files())
-        return {"sources": json.dumps(names), "shards": -(-rows // 500_000) or 1}
+        return {"sources": json.dumps(names)}
 
     def check(self, manifest: Manifest) -> None:
         rejected = Dataset("posts_rejected", self.date)

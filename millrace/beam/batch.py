@@ -16,6 +16,7 @@ the error. It travels as an element, so that one from a bundle that a runner tri
 bundle wrote. Any other exception fails the pipeline.
 """
 
+import contextlib
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ from apache_beam.coders.typecoders import registry
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from millrace.beam import files
+from millrace.beam.adding import Adding
 from millrace.beam.options import StageOptions, partitions
 from millrace.beam.sources import records
 from millrace.beam.sources.unpacking import told, unpacked
@@ -37,6 +39,8 @@ from millrace.common.results import RESULT, Written, merge_written, to_result
 from millrace.errors import MillraceError
 
 T = TypeVar("T")
+#: Bytes of a pack, as many as sources.records gives a block.
+PACK = records.BLOCK
 #: What a function yields: a table by name, or what it wrote.
 Item: TypeAlias = tuple[str, Any] | Written
 #: As an element: partition and name, and a table.
@@ -57,6 +61,15 @@ class Block:
     def name(self) -> str:
         """Return what tells the block from the partition's others, safe in the name of a file."""
         return f"{self.order:05d}-{self.number:05d}"
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Blocks that are read together, neighbours in the partition's input, which has `of` packs, numbered from 0."""
+
+    number: int
+    of: int
+    blocks: Sequence[Block]
 
 
 class TableCoder(beam.coders.Coder):
@@ -124,6 +137,7 @@ class Batch:
         #: so.
         self._alone = not options.view_as(StageOptions).partitions
         self._failed: dict[str, MillraceError] = {}
+        self._row_groups: Mapping[str, Sequence[files.RowGroup]] | None = None
         self._written: list[Any] = []
         self._labels: dict[str, int] = {}
 
@@ -154,11 +168,29 @@ class Batch:
         found = self.find(lambda partition: list(function(partition)))
         return Units(self, [(key, unit) for key, units in found.items() for unit in units], _as_is, _one_each(found))
 
+    def row_groups(self) -> Mapping[str, Sequence[files.RowGroup]]:
+        """Return the row groups of each partition's input, which are Parquet files; looked for once."""
+        if self._row_groups is None:
+            self._row_groups = self.find(lambda partition: files.row_groups(partition.input))
+        return self._row_groups
+
     def blocks(self, *columns: str) -> "Units":
         """Return the row groups of the input, which are Parquet files, as `Block`; columns: those to read."""
-        found = self.find(lambda partition: files.blocks(partition.input))
-        units = [(key, (unit, columns)) for key, units in found.items() for unit in units]
-        return Units(self, units, _read_block, _one_each(found))
+        units = [(key, (unit, columns)) for key, units in self.row_groups().items() for unit in units]
+        return Units(self, units, _read_block, _one_each(self.row_groups()))
+
+    def packs(self, *columns: str, size: int = PACK) -> "Units":
+        """Return the row groups of the input, which are Parquet files, as `Pack`; columns: those to read.
+
+        size: bytes of a pack, when it is not compressed; more only where one row group has more.
+        """
+        found = {key: _packed(groups, size) for key, groups in self.row_groups().items()}
+        units = [
+            (key, (number, len(packs), pack, columns))
+            for key, packs in found.items()
+            for number, pack in enumerate(packs)
+        ]
+        return Units(self, units, _read_pack, _one_each(found))
 
     def lines(self) -> "Units":
         """Return the records of the input, as `Block`s with the columns of records.SCHEMA: file, line, record.
@@ -168,15 +200,23 @@ class Batch:
 
         def of(partition: Partition) -> list[tuple[int, Input, int | None]]:
             kept = [order for order, file in enumerate(partition.input) if file.path.endswith(".parquet")]
-            groups = files.blocks([partition.input[order] for order in kept])
+            groups = files.row_groups([partition.input[order] for order in kept])
             rest = sorted({*range(len(partition.input))}.difference(kept))
             return [
-                *((kept[at], file, group) for at, file, group in groups),
+                *((kept[group.order], group.file, group.number) for group in groups),
                 *((order, partition.input[order], None) for order in rest),
             ]
 
         found = self.find(of)
         return Units(self, [(key, unit) for key, units in found.items() for unit in units], _read_lines, once=False)
+
+    def decide(self, options: Callable[[Partition, Sequence[files.RowGroup]], Mapping[str, Any]]) -> None:
+        """Give the partitions options that follow from the row groups of their input."""
+        groups = self.row_groups()
+        self.partitions = {
+            key: replace(each, options={**each.options, **options(each, groups.get(key, ()))})
+            for key, each in self.partitions.items()
+        }
 
     def shared(self, units: Sequence[tuple[Sequence[str], Any]]) -> "Units":
         """Return units that several partitions share, each with their keys.
@@ -266,15 +306,26 @@ class Tables:
         work = _ByKey(function, self._batch)
         return Tables(self._batch, self._batch._work(grouped, label, work, side), once=False)  # names may meet
 
+    def add_up(self, add: Callable[[Sequence[pa.Table]], pa.Table], *, label: str = "") -> "Tables":
+        """Add up all tables of a partition that have one name; add: returns the sum of several tables.
+
+        What one worker has of a name is added up before it is shuffled, and few tables are in memory at a time.
+        """
+        if self._once:
+            return self
+        label = self._batch._label(label or _name(add))
+        summed = self.pcollection | label >> beam.CombinePerKey(Adding(add)).with_output_types(_Named)
+        return Tables(self._batch, summed, once=True)
+
     def named(self, *names: str) -> "Tables":
-        """Return the tables of these names."""
-        chosen = beam.Filter(lambda named: named[0][1] in names).with_output_types(_Named)
+        """Return the tables of these names, or of these before a / in their names."""
+        chosen = beam.Filter(lambda named: named[0][1].partition("/")[0] in names).with_output_types(_Named)
         label = self._batch._label(" ".join(["Only", *names]))
         return Tables(self._batch, self.pcollection | label >> chosen, self._once)
 
     def without(self, *names: str) -> "Tables":
-        """Return the tables of other names."""
-        chosen = beam.Filter(lambda named: named[0][1] not in names).with_output_types(_Named)
+        """Return the other tables than those of named()."""
+        chosen = beam.Filter(lambda named: named[0][1].partition("/")[0] not in names).with_output_types(_Named)
         label = self._batch._label(" ".join(["Without", *names]))
         return Tables(self._batch, self.pcollection | label >> chosen, self._once)
 
@@ -283,10 +334,9 @@ class Tables:
         label = self._batch._label("Flatten")
         return Tables(self._batch, (self.pcollection, other.pcollection) | label >> beam.Flatten(), once=False)
 
-    def by_partition(self) -> beam.pvalue.AsMultiMap:
-        """Return the tables for use as `side`: there a mapping, partition's key → its tables, read when asked for."""
-        keyed = beam.Map(lambda named: (named[0][0], named[1])).with_output_types(tuple[str, pa.Table])
-        return beam.pvalue.AsMultiMap(self.pcollection | self._batch._label("By partition") >> keyed)
+    def by_name(self) -> beam.pvalue.AsMultiMap:
+        """Return the tables for use as `side`: a mapping, (partition's key, name) → its tables, read when asked for."""
+        return beam.pvalue.AsMultiMap(self.pcollection)
 
 
 class _Work(beam.DoFn):
@@ -380,15 +430,36 @@ def _as_is(unit: Any) -> Iterator[Any]:
     yield unit
 
 
-def _read_block(unit: tuple[tuple[int, Input, int], Sequence[str]]) -> Iterator[Block]:
-    (order, file, group), columns = unit
-    yield Block(order, file, group, files.read_block(file, group, columns))
+def _packed(groups: Sequence[files.RowGroup], size: int) -> list[list[files.RowGroup]]:
+    packs: list[list[files.RowGroup]] = []
+    room = 0
+    for group in groups:
+        if group.bytes > room or not packs:
+            packs.append([])
+            room = size
+        packs[-1].append(group)
+        room -= group.bytes
+    return packs
+
+
+def _read_block(unit: tuple[files.RowGroup, Sequence[str]]) -> Iterator[Block]:
+    group, columns = unit
+    yield _block(group, columns)
+
+
+def _block(group: files.RowGroup, columns: Sequence[str]) -> Block:
+    return Block(group.order, group.file, group.number, files.read_block(group.file, group.number, columns))
+
+
+def _read_pack(unit: tuple[int, int, Sequence[files.RowGroup], Sequence[str]]) -> Iterator[Pack]:
+    number, of, groups, columns = unit
+    yield Pack(number, of, [_block(group, columns) for group in groups])
 
 
 def _read_lines(unit: tuple[int, Input, int | None]) -> Iterator[Block]:
     order, file, group = unit
     if group is not None:
-        yield from _read_block(((order, file, group), records.SCHEMA.names))
+        yield Block(order, file, group, files.read_block(file, group, records.SCHEMA.names))
         return
     with files.open_checked(file) as stream, told(file.path):
         for number, block in enumerate(records.read(unpacked(stream))):
@@ -398,5 +469,9 @@ def _read_lines(unit: tuple[int, Input, int | None]) -> Iterator[Block]:
 
 def _write_result(gathered: tuple[str, Iterable[Written]], where: Mapping[str, str]) -> None:
     key, parts = gathered
+    written = merge_written(parts)
     with files.open_output(where[key]) as stream:
-        stream.write(to_result(merge_written(parts)))
+        stream.write(to_result(written))
+    for path in written.superseded:
+        with contextlib.suppress(MillraceError, OSError):  # no result names the file, so that it may as well stay
+            files.delete(path)

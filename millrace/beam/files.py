@@ -9,13 +9,15 @@ import contextlib
 import filecmp
 import functools
 import glob
+import itertools
 import json
 import os
 import secrets
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import IO, Any, BinaryIO, Protocol, cast
+from typing import IO, Any, BinaryIO, NamedTuple, Protocol, cast
 
 import google_crc32c
 import pyarrow as pa
@@ -269,11 +271,21 @@ class _Checked:
 class ParquetFile:
     """A Parquet file being written: tables of one schema, a row group each; the row groups are what readers share out.
 
-    `output` is the folder, with `{dataset}` where the dataset's name goes; `table` labels the file. `close` belongs
+    `output` is the folder, with `{dataset}` where the dataset's name goes; `table` labels the file; `encodings` are
+    Parquet's names for how columns are stored, for those that are not to be stored as their type is. `close` belongs
     within the `with`: a file that an exception breaks off does not come to be.
     """
 
-    def __init__(self, output: str, dataset: str, name: str, schema: pa.Schema, *, table: str | None = None) -> None:
+    def __init__(
+        self,
+        output: str,
+        dataset: str,
+        name: str,
+        schema: pa.Schema,
+        *,
+        table: str | None = None,
+        encodings: Mapping[str, str] | None = None,
+    ) -> None:
         self._table = table or dataset
         self._schema = schema
         self._rows = 0
@@ -284,6 +296,7 @@ class ParquetFile:
             compression="lz4",
             use_dictionary=[f.name for f in schema if pa.types.is_dictionary(f.type)],
             write_statistics=False,
+            column_encoding=dict(encodings or {}),
         )
 
     def __enter__(self) -> "ParquetFile":
@@ -309,12 +322,36 @@ class ParquetFile:
         self._writer.close()
         self._sink.close()
         file = File(self._sink.path, self._table, self._rows, self._sink.bytes, self._sink.crc32c)
-        return Written([file], schemas={self._table: {f.name: str(f.type) for f in self._schema}})
+        return Written([file], schemas=schemas(self._table, self._schema))
 
 
-def write_parquet(output: str, dataset: str, name: str, table: pa.Table, *, label: str | None = None) -> Written:
-    """Write one table as one file of one row group."""
-    with ParquetFile(output, dataset, name, table.schema, table=label) as file:
+def schemas(table: str, schema: pa.Schema) -> Mapping[str, Mapping[str, str]]:
+    """Return a table's columns as `Written` has them."""
+    return {table: {field.name: str(field.type) for field in schema}}
+
+
+def delete(path: str) -> None:
+    """Delete a file; one that is not there is deleted already."""
+    if "://" not in path:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
+    elif path.startswith("gs://"):
+        gcs.delete(path)
+    elif FileSystems.exists(path):
+        FileSystems.delete([path])
+
+
+def write_parquet(
+    output: str,
+    dataset: str,
+    name: str,
+    table: pa.Table,
+    *,
+    label: str | None = None,
+    encodings: Mapping[str, str] | None = None,
+) -> Written:
+    """Write one table as one file of one row group; see ParquetFile."""
+    with ParquetFile(output, dataset, name, table.schema, table=label, encodings=encodings) as file:
         file.write(table)
         return file.close()
 
@@ -328,30 +365,36 @@ def read_parquet(file: Input | str, columns: Sequence[str] | None = None, dictio
     return table
 
 
-def read_windows(
-    windows: Sequence[Sequence[Input]], dictionaries: Sequence[str] = ()
-) -> Iterator[list[pa.Table] | MillraceError]:
-    """Yield the tables of each window's files, or the error of one that can't be read.
+def read_windows(windows: Sequence[Sequence[Input]]) -> Iterator[Iterator[pa.Table]]:
+    """Yield, for each window of files, its tables in their order, which are to be gone through before the next window.
 
-    A file of several windows is read once, and forgotten when no later window has it.
+    A file of several windows is read once, and held until the last of them; of a single window a few tables are in
+    memory at a time. Going through a window raises the error of a file that can't be read.
     """
-
-    def read(file: Input) -> pa.Table | MillraceError:
-        try:
-            return read_parquet(file, dictionaries=dictionaries)
-        except MillraceError as error:
-            return error
-
     last = {file: number for number, window in enumerate(windows) for file in window}
-    held: dict[Input, pa.Table | MillraceError] = {}
-    with ThreadPoolExecutor(threads([file.path for file in last])) as pool:  # Arrow and connections let threads run
+    held: dict[Input, pa.Table] = {}
+
+    def read(file: Input) -> pa.Table:
+        return held[file] if file in held else read_parquet(file)
+
+    def tables(number: int, window: Sequence[Input]) -> Iterator[pa.Table]:
+        ahead: deque[tuple[Input, Future[pa.Table]]] = deque()
+        for file in itertools.chain(window, [None] * at_once):
+            if file is not None:
+                ahead.append((file, pool.submit(read, file)))
+            if ahead and (file is None or len(ahead) > at_once):
+                done, future = ahead.popleft()
+                table = future.result()
+                if last[done] > number:
+                    held[done] = table
+                else:
+                    held.pop(done, None)
+                yield table
+
+    at_once = threads([file.path for file in last])
+    with ThreadPoolExecutor(at_once) as pool:  # Arrow and connections let threads run
         for number, window in enumerate(windows):
-            new = [file for file in dict.fromkeys(window) if file not in held]
-            held.update(zip(new, pool.map(read, new), strict=True))
-            found = [held[file] for file in window]
-            held = {file: table for file, table in held.items() if last[file] > number}
-            error = next((each for each in found if isinstance(each, MillraceError)), None)
-            yield found if error is None else error
+            yield tables(number, window)
 
 
 def threads(paths: Sequence[str]) -> int:
@@ -369,19 +412,34 @@ def _whole(file: Input) -> IO[bytes] | pa.BufferReader:
     return pa.BufferReader(data)
 
 
-def blocks(files: Sequence[Input]) -> list[tuple[int, Input, int]]:
-    """Return (order, file, row group) of Parquet files: the units of work; `order` is the file's place in the list.
+class RowGroup(NamedTuple):
+    """A row group of a Parquet file: the file, its place in the partition's input, and the group's place in the file.
+
+    bytes: how large it is when it is not compressed.
+    """
+
+    order: int
+    file: Input
+    number: int
+    rows: int
+    bytes: int
+
+
+def row_groups(files: Sequence[Input]) -> list[RowGroup]:
+    """Return the row groups of Parquet files, which are the units of work.
 
     The files' footers are read where the pipeline is built, so that no worker has to find out what there is to do.
     """
     with ThreadPoolExecutor(threads([file.path for file in files])) as pool:
-        groups = list(pool.map(_row_groups, files))
-    return [(order, file, group) for order, file in enumerate(files) for group in range(groups[order])]
+        found = pool.map(_row_groups, range(len(files)), files)
+    return [group for groups in found for group in groups]
 
 
-def _row_groups(file: Input) -> int:
+def _row_groups(order: int, file: Input) -> list[RowGroup]:
     with open_checked(file) as stream:
-        return int(pq.ParquetFile(stream).num_row_groups)
+        footer = pq.ParquetFile(stream).metadata
+    groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+    return [RowGroup(order, file, n, group.num_rows, group.total_byte_size) for n, group in enumerate(groups)]
 
 
 def read_block(file: Input, group: int, columns: Sequence[str]) -> pa.Table:

@@ -29,13 +29,15 @@ class File:
 class Written:
     """What one bundle wrote and counted: files, counters (name → number) and each table's columns (name → type).
 
-    error: an error of ours as data, if there was one; then nothing of the partition counts.
+    error: an error of ours as data, if there was one; then nothing of the partition counts. superseded: paths of files
+    that were written on the way to others; they are deleted when the partition's result is there.
     """
 
     files: Sequence[File] = ()
     counters: Mapping[str, int] = field(default_factory=dict)
     schemas: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     error: Mapping[str, Any] | None = None
+    superseded: Sequence[str] = ()
 
 
 def merge_written(parts: Iterable[Written]) -> Written:
@@ -46,19 +48,17 @@ def merge_written(parts: Iterable[Written]) -> Written:
     counters: dict[str, int] = {}
     schemas: dict[str, Mapping[str, str]] = {}
     errors: list[Mapping[str, Any]] = []
+    superseded: list[str] = []
     for part in parts:
         files += part.files
         for name, count in part.counters.items():
             counters[name] = counters.get(name, 0) + count
         schemas |= part.schemas
         errors += [part.error] if part.error else []
+        superseded += part.superseded
     error = min(errors, key=_weight, default=None)
-    return Written(
-        sorted(files, key=lambda f: (_LATE.sub("", f.path), f.path)),
-        dict(sorted(counters.items())),
-        dict(sorted(schemas.items())),
-        error,
-    )
+    in_order = sorted(files, key=lambda f: (_LATE.sub("", f.path), f.path))
+    return Written(in_order, dict(sorted(counters.items())), dict(sorted(schemas.items())), error, sorted(superseded))
 
 
 def late(path: str) -> str:
@@ -75,7 +75,7 @@ def _weight(error: Mapping[str, Any]) -> tuple[bool, str]:
 def to_result(written: Written) -> bytes:
     """Return the content of `_result.json`: what was written, or the error alone."""
     value = asdict(written)
-    error = value.pop("error")
+    error, _ = value.pop("error"), value.pop("superseded")
     return json.dumps({"error": error} if error else value, indent=1).encode()
 
 

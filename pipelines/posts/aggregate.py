@@ -8,12 +8,13 @@ share most of their days, whose counts are read once for all of them. Run alone:
 
 import argparse
 import datetime
+import itertools
 import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
@@ -21,14 +22,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from millrace.beam import files
+from millrace.beam import files, shards
+from millrace.beam.adding import add_up
 from millrace.beam.batch import Batch, Item
 from millrace.beam.options import StageOptions, main
 from millrace.common import results
 from millrace.common.checksums import Input
 from millrace.common.partitions import Partition
-from millrace.errors import MillraceError, SettingsDifferError
-from pipelines.posts import count
+from millrace.errors import DamagedError, MillraceError, SettingsDifferError
+from pipelines.posts import count, pairs
 from pipelines.posts.tables import TABLES as DEFINITIONS
 
 TOP_WORDS, TOP_URLS, TOP_PAIRS, TOP_EMERGING = 500, 300, 300, 100
@@ -47,9 +49,9 @@ _TOPS: dict[str, tuple[str | None, list[str], int | None]] = {
 }
 
 
-_NO_HOURS = [count.HOURS.empty_table()]
-#: Neighbouring windows are ranked one after the other while the counts of all together have no more bytes than this.
-_AT_ONCE = 1 << 30
+#: Neighbouring windows are ranked one after the other while a shard of the counts of all together, which are held for
+#: all of them, has no more bytes than this.
+_AT_ONCE = 32 << 20
 
 
 class AggregateOptions(StageOptions):
@@ -61,42 +63,46 @@ class AggregateOptions(StageOptions):
         parser.add_argument("--days", type=int, default=7, help="the window's length in days")
 
 
+class Counts(NamedTuple):
+    """A file of counts: whether it is of the window, not of the one before, and which of how many shards it has."""
+
+    file: Input
+    now: bool
+    shard: int
+    of: int
+
+
 @dataclass(frozen=True)
 class Window:
-    """The files of a window's counts by table and shard, each with whether it is of the window, not of the one before.
+    """The files of a window's counts, by table. shards: how many URLs and pairs are cut into, the most of any day."""
 
-    shards: how many shards URLs and pairs have.
-    """
-
-    files: Mapping[tuple[str, int], Sequence[tuple[bool, Input]]]
+    counts: Mapping[str, Sequence[Counts]]
     shards: int
 
-    def of(self, table: str, shard: int = 0, *, both: bool = False) -> list[Input]:
-        """Return the files of a table's shard: those of the window, or of both."""
-        return [file for now, file in self.files.get((table, shard), ()) if now or both]
-
-    def nows(self, table: str, shard: int = 0) -> list[bool]:
-        """Return for each of both windows' files of a table's shard whether it is of the window."""
-        return [now for now, _ in self.files.get((table, shard), ())]
+    def of(self, table: str, shard: int = 0, shards: int = 1) -> list[Counts]:
+        """Return the files that have a shard's rows, and maybe those of further shards."""
+        return [each for each in self.counts.get(table, ()) if (each.shard - shard) % min(each.of, shards) == 0]
 
 
 def window_of(partition: Partition) -> Window:
-    """Return a partition's window. Raises SettingsDifferError where its days have other shards."""
+    """Return a partition's window. Raises SettingsDifferError for shards of which there is no power of two."""
     date, days = partition.options["date"], partition.options["days"]
     last = datetime.date.fromisoformat(date)
     first = str(last - datetime.timedelta(days=days - 1))
     before = str(last - datetime.timedelta(days=2 * days - 1))
-    found: dict[tuple[str, int], list[tuple[bool, Input]]] = {}
-    shards: dict[str, set[int]] = {}
+    found: dict[str, list[Counts]] = {}
     for file in partition.input:
         day = files.partition_date(file.path) or date
         named = re.fullmatch(r"(\w+)-(\d+)-of-(\d+)\.parquet", os.path.basename(file.path))
         if named and before <= day <= date:
-            found.setdefault((named[1], int(named[2])), []).append((day >= first, file))
-            shards.setdefault(named[1], set()).add(int(named[3]))
-    if any(len(numbers) > 1 for numbers in shards.values()):
-        raise SettingsDifferError("--input: days counted with different --shards don't add up; count them again")
-    return Window(found, max((number for numbers in shards.values() for number in numbers), default=0))
+            counts = Counts(file, day >= first, int(named[2]), int(named[3]))
+            if counts.of & (counts.of - 1):
+                raise SettingsDifferError(
+                    f"{file.path} is one of {counts.of} shards, and days add up whose shards are a power of two (1, 2, "
+                    "4, …); count that day again"
+                )
+            found.setdefault(named[1], []).append(counts)
+    return Window(found, max((each.of for name in ("urls", "pairs") for each in found.get(name, ())), default=1))
 
 
 #: Windows by their partitions' keys.
@@ -104,95 +110,107 @@ Windows = Mapping[str, Window]
 
 
 @dataclass(frozen=True)
-class Group:
-    """A unit of work: one shard of neighbouring windows, or their words and hours (shard None)."""
+class Unit:
+    """What is merged at a time: one shard, of `shards`, of some tables of neighbouring windows."""
 
     windows: Windows
-    shard: int | None = None
+    shard: int
+    shards: int
 
     @classmethod
-    def of(cls, windows: Windows, shard: int | None = None) -> "Group":
+    def of(cls, windows: Windows, tables: Sequence[str], shard: int, shards: int) -> "Unit":
         """Return the unit, with the files that it needs and no others."""
-
-        def needed(table: str, number: int) -> bool:
-            return table in ("hours", "words") if shard is None else table in ("urls", "pairs") and number == shard
-
         return cls(
             {
-                key: Window({name: files for name, files in window.files.items() if needed(*name)}, window.shards)
+                key: Window({name: window.of(name, shard, shards) for name in tables}, window.shards)
                 for key, window in windows.items()
-                if shard is None or shard < window.shards
             },
             shard,
+            shards,
         )
 
+    def read(self, table: str) -> Iterator[Iterator[tuple[bool, pa.Table]]]:
+        """Yield, for each window, whether a file is of the window, and its rows; see files.read_windows."""
+        windows = [window.counts.get(table, ()) for window in self.windows.values()]
+        tables = files.read_windows([[each.file for each in window] for window in windows])
+        for window, of_window in zip(windows, tables, strict=True):
+            yield self._mine(table, window, of_window)
 
-def words(partitions: Mapping[str, Partition], group: Group) -> Iterator[tuple[str, Item | MillraceError]]:
-    """Yield each window's first rows of two tables, and "totals": posts of each word, and how many posts there are."""
-    windows = group.windows
-    hours = files.read_windows([window.of("hours", both=True) for window in windows.values()])
-    counted = files.read_windows([window.of("words") for window in windows.values()])
-    for (key, window), of_hours, of_words in zip(windows.items(), hours, counted, strict=True):
-        if isinstance(of_hours, MillraceError) or isinstance(of_words, MillraceError):
-            yield from ((key, each) for each in (of_hours, of_words) if isinstance(each, MillraceError))
-            continue
-        nows = window.nows("hours")
-        both = [
-            count.merge(
-                "hours", [table for table, now in zip(of_hours, nows, strict=True) if now == wanted] or _NO_HOURS
+    def _mine(self, name: str, counts: Sequence[Counts], tables: Iterable[pa.Table]) -> Iterator[tuple[bool, pa.Table]]:
+        for each, table in zip(counts, tables, strict=True):
+            if table.schema.names != count.SCHEMAS[name].names:
+                raise DamagedError(f"{each.file.path} was counted by an older version, which had other columns")
+            whole = name == "hours" or each.of >= self.shards
+            yield each.now, table if whole else count.only(table, self.shard, self.shards)
+
+
+def words(partitions: Mapping[str, Partition], unit: Unit) -> Iterator[tuple[str, Item | MillraceError]]:
+    """Yield the first rows of two tables of each window, and "totals": posts of each word of a class, and of all."""
+    for key, hours, counted in zip(unit.windows, unit.read("hours"), unit.read("words"), strict=True):
+        try:
+            both = list(hours)
+            now, before = (
+                add_up(
+                    [count.HOURS.empty_table(), *(table for of_window, table in both if of_window is wanted)], count.add
+                )
+                for wanted in (True, False)
             )
-            for wanted in (True, False)
-        ]
-        posts, previous_posts = (pc.sum(table["posts"]).as_py() or 0 for table in both)
-        merged = count.merge("words", [count.WORDS.empty_table(), *of_words])
+            mine = (table for of_window, table in counted if of_window)
+            merged = add_up(itertools.chain([count.WORDS.empty_table()], mine), count.add)
+        except MillraceError as error:
+            yield key, error
+            continue
+        posts, previous_posts = (pc.sum(table["posts"]).as_py() or 0 for table in (now, before))
         percent = pa.table({"word": merged["word"], "percent": merged["posts"].to_numpy() / max(posts, 1)})
         yield key, ("word_counts", top("word_counts", percent))
-        yield key, ("posts_by_hour", both[0])
-        for name in ("urls", "word_cooccur", "emerging_pairs"):  # every table is written, even an empty one
-            yield key, (name, top(name, None))
+        if not unit.shard:
+            yield key, ("posts_by_hour", now)
+            for name in ("urls", "word_cooccur", "emerging_pairs"):  # every table is written, even an empty one
+                yield key, (name, top(name, None))
         totals = merged.replace_schema_metadata({"posts": str(posts), "previous_posts": str(previous_posts)})
-        yield key, ("totals", totals)
+        yield key, (f"totals/{unit.shard}", totals)
 
 
 def rank(
-    partitions: Mapping[str, Partition], group: Group, totals: Mapping[str, Iterable[pa.Table]]
+    partitions: Mapping[str, Partition], unit: Unit, totals: Mapping[tuple[str, str], Iterable[pa.Table]]
 ) -> Iterator[tuple[str, Item | MillraceError]]:
     """Yield a shard's top rows of each window."""
-    shard, windows = group.shard or 0, group.windows
-    urls = files.read_windows([window.of("urls", shard) for window in windows.values()])
-    pairs = files.read_windows([window.of("pairs", shard, both=True) for window in windows.values()], ["w1", "w2"])
-    for (key, window), of_urls, of_pairs in zip(windows.items(), urls, pairs, strict=True):
-        if isinstance(of_urls, MillraceError) or isinstance(of_pairs, MillraceError):
-            yield from ((key, each) for each in (of_urls, of_pairs) if isinstance(each, MillraceError))
+    first, second = shards.members(unit.shard, unit.shards)
+    for key, urls, both in zip(unit.windows, unit.read("urls"), unit.read("pairs"), strict=True):
+        try:
+            mine = (table for of_window, table in urls if of_window)
+            merged = add_up(itertools.chain([count.URLS.empty_table()], mine), count.add)
+            in_groups = (pairs.of_table(table, int(of_window), groups=2) for of_window, table in both)
+            every = add_up(itertools.chain([pairs.none(groups=2)], in_groups), pairs.add)
+        except MillraceError as error:
+            yield key, error
             continue
-        merged = count.merge("urls", [count.URLS.empty_table(), *of_urls])
         yield key, ("urls", top("urls", merged.rename_columns(["url", "count"])))
-        parts = [
-            (now, table) for now, table in zip(window.nows("pairs", shard), of_pairs, strict=True) if table.num_rows
-        ]
-        for of_words in totals[key]:  # there are none if the window's words have failed
-            weighted, emerging = rank_pairs(parts, of_words)
+        of_words = [each for name in sorted(first | second) for each in totals[key, f"totals/{name}"]]
+        if len(of_words) == len(first | second):  # or else the window's words have failed
+            weighted, emerging = rank_pairs(every, of_words)
             yield key, ("word_cooccur", weighted)
             yield key, ("emerging_pairs", emerging)
 
 
-def rank_pairs(parts: Sequence[tuple[bool, pa.Table]], totals: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Return the top pairs of a shard by log_weight, and those on the rise. totals: see words()."""
-    posts, previous_posts = (int(totals.schema.metadata[name]) for name in (b"posts", b"previous_posts"))
-    if not parts:
+def rank_pairs(every: pairs.Pairs, totals: Sequence[pa.Table]) -> tuple[pa.Table, pa.Table]:
+    """Return the top pairs of a shard by log_weight, and those on the rise.
+
+    every: those of the window before and of the window, as two groups. totals: see words().
+    """
+    posts, previous_posts = (int(totals[0].schema.metadata[name]) for name in (b"posts", b"previous_posts"))
+    there = every.posts[1] > 0
+    number, (before, now) = every.number[there], every.posts[:, there]
+    if not len(number):
         return top("word_cooccur", None), top("emerging_pairs", None)
-    tables = [table for _, table in parts]
-    vocabulary = count.common_vocabulary(tables)
-    pair, (before, now) = count.sum_pairs(tables, vocabulary, [int(of_window) for of_window, _ in parts], groups=2)
-    pair, now, before = pair[now > 0], now[now > 0], before[now > 0]
-    if not len(pair):
-        return top("word_cooccur", None), top("emerging_pairs", None)
+    vocabulary = every.vocabulary
     # The share of the window's posts that contain each word of this vocabulary; none for a word only seen before.
-    place = pc.index_in(vocabulary, totals["word"].combine_chunks())
-    percent = np.asarray(place.is_valid()) * totals["posts"].take(place.fill_null(0)).to_numpy() / posts
+    of_word = pa.concat_tables(totals).combine_chunks()
+    place = pc.index_in(vocabulary, of_word["word"].combine_chunks())
+    percent = np.asarray(place.is_valid()) * of_word["posts"].take(place.fill_null(0)).to_numpy() / posts
 
     def words(some: Any) -> Any:
-        return np.divmod(pair[some], pair.dtype.type(len(vocabulary)))
+        return np.divmod(number[some], number.dtype.type(len(vocabulary)))
 
     def weights(some: Any) -> Any:
         return now[some] * -np.log(np.maximum(*(percent[w] for w in words(some))))
@@ -275,32 +293,39 @@ def write_table(window: Partition, name: str, parts: Iterable[pa.Table]) -> Iter
 
 
 def neighbours(windows: Windows, partitions: Mapping[str, Partition]) -> Iterator[Windows]:
-    """Yield windows that are worth ranking one after the other: of one length, of days that follow each other."""
+    """Yield windows that are worth ranking one after the other: of one length and of days that follow each other."""
     length_and_day = {key: (each.options["days"], each.options["date"]) for key, each in partitions.items()}
     together: dict[str, Window] = {}
-    size = 0
+    held: dict[Input, int] = {}
     for key in sorted(windows, key=lambda key: length_and_day[key]):
-        more = sum(file.size for files_ in windows[key].files.values() for _, file in files_)
-        if together and size + more > _AT_ONCE:
+        more = {c.file: c.file.size // c.of for counts in windows[key].counts.values() for c in counts}
+        if together and sum((held | more).values()) > _AT_ONCE:
             yield together
-            together, size = {}, 0
+            together, held = {}, {}
         together[key] = windows[key]
-        size += more
+        held |= more
     if together:
         yield together
 
 
+def units(group: Windows, tables: Sequence[str], number: int) -> Iterator[tuple[Sequence[str], Unit]]:
+    """Yield what is merged at a time of neighbouring windows, each with their keys, in a number of shards."""
+    return ((list(group), Unit.of(group, tables, shard, number)) for shard in range(number))
+
+
 def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
-    """Add the pipeline: words once, then URLs and pairs by shard, then the tops of the shards."""
+    """Add the pipeline: words by class, then URLs and pairs by shard, then the tops of the shards."""
     batch = Batch(pipeline, options, AggregateOptions)
     groups = list(neighbours(batch.find(window_of), batch.partitions))
-    of_words = batch.shared([(list(group), Group.of(group)) for group in groups]).each(words)
-    shards = [
-        Group.of(group, shard) for group in groups for shard in range(max(window.shards for window in group.values()))
+    most = [max(window.shards for window in group.values()) for group in groups]
+    classes = [
+        each
+        for group, n in zip(groups, most, strict=True)
+        for each in units(group, ["hours", "words"], shards.classes(n))
     ]
-    tops = batch.shared([(list(each.windows), each) for each in shards]).each(
-        rank, of_words.named("totals").by_partition()
-    )
+    parts = [each for group, n in zip(groups, most, strict=True) for each in units(group, ["urls", "pairs"], n)]
+    of_words = batch.shared(classes).each(words)
+    tops = batch.shared(parts).each(rank, of_words.named("totals").by_name())
     (of_words.without("totals") + tops).by_key(write_table)
     batch.results("word_counts")
 

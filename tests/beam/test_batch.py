@@ -181,11 +181,11 @@ def test_tables_are_chosen_by_name_joined_and_looked_up(tmp_path: Path) -> None:
     """A partition looks up its own, and one function may work in several steps."""
 
     def added(day: Partition, name: str, tables: Iterable[pa.Table], odd: Any) -> Iterator[Item]:
-        yield name, pa.table({"n": [sum(n for t in [*tables, *odd[day.key]] for n in t["n"].to_pylist())]})
+        yield name, pa.table({"n": [sum(n for t in [*tables, *odd[day.key, "odd"]] for n in t["n"].to_pylist())]})
 
     def build(batch: Batch) -> None:
         made = batch.blocks("n").each(total)
-        odd = made.named("odd").by_partition()
+        odd = made.named("odd").by_name()
         (made.named("even").by_key(added, odd) + made.without("even").by_key(added, odd)).by_key(summed)
 
     found = run(build, three(tmp_path))

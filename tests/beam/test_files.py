@@ -81,11 +81,12 @@ def test_each_table_written_is_a_row_group_and_there_is_one_at_least(tmp_path: P
         assert [f.rows for f in written.files] == [sum(sizes)]
         paths.append(written.files[0].path)
     inputs = [Input(path) for path in paths]
-    blocks = files.blocks(inputs)
-    assert blocks == [
-        (order, inputs[order], group) for order, groups in enumerate([3, 1, 1]) for group in range(groups)
-    ]
-    found = [files.read_block(file, group, ["n", "w"]) for _, file, group in blocks]
+    groups = files.row_groups(inputs)
+    assert [(group.order, group.file, group.number, group.rows) for group in groups] == [
+        (0, inputs[0], 0, 3), (0, inputs[0], 1, 1), (0, inputs[0], 2, 2), (1, inputs[1], 0, 0), (2, inputs[2], 0, 2)
+    ]  # fmt: skip
+    assert all(group.bytes > 0 for group in groups if group.rows)
+    found = [files.read_block(group.file, group.number, ["n", "w"]) for group in groups]
     assert [block.num_rows for block in found] == [3, 1, 2, 0, 2]
     assert files.read_parquet(paths[1]).schema.equals(SCHEMA)
 
@@ -298,8 +299,8 @@ def test_a_table_on_cloud_storage_is_what_it_would_be_on_a_disk(cloud_storage: S
     requests(cloud_storage)
     assert files.read_parquet(there.path, dictionaries=["w"]).equals(rows)
     assert requests(cloud_storage) == {"objects.get": 1}
-    (found,) = files.read_windows([[Input(there.path, there.crc32c, there.bytes)] * 20])
-    assert [each.num_rows for each in found] == [4] * 20  # type: ignore[union-attr]
+    known = Input(there.path, there.crc32c, there.bytes)
+    assert [[each.num_rows for each in window] for window in files.read_windows([[known]] * 20)] == [[4]] * 20
     assert requests(cloud_storage) == {"objects.get": 1}
 
 
@@ -313,8 +314,7 @@ def test_blocks_on_cloud_storage_cost_few_requests(cloud_storage: Storage, rows:
         (described,) = file.close().files
     requests(cloud_storage)
     known = Input(described.path, described.crc32c, described.bytes)
-    blocks = files.blocks([known] * 3)
-    assert [group for _, _, group in blocks] == [0, 1, 2] * 3
+    assert [group.number for group in files.row_groups([known] * 3)] == [0, 1, 2] * 3
     assert requests(cloud_storage)["objects.get"] <= 3 * 2
     assert files.read_block(known, 1, ["n"])["n"].to_numpy().tolist() == (-numbers).tolist()
     asked = requests(cloud_storage)["objects.get"]
@@ -352,15 +352,16 @@ def test_a_damaged_file_is_not_read(cloud_storage: Storage, tmp_path: Path, plac
             stream.write(data)
     said = "was written, but" if how == "gone" else "is damaged: it has .* bytes"
     reads: list[Callable[[], object]] = [
-        lambda: files.blocks([known]),
+        lambda: files.row_groups([known]),
         lambda: files.read_block(known, 0, ["n"]),
         lambda: files.read_parquet(known),
     ]
     for read in reads:
         with pytest.raises(DamagedError, match=f"^{file.path} {said}"):
             read()
-    (found,) = files.read_windows([[known]])
-    assert isinstance(found, DamagedError)
+    for window in files.read_windows([[known]]):
+        with pytest.raises(DamagedError, match=f"^{file.path} {said}"):
+            next(window)
 
 
 def test_a_checksum_is_computed_once(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from posts_cases import DAY, status
 from posts_stages import Chain
 
 from millrace.common import results
-from millrace.errors import SettingsDifferError
+from millrace.errors import DamagedError, SettingsDifferError
 from pipelines.posts import aggregate
 
 DAYS = 7
@@ -87,7 +87,7 @@ def test_a_crowd_spread_over_two_windows_gives_the_oracles_tables(tmp_path: Path
     (tmp_path / "archive").write_bytes(b"\n".join(data))
     raw = stages.split(tmp_path, str(tmp_path / "archive"), "raw")
     assert list(raw) == [str(first + datetime.timedelta(days=n)) for n in range(7)]
-    chain = Chain(shards=3)
+    chain = Chain(shards=4)
     posts = chain.posts(tmp_path, raw, list(stages.window(DAY, 3)))
     found = chain.tables(tmp_path, posts, DAY, 3, "standard")
     stages.assert_tables(found, oracle.chain(data, DAY, 3, "standard"))
@@ -96,7 +96,7 @@ def test_a_crowd_spread_over_two_windows_gives_the_oracles_tables(tmp_path: Path
     assert sum(row["previous_count"] > 0 for row in emerging) > 20
 
 
-@pytest.mark.parametrize("how", [Chain(shards=1), Chain(post_shards=3, block=500)], ids=["one shard", "many blocks"])
+@pytest.mark.parametrize("how", [Chain(shards=1), Chain(pack=1, block=500)], ids=["one shard", "many blocks"])
 def test_shards_and_blocks_do_not_show(
     how: Chain, folder: Path, posts: list[results.Written], archives: dict[str, list[str]], tmp_path: Path
 ) -> None:
@@ -141,7 +141,7 @@ def test_pairs_emerge_against_a_window_that_is_full(tmp_path: Path) -> None:
     of_day = {n: lines(first + datetime.timedelta(days=n), *words, number=n) for n, words in texts.items()}
     (tmp_path / "archive").write_bytes(b"\n".join(line for day in of_day.values() for line in day))
     raw = stages.split(tmp_path, str(tmp_path / "archive"), "raw")
-    chain = Chain(shards=3, block=7)
+    chain = Chain(shards=4, block=7)
     posts = chain.posts(tmp_path, raw, list(stages.window(DAY, 2)))
     found = chain.tables(tmp_path, posts, DAY, 2, "standard")
     stages.assert_tables(found, oracle.chain([line for day in of_day.values() for line in day], DAY, 2, "standard"))
@@ -222,16 +222,48 @@ def test_days_without_posts_or_words_give_empty_tables(rules_: str, tmp_path: Pa
         check_types(written)
 
 
-def test_days_counted_with_other_numbers_of_shards_are_refused(tmp_path: Path) -> None:
-    """Their shards have other keys, so that sums over them would be wrong."""
-    counts = []
-    for shards in (2, 3):
-        day = DAY - datetime.timedelta(days=shards)
-        line = status(created_at=f"{day}", text="apple berry")
-        posts = stages.etl(tmp_path, stages.raw(tmp_path, line), day)
-        counts.append(stages.count(tmp_path, posts, day, "standard", shards))
-    with pytest.raises(SettingsDifferError, match="--shards"):
-        stages.aggregate(tmp_path, counts, DAY, DAYS)
+def test_days_of_different_shards_add_up(tmp_path: Path) -> None:
+    """Whichever day has more of them; and so do the windows of such days that are ranked together."""
+    data = {}
+    for back in range(6):
+        day = DAY - datetime.timedelta(days=back)
+        texts = [
+            f"common rising w{(n * 7 + back) % 40} v{(n * 3 + back) % 23} http://x.example/{n % 9}" for n in range(60)
+        ]
+        data[day] = lines(day, *texts, number=back)
+    (tmp_path / "archive").write_bytes(b"\n".join(line for of_day in data.values() for line in of_day))
+    raw = stages.split(tmp_path, str(tmp_path / "archive"), "raw")
+    chain = Chain(pack=1, block=13)
+    posts = chain.posts(tmp_path, raw, [datetime.date.fromisoformat(day) for day in raw])
+    for number, of_days in enumerate([(1, 2, 4, 8, 16, 32), (32, 16, 8, 4, 2, 1), (1, 64, 1, 4, 256, 2)]):
+        folder = tmp_path / str(number)
+        counts = [
+            stages.count(folder, day, datetime.date.fromisoformat(name), "standard", shards)
+            for day, name, shards in zip(posts, raw, of_days, strict=True)
+        ]
+        expected = oracle.chain([line for of_day in data.values() for line in of_day], DAY, 3, "standard")
+        stages.assert_tables(stages.aggregate(folder, counts, DAY, 3), expected)
+
+
+def test_days_of_a_number_of_shards_that_is_no_power_of_two_are_refused(tmp_path: Path) -> None:
+    """As an older version counted them: their shards hold other keys, so that sums over them would be wrong."""
+    posts = stages.etl(tmp_path, stages.raw(tmp_path, status(text="apple berry")), DAY)
+    counts = stages.count(tmp_path, posts, DAY, "standard", 2)
+    (path, _) = stages.paths(counts, "pairs")
+    old = path.replace("of-00002", "of-00003")
+    Path(path).rename(old)
+    with pytest.raises(SettingsDifferError, match="is one of 3 shards"):
+        stages.run("aggregate", tmp_path, "word_counts", input=old, date=DAY, days=1)
+
+
+def test_counts_with_other_columns_are_refused(tmp_path: Path) -> None:
+    """As an older version wrote them."""
+    posts = stages.etl(tmp_path, stages.raw(tmp_path, status(text="apple berry")), DAY)
+    counts = stages.count(tmp_path, posts, DAY, "standard", 1)
+    (path,) = stages.paths(counts, "pairs")
+    pq.write_table(pq.read_table(path, partitioning=None).drop_columns(["word"]), path)
+    with pytest.raises(DamagedError, match=f"^{path} was counted by an older version"):
+        stages.aggregate(tmp_path, [counts], DAY, 1)
 
 
 def test_days_outside_both_windows_are_left_out(tmp_path: Path) -> None:

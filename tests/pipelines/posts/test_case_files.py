@@ -17,7 +17,7 @@ import pytest
 import running
 
 from millrace.common import results
-from pipelines.posts import columns, count, parse, rules
+from pipelines.posts import columns, count, pairs, parse, rules
 from pipelines.posts.tokens import tokenize
 
 CASES = Path(__file__).resolve().parents[4] / "shared" / "cases" / "posts"
@@ -237,7 +237,7 @@ def hostile() -> Iterator[dict[str, Any]]:
     yield {"text": "@" + repeated("a-")}
     yield {"text": repeated("a.b") + "@"}
     yield {"text": "-".join(f"w{n:x}" for n in range(130_000))}
-    yield {"text": " ".join(f"w{n:x}" for n in range(count.MAX_PAIRED_WORDS))}
+    yield {"text": " ".join(f"w{n:x}" for n in range(pairs.MAX_PAIRED_WORDS))}
     yield {"text": "<p>" + "<" * 99_000 + "</p>"}
     yield {"text": "<p>" + "<div>" * 19_000 + "</p>"}
     yield {"text": "x", "urls": [f"http://é{n}.example" for n in range(40_000)]}
@@ -255,8 +255,8 @@ def test_a_hostile_post_costs_at_most_a_second() -> None:
             rule_set = rules.get(name)
             tokens = tokenize(parsed["text"], parsed["lang"], rule_set)
             count.count_words(tokens)
-            count.count_urls(parsed["urls"], rule_set, 4)
-            count.count_pairs(tokens, 4)
+            count.count_urls(parsed["urls"], rule_set)
+            list(pairs.split(pairs.of_posts(tokens), 4))
     after = resource.getrusage(resource.RUSAGE_SELF)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < len(each)
 

@@ -48,8 +48,8 @@ class Chain:
                 stream.write(b"".join(line + b"\n" for line in [*sample.lines(day), b"no JSON"]))
             part = f"date={day}"
             raw = self.stage("fetch", "raw", part, source=f"{self.root}/source/{{date:%Y-%m-%d}}.js*", date=day)
-            posts = self.stage("etl", "posts", part, input=json.dumps(raw), sources='["s"]', date=day, shards=2)
-            self.stage("count", "counts", part, input=json.dumps(posts), shards=3)
+            posts = self.stage("etl", "posts", part, input=json.dumps(raw), sources='["s"]', date=day, pack=1)
+            self.stage("count", "counts", part, input=json.dumps(posts), shards=4)
             counts.append(f"counts/{part}")
         with files.open_output(f"{self.root}/list.json") as stream:
             paths = [f.path for day in DAYS for f in self.written[f"count/date={day}"].files]

@@ -17,6 +17,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from posts_cases import DAY, status
 
+from millrace.beam import batch
 from millrace.beam.sources import records
 from millrace.common import results
 from pipelines.posts import columns, etl, parse
@@ -97,13 +98,13 @@ def check_counters(written: results.Written, day: oracle.DayResult) -> None:
     assert counters.get("read", 0) == sum(count for name, count in counters.items() if name != "read")
 
 
-def check(contents: list[bytes], shards: int) -> None:
+def check(contents: list[bytes], pack: int) -> None:
     """Runs Etl on files with these contents and compares all that it writes with the oracle."""
     day = oracle.day([line for data in contents for _, line in lines_of(data)], DAY)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         inputs = stages.raw(folder, *contents)
-        written = stages.etl(folder, inputs, DAY, shards)
+        written = stages.etl(folder, inputs, DAY, pack)
         check_counters(written, day)
         posts = [as_oracle(row) for row in stages.rows(written, "posts")]
         by_id = {post.id: post for post in posts}
@@ -119,11 +120,11 @@ def check(contents: list[bytes], shards: int) -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(hostile_files(long=True), min_size=1, max_size=3), st.integers(1, 3))
-def test_every_record_of_hostile_files_is_kept_or_accounted_for(contents: list[bytes], shards: int) -> None:
+@given(st.lists(hostile_files(long=True), min_size=1, max_size=3), st.sampled_from([1, 600, batch.PACK]))
+def test_every_record_of_hostile_files_is_kept_or_accounted_for(contents: list[bytes], pack: int) -> None:
     """read = kept + other days + duplicates + notices + rejected; posts and rejects are the oracle's, in whole."""
     assume(all(map(cases.is_lines, contents)))
-    check(contents, shards)
+    check(contents, pack)
 
 
 def block_of(data: bytes) -> pa.Table:
@@ -158,12 +159,12 @@ def numbered(text: str, *ids: int) -> bytes:
 
 
 def test_the_last_duplicate_wins_across_files_in_their_order(tmp_path: Path) -> None:
-    """The order is that of the input list, not of names, sources or shards."""
+    """The order is that of the input list, not of names, sources or packs."""
     second = numbered("second", 2) + numbered("second again", 2)
     files_ = stages.raw(tmp_path, second, numbered("third", 3), numbered("first", 1, 2, 3))
     inputs = [files_[2], files_[0], files_[1]]
-    for shards in (1, 4):
-        written = stages.etl(tmp_path / str(shards), inputs, DAY, shards, sources=["z", "a", "a"])
+    for pack in (1, batch.PACK):
+        written = stages.etl(tmp_path / str(pack), inputs, DAY, pack, sources=["z", "a", "a"])
         rows = stages.rows(written, "posts")
         found = sorted((row["id"], row["text"], row["source"]) for row in rows)
         assert found == [("1", "first", "z"), ("2", "second again", "a"), ("3", "third", "a")]
@@ -174,7 +175,8 @@ def test_the_last_duplicate_wins_across_blocks_of_a_file(tmp_path: Path) -> None
     (path,) = stages.raw(tmp_path, numbered("early", *range(50)) + numbered("late", *range(25)))
     small = str(tmp_path / "small.parquet")
     pa.parquet.write_table(pa.parquet.read_table(path), small, row_group_size=7)
-    whole, parts = (stages.etl(tmp_path / str(n), [p], DAY, 3) for n, p in enumerate((path, small)))
+    whole, parts = (stages.etl(tmp_path / str(n), [p], DAY, 1) for n, p in enumerate((path, small)))
+    assert len(stages.paths(parts, "posts")) == 11
     texts = {row["id"]: row["text"] for row in stages.rows(parts, "posts")}
     assert texts == {str(n): "late" if n < 25 else "early" for n in range(50)}
     assert stages.table(whole, "posts") == stages.table(parts, "posts")
@@ -182,14 +184,30 @@ def test_the_last_duplicate_wins_across_blocks_of_a_file(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("pattern", cases.ARCHIVES)
-def test_shards_change_nothing_but_the_files(pattern: str, tmp_path: Path) -> None:
+def test_packs_change_nothing_but_the_files(pattern: str, tmp_path: Path) -> None:
+    """A post that comes again is found in another file, too; what is not the last leaves nothing, not even a file."""
     (path,) = cases.real(pattern)
-    sources = stages.raw(tmp_path, path.read_bytes())
-    one, many = (stages.etl(tmp_path / str(n), sources, DAY, n) for n in (1, 5))
+    lines = path.read_bytes().splitlines(keepends=True)
+    sources = stages.raw(tmp_path, b"".join(lines), b"".join(lines[::7]), b"".join(lines[::-5]))
+    one, many = (stages.etl(tmp_path / str(n), sources, DAY, n) for n in (batch.PACK, 1))
     assert one.counters == many.counters
-    assert len(stages.paths(many, "posts")) == 5
-    assert stages.table(one, "posts").sort_by("id") == stages.table(many, "posts").sort_by("id")
+    assert one.counters["duplicates"] > 0
+    assert (len(stages.paths(one, "posts")), len(stages.paths(many, "posts"))) == (1, 3)
+    assert stages.table(one, "posts") == stages.table(many, "posts")
     assert one.schemas == many.schemas
+    there = {str(path) for path in (tmp_path / "1").rglob("posts-*.parquet")}
+    assert there == set(stages.paths(many, "posts"))
+
+
+def test_ids_are_compared_as_they_are(tmp_path: Path) -> None:
+    """Numbers by their digits, with what no number has: zeros before them, signs, more digits than a machine's."""
+    ids = [7, "07", "7 ", "+7", "-7", "7.0", 2**63 - 1, 2**63, 2**64 + 7, "9" * 18, "9" * 19, "a7", "７", 0, "00", "-0"]
+    data = [b"\n".join(cases.status(tid=id_, text=f"{n} {id_!r}") for id_ in ids) for n in range(2)]
+    written = stages.etl(tmp_path, stages.raw(tmp_path, *data), DAY, 1)
+    kept = [(row["id"], row["text"]) for row in stages.rows(written, "posts")]
+    expected = {str(id_).strip(): f"1 {id_!r}" for id_ in ids}
+    assert dict(kept) == expected
+    assert len(kept) == len(expected) == len(ids) - 1
 
 
 @pytest.mark.parametrize("pattern", cases.ARCHIVES)
