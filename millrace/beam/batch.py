@@ -179,12 +179,12 @@ class Batch:
         units = [(key, (unit, columns)) for key, units in self.row_groups().items() for unit in units]
         return Units(self, units, _read_block, _one_each(self.row_groups()))
 
-    def packs(self, *columns: str, size: int = PACK) -> "Units":
+    def packs(self, size: Callable[[Partition], int], *columns: str) -> "Units":
         """Return the row groups of the input, which are Parquet files, as `Pack`; columns: those to read.
 
-        size: bytes of a pack, when it is not compressed; more only where one row group has more.
+        size: bytes of a partition's packs, when not compressed, such as PACK; more only where one row group has more.
         """
-        found = {key: _packed(groups, size) for key, groups in self.row_groups().items()}
+        found = {key: _packed(groups, size(self.partitions[key])) for key, groups in self.row_groups().items()}
         units = [
             (key, (number, len(packs), pack, columns))
             for key, packs in found.items()

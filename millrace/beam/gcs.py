@@ -152,14 +152,6 @@ def read(uri: str, seconds: float = PATIENCE) -> bytes:
         return bytes(_blob(uri).download_as_bytes(raw_download=True, retry=retry(seconds)))
 
 
-def delete(uri: str, seconds: float = PATIENCE) -> None:
-    """Delete an object; one that is not there is deleted already. Raises AccessError, ServiceError."""
-    from google.api_core.exceptions import NotFound
-
-    with told(f"delete {uri}"), contextlib.suppress(NotFound):
-        _blob(uri).delete(retry=retry(seconds))
-
-
 def open_object(uri: str, seconds: float = PATIENCE) -> "Reader":
     """Open an object as it is now, for reading parts of it. Raises AccessError, ServiceError, SourceError."""
     with told(f"read {uri}"):

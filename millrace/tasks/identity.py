@@ -22,7 +22,7 @@ from millrace.core.manifests import NAME, Manifest
 from millrace.errors import SettingsDifferError
 from millrace.tasks import advice, session
 from millrace.tasks.protocols import StageLike
-from millrace.tasks.settings import Day, Hour, origin
+from millrace.tasks.settings import Day, Hour, Setting, origin
 
 
 def of(stage: StageLike) -> dict[str, str]:
@@ -50,7 +50,7 @@ def digest(stage: StageLike) -> str:
 def check(stage: StageLike, manifest: Manifest) -> None:
     """Raise SettingsDifferError if a partition was made with other settings than this run's."""
     mine = of(stage)
-    for key in sorted({*mine, *manifest.settings}):
+    for key in sorted({*mine, *(key for key in manifest.settings if not _is_insignificant(stage, key))}):
         here = mine.get(key, "not set")
         there = _told(manifest, key)
         if there is None:
@@ -146,6 +146,18 @@ def _first_with(stage: StageLike, key: str) -> StageLike:
     stages = [task for task in chain(stage, by_kind=True) if is_stage(task)]
     *_, last = stage, *(task for task in stages if key in of(task) or task.task_family == key.rpartition(".")[0])
     return last
+
+
+def _is_insignificant(stage: StageLike, key: str) -> bool:
+    """Return whether a setting, which an earlier version took for one, has nothing to do with a result any more."""
+    section, _, name = key.rpartition(".")
+    sections = {task.section for task in chain(stage, by_kind=True) if is_stage(task)}
+    return any(
+        each.__name__ == section
+        and isinstance(setting := getattr(each, name, None), Setting)
+        and not setting.significant
+        for each in sections
+    )
 
 
 def _name(key: str) -> str:

@@ -177,7 +177,7 @@ def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
     """Add the pipeline: parse by pack, find ids that come again by shard, and write anew the files that have such."""
     batch = Batch(pipeline, options, EtlOptions)
     batch.decide(lambda day, raw: {"shards": shards.number(sum(group.rows for group in raw), _SHARD_IDS)})
-    packs = batch.packs("file", "line", "record", size=options.view_as(EtlOptions).pack)
+    packs = batch.packs(lambda day: int(day.options["pack"]), "file", "line", "record")
     packs.each(parse_pack).by_key(find_repeated).by_key(finish_file)
     batch.results("posts")
 

@@ -17,7 +17,7 @@ from millrace.errors import NotThereYetError
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = {
     "fetch": ["--source", "--date", "--max_source_bytes"],
-    "etl": ["--input", "--date", "--sources", "--shards"],
+    "etl": ["--input", "--date", "--sources", "--pack"],
     "count": ["--input", "--rules", "--languages", "--shards"],
     "aggregate": ["--input", "--date", "--days"],
 }

@@ -42,7 +42,7 @@ def test_without_a_query_tables_are_listed_with_their_columns(call: Query) -> No
         ("posts", "urls", "ARRAY<STRING>"),
         ("posts", "date", "DATE"),
         ("posts_rejected", "record", "BYTES"),
-        ("counts_pairs", "w1", "STRING"),
+        ("counts_pairs", "word", "STRING"),
     }
     assert expected <= {tuple(line) for line in lines}
     as_json = [tuple(json.loads(line).values()) for line in call("--format", "json").out.splitlines()]

@@ -201,7 +201,6 @@ def test_the_posts_stages_say_what_they_always_said() -> None:
         "posts.source": "sample://",
         "posts.rules": "standard",
         "posts.languages": "en",
-        "posts.shards": "4",
     }
     assert identity.of(Count(date=DAY)) == settings
     assert identity.of(Report(date=DAY, days=3)) == {**settings, "days": "3"}
