@@ -67,16 +67,16 @@ def _keep(day: Partition, unit: Unit, blocks: Iterator[records.Block]) -> result
 
 
 def _count(partition: Partition, unit: Unit) -> Iterator[tuple[str, pa.Table]]:
-    """Yield how many lines begin in a range."""
+    """Yield, by the number of its file, how many lines begin in a range."""
     assert unit.part is not None
     lines = ranges.count(unit.file, unit.part)
-    yield unit.name, pa.table({"file": [unit.number], "range": [unit.part.number], "lines": [lines]})
+    yield str(unit.number), pa.table({"range": [unit.part.number], "lines": [lines]})
 
 
 def _first_line(unit: Unit, counted: Iterable[pa.Table]) -> int | None:
     """Return the number of a range's first line; None where the lines before it could not all be counted."""
     assert unit.part is not None
-    rows = [row for table in counted for row in table.to_pylist() if row["file"] == unit.number]
+    rows = [row for table in counted for row in table.to_pylist()]
     before = {row["range"]: row["lines"] for row in rows if row["range"] < unit.part.number}
     return 1 + sum(before.values()) if len(before) == unit.part.number else None
 
@@ -112,16 +112,19 @@ class _Fetch:
         ]
 
     def fetch(
-        self, partition: Partition, unit: Unit, counted: Mapping[str, Iterable[pa.Table]] = MappingProxyType({})
+        self,
+        partition: Partition,
+        unit: Unit,
+        counted: Mapping[tuple[str, str], Iterable[pa.Table]] = MappingProxyType({}),
     ) -> Iterator[results.Written]:
-        """Write the records of a file or a range, as they are or by day; counted: the lines of each range."""
+        """Write the records of a file or a range, as they are or by day; counted: the lines of each range, by file."""
         given = partition.options
         with contextlib.ExitStack() as stack:
             if unit.part is None:
                 bounds = given["max_source_bytes"], given["max_transfer_seconds"], _hosts(partition)
                 stream = stack.enter_context(named.open_uri(unit.file.uri, *bounds, self.generated))
                 blocks = records.read(stream)
-            elif (number := _first_line(unit, counted[partition.key])) is not None:
+            elif (number := _first_line(unit, counted[partition.key, str(unit.number)])) is not None:
                 blocks = ranges.read(unit.file, unit.part, number)
             else:  # the error of the count is the partition's
                 return
@@ -148,7 +151,7 @@ def fetch(
     in_ranges = {key: [unit for unit in found if unit.part] for key, found in units.items()}
     side = []
     if any(in_ranges.values()):
-        side = [batch.units(lambda partition: in_ranges[partition.key]).each(_count).by_partition()]
+        side = [batch.units(lambda partition: in_ranges[partition.key]).each(_count).by_name()]
     batch.units(lambda partition: units[partition.key]).each(work.fetch, *side)
     batch.results(lambda partition: str(partition.options["dataset"]))
 
