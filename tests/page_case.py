@@ -44,7 +44,6 @@ WORDS = [
 def warehouse(**tables: Rows) -> page.Query:
     """Give a warehouse of these tables' rows (each of DATE unless it says another), asked in BigQuery's dialect."""
     connection = duckdb.connect()
-    connection.execute("SET TimeZone = 'America/New_York'")
     for name, columns in COLUMNS.items():
         schema = pa.schema({**columns, "ts": pa.timestamp("us", "UTC"), "date": pa.date32()})
         rows = pa.Table.from_pylist([{"ts": END, "date": DATE, **row} for row in tables.get(name, [])], schema=schema)
@@ -56,7 +55,9 @@ def warehouse(**tables: Rows) -> page.Query:
         given = {name: literal for name, value in parameters.items() if (literal := bigquery_sql.literal(value))}
         (statement,) = bigquery_sql.parse(sql)
         assert isinstance(statement, exp.Query)
-        return bigquery_sql.fetch(connection, bigquery_sql.translate(connection, statement, given))[0]
+        with connection.cursor() as asked:  # which has functions of its own
+            asked.execute("SET TimeZone = 'America/New_York'")
+            return bigquery_sql.fetch(asked, bigquery_sql.translate(asked, statement, given))[0]
 
     return query
 

@@ -40,10 +40,11 @@ def hours(rows: Sequence[Hour], width: int, height: int) -> Picture:
 
     grid, names = [], []
     for posts in whole_ticks(most):
-        grid.append(_line(left, round(up(posts)) + 0.5, right, round(up(posts)) + 0.5, LINE))
+        at = math.floor(up(posts)) + 0.5  # in the middle of a row of pixels, where a thin line is sharp
+        grid.append(_line(left, at, right, at, LINE))
         names.append(svg.text(f"{posts:,}", left + 3, up(posts) - 3, fill=SOFT, font_size=_SMALL, **_RIM))
     for hour, name in _times(rows, width):
-        at = round(across(hour)) + 0.5
+        at = math.floor(across(hour)) + 0.5
         grid.append(_line(at, 0, at, foot, LINE))
         if at + 3 + letters.width(name, _SMALL) <= width:
             names.append(svg.text(name, at + 3, height - 4, fill=SOFT, font_size=_SMALL))
@@ -214,6 +215,8 @@ def _times(rows: Sequence[Hour], width: int) -> list[tuple[int, str]]:
         return [(hour, f"{rows[hour].start:%H:%M}") for hour in range(0, len(rows), 3 if wide else 6)]
     every = 24 * math.ceil(days * (76 if wide else 46) / width)
     starts = [(hour, rows[hour].start) for hour in range(0, len(rows), every)]
+    if days > 31:
+        return [(hour, short_day(day).removeprefix(weekday(day)).strip()) for hour, day in starts]
     return [(hour, short_day(day) if wide else f"{weekday(day)} {day.day}") for hour, day in starts]
 
 
