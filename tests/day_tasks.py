@@ -101,6 +101,11 @@ class Read(Daily):
     def requires(self) -> Made:
         return Made(date=self.date, wanted_for=self.date)
 
+    def preload(self) -> None:
+        with control(self, "preloads").open("a") as preloads:
+            preloads.write(f"{os.getpid()}\n")
+        raise ImportError("nothing to import")
+
 
 class Alone(Read):
     """Is done by itself."""

@@ -187,6 +187,11 @@ class Report(PageTask):
     def requires(self) -> Aggregate:
         return Aggregate(date=self.date, days=self.days)
 
+    def preload(self) -> None:
+        import workflows.report.page  # noqa: F401
+
+        super().preload()
+
     def render(self) -> Mapping[str, bytes]:
         from workflows.report.page import render
 

@@ -7,6 +7,7 @@ column `date`.
 """
 
 import datetime
+import importlib
 import json
 import re
 import tempfile
@@ -268,6 +269,12 @@ def _steps(plan: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     for step in plan:
         yield step
         yield from _steps(step.get("children", []))
+
+
+def preload() -> None:
+    """Import what a query of a local warehouse needs."""
+    for name in ("duckdb", "bigquery_sql", "sqlglot.dialects.bigquery", "sqlglot.dialects.duckdb"):
+        importlib.import_module(name)
 
 
 def parse(sql: str) -> "exp.Query":

@@ -4,10 +4,13 @@ Beside a dataset's pages lies the list of them, with a link to each; it is made 
 """
 
 import html
+import importlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from millrace.core import warehouse
 from millrace.core.ledger import Claim
+from millrace.tasks import session
 from millrace.tasks.index import Index
 from millrace.tasks.stage import Outcome, Stage
 
@@ -30,6 +33,12 @@ class PageTask(Stage):
     def render(self) -> Mapping[str, bytes]:
         """Return the files of the page by name; index.html is the page itself."""
         raise NotImplementedError(f"{type(self).__name__}.render")
+
+    def preload(self) -> None:
+        """Import what asks a warehouse of this machine, and the package or module that makes the page."""
+        if not session.current().config.warehouse:
+            warehouse.preload()
+        importlib.import_module(self.maker()[0])
 
     @property
     def page(self) -> str:

@@ -223,6 +223,9 @@ class Stage(Task):
                 )
             preflight.for_tables(self.published())
 
+    def preload(self) -> None:
+        """Import what execute() needs; called where there is time, in the process that those of tasks come from."""
+
     @classmethod
     def bulk_complete(cls, parameter_tuples: Iterable[Any]) -> Iterator[Any]:
         """Return the dates, or hours, whose tasks are complete: what luigi's RangeDaily and RangeHourly ask for."""

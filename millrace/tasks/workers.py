@@ -83,6 +83,8 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
         self._given: dict[str, list[Stage]] = {}
         #: The processes that died, once that is told.
         self._buried: set[Any] = set()
+        #: A task of each kind that is to come, as long as what such need is not imported.
+        self._to_come: list[Stage] = []
 
     def run(self) -> bool:
         """Run as luigi's worker does."""
@@ -90,10 +92,13 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
         gc.enable()
         freshness.changed()
         last = {task: status for task, status, runnable in self._add_task_history}
-        left = defaultdict(list)
+        left, to_come = defaultdict(list), dict[type[Stage], Stage]()
         for task, status in last.items():
-            if status == PENDING and isinstance(task, Stage) and _can_be_batched(task):
-                left[type(task)].append(task)
+            if status == PENDING and isinstance(task, Stage):
+                to_come[type(task)] = task
+                if _can_be_batched(task):
+                    left[type(task)].append(task)
+        self._to_come = list(to_come.values())
         self._kinds = {kind: _Kind(tasks, max(1, self.worker_processes)) for kind, tasks in left.items()}
         return bool(super().run())
 
@@ -204,10 +209,21 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
         Work that is asked for in between would be a batch of those that follow from the first few.
         """
         before = dict(self._running_tasks)
+        if 0 < len(before) < self.worker_processes:  # there is time, and a processor with nothing to do
+            self._preload()
         super()._handle_next_task()
         telling = {process for task_id, process in before.items() if task_id not in self._running_tasks}
         while any(process in telling for process in self._running_tasks.values()):
             super()._handle_next_task()
+
+    def _preload(self) -> None:
+        """Import what the tasks to come need, so that their processes have it."""
+        while self._to_come:
+            task = self._to_come.pop()
+            try:
+                task.preload()
+            except Exception:  # the task says it, when it runs
+                log.debug("%s: could not be prepared", task, exc_info=True)
 
     def _purge_children(self) -> None:
         """Bury processes as luigi does; each member of a batch whose process died or was too slow is told by itself."""

@@ -127,6 +127,18 @@ def test_bad_day_fails_alone_and_what_follows_from_the_others_is_done(
     assert [runs(tmp_path, "Read", number) for number in range(1, 7)] == [1] * 6
 
 
+def test_what_a_stage_needs_is_imported_while_others_run(tmp_path: Path) -> None:
+    """The process that waits for a day's first stage prepares the second, once; that this can't be done is the second
+    stage's own affair. With one worker that process does the first stage itself.
+    """
+    luigi = start(tmp_path, 3, 3, "--workers", 2)
+    assert end(luigi).code == 0
+    assert control(tmp_path, "Read", 3, "preloads").read_text() == f"{luigi.pid}\n"
+    assert control(tmp_path, "Read", 3, "runs").read_text() != f"{luigi.pid}\n"
+    assert run(tmp_path, 4, 4, "--workers", 1).code == 0
+    assert not control(tmp_path, "Read", 4, "preloads").exists()
+
+
 def test_no_worker_is_idle_while_days_are_left(tmp_path: Path) -> None:
     """Where a batch takes long, the other worker does all the rest, by batches of at least half its size."""
     control(tmp_path, "Made", 14, "held").touch()
