@@ -10,11 +10,11 @@ from dataclasses import replace
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
-from millrace.beam import files, gcs
+from millrace.beam import engines, files, gcs
 from millrace.common.partitions import Partition, from_json
-from millrace.errors import MillraceError
+from millrace.errors import MillraceError, SettingError
 
 Build = Callable[[beam.Pipeline, PipelineOptions], None]
 
@@ -85,9 +85,16 @@ def _flags(partition: Partition) -> Iterator[str]:
 
 
 def run(build: Build, argv: Sequence[str]) -> Any:
-    """Build a pipeline from command-line arguments and run it to its end. Raises whatever a stage raised."""
+    """Build a pipeline from command-line arguments and run it to its end.
+
+    Raises SettingError for a runner that would not run it, and whatever a stage raised.
+    """
     named = any(argument.startswith("--runner") for argument in argv)
     options = Options([*argv, *([] if named else ["--runner=FnApiRunner"])])
+    standard = options.view_as(StandardOptions)
+    if why := engines.refusal(standard.runner, options.get_all_options(drop_default=True)):
+        raise SettingError(f"--runner={standard.runner}: {why}")
+    standard.runner = engines.in_full(standard.runner)
     with beam.Pipeline(options=options) as pipeline:
         build(pipeline, options)
     return pipeline.result

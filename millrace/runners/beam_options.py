@@ -1,6 +1,6 @@
 """[dataflow] and [dataflow.TASK] → Beam's command line: any option of Beam or Dataflow, checked as Beam would.
 
-So [flink], [spark] and [fnapi] with their runners.
+So [flink], [dask], [fnapi] and others with their runners.
 
 In luigi.cfg an option is written as it is called, without the dashes: `machine_type = n2-standard-4`. A flag is true or
 false, whether Beam calls it by its opposite or not. Of a list several lines give one element each, one line gives them
@@ -11,9 +11,11 @@ import argparse
 import configparser
 import difflib
 import functools
+import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from millrace.beam import engines
 from millrace.core.config import Config
 from millrace.errors import SettingError
 
@@ -41,15 +43,19 @@ def arguments(config: Config, task: str, runner: str = "DataflowRunner") -> list
         where = f"[{option.section}] {option.name} = {option.value!r}, {config.origin(option.section, option.name)}"
         if why := (_TAKEN if runner == "DataflowRunner" else taken).get(option.name):
             raise SettingError(f"{where}: this option is taken; {why}")
-        found += _argument(where, option.name, option.value)
+        if (option.name, option.value.strip()) == ("direct_running_mode", "multi_threading"):
+            raise SettingError(f"{where}: {engines.MULTI_THREADING}")
+        found += _argument(where, option.name, option.value, known(runner == "DaskRunner"))
     return found
 
 
 @functools.cache
-def known() -> Mapping[str, argparse.Action]:
-    """Return Beam's own options: name → what Beam does with it."""
+def known(dask: bool = False) -> Mapping[str, argparse.Action]:
+    """Return Beam's own options, with those of its runner on Dask or without: name → what Beam does with it."""
     from apache_beam.options import pipeline_options
 
+    if dask:
+        importlib.import_module("apache_beam.runners.dask.dask_runner")
     parser = pipeline_options._BeamArgumentParser(add_help=False, allow_abbrev=False)
     for options in pipeline_options.PipelineOptions.__subclasses__():
         if options.__module__.startswith("apache_beam."):
@@ -57,11 +63,11 @@ def known() -> Mapping[str, argparse.Action]:
     return {flag.removeprefix("--"): action for action in parser._actions for flag in action.option_strings}
 
 
-def _argument(where: str, name: str, value: str) -> Sequence[str]:
-    """Return an option's arguments; where: how it is named in an error."""
-    action = known().get(name)
+def _argument(where: str, name: str, value: str, options: Mapping[str, argparse.Action]) -> Sequence[str]:
+    """Return an option's arguments; where: how it is named in an error. options: those that there are."""
+    action = options.get(name)
     if action is None:
-        near = difflib.get_close_matches(name, known(), 1)
+        near = difflib.get_close_matches(name, options, 1)
         raise SettingError(f"{where}: Beam has no such option{f'; did you mean {near[0]}?' if near else ''}")
     if not value.strip():
         return []

@@ -13,7 +13,7 @@ from typing import Any
 import millrace.errors
 from millrace.core.config import Config
 from millrace.errors import JobFailedError, MillraceError
-from millrace.runners import beam_alone, beam_options
+from millrace.runners import beam_alone, beam_options, engines
 from millrace.runners.runner import Job, Messages, Progress, Run, Ticket
 
 _OURS = re.compile(r"millrace\.errors\.(\w+): (.*?)(?: \[while running '[^']*'\])?\s*$", re.MULTILINE)
@@ -45,7 +45,7 @@ class InProcess:
         self._name, self._config = name, config
 
     def check(self, task: str) -> None:
-        beam_options.arguments(self._config, task, self._name)
+        engines.check(self._config, task, self._name)
 
     def place(self) -> str:
         return ""
@@ -72,8 +72,7 @@ class InProcess:
             *beam_options.arguments(self._config, task, self._name),
             *(f"--{key}={value}" for key, value in given.items()),
         ]
-        run = importlib.import_module("millrace.beam.options").run_module  # Beam is imported only here
-        return LocalJob(ticket.name, lambda: run(pipeline, argv))
+        return LocalJob(ticket.name, lambda: engines.run(self._config, self._name, pipeline, argv))
 
     def _import_beam(self) -> None:
         """Import Beam; alone, where the settings name nothing in Google Cloud."""

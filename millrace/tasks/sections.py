@@ -26,7 +26,16 @@ from millrace.tasks.settings import (
 )
 
 #: Where a pipeline may run. `auto` is FnApiRunner for small inputs and DataflowRunner for large ones.
-RUNNERS = ("FnApiRunner", "DataflowRunner", "auto", "FlinkRunner", "SparkRunner")
+RUNNERS = (
+    "FnApiRunner",
+    "DataflowRunner",
+    "auto",
+    "DaskRunner",
+    "FlinkRunner",
+    "SparkRunner",
+    "PortableRunner",
+    "PrismRunner",
+)
 #: How a URI begins, well written or not; a folder of such a name can be written ./name:.
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:|.*://")
 _BUCKET = re.compile(r"gs://[a-z0-9][-_.a-z0-9]{1,220}[a-z0-9](/[^\s?#*\[\]]*)?")

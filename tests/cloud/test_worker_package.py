@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import running
 
-from millrace.runners.dataflow import worker_package
+from millrace.runners import worker_package
 
 
 def held(wheel: Path) -> tuple[set[str], str]:

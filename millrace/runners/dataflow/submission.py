@@ -23,8 +23,8 @@ from millrace.common.polling import Pauses
 from millrace.core.child import in_child
 from millrace.errors import ConflictError, MillraceError, ServiceError, SettingError
 from millrace.gcloud.clients import Google
-from millrace.runners import beam_options
-from millrace.runners.dataflow import jobs, worker_package
+from millrace.runners import beam_options, worker_package
+from millrace.runners.dataflow import jobs
 from millrace.runners.dataflow.jobs import TIMEOUT, Job
 from millrace.runners.runner import Ticket
 

@@ -9,7 +9,7 @@ import base64
 import hashlib
 import importlib.util
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from millrace import errors
@@ -21,15 +21,9 @@ _SHIPPED = [_LIBRARY / name for name in ("__init__.py", "errors.py", "common", "
 
 def write(folder: str, pipeline: str) -> str:
     """Write the wheel for a pipeline's module into a folder; return its path."""
-    files = {
-        path.relative_to(part.parent if part not in _SHIPPED else _LIBRARY.parent).as_posix(): path.read_bytes()
-        for part in [*_application(pipeline), *_SHIPPED]
-        for path in sorted([part] if part.is_file() else part.rglob("*"))
-        if path.is_file() and "__pycache__" not in path.parts
-    }
-    digest = hashlib.sha256(b"".join(f"{name}\0{len(data)}\0".encode() + data for name, data in files.items()))
+    files = _files(pipeline)
     # Named by its contents, because pip takes a package of the same version for the same package.
-    version = f"0.{int(digest.hexdigest()[:12], 16)}"
+    version = f"0.{int(_digest(files)[:12], 16)}"
     info = f"millrace_pipelines-{version}.dist-info"
     needs = "".join(f"Requires-Dist: {line}\n" for line in files["millrace/beam/requirements.txt"].decode().split())
     files[f"{info}/METADATA"] = f"Metadata-Version: 2.1\nName: millrace-pipelines\nVersion: {version}\n{needs}".encode()
@@ -42,6 +36,26 @@ def write(folder: str, pipeline: str) -> str:
             # Without a date of its own a member is of 1980.
             archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
     return str(wheel)
+
+
+def digest(pipeline: str) -> str:
+    """Return what tells the code for a pipeline's module from other code."""
+    return _digest(_files(pipeline))
+
+
+def _files(pipeline: str) -> dict[str, bytes]:
+    """Return what workers need for a pipeline's module: path → bytes."""
+    return {
+        path.relative_to(part.parent if part not in _SHIPPED else _LIBRARY.parent).as_posix(): path.read_bytes()
+        for part in [*_application(pipeline), *_SHIPPED]
+        for path in sorted([part] if part.is_file() else part.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+def _digest(files: Mapping[str, bytes]) -> str:
+    framed = (f"{name}\0{len(data)}\0".encode() + data for name, data in files.items())
+    return hashlib.sha256(b"".join(framed)).hexdigest()
 
 
 def _application(pipeline: str) -> Iterator[Path]:

@@ -1,0 +1,144 @@
+"""Other engines than one process: Dask's, and processes of Beam's own; and what stops a run before it begins."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import distributed
+import pytest
+import running
+from dataflow_running import Set
+
+from millrace.beam import options
+from millrace.core.manifests import Manifest
+from millrace.errors import SettingError
+from millrace.tasks import session
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[distributed.LocalCluster]:
+    """A cluster of Dask's: two processes."""
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        yield cluster
+
+
+def test_all_tables_on_dask_are_those_of_one_process(
+    cluster: distributed.LocalCluster, undisturbed: Path, tmp_path: Path
+) -> None:
+    """runner = DaskRunner, the four pipelines on a cluster of two processes: every table, row for row."""
+    said = f"[dask]\ndask_client_address = {cluster.scheduler_address}\n"
+    equal(made_by(tmp_path, said, "DaskRunner"), undisturbed)
+
+
+def test_all_tables_of_several_processes_are_those_of_one(undisturbed: Path, tmp_path: Path) -> None:
+    """Beam's own processes, two of them: direct_running_mode = multi_processing."""
+    said = "[fnapi]\ndirect_running_mode = multi_processing\ndirect_num_workers = 2\n"
+    equal(made_by(tmp_path, said, "FnApiRunner"), undisturbed)
+
+
+def made_by(folder: Path, settings: str, runner: str) -> Path:
+    """The storage of a run of all four pipelines with further settings."""
+    own, storage = folder / "own.cfg", folder / "data"
+    text = (running.ROOT / "luigi.cfg").read_text(encoding="utf-8").replace("\nworkers = 2\n", "\nworkers = 1\n")
+    own.write_text(text + "\n" + settings, encoding="utf-8")
+    flags = ("--date", running.DAY, "--posts-days", 1, "--millrace-runner", runner)
+    ran = running.luigi("Aggregate", *flags, storage=storage, env=running.environment(LUIGI_CONFIG_PATH=str(own)))
+    assert ran.code == 0, ran
+    made = [running.partition(storage, each) for each in running.complete(storage)]
+    assert {manifest.runner for manifest in made if manifest} == {runner}
+    assert running.leftovers(storage) == []
+    return storage
+
+
+def equal(storage: Path, expected: Path) -> None:
+    """Fails unless all partitions of both have the same rows, and have counted alike."""
+    assert running.tables(storage) == running.tables(expected)
+    for each in running.complete(storage):
+        made, known = running.partition(storage, each), running.partition(expected, each)
+        assert made is not None
+        assert known is not None
+        assert [(f.table, f.rows) for f in made.files] == [(f.table, f.rows) for f in known.files]
+        assert counted(made) == counted(known)
+    for name in ("raw", "posts", "posts_rejected"):
+        found, there = (running.select(each, f"SELECT * FROM {name}") for each in (storage, expected))
+        assert sorted(map(repr, found)) == sorted(map(repr, there)), name
+
+
+def counted(manifest: Manifest) -> dict[str, int]:
+    """What a partition has counted, less what is only known of a batch of one."""
+    return {name: count for name, count in manifest.counters.items() if name != "rows_read"}
+
+
+THREADS = {"direct_running_mode": "multi_threading"}
+FLINK = {"job_endpoint": "x:1", "flink_master": "x:2"}
+DOCKER = {"job_endpoint": "x:1", "environment_type": "DOCKER"}
+
+
+@pytest.mark.parametrize(
+    ("runner", "section", "given", "said"),
+    [
+        ("FlinkRunner", "flink", {}, r"with job_endpoint or flink_job_server_jar, in \[flink\] or \[flink.Etl\]$"),
+        ("FlinkRunner", "flink", {"flink_master": "x:2"}, r"name one with job_endpoint or flink_job_server_jar, in"),
+        ("SparkRunner", "spark", {}, r"with job_endpoint or spark_job_server_jar, in \[spark\] or \[spark.Etl\]$"),
+        ("PortableRunner", "portable", {}, r"with job_endpoint, in \[portable\] or \[portable.Etl\]$"),
+        ("PrismRunner", "prism", {}, r"with job_endpoint or prism_location, in \[prism\] or \[prism.Etl\]$"),
+        (
+            "FnApiRunner",
+            "fnapi",
+            THREADS,
+            r"^\[fnapi\] direct_running_mode = 'multi_threading', .* say multi_processing",
+        ),
+        ("FnApiRunner", "fnapi.Etl", THREADS, r"^\[fnapi.Etl\] direct_running_mode = .* a fault of Beam's"),
+        ("FlinkRunner", "flink", THREADS, r"^\[flink\] direct_running_mode = .* a fault of Beam's"),
+        ("DataflowRunner", "dataflow", THREADS, r"^\[dataflow\] direct_running_mode = .* a fault of Beam's"),
+        ("PortableRunner", "portable", {"job_endpoint": "x:1"}, r"^runner = PortableRunner has its workers elsewhere"),
+        ("FlinkRunner", "flink", FLINK, r"they can't reach data, .*; set storage in \[millrace\] to gs://BUCKET/PREF"),
+        ("SparkRunner", "spark", DOCKER, r"or environment_type in \[spark\] to LOOPBACK$"),
+    ],
+)
+def test_what_stops_a_runner_is_said_before_anything_begins(
+    setting: Set, runner: str, section: str, given: dict[str, str], said: str
+) -> None:
+    """One sentence that names the option; nothing has been looked for on the net."""
+    for key, value in given.items():
+        setting(section, key, value)
+    with pytest.raises(SettingError, match=said):
+        session.current().runner(runner).check("Etl")
+
+
+@pytest.mark.parametrize(
+    ("runner", "section", "given"),
+    [
+        ("FlinkRunner", "flink", {"job_endpoint": "x:1"}),
+        ("FlinkRunner", "flink", {"job_endpoint": "x:1", "flink_master": "x:2", "environment_type": "LOOPBACK"}),
+        ("SparkRunner", "spark", {"spark_job_server_jar": "/x.jar", "spark_master_url": "local[2]"}),
+        ("PrismRunner", "prism", {"prism_location": "/prism"}),
+        ("FnApiRunner", "fnapi", {"direct_running_mode": "multi_processing"}),
+        ("DaskRunner", "dask", {"dask_client_address": "tcp://x:1", "dask_partition_size": "3"}),
+    ],
+)
+def test_what_is_complete_passes(setting: Set, runner: str, section: str, given: dict[str, str]) -> None:
+    for key, value in given.items():
+        setting(section, key, value)
+    session.current().runner(runner).check("Etl")
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--direct_running_mode=multi_threading"], "--direct_running_mode=multi_threading: tables break"),
+        (["--runner=DirectRunner"], "--runner=DirectRunner: Beam would look for its Prism on the net"),
+        (["--runner", "flink"], "--runner=flink: .* name one with job_endpoint or flink_job_server_jar"),
+    ],
+)
+def test_a_pipeline_by_itself_is_refused_the_same(flags: list[str], said: str) -> None:
+    """As python -m pipelines.posts.etl runs it."""
+    with pytest.raises(SettingError, match=said):
+        options.run(lambda pipeline, given: None, flags)
+
+
+def test_without_dask_the_command_that_installs_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that is None in sys.modules is a package that Python does not find."""
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(SettingError, match=r"distributed is not .*; pip install 'millrace\[dask\]' installs it$"):
+        session.current().runner("DaskRunner").check("Etl")
