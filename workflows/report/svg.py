@@ -4,10 +4,10 @@ What is drawn here reads the same as an element of a page and as a picture of it
 the page's style sheet changes colours by them, for a dark screen and for paper.
 """
 
+import html
 import re
 from collections.abc import Mapping
 from typing import Literal, NamedTuple, NewType
-from xml.sax.saxutils import escape, quoteattr
 
 #: A piece of SVG. Only this module makes one of other text, so that no word gets into a picture unescaped.
 Svg = NewType("Svg", str)
@@ -39,7 +39,7 @@ def element(kind: Kind, *content: Svg, **attributes: str | float) -> Svg:
 
 def text(words: str, x: float, y: float, **attributes: str | float) -> Svg:
     """Return a line of text; x, y: where its baseline begins, or ends for text_anchor="end"."""
-    return element("text", Svg(escape(_allowed(words))), x=x, y=y, **attributes)
+    return element("text", Svg(html.escape(_allowed(words), quote=False)), x=x, y=y, **attributes)
 
 
 def moved(body: Svg, x: float, y: float) -> Svg:
@@ -77,7 +77,7 @@ def _attributes(attributes: Mapping[str, str | float]) -> str:
     written = {
         name.replace("_", "-"): value if isinstance(value, str) else number(value) for name, value in attributes.items()
     }
-    return "".join(f" {name}={quoteattr(_allowed(value))}" for name, value in written.items())
+    return "".join(f' {name}="{html.escape(_allowed(value))}"' for name, value in written.items())
 
 
 def _allowed(words: str) -> str:
