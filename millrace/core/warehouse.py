@@ -419,7 +419,7 @@ def zoneless(table: "pa.Table") -> "pa.Table":
 
     schema = pa.schema([pa.field(each.name, plain(each.type)) for each in table.schema])
     # Casting loads pyarrow.compute, which takes longer than a small query.
-    return table if table.schema.types == schema.types else table.cast(schema)
+    return table if table.schema == schema else table.cast(schema)
 
 
 def _literal(name: str, value: object) -> "exp.Expr":

@@ -39,7 +39,7 @@ def hours(rows: Sequence[Hour], width: int, height: int) -> Picture:
         return foot - foot * posts / (max(most, 1) * 1.15)
 
     grid, names = [], []
-    for posts in whole_ticks(most):
+    for posts in _ticks(most):
         at = math.floor(up(posts)) + 0.5  # in the middle of a row of pixels, where a thin line is sharp
         grid.append(_line(left, at, right, at, LINE))
         names.append(svg.text(f"{posts:,}", left + 3, up(posts) - 3, fill=SOFT, font_size=_SMALL, **_RIM))
@@ -200,7 +200,7 @@ def _packed(picture: bytes) -> bytes:
     return b"".join((head, *rest, data, end))
 
 
-def whole_ticks(most: int) -> list[int]:
+def _ticks(most: int) -> list[int]:
     """Return the whole numbers that an axis from 0 to `most` names: three or so, 0 left out."""
     step = next(
         step for power in itertools.count() for step in (10**power, 2 * 10**power, 5 * 10**power) if 4 * step > most

@@ -4,6 +4,7 @@ import datetime
 import functools
 import itertools
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -303,6 +304,17 @@ def test_any_word_is_text_of_a_picture(words: list[str]) -> None:
         svg.inline(mail, words[0]).replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"')
     )
     assert len(named.attrib) == 7
+
+
+def test_the_style_sheet_knows_the_colours_of_the_pictures() -> None:
+    """What it changes for a dark screen or for paper is drawn, so that no colour stays behind where one is changed."""
+    html = busy()["index.html"].decode()
+    named = re.findall(r'\[((?:fill|stroke)="#[0-9a-f]+")\]', html)
+    assert len({*named}) == 9
+    drawn = "".join(re.findall("<svg.*?</svg>", html + page_case.rendered()["index.html"].decode()))
+    for colour in {*named} - {'fill="#7b5aa6"', 'stroke="#7b5aa6"'}:
+        assert colour in drawn, colour
+    assert charts.GROUPS[3] == "#7b5aa6"  # of the fourth group, which these pages do not have
 
 
 def test_what_xml_can_not_hold_is_shown_as_such() -> None:
