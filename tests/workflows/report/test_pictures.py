@@ -5,6 +5,9 @@ import functools
 import itertools
 import json
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +16,7 @@ from xml.etree import ElementTree
 
 import page_case
 import pytest
+import running
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from selenium import webdriver
@@ -304,6 +308,24 @@ def test_any_word_is_text_of_a_picture(words: list[str]) -> None:
         svg.inline(mail, words[0]).replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"')
     )
     assert len(named.attrib) == 7
+
+
+_WITHOUT_FONTS = """
+from workflows.report import charts, svg
+words = [svg.text(word, 10, 20 * row) for row, word in enumerate(("", "calm", "storm"))]
+blank, one, both = (charts.png(svg.Picture(200, 60, svg.together(*words[:count]))) for count in (1, 2, 3))
+print(len({blank, one, both}))
+"""
+
+
+def test_letters_are_drawn_where_no_font_is_installed(tmp_path: Path) -> None:
+    """In a container without fonts the picture for mail has its words all the same."""
+    hidden = f'mount --bind {tmp_path} /usr/share/fonts && exec "$@"'
+    apart = ["unshare", "--mount", "sh", "-c", hidden, "sh"]
+    if shutil.which("unshare") is None or subprocess.run([*apart, "true"], capture_output=True).returncode:
+        running.absent("this system lets no process have mounts of its own (unshare -m)")
+    ran = running.run([*apart, sys.executable, "-c", _WITHOUT_FONTS], running.ROOT, running.environment())
+    assert ran.out == "3\n", ran
 
 
 def test_the_style_sheet_knows_the_colours_of_the_pictures() -> None:
