@@ -83,6 +83,10 @@ class PostsTask(BeamTask):
 
     section = posts
 
+    @classmethod
+    def memory_here(cls, largest: int, together: int) -> int:
+        return (340 << 20) + largest + together  # benchmarks/memory.py measures it
+
 
 class SplitArchive(SplitStage):
     """The raw records of an archive of many days, by day; read once for each version of the archive."""
@@ -113,6 +117,10 @@ class Etl(PostsTask):
     window_end: datetime.date | None = WindowEnd()
     pipeline = "pipelines.posts.etl"
     settings = ("source",)
+
+    @classmethod
+    def memory_here(cls, largest: int, together: int) -> int:
+        return (340 << 20) + 4 * largest + together
 
     def requires(self) -> list[Fetch]:
         return Fetch.of(self)
@@ -162,6 +170,10 @@ class Aggregate(PostsTask):
     days: int = Days(section=posts)
     pipeline = "pipelines.posts.aggregate"
     empty_from_empty = False
+
+    @classmethod
+    def memory_here(cls, largest: int, together: int) -> int:
+        return (340 << 20) + 2 * together
 
     def requires(self) -> list[Count]:
         return [Count(date=day, window_end=self.date) for day in window(self.date, 2 * self.days)]

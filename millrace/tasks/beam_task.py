@@ -25,7 +25,7 @@ from millrace.errors import (
     SettingError,
 )
 from millrace.runners.runner import Progress, Run
-from millrace.tasks import advice, preflight, sections, session, settings
+from millrace.tasks import advice, auto, preflight, sections, session, settings
 from millrace.tasks.stage import Outcome, Stage
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ class BeamTask(Stage):
             if settings.workers() > 1:
                 session.current().runner(each).preload(self.pipeline)
             session.current().runner(each).check(self.task_family)
+        if runner == "auto":
+            auto.share()  # before other processes take a part of what is left
 
     @classmethod
     def maker(cls) -> tuple[str, bool]:
@@ -86,6 +88,15 @@ class BeamTask(Stage):
     def options(self) -> Mapping[str, Any]:
         """Return further options of the pipeline: name → value."""
         return {}
+
+    @classmethod
+    def memory_here(cls, largest: int, together: int) -> int:
+        """Return the bytes of memory that the pipeline takes at its peak in one process, by which `runner = auto` goes.
+
+        largest: bytes of the files that the largest partition of a batch reads. together: of those that all read. A
+        runner in one process holds what it shuffles for the whole batch, so that such a stage goes by both.
+        """
+        return (320 << 20) + 4 * together
 
     def runs_here(self) -> bool:
         """Return whether the pipeline can only run in this process, because it reads what other machines can't."""

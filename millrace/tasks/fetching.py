@@ -144,6 +144,10 @@ class SourceStage(BeamTask):
             own: Any = cls
             own.source = own.source.of(cls.section)
 
+    @classmethod
+    def memory_here(cls, largest: int, together: int) -> int:
+        return 512 << 20  # whatever is in a file, and however large the file is
+
     def options(self) -> Mapping[str, Any]:
         return {"source": self.source, "dataset": self.datasets()[0].name}
 

@@ -30,7 +30,7 @@ from millrace.core.ledger import Entry, failures
 from millrace.core.stopping import Stopped
 from millrace.errors import JobCancelledError, JobFailedError, MillraceError, TerminalError
 from millrace.runners.runner import Job, Progress, Run, Runner, Ticket
-from millrace.tasks import sections, session, settings
+from millrace.tasks import auto, sections, session, settings
 from millrace.tasks.finishing import Look
 from millrace.tasks.protocols import PipelineLike
 from millrace.tasks.work import Work, left, prefix
@@ -150,7 +150,7 @@ def begun(works: Sequence[Work]) -> Iterator[Batch]:
 
 
 def _by_runner(works: Sequence[Work]) -> Iterator[tuple[str, list[Work]]]:
-    """Yield which runner is for which partitions: what the settings say, and for auto by the bytes of the inputs."""
+    """Yield which runner is for which partitions: what the settings say, and for auto by the memory that they take."""
     anywhere: list[Work] = []
     here: list[Work] = []
     for work in works:
@@ -159,9 +159,9 @@ def _by_runner(works: Sequence[Work]) -> Iterator[tuple[str, list[Work]]]:
     if anywhere:
         named = _task(anywhere[0]).named_runner()
         if named == "auto":
-            read = sum(file.bytes for work in anywhere for file in _task(work).input_files())
-            named = "DataflowRunner" if read > sections.millrace().auto_dataflow_above else "FnApiRunner"
-        yield named, anywhere
+            yield from auto.runs(anywhere)
+        else:
+            yield named, anywhere
     if here:
         yield "FnApiRunner", here
 

@@ -4,6 +4,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from luigi.cmdline_parser import CmdlineParser
@@ -25,7 +26,7 @@ from millrace.tasks.settings import (
     whole_number,
 )
 
-#: Where a pipeline may run. `auto` is FnApiRunner for small inputs and DataflowRunner for large ones.
+#: Where a pipeline may run. `auto` is FnApiRunner where a pipeline fits this machine's memory, else DataflowRunner.
 RUNNERS = (
     "FnApiRunner",
     "DataflowRunner",
@@ -95,6 +96,9 @@ def _modules(value: str) -> str:
 class millrace(Settings):
     """What holds for every workflow."""
 
+    gone = MappingProxyType(
+        {"auto_dataflow_above": "runner = auto goes by the memory that a stage takes, and auto_memory bounds that"}
+    )
     modules: str = Setting(
         convert=_modules,
         allowed="one or more modules' names, by commas",
@@ -125,11 +129,11 @@ class millrace(Settings):
         default="never",
         description="whether a run makes anew what other code, or newer inputs, made stale",
     )
-    auto_dataflow_above: int = Setting(
+    auto_memory: int = Setting(
         convert=whole_number(0, 1 << 60),
-        allowed="a whole number of bytes",
-        default=1 << 30,
-        description="with runner = auto, stages that read more bytes than this run on Dataflow",
+        allowed="a whole number of bytes, 0 for what is left",
+        default=0,
+        description="with runner = auto, memory that all workers together may take here; 0: what this machine has left",
     )
     batch: int = Setting(
         convert=whole_number(1, 366),

@@ -10,8 +10,9 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
 import luigi
@@ -167,6 +168,8 @@ class Settings(luigi.Config):
 
     #: Whether further keys are left for somebody else to know.
     open_keys: ClassVar[bool] = False
+    #: Keys that were settings once: key → what took its place.
+    gone: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         # A strftime field needs no doubled % signs here, as configparser would have it.
@@ -220,6 +223,8 @@ class Settings(luigi.Config):
             own.read(path)
             for key in own.options(section) if own.has_section(section) else ():
                 name = key.replace("-", "_")
+                if name in self.gone:
+                    raise SettingError(f"{section}.{key}, read in {path}, is no setting any more: {self.gone[name]}")
                 if name not in known and key not in own.defaults():
                     near = difflib.get_close_matches(name, known, 1)
                     raise SettingError(

@@ -309,13 +309,13 @@ def test_new_job_is_not_looked_for(place: Place) -> None:
     assert "jobs.list" not in calls
 
 
-def test_auto_chooses_by_the_bytes_of_the_input(place: Place) -> None:
-    """Inputs above auto_dataflow_above go to Dataflow, smaller ones are worked on in the luigi process."""
-    place.set("millrace", runner="auto", auto_dataflow_above="1000000")
+def test_auto_chooses_by_the_memory_that_a_stage_takes(place: Place) -> None:
+    """What fits auto_memory is worked on in the luigi process, what does not goes to Dataflow; nobody is told of it."""
+    place.set("millrace", runner="auto", auto_memory=str(1 << 40))
     place.succeed("Etl", *DATE)
     assert place.jobs == []
     assert {manifest.runner for manifest in place.manifests().values()} == {"FnApiRunner"}
-    place.set("millrace", auto_dataflow_above="1000")
+    place.set("millrace", auto_memory="1000")
     place.succeed("Count", *DATE)
     assert place.stages() == {"count": 1}
     manifest = place.manifests()[f"counts/date={running.DAY}"]

@@ -66,7 +66,9 @@ WRONG = [
     ("millrace.storage", "s3://bucket/x", "a folder that can be written, or gs://BUCKET/PREFIX"),
     ("millrace.runner", "DirectRunner", "one of FnApiRunner, DataflowRunner"),
     ("millrace.warehouse", "bigquery://dataset", "nothing, or bigquery://PROJECT/DATASET"),
-    ("millrace.auto_dataflow_above", "1 GiB", "a whole number of bytes"),
+    ("millrace.auto_memory", "1 GiB", "a whole number of bytes, 0 for what is left"),
+    ("millrace.auto_memory", "-1", "a whole number of bytes, 0 for what is left"),
+    ("millrace.auto_memory", str((1 << 60) + 1), "a whole number of bytes, 0 for what is left"),
 ]
 
 
@@ -123,10 +125,15 @@ def test_wrong_value_of_a_flag(flag: str, value: str, said: str, tmp_path: Path)
     [
         ("[posts]\nrule = classic\n", "posts.rule, read in {}, is no setting; did you mean rules?"),
         ("[posts]\nmax-dead-leter-share = 1\n", "is no setting; did you mean max_dead_letter_share?"),
+        (
+            "[millrace]\nauto_dataflow_above = 1073741824\n",
+            "millrace.auto_dataflow_above, read in {}, is no setting any more: runner = auto goes by the memory that a "
+            "stage takes, and auto_memory bounds that",
+        ),
         ("[millrace]\nstorge = x\n", "millrace.storge, read in {}, is no setting; did you mean storage?"),
         (
             "[millrace]\nxyz = x\n",
-            "millrace.xyz, read in {}, is no setting; allowed are auto_dataflow_above, batch, modules, refresh, "
+            "millrace.xyz, read in {}, is no setting; allowed are auto_memory, batch, modules, refresh, "
             "runner, storage, warehouse",
         ),
     ],
