@@ -28,7 +28,7 @@ import pyarrow as pa
 from apache_beam.coders.typecoders import registry
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from millrace.beam import files
+from millrace.beam import files, steps
 from millrace.beam.adding import Adding
 from millrace.beam.options import StageOptions, partitions
 from millrace.beam.sources import records
@@ -239,10 +239,13 @@ class Batch:
             for key in self.partitions
         ]
         _ = (
-            [self._pipeline | "Partitions" >> beam.Create(first, reshuffle=False), *self._written]
+            [
+                self._pipeline | "Partitions" >> steps.Elements(first, tuple[str, Written], spread=False),
+                *self._written,
+            ]
             | "Told" >> beam.Flatten()
             | "Gather" >> beam.GroupByKey()
-            | "Result" >> beam.Map(_write_result, where)
+            | "Result" >> steps.each(_write_result, where)
         )
 
     def _label(self, wanted: str) -> str:
@@ -253,8 +256,8 @@ class Batch:
     def _work(self, pcoll: Any, label: str, work: beam.DoFn, side: Sequence[Any]) -> Any:
         # One output for both, because Dask and Spark ignore the tags of several.
         done = pcoll | label >> beam.ParDo(work, *side).with_output_types(tuple[tuple[str, str], _Yielded])
-        self._written.append(done | f"{label} written" >> beam.FlatMap(_written).with_output_types(tuple[str, Written]))
-        return done | f"{label} tables" >> beam.FlatMap(_tables).with_output_types(_Named)
+        self._written.append(done | f"{label} written" >> steps.each(_written).with_output_types(tuple[str, Written]))
+        return done | f"{label} tables" >> steps.each(_tables).with_output_types(_Named)
 
     def _shipped(self) -> dict[str, Partition]:
         """Return the partitions as workers need them: without their files, because each unit says its own."""
@@ -281,7 +284,7 @@ class Units:
         batch = self._batch
         label = batch._label(label or _name(function))
         work = _Shared(function, batch) if self._read is None else _Each(function, batch, self._read)
-        pcoll = batch._pipeline | f"{label} units" >> beam.Create(self._units)
+        pcoll = batch._pipeline | f"{label} units" >> steps.Elements(self._units)
         return Tables(batch, batch._work(pcoll, label, work, side), self._once)
 
 
@@ -299,7 +302,7 @@ class Tables:
         """
         label = self._batch._label(label or _name(function))
         if self._once:
-            alone = beam.Map(lambda named: (named[0], [named[1]])).with_output_types(_Grouped)
+            alone = steps.each(lambda named: [(named[0], [named[1]])]).with_output_types(_Grouped)
             grouped = self.pcollection | f"{label} alone" >> alone
         else:
             grouped = self.pcollection | f"{label} by key" >> beam.GroupByKey()
@@ -319,13 +322,13 @@ class Tables:
 
     def named(self, *names: str) -> "Tables":
         """Return the tables of these names, or of these before a / in their names."""
-        chosen = beam.Filter(lambda named: named[0][1].partition("/")[0] in names).with_output_types(_Named)
+        chosen = steps.each(_only, names).with_output_types(_Named)
         label = self._batch._label(" ".join(["Only", *names]))
         return Tables(self._batch, self.pcollection | label >> chosen, self._once)
 
     def without(self, *names: str) -> "Tables":
         """Return the other tables than those of named()."""
-        chosen = beam.Filter(lambda named: named[0][1].partition("/")[0] not in names).with_output_types(_Named)
+        chosen = steps.each(_but, names).with_output_types(_Named)
         label = self._batch._label(" ".join(["Without", *names]))
         return Tables(self._batch, self.pcollection | label >> chosen, self._once)
 
@@ -339,7 +342,7 @@ class Tables:
         return beam.pvalue.AsMultiMap(self.pcollection)
 
 
-class _Work(beam.DoFn):
+class _Work(steps.Step):
     """A function of a pipeline as Beam calls it."""
 
     def __init__(self, function: Callable[..., Iterable[Any]], batch: Batch) -> None:
@@ -409,6 +412,14 @@ class _ByKey(_Work):
 def _name(function: Any) -> str:
     """Return what a function is called; functools.partial's, what it calls."""
     return str(getattr(function, "__name__", "") or _name(function.func))
+
+
+def _only(named: _Named, names: Sequence[str]) -> list[_Named]:
+    return [named] if named[0][1].partition("/")[0] in names else []
+
+
+def _but(named: _Named, names: Sequence[str]) -> list[_Named]:
+    return [] if _only(named, names) else [named]
 
 
 def _tables(yielded: tuple[tuple[str, str], Any]) -> Iterator[_Named]:
