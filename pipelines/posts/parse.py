@@ -32,7 +32,7 @@ DAY = 86_400_000_000  # microseconds
 _BOM = "\ufeff"
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MICROSECOND = datetime.timedelta(microseconds=1)
-_FIRST = (datetime.datetime(1, 1, 1, tzinfo=datetime.UTC) - _EPOCH) // _MICROSECOND
+FIRST = (datetime.datetime(1, 1, 1, tzinfo=datetime.UTC) - _EPOCH) // _MICROSECOND
 _LAST = (datetime.datetime.max.replace(tzinfo=datetime.UTC) - _EPOCH) // _MICROSECOND
 #: Numbers below these are seconds, milliseconds, microseconds: in the unit before they would lie beyond the year 5138.
 _SECONDS, _MILLISECONDS, _MICROSECONDS = 10**11, 10**15, 10**18
@@ -199,7 +199,7 @@ def microseconds(value: object) -> int:
             raise Rejected(BAD_CREATED_AT)
     except (ValueError, OverflowError):
         raise Rejected(BAD_CREATED_AT) from None
-    if not _FIRST <= micros <= _LAST:
+    if not FIRST <= micros <= _LAST:
         raise Rejected(BAD_CREATED_AT)
     return micros
 
