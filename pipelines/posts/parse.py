@@ -35,7 +35,7 @@ _MICROSECOND = datetime.timedelta(microseconds=1)
 FIRST = (datetime.datetime(1, 1, 1, tzinfo=datetime.UTC) - _EPOCH) // _MICROSECOND
 _LAST = (datetime.datetime.max.replace(tzinfo=datetime.UTC) - _EPOCH) // _MICROSECOND
 #: Numbers below these are seconds, milliseconds, microseconds: in the unit before they would lie beyond the year 5138.
-_SECONDS, _MILLISECONDS, _MICROSECONDS = 10**11, 10**15, 10**18
+SECONDS, _MILLISECONDS, _MICROSECONDS = 10**11, 10**15, 10**18
 #: Digits from which on Python may refuse to read an integer.
 _HUGE = re.compile(r"\d{640}", re.ASCII)
 _DIGITS = re.compile(r"\d{9,}", re.ASCII)
@@ -51,6 +51,10 @@ _TWITTER = re.compile(
     re.ASCII,
 )
 _MONTHS = {m: i for i, m in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
+#: Of these fields the first one decides that is not null.
+IDS, TEXTS = ("tid", "id_str", "id"), ("text", "full_text")
+#: A record in which one of these fields stands is not of the ordinary shape.
+STRANGE = frozenset(["entities", "extended_tweet", "quoted_status_permalink", "retweeted_status", "truncated"])
 #: What the streaming API sends beside statuses, and the type that each has.
 _NOTICES: Mapping[str, type] = {"event": str, "friends": list, "friends_str": list} | dict.fromkeys(
     "delete limit scrub_geo status_withheld user_withheld disconnect warning".split(), dict
@@ -83,7 +87,7 @@ class Ordinary(msgspec.Struct, gc=False):
     user: str | None = None
     urls: list[str] | None = None
     lang: str | None = None
-    # A record in which one of these fields stands is not of this shape.
+    # STRANGE, so that a record that has one of them is known by it.
     entities: msgspec.Raw | None = None
     extended_tweet: msgspec.Raw | None = None
     quoted_status_permalink: msgspec.Raw | None = None
@@ -129,7 +133,7 @@ def parse_text(record: str) -> Post:
     lang = status.get("lang")
     text, urls = _said(status)
     return _post(
-        _first(*map(status.get, ("tid", "id_str", "id"))),
+        _first(*map(status.get, IDS)),
         status.get("created_at"),
         text,
         name if isinstance(name, str) else None,
@@ -216,7 +220,7 @@ def _number(value: int | float) -> int:
     size = abs(value)
     if size >= _MICROSECONDS:
         return value // 1000 if isinstance(value, int) else round(Fraction(value) / 1000)
-    scale = 1_000_000 if size < _SECONDS else 1_000 if size < _MILLISECONDS else 1
+    scale = 1_000_000 if size < SECONDS else 1_000 if size < _MILLISECONDS else 1
     return value * scale if isinstance(value, int) else round(Fraction(value) * scale)
 
 
@@ -246,7 +250,7 @@ def _post(id_: object, created: object, text: object, user: str | None, lang: st
 def _is_notice(status: Mapping[str, Any]) -> bool:
     """Return whether an object is a notice of the streaming API, and no status."""
     return any(isinstance(status.get(name), kind) for name, kind in _NOTICES.items()) and not any(
-        status.get(name) is not None for name in ("tid", "id_str", "id", "text", "full_text")
+        status.get(name) is not None for name in (*IDS, *TEXTS)
     )
 
 
@@ -271,7 +275,7 @@ def _whole(status: Mapping[str, Any]) -> tuple[Any, list[str] | None]:
     if isinstance(extended, dict) and isinstance(extended.get("full_text"), str):
         text, urls = extended["full_text"], _urls(extended)
     else:
-        text, urls = _first(status.get("text"), status.get("full_text")), _urls(status)
+        text, urls = _first(*map(status.get, TEXTS)), _urls(status)
         if urls and status.get("truncated") is True:
             urls = [url for url in urls if not _SELF.fullmatch(url)]
     permalink = status.get("quoted_status_permalink")

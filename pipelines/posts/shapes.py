@@ -1,14 +1,16 @@
 """JSON records of one shape, read together by the column.
 
-A shape is what a flat object has beside its values: names, their order, white space. It is learnt from one record.
+A shape is what an object has beside its values: names, their order, nesting, white space. It is learnt from one record.
 Another record is of this shape where all that stands between its values is the same, byte by byte, and each value is
 JSON of the same kind. Such a record is JSON with these fields and no others, so that nothing has to parse it. A record
 of which that can't be said is left to others.
 """
 
+import enum
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -23,32 +25,46 @@ _MOST_SHAPES, _ATTEMPTS = 32, 8
 #: A shape is worth its while where one record of so many may have it.
 _WORTH = 64
 #: Records of more bytes or values have no shape: each value is one more pass over the records.
-_LONGEST, _MOST_VALUES = 1 << 14, 64
+_LONGEST, _MOST_VALUES, _MOST_MARKS = 1 << 14, 64, 256
 #: Of more bytes at a time nothing is read: their places would take many times as much memory.
 _MOST_BYTES = 4 << 20
 _WORD = 8
 
 _STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
-_NAME = re.compile(rb'([{,]) *"([ !#-\[\]-~]*)" *: *')
-_VALUE = re.compile(rb"(%s)|(-?[0-9][0-9.eE+-]*|true|false|null)|\[ *(?:%s(?: *, *%s)*)? *\]" % ((_STRING,) * 3))
-_EACH_STRING, _SPACES, _END = re.compile(_STRING), re.compile(rb" *"), re.compile(rb" *\} *")
-_SCALAR = r"^(?:true|false|null|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)$"
+_SCALAR = r"(?:true|false|null|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)"
+_SCALARS = rf"\[ *{_SCALAR}(?: *, *{_SCALAR})* *\]"
+_TOKEN = re.compile(
+    rb"(?P<name>%s) *:|(?P<STRING>%s)|(?P<SCALAR>%s)|(?P<SCALARS>%s)|[{}\[\]]"
+    % (_STRING, _STRING, _SCALAR.encode(), _SCALARS.encode())
+)
 
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 
+class Kind(enum.Enum):
+    """What a value is: a string, a scalar, or a list of scalars without a string, which is taken as one value."""
+
+    STRING = None
+    SCALAR = f"^{_SCALAR}$"
+    SCALARS = f"^{_SCALARS}$"
+
+
 @dataclass(frozen=True)
 class Shape:
-    """What stands before, between and after a record's values, and which of the values are strings, not scalars.
+    """What stands before, between and after a record's values, and of which kind each value is.
 
-    fields: the place of each field's value; where that is a list of strings, their places.
+    fields: the object that the record is, with places of values in the place of the values.
     """
 
     between: tuple[bytes, ...]
-    strings: tuple[bool, ...]
-    fields: dict[str, int | tuple[int, ...]]
+    kinds: tuple[Kind, ...]
+    fields: dict[str, Any]
     marks: int
+
+    def string(self, place: object) -> int | None:
+        """Return the place if that is one of a string."""
+        return place if isinstance(place, int) and self.kinds[place] is Kind.STRING else None
 
 
 @dataclass(frozen=True)
@@ -61,33 +77,44 @@ class Found:
 
 
 def learn(record: bytes) -> Shape | None:
-    """Return the shape of a record without its line end; None where the record is no flat object."""
-    between: list[bytes] = []
-    strings: list[bool] = []
-    fields: dict[str, int | tuple[int, ...]] = {}
-    at, begun, mark = _after(_SPACES, record, 0), 0, b"{"
-    while (name := _NAME.match(record, at)) and name[1] == mark and (value := _VALUE.match(record, name.end())):
-        field = name[2].decode()
-        is_list = value[1] is None and value[2] is None
-        spans = [found.span() for found in _EACH_STRING.finditer(value[0])] if is_list else [(0, len(value[0]))]
-        if field in fields or max(len(fields), len(strings) + len(spans)) >= _MOST_VALUES:
+    """Return the shape of a record without its line end; None for what is no JSON object, or has a name twice."""
+    try:
+        if not isinstance(msgspec.json.decode(record), dict):
             return None
-        fields[field] = tuple(range(len(strings), len(strings) + len(spans))) if is_list else len(strings)
-        for first, last in spans:
-            marks = value[2] is None  # a string's quotation marks belong to what stands around the string
-            between.append(record[begun : value.start() + first + marks])
-            begun = value.start() + last - marks
-            strings.append(marks)
-        at, mark = _after(_SPACES, record, value.end()), b","
-    if not fields or not _END.fullmatch(record, at):
+    except (ValueError, RecursionError):
         return None
+    between: list[bytes] = []
+    kinds: list[Kind] = []
+    top: list[Any] = []
+    containers: list[Any] = [top]
+    name, begun = "", 0
+    for token in _TOKEN.finditer(record):
+        what = token.lastgroup
+        if what == "name":
+            name = token["name"][1:-1].decode()
+            continue
+        if what is None and token[0] in b"}]":
+            containers.pop()
+            continue
+        value: Any = len(kinds) if what else {} if token[0] == b"{" else []
+        if isinstance(containers[-1], list):
+            containers[-1].append(value)
+        elif name in containers[-1] or "\\" in name:
+            return None
+        else:
+            containers[-1][name] = value
+        if what is None:
+            containers.append(value)
+            continue
+        kinds.append(Kind[what])
+        is_string = kinds[-1] is Kind.STRING  # its quotation marks belong to what stands around the string
+        between.append(record[begun : token.start() + is_string])
+        begun = token.end() - is_string
     between.append(record[begun:])
-    return Shape(tuple(between), tuple(strings), fields, sum(part.count(b'"') for part in between))
-
-
-def _after(pattern: re.Pattern[bytes], record: bytes, at: int) -> int:
-    found = pattern.match(record, at)
-    return found.end() if found else at
+    marks = sum(part.count(b'"') for part in between)
+    if len(kinds) > _MOST_VALUES or marks > _MOST_MARKS:
+        return None
+    return Shape(tuple(between), tuple(kinds), top[0], marks)
 
 
 def read(records: pa.Array, wanted: Callable[[Shape], bool]) -> Iterator[Found]:
@@ -206,7 +233,7 @@ def _step(records: pa.Array) -> _Step | None:
     marks = np.flatnonzero(is_mark)
     first = np.searchsorted(marks, begin)
     words = np.ndarray((len(data) - _WORD + 1,), "<u8", buffer, strides=(1,))
-    count = np.minimum(np.diff(first, append=len(marks)), 4 * _MOST_VALUES + 1)
+    count = np.minimum(np.diff(first, append=len(marks)), _MOST_MARKS + 1)
     escaped = np.zeros(len(begin), np.bool_)
     escaped[np.searchsorted(begin, backslashes, "right") - 1] = True
     return _Step(buffer, words, marks, begin, end, first, count, unread, escaped)
@@ -237,7 +264,7 @@ def _bounds(step: _Step, shape: Shape, rows: Ints) -> tuple[NDArray[np.int32], I
         mark = part.find(b'"')
         if not place:
             at = step.begin[rows]
-        else:  # a string ends with a mark; a scalar, too, is found by the mark that follows, or by the end
+        else:  # any value is found by the mark that follows, or by the end
             at = end - len(part) if mark < 0 else step.marks[first + marks] - mark
             fits &= at >= bounds[:, 2 * place - 1]
         fits &= _stands(step.words, at, part, not place)
@@ -282,11 +309,11 @@ def _checked(shape: Shape, fits: list[tuple[Ints, Mask, list[pa.Array]]]) -> Fou
     escaped = np.flatnonzero(np.concatenate([mask for _, mask, _ in fits]))
     good = np.ones(len(rows), np.bool_)
     values: list[pa.Array] = []
-    for place, is_string in enumerate(shape.strings):
+    for place, kind in enumerate(shape.kinds):
         value = pa.concat_arrays([values[place] for _, _, values in fits])
-        if not is_string:
-            good &= _are_scalars(value)
-        elif len(escaped):
+        if kind.value and not _are_digits(value):
+            good &= pc.match_substring_regex(value, kind.value).to_numpy(zero_copy_only=False)
+        elif kind is Kind.STRING and len(escaped):
             value = _unescaped(value, escaped, good)
         values.append(value)
     if good.all():
@@ -294,15 +321,14 @@ def _checked(shape: Shape, fits: list[tuple[Ints, Mask, list[pa.Array]]]) -> Fou
     return Found(shape, rows[good], [value.filter(pa.array(good)) for value in values])
 
 
-def _are_scalars(values: pa.Array) -> Mask:
-    """Return which of the values are true, false, null or a number; quick where all are digits."""
+def _are_digits(values: pa.Array) -> bool:
+    """Return whether all of some values are JSON numbers of digits alone, as most of them are."""
     offsets = np.frombuffer(values.buffers()[1], np.int32)
     digits = np.frombuffer(values.buffers()[2], np.uint8)[: offsets[-1]] - np.uint8(ord("0"))
     size = np.diff(offsets)
-    if digits.max(initial=0) <= 9 and size.min() > 0 and (digits[offsets[:-1]].astype(np.bool_) | (size == 1)).all():
-        return np.ones(len(values), np.bool_)
-    are: Mask = pc.match_substring_regex(values, _SCALAR).to_numpy(zero_copy_only=False)
-    return are
+    if digits.max(initial=0) > 9 or size.min() == 0:
+        return False
+    return bool(((digits[offsets[:-1]] > 0) | (size == 1)).all())
 
 
 def _unescaped(strings: pa.Array, rows: Ints, good: Mask) -> pa.Array:
