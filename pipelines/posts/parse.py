@@ -144,7 +144,10 @@ def parse_text(record: str) -> Post:
 
 def _first(*values: Any) -> Any:
     """Return the first of several values that is not null."""
-    return next((value for value in values if value is not None), None)
+    for value in values:
+        if value is not None:
+            return value
+    return None
 
 
 def created_at(record: bytes) -> int:
@@ -249,9 +252,9 @@ def _post(id_: object, created: object, text: object, user: str | None, lang: st
 
 def _is_notice(status: Mapping[str, Any]) -> bool:
     """Return whether an object is a notice of the streaming API, and no status."""
-    return any(isinstance(status.get(name), kind) for name, kind in _NOTICES.items()) and not any(
-        status.get(name) is not None for name in (*IDS, *TEXTS)
-    )
+    if _first(*map(status.get, (*IDS, *TEXTS))) is not None:
+        return False
+    return any(isinstance(status.get(name), kind) for name, kind in _NOTICES.items())
 
 
 def _said(status: Mapping[str, Any]) -> tuple[Any, list[str] | None]:

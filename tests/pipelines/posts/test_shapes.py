@@ -42,7 +42,7 @@ def of_a_shape(records: Sequence[bytes]) -> list[int]:
 # -------------------------------------------------------------------------------------------------- records that differ
 
 GOOD: dict[str, Any] = {"id": 7, "user": "ann", "text": "hi", "created_at": "2026-11-01T00:00:00Z", "urls": [], "n": 1}
-TIMES = [
+TIMES: list[Any] = [
     *("2026-11-01T00:00:00.123Z", "2026-02-30T00:00:00Z", "2024-02-29T00:00:00Z", "0000-01-01T00:00:00Z"),
     *("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "2026-11-01T24:00:00Z", "2026-11-01T23:59:60Z"),
     *("2026-11-01 00:00:00Z", "2026-11-01T00:00:00z", "2026-11-01T00:00:00+0", "2026-11-01T00:00:00,123Z"),
@@ -50,7 +50,7 @@ TIMES = [
     *(1793491200, 1793491200123, "1793491200", "99999999999", 100000000000, 9999999999999, 20261101000000, 12345678),
     *("20261101000000", -5, 0, 1.5, None, True, "Sun Nov 01 10:29:39 +0000 2026", "2026-11-01", ""),
 ]
-TEXTS = [
+TEXTS: list[Any] = [
     *(
         "",
         'a "quoted" one',
@@ -67,14 +67,14 @@ TEXTS = [
     ),
     *("http://a.example/x y", "https://b.example/…", "://", "\ud800", None, 5, ["x"]),
 ]
-IDS = [0, -1, -0.0, 10**17, 10**18, 2**64, 1.0, "1", " 2 ", "", "x y", "é", "\\", None, True, [1], [None]]
+IDS: list[Any] = [0, -1, -0.0, 10**17, 10**18, 2**64, 1.0, "1", " 2 ", "", "x y", "é", "\\", None, True, [1], [None]]
 URL = "http://a.example/abc"
-URLS = [
+URLS: list[Any] = [
     *([URL], [URL, "htt"], [URL, "https://", URL], ["http" + " " * 20], [" " * 30 + "https://"], ["x…" * 10]),
     *(["\u3000" * 10 + "htt"], ["no link at all"], [f"{URL}{n}" for n in range(70)], [], None, "x", 5, [None], [5]),
     *([True, False], {}, [[]], [[URL]], [{"url": URL}], [URL, None], [URL, 5], [{}, URL]),
 ]
-OTHER = [
+OTHER: list[Any] = [
     0,
     -0.0,
     1e300,
@@ -91,8 +91,19 @@ OTHER = [
     {},
     {"id": 5, "text": []},
 ]
-USERS = ["a\\b", None, 5, True, {"screen_name": "z"}, {"screen_name": 5}, {"name": "q"}, {"screen_name": {}}, {}, ["x"]]
-VALUES = {"id": IDS, "text": TEXTS, "created_at": TIMES, "urls": URLS, "user": USERS, "n": OTHER}
+USERS: list[Any] = [
+    "a\\b",
+    None,
+    5,
+    True,
+    {"screen_name": "z"},
+    {"screen_name": 5},
+    {"name": "q"},
+    {"screen_name": {}},
+    {},
+    ["x"],
+]
+VALUES: dict[str, list[Any]] = {"id": IDS, "text": TEXTS, "created_at": TIMES, "urls": URLS, "user": USERS, "n": OTHER}
 SEPARATORS = [(",", ":"), (", ", ": "), (" , ", " :")]
 
 
