@@ -101,13 +101,20 @@ _ELISIONS = {
     "ga": "d m b",
     "it": "c l all dall dell nell sull coll pell gl agl dagl degl negl sugl un m t s v d",
 }
-#: Chunks up to this length are remembered; longer ones hardly come twice.
+#: Chunks up to this length are remembered, because longer ones hardly come twice; 65,536 take 20 MB, 60 at worst.
 _REMEMBERED = 64
 
-
-#: Chunks in which no letter stands outside a URL or mention, as far as that is to be seen without trying; never `&`,
-#: which may hide anything. What is beyond ASCII here are pictures and quotation marks.
+# What `plain` tells apart, for RE2. Letters that stand alone in every normal form and whose case Arrow folds as Python
+# does; no Hebrew, because an apostrophe may end a Hebrew word. A sign is a word alone.
+_SIGNS = r"\x{4e00}-\x{9fa5}\x{ac00}-\x{d7a3}"
+_LETTERS = (
+    r"A-Za-zÀ-ÖØ-Þà-öø-ÿĀ-įĴ-ķĹ-ľŁ-ňŊ-žΆΈ-ΊΌΎΏΑ-ΡΣ-Ωά-ία-ρσ-ωό-ώЀ-џ"
+    r"\x{621}-\x{63a}\x{641}-\x{64a}\x{67e}\x{686}\x{698}\x{6a9}\x{6af}\x{6cc}ぁ-ゖァ-ヺー"
+)
+_PLAIN_WORD = rf"^(?:[{_LETTERS}{_SIGNS}]{{2,}}|[{_SIGNS}])$"
+#: No letter, and no `&`, which may hide anything; what is beyond ASCII are pictures and quotation marks.
 _BARE = r"\x00-\x25\x27-\x40\x5b-\x60\x7b-\x7f…“”‘’\x{200d}\x{fe0f}\x{fffd}\x{2600}-\x{27bf}\x{1f300}-\x{1faff}"
+#: Chunks in which no letter stands outside a URL or a mention.
 _WORDLESS = (
     r'^(?:["(]?(?:(?i:https?)://[A-Za-z0-9/._~?=%+#@-]*|@[A-Za-z0-9_]+)[…"),!:;]*'
     rf"|[{_BARE}]*|&amp;)$"
@@ -121,10 +128,10 @@ def _standard_chunks(texts: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArr
 
 
 def _standard_plain(chunks: pa.Array) -> pa.Array:
-    bare = pc.ascii_trim(pc.ascii_lower(chunks), _PUNCTUATION)
-    is_word = pc.and_not(pc.ascii_is_alpha(bare), pc.match_substring(chunks, "://"))
-    is_none = pc.or_(pc.match_substring_regex(chunks, _WORDLESS), pc.and_(is_word, pc.equal(pc.binary_length(bare), 1)))
-    return pc.if_else(is_none, "", pc.if_else(is_word, bare, None))
+    bare = pc.ascii_trim(chunks, _PUNCTUATION)
+    is_word = pc.and_not(pc.match_substring_regex(bare, _PLAIN_WORD), pc.match_substring(chunks, "://"))
+    is_none = pc.match_substring_regex(chunks, _WORDLESS)
+    return pc.if_else(is_none, "", pc.if_else(is_word, pc.utf8_lower(bare), None))
 
 
 def _standard_words(chunk: str) -> Sequence[str]:
@@ -139,11 +146,8 @@ def _read(chunk: str) -> tuple[str, ...]:
     if "@" in chunk or "＠" in chunk:
         chunk = _MENTION.sub(" ", _ADDRESS.sub(" ", chunk))
     if chunk.isascii():
-        chunk = chunk.lower()
-        bare = chunk.strip(_PUNCTUATION)
-        if bare.isalpha():  # most chunks pass this test and need no other
-            return (bare,) if len(bare) > 1 else ()
-        return tuple(word for word in _ASCII_WORD.findall(chunk) if len(word) > 1 and _ASCII_LETTER.search(word))
+        found = _ASCII_WORD.findall(chunk.lower())
+        return tuple(word for word in found if len(word) > 1 and _ASCII_LETTER.search(word))
     return tuple(
         word
         for found in _WORD.findall(_folded(chunk))
@@ -151,7 +155,7 @@ def _read(chunk: str) -> tuple[str, ...]:
     )
 
 
-_remembered = functools.lru_cache(maxsize=1 << 17)(_read)
+_remembered = functools.lru_cache(maxsize=1 << 16)(_read)
 
 
 def _folded(text: str) -> str:

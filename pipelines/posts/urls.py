@@ -10,6 +10,8 @@ _TRACKING = frozenset(
 )
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _ORDINARY = re.compile(r"https?://\S", re.IGNORECASE)
+#: URLs that are in their one form already, as most are: no port, query or fragment, no code, no segment of dots.
+_PLAIN = re.compile(r"https?://[a-z0-9-]++(?:\.[a-z0-9-]++)*+(?:/(?!\.)[\w\-.~:@!$&'()*+,;=]*+)++", re.ASCII)
 #: A longer URL is counted as it stands.
 _MAX_URL = 8000
 #: A longer host is no host.
@@ -27,6 +29,8 @@ def standard(url: str) -> str:
     Scheme and host are in lower case, hosts in Punycode; what need not be encoded is decoded, the other codes are in
     capitals; dot segments, default port, tracking parameters and fragment are left out.
     """
+    if _PLAIN.fullmatch(url):
+        return url
     url = url.strip()
     if not _ORDINARY.match(url) or len(url) > _MAX_URL:
         return url

@@ -12,11 +12,9 @@ from pipelines.posts.tokens import tokenize
 
 #: What decides whether a chunk is plain: its borders, URLs, mentions, references, pictures, all in pieces.
 _parts = st.sampled_from(
-    "http https :// : / // @ @me &amp; & ; # \" ' ( ) [ ] … . , ! - _ * ? = ~ % a B z I word Word's É ß 1 42 ".split(
-        " "
-    )
+    "http https :// : / // @ @me & ; # \" ' ( ) [ ] … . , ! - _ * ? = ~ % a B z I word Word's É ß 1 42".split()
     + "\x00 \x1c \x7f 😀 ☕ ‘ ’ “ ” « \u200d \ufe0f \ufffd 水 ² \ua000 \u0301 ｈttp".split(" ")
-    + "x.example/path t.co/aB1 &lt; &#64; a@b.example".split(" ")
+    + "x.example/path t.co/aB1 Ñandú Ёж οδος ά שם ショー 한국 &amp; &lt; &#64; a@b.example".split(" ")
 )
 chunks = st.lists(_parts, max_size=7).map("".join)
 
@@ -31,6 +29,17 @@ def test_a_plain_chunk_has_the_word_that_the_rules_give_it(some: list[str]) -> N
     for chunk, word in zip(some, standard.plain(pa.array(some, pa.string())).to_pylist(), strict=True):
         if word is not None:
             assert list(standard.words(chunk)) == [word] * (word != ""), chunk
+
+
+@pytest.mark.parametrize("pattern", ["{0}", "{0}{0}", "X{0}", '"{0}x', "@a{0}"])
+def test_every_character_that_is_plain_is_read_as_the_rules_read_it(pattern: str) -> None:
+    """Alone, twice, after and before a letter, and after a mention."""
+    some = [pattern.format(chr(code)) for code in range(0x20000) if not 0xD800 <= code < 0xE000]
+    standard = rules.get("standard")
+    plain = standard.plain(pa.array(some, pa.string())).to_pylist()
+    known = [(chunk, word) for chunk, word in zip(some, plain, strict=True) if word is not None][::SHARE]
+    assert known
+    assert [(chunk, "".join(standard.words(chunk))) for chunk, _ in known] == known
 
 
 _words = st.sampled_from(
