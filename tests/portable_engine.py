@@ -61,7 +61,7 @@ class Engine:
 @contextlib.contextmanager
 def started(folder: Path, hidden: Path, environment: Mapping[str, str]) -> Iterator[Engine]:
     """An engine whose logs lie in a folder, and from whose workers another is hidden, where the system lets us."""
-    way = next((way for way in (["unshare", "-m"], ["unshare", "-Urm"]) if _works(way, folder)), [])
+    way = apart(folder)
     port, port_file = free_port(), folder / "port"
     service = [running.python(), "-m", "apache_beam.runners.portability.local_job_service_main"]
     known = {
@@ -77,8 +77,10 @@ def started(folder: Path, hidden: Path, environment: Mapping[str, str]) -> Itera
         **environment,
     }
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_process([*service, "--port_file", port_file], folder / "service.log", dict(os.environ)))
-        pool = stack.enter_context(_process([*way, "sh", "-c", _POOL], folder / "pool.log", known))
+        stack.enter_context(
+            running_process([*service, "--port_file", port_file], folder / "service.log", dict(os.environ))
+        )
+        pool = stack.enter_context(running_process([*way, "sh", "-c", _POOL], folder / "pool.log", known))
         running.wait_for(lambda: port_file.exists() and _listens(port), 60)
         engine = Engine(f"localhost:{port_file.read_text()}", f"localhost:{port}", pool, folder, bool(way))
         assert _listens(port), engine.said()
@@ -86,7 +88,7 @@ def started(folder: Path, hidden: Path, environment: Mapping[str, str]) -> Itera
 
 
 @contextlib.contextmanager
-def _process(command: list[object], log: Path, environment: Mapping[str, str]) -> Iterator[int]:
+def running_process(command: list[object], log: Path, environment: Mapping[str, str]) -> Iterator[int]:
     """A process with all that it starts, killed at the end; its id."""
     with log.open("w") as stream:
         process = subprocess.Popen(
@@ -103,6 +105,11 @@ def _process(command: list[object], log: Path, environment: Mapping[str, str]) -
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def apart(folder: Path) -> list[str]:
+    """The command that gives a process mounts of its own; nothing where the system lets nobody have such."""
+    return next((way for way in (["unshare", "-m"], ["unshare", "-Urm"]) if _works(way, folder)), [])
 
 
 def _works(way: list[str], folder: Path) -> bool:

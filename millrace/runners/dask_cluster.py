@@ -45,10 +45,13 @@ def connected(given: Mapping[str, str], pipeline: str, storage: str) -> Iterator
             )
             named = {"address": stack.enter_context(local).scheduler_address}
             more.append(f"--dask_client_address={named['address']}")
+        patience = {"timeout": given["dask_connection_timeout"]} if given.get("dask_connection_timeout") else {}
         try:
-            client = stack.enter_context(distributed.Client(**named, set_as_default=False))
+            client = stack.enter_context(distributed.Client(**named, **patience, set_as_default=False))
         except OSError as error:
-            raise ServiceError(f"no Dask scheduler answers at {named} ([dask]): {error}; start one") from None
+            raise ServiceError(
+                f"no scheduler of Dask's answers ({error}), see [dask] in luigi.cfg; start one"
+            ) from None
         _look_at_workers(client, pipeline, storage)
         if not {"dask_npartitions", "dask_partition_size"}.intersection(given):
             more.append(f"--dask_npartitions={_PARTITIONS * sum(client.ncores().values())}")

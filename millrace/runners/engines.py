@@ -12,7 +12,7 @@ from typing import Any
 
 from millrace.beam import engines
 from millrace.core.config import Config
-from millrace.errors import SettingError
+from millrace.errors import ServiceError, SettingError
 from millrace.runners import beam_options, dask_cluster, worker_package
 
 
@@ -45,8 +45,16 @@ def run(config: Config, runner: str, pipeline: str, argv: Sequence[str]) -> Any:
             more = stack.enter_context(_shipped(pipeline, given))
         elif engines.short(runner) == "dask":
             more = stack.enter_context(dask_cluster.connected(given, pipeline, config.storage))
-        run_module = importlib.import_module("millrace.beam.options").run_module  # Beam is imported only here
-        return run_module(pipeline, [*argv, *more])
+        # Beam is imported only here.
+        grpc: Any = importlib.import_module("grpc")
+        run_module = importlib.import_module("millrace.beam.options").run_module
+        try:
+            return run_module(pipeline, [*argv, *more])
+        except grpc.FutureTimeoutError:
+            raise ServiceError(
+                f"no job service answers at job_endpoint = {given.get('job_endpoint')} ([{engines.short(runner)}]); "
+                "start it, or mend the option"
+            ) from None
 
 
 @contextlib.contextmanager

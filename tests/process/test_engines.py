@@ -5,13 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import distributed
+import portable_engine
 import pytest
 import running
 from dataflow_running import Set
 
 from millrace.beam import options
+from millrace.core.config import Config
 from millrace.core.manifests import Manifest
-from millrace.errors import SettingError
+from millrace.errors import ServiceError, SettingError
+from millrace.runners import dask_cluster, engines
 from millrace.tasks import session
 
 
@@ -142,3 +145,73 @@ def test_without_dask_the_command_that_installs_it_is_said(monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(SettingError, match=r"distributed is not .*; pip install 'millrace\[dask\]' installs it$"):
         session.current().runner("DaskRunner").check("Etl")
+
+
+def connected(cluster: distributed.LocalCluster, pipeline: str, storage: str) -> list[str]:
+    """The options with which a pipeline runs on a cluster, whose workers have been asked."""
+    with dask_cluster.connected({"dask_client_address": cluster.scheduler_address}, pipeline, storage) as options:
+        return options
+
+
+def test_units_of_work_are_spread_over_a_cluster(cluster: distributed.LocalCluster, tmp_path: Path) -> None:
+    """Four partitions for each of the cluster's threads, unless the settings say how many."""
+    assert connected(cluster, "pipelines.posts.etl", str(tmp_path)) == ["--dask_npartitions=8"]
+    given = {"dask_client_address": cluster.scheduler_address, "dask_partition_size": "1"}
+    with dask_cluster.connected(given, "pipelines.posts.etl", str(tmp_path)) as options:
+        assert options == []
+
+
+def test_a_worker_of_dasks_with_other_code_is_refused(
+    cluster: distributed.LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One without the module, and one that has worked with the module as it was before: it loads nothing twice."""
+    place = tmp_path / "code"
+    place.mkdir()
+    (place / "own_pipeline.py").write_text("N = 1")
+    monkeypatch.syspath_prepend(place)
+    with pytest.raises(
+        SettingError, match=r"^runner = DaskRunner: the worker tcp://.* has no module own_pipeline; start"
+    ):
+        connected(cluster, "own_pipeline", str(tmp_path))
+    with distributed.Client(cluster.scheduler_address, set_as_default=False) as client:
+        client.run(lambda path: __import__("sys").path.append(path), str(place))
+    assert connected(cluster, "own_pipeline", str(tmp_path)) == connected(cluster, "own_pipeline", str(tmp_path))
+    (place / "own_pipeline.py").write_text("N = 2")
+    with pytest.raises(SettingError, match=r"the worker tcp://.* has other code of this project; start it anew$"):
+        connected(cluster, "own_pipeline", str(tmp_path))
+
+
+def test_a_worker_of_dasks_with_another_disk_is_refused(cluster: distributed.LocalCluster, tmp_path: Path) -> None:
+    """It is asked for a file of the storage; in a bucket it needs none."""
+    way = portable_engine.apart(tmp_path)
+    if not way:
+        running.absent("this system lets no process have mounts of its own (unshare -m)")
+    storage = tmp_path / "data"
+    storage.mkdir()
+    worker = (
+        f"{running.python()} -m distributed.cli.dask_worker {cluster.scheduler_address} --nthreads 1 --no-dashboard"
+    )
+    hidden = f"mount -t tmpfs none '{storage}' && exec {worker} --local-directory '{tmp_path}'"
+    log = tmp_path / "worker.log"
+    with portable_engine.running_process([*way, "sh", "-c", hidden], log, running.environment()):
+        running.wait_for(lambda: len(cluster.scheduler_info["workers"]) == 3, 60)
+        assert len(cluster.scheduler_info["workers"]) == 3, log.read_text()
+        with pytest.raises(
+            SettingError, match=rf"the worker tcp://.* can't reach {storage}; set storage in \[millrace\]"
+        ):
+            connected(cluster, "pipelines.posts.etl", str(storage))
+        assert connected(cluster, "pipelines.posts.etl", "gs://bucket/data") == ["--dask_npartitions=12"]
+    assert list(storage.iterdir()) == []
+
+
+def test_a_server_that_does_not_answer_is_told_in_a_sentence() -> None:
+    """Neither Dask's scheduler nor a job service."""
+    given = {"dask_client_address": "tcp://127.0.0.1:1", "dask_connection_timeout": "1"}
+    said = r"^no scheduler of Dask's answers \(.*127.0.0.1:1.*\), see \[dask\]"
+    with pytest.raises(ServiceError, match=said), dask_cluster.connected(given, "dataflow_case", "gs://bucket/data"):
+        pass
+    argv = ["--runner=FlinkRunner", "--job_endpoint=localhost:1", "--job_server_timeout=1", '--input=["sleep", 0]']
+    with pytest.raises(
+        ServiceError, match=r"^no job service answers at job_endpoint = localhost:1 \(\[flink\]\); start"
+    ):
+        engines.run(Config(), "FlinkRunner", "dataflow_case", argv)
