@@ -2,12 +2,13 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,18 +82,19 @@ def started(folder: Path, hidden: Path, environment: Mapping[str, str]) -> Itera
             running_process([*service, "--port_file", port_file], folder / "service.log", dict(os.environ))
         )
         pool = stack.enter_context(running_process([*way, "sh", "-c", _POOL], folder / "pool.log", known))
-        running.wait_for(lambda: port_file.exists() and _listens(port), 60)
+        running.wait_for(lambda: port_file.exists() and listens(port), 60)
         engine = Engine(f"localhost:{port_file.read_text()}", f"localhost:{port}", pool, folder, bool(way))
-        assert _listens(port), engine.said()
+        assert listens(port), engine.said()
         yield engine
 
 
 @contextlib.contextmanager
-def running_process(command: list[object], log: Path, environment: Mapping[str, str]) -> Iterator[int]:
-    """A process with all that it starts, killed at the end; its id."""
+def running_process(command: Sequence[object], log: Path, environment: Mapping[str, str]) -> Iterator[int]:
+    """A process with all that it starts, in the folder of its log, killed at the end; its id."""
     with log.open("w") as stream:
         process = subprocess.Popen(
             [str(each) for each in command],
+            cwd=log.parent,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=stream,
@@ -117,9 +119,10 @@ def _works(way: list[str], folder: Path) -> bool:
     tried = folder / "tried"
     tried.mkdir(exist_ok=True)
     command = [*way, "mount", "-t", "tmpfs", "none", str(tried)]
-    return subprocess.run(command, capture_output=True).returncode == 0
+    return bool(shutil.which("unshare")) and subprocess.run(command, capture_output=True).returncode == 0
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Whether somebody takes connections at a port of this machine."""
     with socket.socket() as asked:
         return asked.connect_ex(("localhost", port)) == 0

@@ -6,6 +6,7 @@ What a runner lacks is said before a stage begins, with the setting that gives i
 import contextlib
 import importlib
 import logging
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -55,6 +56,14 @@ def run(config: Config, runner: str, pipeline: str, argv: Sequence[str]) -> Any:
                 f"no job service answers at job_endpoint = {given.get('job_endpoint')} ([{engines.short(runner)}]); "
                 "start it, or mend the option"
             ) from None
+        except Exception as error:
+            lacks = re.search(r"ModuleNotFoundError: No module named '(\w+)", str(error))
+            if lacks and lacks[1] in ("millrace", pipeline.partition(".")[0]):
+                raise SettingError(
+                    f"runner = {runner}: the workers have not installed the code that came with the job, and have no "
+                    f"module {lacks[1]}; start their pool with --container_executable, as Beam's containers do"
+                ) from None
+            raise
 
 
 @contextlib.contextmanager

@@ -17,9 +17,13 @@ import portable_engine
 import pytest
 import running
 from cloud_running import Place
+from luigid_asking import free_port
 from portable_engine import Engine
 
 from localcloud import Cloud
+from millrace.core.config import Config
+from millrace.errors import SettingError
+from millrace.runners import engines
 from pipelines.posts import sample
 
 FLAGS = ("--date", running.DAY, "--posts-days", 1)
@@ -88,7 +92,7 @@ def test_the_workers_had_none_of_our_code(engine: Engine, there: Place) -> None:
 def test_the_workers_had_another_disk(engine: Engine, there: Place) -> None:
     """Neither the launcher's folder nor the project is there for them."""
     if not engine.apart:
-        running.absent("this system lets no process have mounts of its own (unshare -m)")
+        pytest.skip("this system lets no process have mounts of its own (unshare -m)")
     assert there.config.exists()
     assert not engine.sees(there.config)
     assert not engine.sees(running.ROOT / "millrace" / "__init__.py")
@@ -104,3 +108,22 @@ def test_a_storage_on_the_launchers_disk_is_refused_beforehand(engine: Engine, t
     said += "--millrace-storage; set storage in .millrace. to gs://BUCKET/PREFIX, or environment_type in .flink. to "
     assert [re.search(f"{said}LOOPBACK$", error) for error in ran.errors] == [ANY], ran
     assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_a_pool_that_installs_nothing_is_told_in_a_sentence(engine: Engine, tmp_path: Path) -> None:
+    """Beam's own pool, without --container_executable: its workers import what came with the job, and can't."""
+    port = free_port()
+    (tmp_path / "python").symlink_to(portable_engine.PYTHON)  # which the pool looks for by this name
+    pool = [tmp_path / "python", "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={port}"]
+    environment = {"PATH": str(tmp_path), "PYTHONPATH": sysconfig.get_path("purelib")}
+    argv = [
+        "--runner=FlinkRunner",
+        f"--job_endpoint={engine.job_endpoint}",
+        "--environment_type=EXTERNAL",
+        f"--environment_config=localhost:{port}",
+        '--input=["expand", "gs://bucket/none"]',
+    ]
+    with portable_engine.running_process(pool, tmp_path / "pool.log", environment):
+        running.wait_for(lambda: portable_engine.listens(port), 60)
+        with pytest.raises(SettingError, match=r"no module millrace; start their pool with --container_executable, as"):
+            engines.run(Config(), "FlinkRunner", "dataflow_case", argv)
