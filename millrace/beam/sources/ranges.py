@@ -9,14 +9,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, cast
 
+import numpy as np
+
 from millrace.beam.sources import named, records
 from millrace.beam.sources.named import Stored
 from millrace.beam.sources.unpacking import is_packed
 
 #: Bytes of a range, where nothing else is said.
 LENGTH = 256 << 20
-#: Bytes read at a time where lines are counted, and where the end of a line is looked for.
-_CHUNK = 1 << 20
+#: Bytes read at a time where lines are counted, and where the end of a line is looked for: on Cloud Storage, a request.
+_COUNTED, _CHUNK = 8 << 20, 1 << 20
+#: Bytes that are counted at a time, because they stay in the processor's cache.
+_CACHED = 1 << 18
+_FEED = ord("\n")
 
 
 @dataclass(frozen=True)
@@ -72,8 +77,11 @@ def count(file: Stored, part: Range) -> int:
     lines, left = int(not part.start), part.told_to - part.told_from
     with named.open_stored(file) as stream:
         stream.seek(part.told_from)
-        while left > 0 and (data := stream.read(min(left, _CHUNK))):
-            lines += data.count(b"\n")
+        while left > 0 and (data := stream.read(min(left, _COUNTED))):
+            found = np.frombuffer(data, np.uint8)
+            lines += sum(
+                int(np.count_nonzero(found[at : at + _CACHED] == _FEED)) for at in range(0, len(data), _CACHED)
+            )
             left -= len(data)
     return lines
 
