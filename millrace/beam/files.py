@@ -34,6 +34,8 @@ from millrace.errors import DamagedError, MillraceError, SourceError
 
 #: An object of Cloud Storage up to this size is read whole, in one request; of a larger one, only what is asked for.
 _WHOLE = 16 << 20
+#: Parquet's name for columns whose distinct values are stored once.
+_DICTIONARY = "RLE_DICTIONARY"
 #: Files read or written at once, where each takes a request or two; a client keeps ten connections.
 _AT_ONCE = 8
 
@@ -272,7 +274,7 @@ class ParquetFile:
     """A Parquet file being written: tables of one schema, a row group each; the row groups are what readers share out.
 
     `output` is the folder, with `{dataset}` where the dataset's name goes; `table` labels the file; `encodings` are
-    Parquet's names for how columns are stored, for those that are not to be stored as their type is. `close` belongs
+    Parquet's names for how columns are stored, where a file is to be small rather than written fast. `close` belongs
     within the `with`: a file that an exception breaks off does not come to be.
     """
 
@@ -287,16 +289,18 @@ class ParquetFile:
         encodings: Mapping[str, str] | None = None,
     ) -> None:
         self._table = table or dataset
-        self._schema = schema
+        self._schema, given = schema, dict(encodings or {})
         self._rows = 0
         self._sink = _Checked(f"{folder_of(output, dataset)}/{name}.parquet")
         self._writer = pq.ParquetWriter(
             pa.PythonFile(self._sink, mode="w"),
             schema,
-            compression="lz4",
-            use_dictionary=[f.name for f in schema if pa.types.is_dictionary(f.type)],
+            compression="zstd" if encodings else "lz4",
+            use_dictionary=[
+                f.name for f in schema if pa.types.is_dictionary(f.type) or given.get(f.name) == _DICTIONARY
+            ],
             write_statistics=False,
-            column_encoding=dict(encodings or {}),
+            column_encoding={name: encoding for name, encoding in given.items() if encoding != _DICTIONARY},
         )
 
     def __enter__(self) -> "ParquetFile":

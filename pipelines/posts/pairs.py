@@ -20,12 +20,13 @@ from pipelines.posts.tokens import Tokens
 #: As tables have them: `word` is the vocabulary, ascending, and w1 and w2 are its rows, from 0. The columns are of
 #: unequal length, and the shorter ones end in nulls.
 SCHEMA = pa.schema([("word", pa.string()), ("w1", pa.int32()), ("w2", pa.int32()), ("posts", pa.int64())])
-#: How Parquet stores them: ascending words and numbers as what changes from one to the next.
+#: How Parquet stores them: ascending words and numbers as what changes from one to the next, and the few different
+#: numbers of posts once.
 ENCODINGS = {
     "word": "DELTA_BYTE_ARRAY",
     "w1": "DELTA_BINARY_PACKED",
     "w2": "DELTA_BINARY_PACKED",
-    "posts": "DELTA_BINARY_PACKED",
+    "posts": "RLE_DICTIONARY",
 }
 #: A post of more different words than this counts for its words and not for its pairs, because pairs grow with the
 #: square.
