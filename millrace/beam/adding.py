@@ -1,7 +1,7 @@
 """Adding up many parts of one thing with few of them in memory, in a loop or in a Beam combiner.
 
-Parts are held until there is twice as much of them as of the sum so far; then they are added to it. So memory goes with the
-sum and not with the number of parts, and each part is gone through a few times at most.
+Parts are held until there is twice as much of them as of the sum so far; then they are added to it. So memory goes with
+the sum and not with the number of parts, and each part is gone through a few times at most.
 """
 
 from collections.abc import Callable, Iterable, Sequence, Sized
