@@ -239,10 +239,7 @@ class Batch:
             for key in self.partitions
         ]
         _ = (
-            [
-                self._pipeline | "Partitions" >> steps.Elements(first, tuple[str, Written], spread=False),
-                *self._written,
-            ]
+            [self._pipeline | "Partitions" >> beam.Create(first, reshuffle=False), *self._written]
             | "Told" >> beam.Flatten()
             | "Gather" >> beam.GroupByKey()
             | "Result" >> steps.each(_write_result, where)

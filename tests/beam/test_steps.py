@@ -12,12 +12,11 @@ import millrace.beam.batch
 from millrace.beam.steps import Elements, Step, each
 
 
-@pytest.mark.parametrize("spread", [True, False])
 @pytest.mark.parametrize("elements", [(), ("a",), ("a", ("b", 2), None, "a")])
-def test_elements_are_those_that_were_given(elements: Sequence[object], spread: bool) -> None:
-    """None, one or several, some of them equal, whether or not they are spread over workers."""
+def test_elements_are_those_that_were_given(elements: Sequence[object]) -> None:
+    """None, one or several, some of them equal."""
     with TestPipeline() as pipeline:
-        assert_that(pipeline | Elements(elements, spread=spread), equal_to(list(elements)))
+        assert_that(pipeline | Elements(elements), equal_to(list(elements)))
 
 
 def test_a_step_applies_a_function() -> None:
