@@ -200,8 +200,9 @@ class Report(PageTask):
         return Aggregate(date=self.date, days=self.days)
 
     def preload(self) -> None:
-        import workflows.report.page  # noqa: F401
+        from workflows.report.page import preload
 
+        preload()
         super().preload()
 
     def render(self) -> Mapping[str, bytes]:

@@ -31,6 +31,7 @@ fonts that are installed: a letter that none of them has comes out as a box, and
 
 import datetime
 import functools
+import importlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -45,7 +46,7 @@ from workflows.report.data import Data, Query, ask, day_text, first_day, percent
 if TYPE_CHECKING:
     import jinja2
 
-__all__ = ["Facts", "IndexRow", "Quality", "Query", "StageRun", "index_row", "render", "render_index"]
+__all__ = ["Facts", "IndexRow", "Quality", "Query", "StageRun", "index_row", "preload", "render", "render_index"]
 
 SCHEMA = 1
 
@@ -152,6 +153,15 @@ def render(facts: Facts, query: Query) -> dict[str, bytes]:
     charts, picture = _draw(facts, data)
     page = _templates().get_template("day.html.j2").render(_context(facts, data, report, charts))
     return {"index.html": page.encode(), "report.json": _json(report), "report.png": picture}
+
+
+def preload() -> None:
+    """Import what draws and read the templates, for processes that come of this one. The converter of pictures is left
+    out, because it may start threads, which no child has.
+    """
+    importlib.import_module("workflows.report.charts")
+    for name in ("day.html.j2", "days.html.j2"):
+        _templates().get_template(name)
 
 
 def index_row(report_json: bytes, link: str) -> IndexRow:

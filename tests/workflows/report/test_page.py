@@ -383,6 +383,20 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], check=True)
 
 
+def test_what_a_page_needs_can_be_had_before() -> None:
+    """A process that has prepared itself loads nothing for a page but the converter of pictures and its tables."""
+    code = (
+        "import sys; sys.path.append('tests'); from workflows.report import page; import page_case; page.preload();"
+        "before = {*sys.modules}; page_case.rendered();"
+        "print(*sorted({name.partition('.')[0] for name in {*sys.modules} - before if not name.startswith('_')}))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[3], capture_output=True, text=True, check=True
+    )
+    assert {"vl_convert"} <= {*ran.stdout.split()}
+    assert not {"jinja2", "markupsafe", "numpy", "workflows"} & {*ran.stdout.split()}
+
+
 def test_one_query_reads_only_the_partition_of_the_date() -> None:
     """A page is one query; each table it reads is filtered by @date in the same SELECT, so that BigQuery reads one
     partition.
