@@ -120,7 +120,7 @@ class Etl(PostsTask):
 
     @classmethod
     def memory_here(cls, largest: int, together: int) -> int:
-        return (340 << 20) + 4 * largest + together
+        return (400 << 20) + together // 2
 
     def requires(self) -> list[Fetch]:
         return Fetch.of(self)

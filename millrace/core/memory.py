@@ -11,8 +11,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-#: Address space that threads and allocators reserve and don't fill, in a process that runs a pipeline.
-_RESERVED = 1 << 30
+#: Address space that allocators and threads reserve and don't fill in a process that runs a pipeline: up to 1.4 GiB
+#: where two processors were there, and the more threads, the more processors.
+RESERVED = (5 << 28) + (os.cpu_count() or 1) * (160 << 20)
 #: cgroup v1 says so where there is no limit: the largest number of whole pages.
 _UNLIMITED = 1 << 62
 _V1, _V2 = "cgroup", "cgroup2"
@@ -60,14 +61,11 @@ def _of_machine(proc: str) -> Room:
 def _of_process(proc: str) -> Iterator[Room]:
     """Yield what `ulimit` allows this process alone."""
     used = _numbers(f"{proc}/self/status", 1024)
-    for name, flag, of, reserved in (
-        ("Max address space", "-v", "VmSize", _RESERVED),
-        ("Max data size", "-d", "VmData", _RESERVED),
-    ):
+    for name, flag, of in (("Max address space", "-v", "VmSize"), ("Max data size", "-d", "VmData")):
         found = re.search(rf"^{name}\s+(\d+)", _read(f"{proc}/self/limits"), re.MULTILINE)
         if found:
             limit, taken = int(found[1]), used.get(of, 0)
-            left = max(0, limit - taken - reserved)
+            left = max(0, limit - taken - RESERVED)
             yield Room(left, f"ulimit {flag} is {shown(limit)}, of which {shown(taken)} are used", shared=False)
 
 

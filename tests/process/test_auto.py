@@ -9,6 +9,7 @@ import pytest
 import running
 from dataflow_running import Set
 
+from millrace.core import memory
 from millrace.core.manifests import FileEntry
 from millrace.errors import SettingError
 from millrace.tasks import auto
@@ -44,7 +45,7 @@ def days(some: Sequence[Work]) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("given", "memory", "runs"),
+    ("given", "mib", "runs"),
     [
         ([1, 2, 3], 10 + 2 * 4 + 7, [[1, 2, 3]]),
         ([1, 2, 3], 10 + 2 * 4 + 7 - 1, [[1, 2], [3]]),
@@ -55,12 +56,12 @@ def days(some: Sequence[Work]) -> list[int]:
     ],
 )
 def test_a_batch_is_cut_where_that_makes_it_fit(
-    given: list[int], memory: int, runs: list[list[int]], setting: Set
+    given: list[int], mib: int, runs: list[list[int]], setting: Set
 ) -> None:
     """Into as few as fit: memory goes with the largest partition and with what all read, each file once. What does not
     fit alone, and has no Dataflow to go to, is told of by itself.
     """
-    setting("millrace", "auto_memory", str(memory * MIB))
+    setting("millrace", "auto_memory", str(mib * MIB))
     some = works(*given)
     found = list(auto.runs(some))
     assert [(name, days(group)) for name, group in found] == [("FnApiRunner", group) for group in runs]
@@ -69,26 +70,26 @@ def test_a_batch_is_cut_where_that_makes_it_fit(
         assert (work.error is None) == (work in placed)
     for work in (work for work in some if work.over):
         assert isinstance(work.error, SettingError)
-        said = f"its pipeline takes about 40 MiB of memory, and this process may take {memory} MiB (auto_memory"
+        said = f"its pipeline takes about 40 MiB of memory, and this process may take {mib} MiB (auto_memory"
         assert str(work.error).startswith(said)
 
 
 def test_under_a_limit_of_the_shell_nothing_is_begun_that_would_not_fit(tmp_path: Path) -> None:
-    """The run says which, how much, by whose word, and what mends it; under 4 GiB the same run works. Each under a real
+    """The run says which, how much, by whose word, and what mends it; with more the same run works. Each under a real
     `ulimit -v`, in which the process could not even reserve more.
     """
     env = running.environment()
     storage = tmp_path / "a %41 {x} storage"
     command = running.command("Etl", "--date", running.DAY, "--millrace-storage", storage, "--millrace-runner", "auto")
-    for gib, code in ((1.3, 30), (4, 0)):
-        limited = ["sh", "-c", f'ulimit -v {int(gib * (1 << 20))} && exec "$@"', "sh", *command]
+    for left, code in ((500 * MIB, 30), (2200 * MIB, 0)):
+        limited = ["sh", "-c", f'ulimit -v {(left + memory.RESERVED) >> 10} && exec "$@"', "sh", *command]
         ran = running.run([*limited, "--workers", "1"], tmp_path, env)
         assert ran.code == code, ran
         assert "Traceback" not in ran.out + ran.err, ran
         if code:
             (error,) = ran.errors
             assert f"Fetch sample:// {running.DAY}: its pipeline takes about 512 MiB of memory" in error
-            assert "(ulimit -v is 1.3 GiB, of which" in error
+            assert f"(ulimit -v is {memory.shown(left + memory.RESERVED)}, of which" in error
             assert "runner = auto has no Dataflow to go to (a Dataflow job can't read" in error
             assert error.endswith("or more memory mends it, and runner = FnApiRunner runs it here all the same")
             assert running.complete(storage) == []
