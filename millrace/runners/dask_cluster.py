@@ -41,7 +41,7 @@ def connected(given: Mapping[str, str], pipeline: str, storage: str) -> Iterator
         if not named:
             processes = len(os.sched_getaffinity(0))
             local = distributed.LocalCluster(
-                n_workers=processes, threads_per_worker=1, dashboard_address=None, silence_logs=logging.ERROR
+                n_workers=processes, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=logging.ERROR
             )
             named = {"address": stack.enter_context(local).scheduler_address}
             more.append(f"--dask_client_address={named['address']}")
