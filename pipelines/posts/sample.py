@@ -12,9 +12,10 @@ import functools
 import itertools
 import json
 import random
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
@@ -223,8 +224,7 @@ class _Topic:
         return self.name.removeprefix("the ")
 
 
-@dataclass(frozen=True)
-class _Post:
+class _Post(NamedTuple):
     """time: seconds since the day's begin, below 0 or from 86,400 on in a neighbouring day."""
 
     id: int
@@ -257,6 +257,7 @@ _FILLERS = {"time": _words(_TIMES), "when": _words(_WHEN), "person": _words(_PER
 _FILLERS |= {"noun": _words(_NOUNS), "noun2": _words(_NOUNS)}
 _TOWN_NAMES = _words(_TOWNS)
 _USERS = [f"{a}_{b}{n}" for n in range(1, 10) for b in _words(_HANDLES[1]) for a in _words(_HANDLES[0])]
+_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make an encoder each time
 _EMOJI_LIST, _HOST_LIST = _words(_EMOJI), _words(_HOSTS)
 
 
@@ -291,10 +292,10 @@ def _arrivals(date: datetime.date, dice: _Dice) -> Iterator[tuple[float, bytes]]
     markup = {dice.between(0, 600), dice.between(600, 1200)}
     times = _times(date, dice)
     spoiled, repeated = dice.between(*_SPOILED_EVERY), dice.between(*_REPEATED_EVERY)
-    recent: list[_Post] = []
+    recent = deque[_Post](maxlen=61)
     for number, time in enumerate(times):
         post = _post(date.toordinal() * 1_000_000 + number, time, talk, recent, number in markup, dice)
-        recent = [*recent[-60:], post]
+        recent.append(post)
         came = max(time, 0.0) + dice.roll() * 20
         if number == spoiled:
             spoiled += dice.between(*_SPOILED_EVERY)
@@ -304,7 +305,7 @@ def _arrivals(date: datetime.date, dice: _Dice) -> Iterator[tuple[float, bytes]]
         yield came, write(post, date)
         if number >= repeated:
             repeated += dice.between(*_REPEATED_EVERY)
-            again = replace(post, text=post.text + dice.pick((" (edited)", " EDIT: typo", " ✏️", "")))
+            again = post._replace(text=post.text + dice.pick((" (edited)", " EDIT: typo", " ✏️", "")))
             yield came + dice.between(30, 2400), write(again, date)
 
 
@@ -325,7 +326,7 @@ def _post(id_: int, time: float, talk: _Talk, recent: Sequence[_Post], markup: b
     if recent and not markup and dice.chance(0.08):
         first = dice.often(recent)
         text = first.text if first.text.startswith("RT @") else f"RT @{first.user}: {first.text}"
-        return replace(first, id=id_, time=time, user=user, text=text)
+        return first._replace(id=id_, time=time, user=user, text=text)
     lang = "en" if markup else _LANGUAGES[dice.weighted(_LANGUAGE_SUMS)]
     if lang == "en":
         topic, town = talk.topics[dice.weighted(talk.sums)]
@@ -354,9 +355,15 @@ def _fill(template: str, topic: _Topic, town: str, dice: _Dice) -> str:
     fields = {"name": topic.name, "a": first, "b": others[0], "c": others[1], "quality": dice.pick(topic.qualities)}
     fields["town"] = town if town and dice.chance(0.8) else dice.often(_TOWN_NAMES)
     fields["act"] = dice.often(topic.acts) if topic.acts else ""
-    fields |= {name: dice.often(words) for name, words in _FILLERS.items() if "{" + name + "}" in template}
+    fields |= {name: dice.often(_FILLERS[name]) for name in _fillers(template)}
     sentences = template.format_map(fields).split(". ")
     return ". ".join(s if s.startswith("<") else s[0].upper() + s[1:] for s in sentences)
+
+
+@functools.cache
+def _fillers(template: str) -> Sequence[str]:
+    """Return the fields of a template whose words are no topic's."""
+    return [name for name in _FILLERS if "{" + name + "}" in template]
 
 
 def _url(topic: _Topic, town: str, lang: str, dice: _Dice) -> str:
@@ -382,7 +389,7 @@ def _choose_shape(dice: _Dice) -> Callable[[_Post, datetime.date], bytes]:
 def _plain(post: _Post, date: datetime.date, **changes: Any) -> bytes:
     record = {"id": post.id, "user": post.user, "text": post.text, "created_at": _iso(post, date)}
     record |= {"urls": post.urls, "lang": post.lang} | changes
-    return json.dumps({k: v for k, v in record.items() if v is not None}, ensure_ascii=False).encode()
+    return _json({k: v for k, v in record.items() if v is not None}).encode()
 
 
 def _in_text(post: _Post, date: datetime.date) -> bytes:
@@ -430,13 +437,18 @@ def _twitter(post: _Post, date: datetime.date) -> bytes:
 
 
 def _moment(post: _Post, date: datetime.date) -> datetime.datetime:
-    start = datetime.datetime(date.year, date.month, date.day, tzinfo=datetime.UTC)
+    return _clock(post, date).replace(tzinfo=datetime.UTC)
+
+
+def _clock(post: _Post, date: datetime.date) -> datetime.datetime:
+    """Return the time of a post in UTC, without a zone."""
+    start = datetime.datetime(date.year, date.month, date.day)
     return start + datetime.timedelta(milliseconds=int(post.time * 1000 // 1))
 
 
 def _iso(post: _Post, date: datetime.date) -> str:
     precision = "milliseconds" if post.id % 4 == 0 else "seconds"
-    return _moment(post, date).replace(tzinfo=None).isoformat(timespec=precision) + "Z"
+    return _clock(post, date).isoformat(timespec=precision) + "Z"
 
 
 def _spoil(post: _Post, date: datetime.date, dice: _Dice) -> bytes:
