@@ -84,7 +84,7 @@ def _of_cgroups(proc: str) -> Iterator[Room]:
                         f"{name} of the cgroup {folder} is {shown(int(limit))}, of which {shown(max(0, used))} are used"
                     )
                     yield Room(left, said)
-            if folder == top:
+            if folder in (top, os.path.dirname(folder)):
                 break
             folder = os.path.dirname(folder)
 

@@ -78,14 +78,15 @@ def test_a_containers_cgroup_is_where_the_container_sees_it(tmp_path: Path) -> N
         "memory.usage_in_bytes": str(2 * GIB),
         "memory.stat": f"inactive_file 9\ntotal_inactive_file {GIB}\ntotal_active_file 0\n",
         "own/memory.limit_in_bytes": NONE,
-        "own/memory.usage_in_bytes": str(GIB),
+        "own/inner/memory.limit_in_bytes": str(2 * GIB),
+        "own/inner/memory.usage_in_bytes": str(GIB),
     }
     fabricated(top, groups)
     mounted = f"31 30 0:27 /docker/abc {tmp_path}/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct\n"
     mounted += f"32 30 0:28 /docker/abc {top} ro master:9 - cgroup cgroup rw,memory\n"
-    for inside, expected in (("/own", 3), ("", 3), ("x", 3)):
+    for inside, expected in (("/own/inner", [1, 3]), ("/own", [3]), ("", [3]), ("x", [3])):
         own = {"self/cgroup": f"4:memory:/docker/abc{inside}\n3:cpu:/\n", "self/mountinfo": mounted}
-        assert left(memory.rooms(fabricated(tmp_path / "proc", own))) == [12 * GIB, expected * GIB]
+        assert left(memory.rooms(fabricated(tmp_path / "proc", own))) == [each * GIB for each in (12, *expected)]
 
 
 def test_a_process_outside_of_what_it_sees_goes_by_the_whole_of_that(tmp_path: Path) -> None:
