@@ -94,3 +94,15 @@ def test_under_a_limit_of_the_shell_nothing_is_begun_that_would_not_fit(tmp_path
             assert error.endswith("or more memory mends it, and runner = FnApiRunner runs it here all the same")
             assert running.complete(storage) == []
     assert f"posts/date={running.DAY}" in running.complete(storage)
+
+
+def test_what_a_person_allows_is_shared_out_among_the_workers(tmp_path: Path) -> None:
+    """And stands in the sentence, with where it was said."""
+    given = ["--millrace-runner", "auto", "--millrace-auto-memory", 800 * MIB, "--workers", 2]
+    ran = running.luigi("Fetch", "--source", "sample://", "--date", running.DAY, *given, storage=tmp_path / "data")
+    assert ran.code == 30, ran
+    (error,) = ran.errors
+    assert (
+        "this process may take 400 MiB (auto_memory, from the flag --millrace-auto-memory, is 800 MiB, for 2" in error
+    )
+    assert "that, fewer --workers, or more memory mends it" in error
