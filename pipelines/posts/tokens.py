@@ -41,7 +41,7 @@ def tokenize(
     text: pa.ChunkedArray, lang: pa.ChunkedArray, rules: Rules, slab: int = _SLAB, piece: int = _PIECE
 ) -> Tokens:
     """Return the words of each post. text and lang: strings, one a post; lang may be null."""
-    texts = pa.concat_arrays(text.chunks) if text.num_chunks != 1 else text.chunk(0)
+    texts = (text.chunk(0) if text.num_chunks == 1 else text.combine_chunks()).fill_null("")
     languages = _languages(lang, rules)
     offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
     slabs = [
@@ -82,7 +82,7 @@ class _Languages:
 
 
 def _languages(lang: pa.ChunkedArray, rules: Rules) -> _Languages:
-    encoded = pa.concat_arrays(lang.chunks).dictionary_encode()
+    encoded = lang.combine_chunks().dictionary_encode()
     code = encoded.indices.fill_null(len(encoded.dictionary)).to_numpy()
     names = [rules.language(name) for name in [*encoded.dictionary.to_pylist(), None]]
     languages = sorted({names[place] for place in np.unique(code).tolist()})

@@ -85,3 +85,23 @@ def test_texts_do_not_run_together_and_bytes_are_no_characters(name: str) -> Non
     found = [(post, tokens.vocabulary[word].as_py()) for post, word in zip(tokens.post, tokens.word, strict=True)]
     ends = {"classic": [(3, "hip"), (5, "'")], "standard": [(3, "\u0161hip"), (4, "\u4e61\u41ff")]}
     assert found == [(0, "boat"), (1, "swain"), *ends[name]]
+
+
+@pytest.mark.parametrize("name", rules.RULES)
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        ([], []),
+        ([[]], []),
+        ([["", " \n", ""]], []),
+        ([[None, None]], []),
+        ([["boats", None], [], [None, "ship boats"]], [(0, "boats"), (3, "boats"), (3, "ship")]),
+    ],
+)
+def test_a_text_that_is_not_there_has_no_words(
+    name: str, parts: list[list[str | None]], expected: list[tuple[int, str]]
+) -> None:
+    text = pa.chunked_array([pa.array(part, pa.string()) for part in parts], pa.string())
+    tokens = tokenize(text, pa.chunked_array([pa.nulls(len(text), pa.string())]), rules.get(name))
+    found = zip(tokens.post.tolist(), tokens.word.tolist(), strict=True)
+    assert [(post, tokens.vocabulary[word].as_py()) for post, word in found] == expected
