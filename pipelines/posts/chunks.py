@@ -25,8 +25,8 @@ _LEAST = np.array([1 << 8 * n for n in range(_SHORT)], np.uint64)
 class Chunks:
     """The chunks of some texts.
 
-    count: how many each text has. number: what each chunk is, its bytes from the lowest up; anything for those of more
-    bytes, which stand at the places `at` and are the strings `long`.
+    count: how many each text has. number: what each chunk is, its bytes from the lowest up, without bytes 0 at its end,
+    which mean nothing; anything for those of more bytes, which stand at the places `at` and are the strings `long`.
     """
 
     count: NDArray[np.int64]
@@ -52,10 +52,7 @@ def split(texts: pa.Array, rules: Rules) -> Chunks:
     spare = ((_SHORT - length) * 8).view(np.uint64)  # more than there are bits, if the chunk is long
     number <<= spare
     number >>= spare
-    is_long = length > _SHORT
-    if not data.min():
-        is_long |= data[borders[1::2] - 1] == 0  # because a number doesn't tell that its last byte is 0
-    at = np.flatnonzero(is_long)
+    at = np.flatnonzero(length > _SHORT)
     borders32 = pa.py_buffer(borders.astype(np.int32))
     runs = pa.Array.from_buffers(pa.string(), max(len(borders) - 1, 0), [None, borders32, pa.py_buffer(data)])
     return Chunks(np.diff(np.searchsorted(borders, ends)) >> 1, number, at, runs.take(pa.array(2 * at)))

@@ -21,19 +21,22 @@ _SEVERAL = -2
 class _Usage:
     """What becomes of words in posts of each language.
 
-    elided: rows of languages, and for each word its number without an elided article. stopped: whether a word does not
-    count, by the language's row and the word's column; `column` says which column that is. The last place of each array
-    of words is that of no word.
+    elides: whether a word has an elided article in any language. elided: rows of languages, and for each word its
+    number without an elided article. stopped: whether a word does not count, by the language's row and the word's
+    column; `column` says which column that is. `elides` and `column` have one more place, for no word.
     """
 
+    elides: NDArray[np.bool_]
     elided: list[tuple[int, NDArray[np.int32]]]
     column: NDArray[np.int32]
     stopped: NDArray[np.bool_]
 
     def applied(self, word: NDArray[np.int32], language: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Return the words that are left of words in posts of some languages, _NONE where none counts."""
-        for row, becomes in self.elided:
-            word = np.where(language == row, becomes[word], word)
+        """Return what is left of each word in a post of its language, _NONE where none counts; `word` is used up."""
+        some = np.flatnonzero(self.elides[word])
+        for row, becomes in self.elided if len(some) else ():
+            mine = some[language[some] == row]
+            word[mine] = becomes[word[mine]]
         return np.where(self.stopped[language, self.column[word]], np.int32(_NONE), word)
 
 
@@ -116,10 +119,11 @@ def _usage(
     vocabulary: pa.Array, languages: Sequence[str], rows: Sequence[int], whole: Any, rest: Any, rules: Rules
 ) -> _Usage:
     """Return what becomes of words; in the language of each of `rows` a word of `whole` becomes one of `rest`."""
+    elides = np.zeros(len(vocabulary) + 1, np.bool_)
+    elides[whole] = True
     elided = []
     for row in sorted(set(rows)):
-        becomes = np.arange(len(vocabulary) + 1, dtype=np.int32)
-        becomes[-1] = _NONE
+        becomes = np.arange(len(vocabulary), dtype=np.int32)
         mine = np.array(rows) == row
         becomes[whole[mine]] = rest[mine]
         elided.append((row, becomes))
@@ -130,10 +134,8 @@ def _usage(
     occurs = number.is_valid().to_numpy(zero_copy_only=False)
     number, row_of_stop = number.drop_null().to_numpy(), row_of_stop[occurs]
     distinct, column_of_stop = np.unique(number, return_inverse=True)
-    column = np.zeros(len(vocabulary) + 1, np.int32)  # column 0: words that always count; 1: no word
-    column[distinct] = np.arange(2, len(distinct) + 2)
-    column[-1] = 1
-    stopped = np.zeros((len(languages), len(distinct) + 2), np.bool_)
-    stopped[:, 1] = True
-    stopped[row_of_stop, column_of_stop + 2] = True
-    return _Usage(elided, column, stopped)
+    column = np.zeros(len(vocabulary) + 1, np.int32)  # column 0 is that of all words that count in each language
+    column[distinct] = np.arange(1, len(distinct) + 1)
+    stopped = np.zeros((len(languages), len(distinct) + 1), np.bool_)
+    stopped[row_of_stop, column_of_stop + 1] = True
+    return _Usage(elides, elided, column, stopped)

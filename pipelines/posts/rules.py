@@ -116,7 +116,7 @@ _PLAIN_WORD = rf"^(?:[{_LETTERS}{_SIGNS}]{{2,}}|[{_SIGNS}])$"
 _BARE = r"\x00-\x25\x27-\x40\x5b-\x60\x7b-\x7f…“”‘’\x{200d}\x{fe0f}\x{fffd}\x{2600}-\x{27bf}\x{1f300}-\x{1faff}"
 #: Chunks in which no letter stands outside a URL or a mention.
 _WORDLESS = (
-    r'^(?:["(]?(?:(?i:https?)://[A-Za-z0-9/._~?=%+#@-]*|@[A-Za-z0-9_]+)[…"),!:;]*'
+    r'^(?:["(.]?(?:(?i:https?)://[A-Za-z0-9/._~?=%+#@-]*|@[A-Za-z0-9_]+)[…"),!:;]*'
     rf"|[{_BARE}]*|&amp;)$"
 )
 
