@@ -480,6 +480,8 @@ def _write_result(gathered: tuple[str, Iterable[Written]], where: Mapping[str, s
     written = merge_written(parts)
     with files.open_output(where[key]) as stream:
         stream.write(to_result(written))
+    if getattr(stream, "path", where[key]) != where[key]:  # the result of another try stands, and says what stays
+        return
     for path in written.superseded:
         with contextlib.suppress(MillraceError, OSError):  # no result names the file, so that it may as well stay
             files.delete(path)

@@ -5,15 +5,17 @@ import functools
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import apache_beam as beam
 import google_crc32c
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from millrace.beam import Rejected, fetch, options
+from millrace.beam import Batch, Rejected, fetch, options, write_parquet
 from millrace.common.partitions import Partition, to_json
 from millrace.common.results import Written, read_result
 from millrace.errors import SourceError
@@ -78,6 +80,28 @@ def test_a_pipeline_that_runs_again_late_changes_nothing_that_a_manifest_may_nam
     named = read_result(after[result]).files
     assert records(read_result(after[result])) == {"raw": ARCHIVE.splitlines(keepends=True)}
     assert [google_crc32c.value(after[file.path]) for file in named] == [int(file.crc32c, 16) for file in named]
+
+
+def test_a_late_try_deletes_nothing_that_the_result_names(tmp_path: Path) -> None:
+    """What it wrote on the way to other files may be what the first try ended with."""
+    outcome: list[Written] = []
+
+    def write(day: Partition, unit: int) -> Iterator[Written]:
+        written = write_parquet(day.output, "x", "a", pa.table({"n": [unit]}))
+        yield outcome[0] if outcome else written
+
+    def build(pipeline: beam.Pipeline, given: PipelineOptions) -> None:
+        batch = Batch(pipeline, given)
+        batch.units(lambda day: [1]).each(write)
+        batch.results("x")
+
+    given = [f"--partitions={to_json([Partition('all', f'{tmp_path}/{{dataset}}')])}"]
+    options.run(build, given)
+    (file,) = read_result((tmp_path / "x" / "_result.json").read_bytes()).files
+    outcome.append(Written(superseded=[file.path]))
+    options.run(build, given)
+    assert Path(file.path).exists()
+    assert read_result((tmp_path / "x" / "_result.json").read_bytes()).files == [file]
 
 
 def test_a_run_by_hand_that_is_repeated_takes_the_place_of_the_first(tmp_path: Path) -> None:
