@@ -27,19 +27,31 @@ printf '#!/bin/sh\\nexec "%s" "%s/boot.py" "$@"\\n' "$PYTHON" "$TMPDIR" > boot &
 for each in $HIDDEN; do mount -t tmpfs none "$ROOT/$each"; done
 exec "$PYTHON" -m apache_beam.runners.worker.worker_pool_main --service_port=$PORT --container_executable="$TMPDIR/boot"
 """
+#: Where processes can't have mounts of their own: what keeps a Python from all that lies in some folders.
+_FENCE = """
+import os, sys
+
+def fence(event, arguments, covered={covered!r}, free={free!r}):
+    if event in ("open", "os.listdir", "os.scandir", "os.mkdir", "os.rename", "os.remove", "import"):
+        for path in (os.path.realpath(os.fsdecode(each)) for each in arguments if isinstance(each, str | bytes)):
+            if path.startswith(covered) and not path.startswith(free):
+                raise FileNotFoundError(f"{{path}} is another machine's")
+
+sys.addaudithook(fence)
+"""
 #: The Python of the workers.
 PYTHON = os.path.realpath(sys.executable)  # the environment's own has what is installed as editable, our code
 
 
 @dataclass(frozen=True)
 class Engine:
-    """Where jobs are taken, and by whom they are done. apart: whether the workers have a disk of their own."""
+    """Where jobs are taken, and by whom they are done; environment: the workers'."""
 
     job_endpoint: str
     pool: str
     pool_id: int
     folder: Path
-    apart: bool
+    environment: Mapping[str, str]
 
     @property
     def settings(self) -> dict[str, str]:
@@ -52,7 +64,10 @@ class Engine:
 
     def sees(self, path: Path) -> bool:
         """Whether a file is there for the workers."""
-        return Path(f"/proc/{self.pool_id}/root{path}").exists()
+        if self.environment["COVERED"]:
+            return Path(f"/proc/{self.pool_id}/root{path}").exists()
+        looked = [PYTHON, "-c", "import sys; open(sys.argv[1])", str(path)]
+        return subprocess.run(looked, env=self.environment, capture_output=True).returncode == 0
 
     def said(self) -> str:
         """What job service and workers have logged."""
@@ -77,13 +92,18 @@ def started(folder: Path, hidden: Path, environment: Mapping[str, str]) -> Itera
         "PORT": str(port),
         **environment,
     }
+    if not way:
+        free, ours = str(hidden / "worker"), [str(running.ROOT / each) for each in _OURS]
+        fence = _FENCE.format(covered=(str(hidden), *ours), free=(free, str(folder)))
+        (folder / "sitecustomize.py").write_text(fence, encoding="utf-8")
+        known["PYTHONPATH"] += f"{os.pathsep}{folder}"
     with contextlib.ExitStack() as stack:
         stack.enter_context(
             running_process([*service, "--port_file", port_file], folder / "service.log", dict(os.environ))
         )
         pool = stack.enter_context(running_process([*way, "sh", "-c", _POOL], folder / "pool.log", known))
         running.wait_for(lambda: port_file.exists() and listens(port), 60)
-        engine = Engine(f"localhost:{port_file.read_text()}", f"localhost:{port}", pool, folder, bool(way))
+        engine = Engine(f"localhost:{port_file.read_text()}", f"localhost:{port}", pool, folder, known)
         assert listens(port), engine.said()
         yield engine
 
