@@ -95,11 +95,8 @@ def _look_at_workers(client: Any, pipeline: str, storage: str) -> None:
         def disk() -> str:
             import os
 
-            return (
-                ""
-                if os.path.exists(path)
-                else f"can't reach {storage}; set storage in [millrace] to gs://BUCKET/PREFIX"
-            )
+            there = os.path.exists(path)
+            return "" if there else f"can't reach {storage}; set storage in [millrace] to gs://BUCKET/PREFIX"
 
         _ask(client, disk)
 

@@ -58,7 +58,7 @@ def run(config: Config, runner: str, pipeline: str, argv: Sequence[str]) -> Any:
             ) from None
         except Exception as error:
             lacks = re.search(r"ModuleNotFoundError: No module named '(\w+)", str(error))
-            if lacks and lacks[1] in ("millrace", pipeline.partition(".")[0]):
+            if lacks and lacks[1] in ("millrace", pipeline.partition(".")[0]) and engines.elsewhere(runner, given):
                 raise SettingError(
                     f"runner = {runner}: the workers have not installed the code that came with the job, and have no "
                     f"module {lacks[1]}; start their pool with --container_executable, as Beam's containers do"

@@ -8,7 +8,6 @@ same sources make the same bytes.
 import base64
 import hashlib
 import importlib.util
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -21,6 +20,8 @@ _SHIPPED = [_LIBRARY / name for name in ("__init__.py", "errors.py", "common", "
 
 def write(folder: str, pipeline: str) -> str:
     """Write the wheel for a pipeline's module into a folder; return its path."""
+    import zipfile  # takes as long as all of this package to import, and most runs write no wheel
+
     files = _files(pipeline)
     # Named by its contents, because pip takes a package of the same version for the same package.
     version = f"0.{int(_digest(files)[:12], 16)}"
