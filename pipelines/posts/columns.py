@@ -1,12 +1,12 @@
 """Records → posts by the column: what parse.parse says of each, at a fraction of the time.
 
-Records of one shape are read together, and the posts among them that are plain to see are taken as they stand. Every
-other record goes through parse.parse, which alone decides what a post is.
+Records of one shape are read together, and the posts among them that are plain to see are taken as they stand. Where
+most of the others have ordinary fields, they are decoded one by one and checked a column at a time. What is left goes
+through parse.parse, which alone decides what a post is.
 """
 
 import contextlib
 import gc
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -61,6 +61,8 @@ _PLAIN_EPOCH, _PLAIN_LINK = r"^[1-9]\d{8,12}$", r"^[!-~]{9,}$"
 _PIECE = 32 << 20
 #: Records that become Python's at a time, so few that they stay in the processor's cache.
 _STEP = 8192
+#: Records that tell of what kind the others are.
+_SAMPLE = 64
 
 
 def parse_block(record: pa.ChunkedArray) -> Parsed:
@@ -104,13 +106,15 @@ def _no_collector() -> Iterator[None]:
 
 
 def _parse(records: pa.Array) -> Parsed:
-    parts = [_of_shape(found) for found in shapes.read(records, _is_of_posts)]
+    parts = [_of_shape(found) for found in shapes.read(records, _plain_places)]
     unread = np.ones(len(records), np.bool_)
     for part in parts:
         unread[part.rows] = False
     rows = np.flatnonzero(unread)
-    if len(rows):
-        parts.append(_moved(_one_by_one(records.take(pa.array(rows)) if parts else records), rows))
+    rest = records.take(pa.array(rows)) if parts else records
+    read = _ordinary if _are_ordinary(rest) else _one_by_one
+    for at in range(0, len(rows), _STEP):
+        parts.append(_moved(read(rest.slice(at, _STEP)), rows[at:]))
     return _joined(parts)
 
 
@@ -119,8 +123,7 @@ def _one_by_one(records: pa.Array) -> Parsed:
     rows: list[int] = []
     rejects: list[tuple[int, str]] = []
     notices = 0
-    steps = (records.slice(at, _STEP).to_pylist() for at in range(0, len(records), _STEP))
-    for row, record in enumerate(itertools.chain.from_iterable(steps)):
+    for row, record in enumerate(records.to_pylist()):
         try:
             posts.append(parse.parse(record))
             rows.append(row)
@@ -137,16 +140,25 @@ def _one_by_one(records: pa.Array) -> Parsed:
 # ------------------------------------------------------------------------------------------------ records of one shape
 
 
-def _is_of_posts(shape: shapes.Shape) -> bool:
-    """Return whether records of a shape can be posts that are plain to see."""
+def _plain_places(shape: shapes.Shape) -> set[int]:
+    """Return the places of what makes a post; none where no record of the shape is plain."""
+    id_, time, text = (_place(shape, names) for names in (parse.IDS, ["created_at"], parse.TEXTS))
+    if id_ is None or time is None or shape.string(text) is None or not parse.STRANGE.isdisjoint(shape.fields):
+        return set()
     urls = shape.fields.get("urls")
-    return (
-        parse.STRANGE.isdisjoint(shape.fields)
-        and None not in (_place(shape, parse.IDS), _place(shape, ["created_at"]))
-        and shape.string(_place(shape, parse.TEXTS)) is not None
-        and shapes.Kind.SCALARS is not (shape.kinds[urls] if isinstance(urls, int) else None)
-        and (not isinstance(urls, list) or all(shape.string(url) is not None for url in urls))
-    )
+    if isinstance(urls, int) and shape.kinds[urls] is shapes.Kind.SCALARS:
+        return set()
+    listed = [shape.string(url) for url in urls] if isinstance(urls, list) else []
+    if None in listed:
+        return set()
+    return {place for place in (id_, time, text, *_names(shape), *listed) if place is not None}
+
+
+def _names(shape: shapes.Shape) -> tuple[int | None, int | None]:
+    """Return the places of user and language."""
+    user = shape.fields.get("user")
+    name = user.get("screen_name") if isinstance(user, dict) else user
+    return shape.string(name), shape.string(shape.fields.get("lang"))
 
 
 def _place(shape: shapes.Shape, names: Sequence[str]) -> int | None:
@@ -160,17 +172,13 @@ def _place(shape: shapes.Shape, names: Sequence[str]) -> int | None:
 
 def _of_shape(found: shapes.Found) -> Parsed:
     """Return the posts of those records of a shape whose values are plain."""
-    shape, fields, values = found.shape, found.shape.fields, found.values
+    shape, values = found.shape, found.values
     id_, time, text = (_place(shape, names) or 0 for names in (parse.IDS, ["created_at"], parse.TEXTS))
-    user = fields.get("user")
-    user, lang = (
-        pa.nulls(len(found.rows), pa.string()) if (place := shape.string(name)) is None else values[place]
-        for name in (user.get("screen_name") if isinstance(user, dict) else user, fields.get("lang"))
-    )
+    user, lang = (pa.nulls(len(found.rows), pa.string()) if at is None else values[at] for at in _names(shape))
     moments, plain = _moments(values[time], shape.kinds[time])
     plain &= _are_plain_ids(values[id_], shape.kinds[id_])
     plain &= ~_mask(pc.starts_with(values[text], "<"))
-    listed = fields.get("urls")
+    listed = shape.fields.get("urls")
     if not isinstance(listed, list):
         urls = _links_in(values[text])
     elif listed:
@@ -270,3 +278,71 @@ def _links_in(texts: pa.Array) -> pa.Array:
 
 def _lists(counts: NDArray[np.integer], values: pa.Array) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(np.append(np.int32(0), np.cumsum(counts, dtype=np.int32))), values)
+
+
+# ------------------------------------------------------------------------------------------- records of ordinary fields
+
+
+def _are_ordinary(records: pa.Array) -> bool:
+    """Return whether most of some records have ordinary fields, by a few of them."""
+    some = records.take(pa.array(np.arange(0, len(records), 1 + len(records) // _SAMPLE))).to_pylist()
+    return 2 * sum(parse.is_ordinary(post) and post.text is not None for post in _decoded(some)) > len(some)
+
+
+def _ordinary(records: pa.Array) -> Parsed:
+    """Return the posts of records, most of which have ordinary fields."""
+    ordinary = _decoded(_readable(records))
+    text = pa.array([post.text for post in ordinary], pa.string())
+    time = pa.array([post.created_at if type(post.created_at) is str else None for post in ordinary], pa.string())
+    urls = pa.array([post.urls for post in ordinary], pa.list_(pa.string()))
+    flat = pc.list_flatten(urls)
+    links_ = _matches(flat, _PLAIN_LINK) if len(flat) else np.ones(0, np.bool_)
+
+    plain = pc.and_not(pc.match_substring_regex(time, _PLAIN_TIME), pc.starts_with(text, "<")).fill_null(False)
+    mask = _mask(plain).copy()
+    mask &= [type(post.id if post.tid is None else post.tid) is int for post in ordinary]
+    mask &= [post.id_str is None and parse.is_ordinary(post) for post in ordinary]
+    mask &= _mask(pc.less_equal(pc.list_value_length(urls), links.MAX_LINKS).fill_null(False))
+    mask[pc.list_parent_indices(urls).to_numpy()[~links_]] = False
+
+    rows, others = np.flatnonzero(mask), np.flatnonzero(~mask)
+    some = [ordinary[row] for row in rows.tolist()]
+    columns = [
+        pa.array([str(post.id if post.tid is None else post.tid) for post in some], pa.string()),
+        pa.array(_micros(time.filter(pa.array(mask)))),
+        pa.array([post.user for post in some], pa.string()),
+        text.filter(pa.array(mask)),
+        urls.filter(pa.array(mask)),
+        pa.array([post.lang for post in some], pa.string()),
+    ]
+    part = Parsed(pa.Table.from_arrays(columns, schema=COLUMNS), rows, [])
+    return _joined([part, _moved(_one_by_one(records.take(pa.array(others))), others)])
+
+
+def _decoded(records: list[bytes]) -> list[parse.Ordinary]:
+    """Return each record's fields; no field is set for a record that is not of the ordinary shape."""
+    decoded: list[parse.Ordinary] = []
+    rest = iter(records)
+    while len(decoded) < len(records):
+        try:
+            decoded.extend(map(parse.decode_ordinary, rest))
+        except (ValueError, RecursionError):  # what was decoded before stays
+            decoded.append(parse.Ordinary())
+    return decoded
+
+
+def _readable(records: pa.Array) -> list[bytes]:
+    """Return the records, with nothing in place of those that are too long or not UTF-8, whatever is in them."""
+    if (pc.max(pc.binary_length(records)).as_py() or 0) <= parse.MAX_RECORD:
+        with contextlib.suppress(pa.ArrowInvalid):
+            records.cast(pa.large_string())
+            return list(records.to_pylist())
+    return [record if _is_readable(record) else b"" for record in records.to_pylist()]
+
+
+def _is_readable(record: bytes) -> bool:
+    try:
+        parse.decoded(record)
+    except parse.Rejected:
+        return False
+    return True

@@ -8,7 +8,7 @@ of which that can't be said is left to others.
 
 import enum
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 #: Bytes of records in hand at a time, so few that they and their places stay in the processor's cache.
 _STEP = 2 << 20
-#: Shapes of a block at most, and records of a step that are looked at to learn some.
-_MOST_SHAPES, _ATTEMPTS = 32, 8
-#: A shape is worth its while where one record of so many may have it.
+#: Shapes of a block at most, and records of a step and of a block that are looked at in vain to learn some.
+_MOST_SHAPES, _ATTEMPTS, _MOST_VAIN = 32, 8, 16
+#: A shape is worth its while where one record of so many has it.
 _WORTH = 64
 #: Records of more bytes or values have no shape: each value is one more pass over the records.
-_LONGEST, _MOST_VALUES, _MOST_MARKS = 1 << 14, 64, 256
+_LONGEST, _MOST_VALUES, _MOST_MARKS = 1 << 14, 14, 64
 #: Of more bytes at a time nothing is read: their places would take many times as much memory.
 _MOST_BYTES = 4 << 20
 _WORD = 8
@@ -69,11 +69,15 @@ class Shape:
 
 @dataclass(frozen=True)
 class Found:
-    """Records of one shape: the row of each, ascending, and their values by place; strings have no escapes left."""
+    """Records of one shape: the row of each, ascending, and the wanted values by place; strings without escapes."""
 
     shape: Shape
     rows: Ints
-    values: list[pa.Array]
+    values: dict[int, pa.Array]
+
+
+#: Which places of a shape are wanted; of no shape without one anything is read.
+Wanted = Callable[[Shape], Collection[int]]
 
 
 def learn(record: bytes) -> Shape | None:
@@ -117,20 +121,34 @@ def learn(record: bytes) -> Shape | None:
     return Shape(tuple(between), tuple(kinds), top[0], marks)
 
 
-def read(records: pa.Array, wanted: Callable[[Shape], bool]) -> Iterator[Found]:
+@dataclass(frozen=True)
+class _Met:
+    """A shape that was met, and the records that have what it has between the values, a step at a time.
+
+    values: the wanted strings and all scalars by place; of other strings those of the records with escapes.
+    """
+
+    shape: Shape
+    wanted: Collection[int]
+    rows: list[Ints]
+    escaped: list[Mask]
+    values: list[dict[int, pa.Array]]
+
+
+def read(records: pa.Array, wanted: Wanted) -> Iterator[Found]:
     """Yield those of the records (large_binary) that are of wanted shapes, a shape at a time."""
-    shapes: list[Shape] = []
-    fits: list[list[tuple[Ints, Mask, list[pa.Array]]]] = []
+    met: list[_Met] = []
+    vain = _MOST_VAIN
     row = 0
     for piece in pieces(records, _STEP):
         if step := _step(piece):
-            for number, rows, values in _fitting(step, shapes, wanted):
-                fits += [[] for _ in shapes[len(fits) :]]
-                fits[number].append((rows + row, step.escaped[rows], values))
+            vain -= _read(step, row, met, wanted, min(_ATTEMPTS, vain))
         row += len(piece)
-    for shape, fit in zip(shapes, fits, strict=False):
-        if fit:
-            yield _checked(shape, fit)
+        if not met and not vain:
+            return
+    for each in met:
+        if each.rows:
+            yield _checked(each)
 
 
 def pieces(records: pa.Array, size: int) -> Iterator[pa.Array]:
@@ -148,37 +166,50 @@ def _offsets(records: pa.Array) -> Ints:
     return offsets
 
 
-def _fitting(
-    step: "_Step", shapes: list[Shape], wanted: Callable[[Shape], bool]
-) -> Iterator[tuple[int, Ints, list[pa.Array]]]:
-    """Yield the number of a shape, rows of records that are of the shape but for their values, and the values.
-
-    Shapes that are met for the first time are added.
-    """
+def _read(step: "_Step", row: int, met: list[_Met], wanted: Wanted, attempts: int) -> int:
+    """Add a step's records to the shapes that were met, and shapes that are worth it; return the attempts in vain."""
     fewest = 1 + len(step.begin) // _WORTH
-    attempts, tried = _ATTEMPTS, 0
-    while True:
-        for number, shape in enumerate(shapes[tried:], tried):
-            rows = np.flatnonzero(step.unread & (step.count == shape.marks))
-            if len(rows) >= fewest:
-                bounds, rows = _bounds(step, shape, rows)
-                step.unread[rows] = False
-                if len(rows):
-                    yield number, rows, _values(step, bounds)
-        tried = len(shapes)
+    for each in met:
+        _add(step, row, each, fewest)
+    vain = 0
+    while vain < attempts and len(met) < _MOST_SHAPES:
         rows = np.flatnonzero(step.unread)
-        if len(rows) < fewest or tried >= _MOST_SHAPES or not attempts:
-            return
+        if len(rows) < fewest:
+            break
         alike = rows[step.count[rows] == np.bincount(step.count[rows]).argmax()]
         if len(alike) < fewest:
-            return
-        attempts -= 1
-        row = alike[0]
-        learnt = learn(step.bytes[step.begin[row] : step.end[row]].to_pybytes())
-        if learnt and learnt not in shapes and wanted(learnt):
-            shapes.append(learnt)
+            break
+        first = alike[0]
+        shape = learn(step.bytes[step.begin[first] : step.end[first]].to_pybytes())
+        if shape and (places := wanted(shape)) and _add(step, row, new := _Met(shape, places, [], [], []), fewest):
+            met.append(new)
         else:
-            step.unread[row] = False
+            step.unread[first] = False
+            vain += 1
+    return vain
+
+
+def _add(step: "_Step", row: int, met: _Met, fewest: int) -> bool:
+    """Add the records of a shape, and return whether there are any; too few are none."""
+    shape = met.shape
+    rows = np.flatnonzero(step.unread & (step.count == shape.marks))
+    if len(rows) < fewest:
+        return False
+    spans, rows = _fitting(step, shape, rows)
+    if len(rows) < fewest:
+        return False
+    step.unread[rows] = False
+    escaped = step.escaped[rows]
+    values = {}
+    for place, (kind, (begin, end)) in enumerate(zip(shape.kinds, spans, strict=True)):
+        if place in met.wanted or kind is not Kind.STRING:
+            values[place] = _parts(step, begin, end)
+        elif escaped.any():
+            values[place] = _parts(step, begin[escaped], end[escaped])
+    met.rows.append(rows + row)
+    met.escaped.append(escaped)
+    met.values.append(values)
+    return True
 
 
 @dataclass(frozen=True)
@@ -254,25 +285,26 @@ def _escaped(backslashes: Ints, size: int) -> Ints:
     return after[after < size]
 
 
-def _bounds(step: _Step, shape: Shape, rows: Ints) -> tuple[NDArray[np.int32], Ints]:
-    """Return what bounds the values of those records that have between them what the shape has, and their rows."""
+def _fitting(step: _Step, shape: Shape, rows: Ints) -> tuple[list[tuple[Ints, Ints]], Ints]:
+    """Return of the records that have between the values what the shape has where each value is, and their rows."""
     first, end = step.first[rows], step.end[rows]
+    at = step.begin[rows]
     fits = np.ones(len(rows), np.bool_)
-    bounds = np.empty((len(rows), 2 * len(shape.between)), np.int32)
+    spans: list[tuple[Ints, Ints]] = []
     marks = 0
-    for place, part in enumerate(shape.between):
+    for part in shape.between:
         mark = part.find(b'"')
-        if not place:
-            at = step.begin[rows]
-        else:  # any value is found by the mark that follows, or by the end
-            at = end - len(part) if mark < 0 else step.marks[first + marks] - mark
-            fits &= at >= bounds[:, 2 * place - 1]
-        fits &= _stands(step.words, at, part, not place)
-        bounds[:, 2 * place] = at
-        bounds[:, 2 * place + 1] = at + len(part)
+        if marks:  # any value is found by the mark that follows, or by the end
+            begin, at = at, (end - len(part) if mark < 0 else step.marks[first + marks] - mark)
+            fits &= at >= begin
+            spans.append((begin, at))
+        fits &= _stands(step.words, at, part, not marks)
+        at = at + len(part)
         marks += part.count(b'"')
-    fits &= bounds[:, -1] == end
-    return (bounds, rows) if fits.all() else (bounds[fits], rows[fits])
+    fits &= at == end
+    if fits.all():
+        return spans, rows
+    return [(begin[fits], end[fits]) for begin, end in spans], rows[fits]
 
 
 def _stands(words: NDArray[np.uint64], at: Ints, part: bytes, begins: bool) -> Mask:
@@ -295,30 +327,36 @@ def _at(words: NDArray[np.uint64], at: Ints) -> NDArray[np.uint64]:
     return found
 
 
-def _values(step: _Step, bounds: NDArray[np.int32]) -> list[pa.Array]:
-    """Return the values as they stand in the records, by place."""
-    rows, width = bounds.shape
-    parts = pa.StringArray.from_buffers(bounds.size - 1, pa.py_buffer(bounds), step.bytes)
-    first = np.arange(0, rows * width, width)
-    return [parts.take(pa.array(first + place)) for place in range(1, width - 1, 2)]
+def _parts(step: _Step, begin: Ints, end: Ints) -> pa.Array:
+    """Return what stands between the places."""
+    offsets = np.stack([begin, end], axis=1).astype(np.int32)
+    parts = pa.StringArray.from_buffers(offsets.size - 1, pa.py_buffer(offsets), step.bytes)
+    return parts.take(pa.array(np.arange(0, offsets.size, 2)))
 
 
-def _checked(shape: Shape, fits: list[tuple[Ints, Mask, list[pa.Array]]]) -> Found:
+def _checked(met: _Met) -> Found:
     """Return the records whose values are JSON."""
-    rows = np.concatenate([rows for rows, _, _ in fits])
-    escaped = np.flatnonzero(np.concatenate([mask for _, mask, _ in fits]))
+    rows = np.concatenate(met.rows)
+    escaped = np.flatnonzero(np.concatenate(met.escaped))
     good = np.ones(len(rows), np.bool_)
-    values: list[pa.Array] = []
-    for place, kind in enumerate(shape.kinds):
-        value = pa.concat_arrays([values[place] for _, _, values in fits])
-        if kind.value and not _are_digits(value):
-            good &= pc.match_substring_regex(value, kind.value).to_numpy(zero_copy_only=False)
-        elif kind is Kind.STRING and len(escaped):
-            value = _unescaped(value, escaped, good)
-        values.append(value)
+    values: dict[int, pa.Array] = {}
+    for place, kind in enumerate(met.shape.kinds):
+        found = [each[place] for each in met.values if place in each]
+        if not found:
+            continue
+        value = pa.concat_arrays(found)
+        if kind.value:
+            if not _are_digits(value):
+                good &= pc.match_substring_regex(value, kind.value).to_numpy(zero_copy_only=False)
+        elif place in met.wanted:
+            value = _unescaped(value, escaped, escaped, good)
+        else:
+            _unescaped(value, np.arange(len(escaped)), escaped, good)
+        if place in met.wanted:
+            values[place] = value
     if good.all():
-        return Found(shape, rows, values)
-    return Found(shape, rows[good], [value.filter(pa.array(good)) for value in values])
+        return Found(met.shape, rows, values)
+    return Found(met.shape, rows[good], {place: value.filter(pa.array(good)) for place, value in values.items()})
 
 
 def _are_digits(values: pa.Array) -> bool:
@@ -331,21 +369,24 @@ def _are_digits(values: pa.Array) -> bool:
     return bool(((digits[offsets[:-1]] > 0) | (size == 1)).all())
 
 
-def _unescaped(strings: pa.Array, rows: Ints, good: Mask) -> pa.Array:
-    """Return JSON strings, of which some rows may have escapes, as they are meant; what is no JSON is not good."""
-    some = strings.take(pa.array(rows))
-    escaped = pc.match_substring(some, "\\").to_numpy(zero_copy_only=False)
+def _unescaped(strings: pa.Array, some: Ints, rows: Ints, good: Mask) -> pa.Array:
+    """Return JSON strings, some of which may have escapes, as they are meant.
+
+    rows: the rows of those that may; where one of them is no JSON the row is not good.
+    """
+    may = strings.take(pa.array(some))
+    escaped = pc.match_substring(may, "\\").to_numpy(zero_copy_only=False)
     if not escaped.any():
         return strings
-    rows, some = rows[escaped], some.filter(pa.array(escaped))
+    may = may.filter(pa.array(escaped))
     meant: list[str | None]
     try:
-        meant = [*_strings(_array(some))]
+        meant = [*_strings(_array(may))]
     except ValueError:
-        meant = [_string(each) for each in some.to_pylist()]
-        good[rows] &= [each is not None for each in meant]
+        meant = [_string(each) for each in may.to_pylist()]
+        good[rows[escaped]] &= [each is not None for each in meant]
     mask = np.zeros(len(strings), np.bool_)
-    mask[rows] = True
+    mask[some[escaped]] = True
     return pc.replace_with_mask(strings, pa.array(mask), pa.array(meant, pa.string()))
 
 
