@@ -213,6 +213,15 @@ JUNK = [
 ]
 
 
+@pytest.mark.parametrize("usual", [GOOD, WIDE], ids=["of a shape", "of none"])
+@pytest.mark.parametrize("before", [b'i"', b":1", b'"n"', b"]"], ids=["string", "number", "name", "list"])
+def test_any_bytes_within_a_record_are_what_the_oracle_takes_them_for(before: bytes, usual: dict[str, Any]) -> None:
+    good = record(usual)
+    junk = [*JUNK, *(bytes([byte]) for byte in (*range(10), *range(11, 32), *range(127, 256)))]
+    check([line for piece in junk for line in (good, good.replace(before, piece + before))])
+    check([good.replace(before, piece + before) for piece in junk])
+
+
 @settings(max_examples=800 // SHARE, deadline=None)
 @given(_blocks())
 def test_any_block_of_like_records_is_read_as_the_oracle_reads_each(records: list[bytes]) -> None:
@@ -258,6 +267,16 @@ def test_what_stands_between_the_values_must_be_the_same() -> None:
         records = [good] * 9 + [other] + [good] * 90
         assert of_a_shape(records) == [row for row in range(100) if row != 9]
         check(records)
+
+
+def test_nothing_may_follow_the_last_value_but_what_the_shape_has() -> None:
+    """A scalar is found by the record's end; after a string or a list the end must be where it is in the shape."""
+    for last in ({"z": "s"}, {"z": [1, 2]}, {"z": ["a"]}, {"z": []}, {"z": {}}, {"z": {"a": "b"}}):
+        good = record(GOOD | last)
+        for other in (good + b"x", good + b"}", good + good, good + b" 1", good[:-1], good[:-1] + b',"z":2}'):
+            records = [good] * 9 + [other] + [good] * 90
+            assert of_a_shape(records) == [row for row in range(100) if row != 9]
+            check(records)
 
 
 def test_a_record_without_its_line_end_ends_where_the_next_one_begins() -> None:
