@@ -48,9 +48,7 @@ _PLAIN_TIME = (
     r"^[1-9]\d{3}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\d|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]\d|30)|02-(?:0[1-9]|1\d|2[0-8]))"
     r"T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?Z$"
 )
-
-
-#: Sizes of times that are usual, all of one size: to the second and to the millisecond, with a Z.
+#: Sizes of the usual times, to the second and to the millisecond, with a Z.
 _USUAL_TIMES = pa.array([20, 24], pa.int32())
 #: What is plain at first sight: ids that are numbers or strings; seconds and milliseconds since 1970; links, which are
 #: longer than a scheme, without white space or an ellipsis.
@@ -243,7 +241,7 @@ def _usual_moments(values: pa.Array) -> NDArray[np.int64] | None:
         moments = _micros(values)
     except pa.ArrowInvalid:
         return None
-    return moments if moments.min() >= parse.FIRST else None
+    return moments if (moments >= parse.FIRST).all() else None
 
 
 def _micros(times: pa.Array) -> NDArray[np.int64]:

@@ -145,10 +145,8 @@ def read(records: pa.Array, wanted: Wanted) -> Iterator[Found]:
             vain -= _read(step, row, met, wanted, min(_ATTEMPTS, vain))
         row += len(piece)
         if not met and not vain:
-            return
-    for each in met:
-        if each.rows:
-            yield _checked(each)
+            break
+    yield from map(_checked, met)
 
 
 def pieces(records: pa.Array, size: int) -> Iterator[pa.Array]:
@@ -162,6 +160,7 @@ def pieces(records: pa.Array, size: int) -> Iterator[pa.Array]:
 
 
 def _offsets(records: pa.Array) -> Ints:
+    """Return where each record begins in the array's bytes, and where the last one ends."""
     offsets: Ints = np.frombuffer(records.buffers()[1], np.int64)[records.offset :][: len(records) + 1]
     return offsets
 
@@ -286,7 +285,7 @@ def _escaped(backslashes: Ints, size: int) -> Ints:
 
 
 def _fitting(step: _Step, shape: Shape, rows: Ints) -> tuple[list[tuple[Ints, Ints]], Ints]:
-    """Return of the records that have between the values what the shape has where each value is, and their rows."""
+    """Return where each value is in those records that have what the shape has between the values, and their rows."""
     first, end = step.first[rows], step.end[rows]
     at = step.begin[rows]
     fits = np.ones(len(rows), np.bool_)

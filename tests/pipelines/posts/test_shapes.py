@@ -271,8 +271,9 @@ def test_what_stands_between_the_values_must_be_the_same() -> None:
 
 def test_nothing_may_follow_the_last_value_but_what_the_shape_has() -> None:
     """A scalar is found by the record's end; after a string or a list the end must be where it is in the shape."""
-    for last in ({"z": "s"}, {"z": [1, 2]}, {"z": ["a"]}, {"z": []}, {"z": {}}, {"z": {"a": "b"}}):
-        good = record(GOOD | last)
+    values: list[Any] = ["s", [1, 2], ["a"], [], {}, {"a": "b"}]
+    for value in values:
+        good = record(GOOD | {"z": value})
         for other in (good + b"x", good + b"}", good + good, good + b" 1", good[:-1], good[:-1] + b',"z":2}'):
             records = [good] * 9 + [other] + [good] * 90
             assert of_a_shape(records) == [row for row in range(100) if row != 9]
