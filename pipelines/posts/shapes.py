@@ -81,7 +81,7 @@ Wanted = Callable[[Shape], Collection[int]]
 
 
 def learn(record: bytes) -> Shape | None:
-    """Return the shape of a record without its line end; None for what is no JSON object, or has a name twice."""
+    """Return the shape of a record without its line end; None for what is no JSON object, or too large."""
     try:
         if not isinstance(msgspec.json.decode(record), dict):
             return None
@@ -103,9 +103,9 @@ def learn(record: bytes) -> Shape | None:
         value: Any = len(kinds) if what else {} if token[0] == b"{" else []
         if isinstance(containers[-1], list):
             containers[-1].append(value)
-        elif name in containers[-1] or "\\" in name:
+        elif "\\" in name:
             return None
-        else:
+        else:  # of two values of one name the last one counts, as in JSON
             containers[-1][name] = value
         if what is None:
             containers.append(value)

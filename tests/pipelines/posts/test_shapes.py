@@ -220,6 +220,8 @@ def test_any_bytes_within_a_record_are_what_the_oracle_takes_them_for(before: by
     junk = [*JUNK, *(bytes([byte]) for byte in (*range(10), *range(11, 32), *range(127, 256)))]
     check([line for piece in junk for line in (good, good.replace(before, piece + before))])
     check([good.replace(before, piece + before) for piece in junk])
+    for piece in JUNK:  # in so few records each shape is learnt
+        check([good.replace(before, piece + before)] * 2)
 
 
 @settings(max_examples=800 // SHARE, deadline=None)
@@ -246,6 +248,8 @@ def test_what_stands_between_the_values_must_be_the_same() -> None:
     good = record(GOOD)
     others = [
         good.replace(b'"n"', b'"m"'),
+        good.replace(b'"created_at"', b'"treated_at"'),
+        good.replace(b'"created_at"', b'"created_by"'),
         good.replace(b'"n":1', b'"n": 1'),
         good.replace(b":1}", b":1 }"),
         good.replace(b":1}", b":1}}"),
@@ -295,6 +299,23 @@ def test_all_real_records_are_read_together(pattern: str) -> None:
     for path in cases.real(pattern):
         records = [line + b"\n" for line in cases.lines_of(path)]
         assert len(of_a_shape(records)) > 0.97 * len(records)
+
+
+def test_escapes_make_no_record_another_shape() -> None:
+    """Quotation marks and backslashes within a string, one or many, and names that stand twice."""
+    texts = [text for text in TEXTS if isinstance(text, str) and text != "\ud800"]
+    texts += ["\\" * number + end for number in range(6) for end in ("", '"', '"x', 'x"')]
+    records = [record(GOOD | {"text": text, "user": text}) for text in texts]
+    assert of_a_shape(records) == list(range(len(records)))
+    check(records)
+    for twice in (
+        b'"id":5,"id"',
+        b'"text":"a","text"',
+        b'"text":null,"text"',
+        b'"urls":["b"],"urls"',
+        b'"n":{"a":1},"n"',
+    ):
+        check([record(GOOD).replace(twice.split(b",")[-1], twice)] * 2)
 
 
 def test_a_block_may_have_chunks_and_other_offsets() -> None:
