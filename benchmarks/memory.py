@@ -10,6 +10,8 @@ stage takes more than it says.
 The second runs Report with runner = auto and --workers 2 where all processes together (cgroup, systemd-run), or each
 (ulimit, of address space), may take so many MiB; it ends with the run's exit code, 1 where anything was killed. cgroup
 takes root and a cgroup v1 or v2 that can be written.
+
+With --results the stages' figures are added to a file; `python -m benchmarks.curves FILE docs/memory.svg` draws them.
 """
 
 import argparse
@@ -77,6 +79,7 @@ def stage_by_stage(args: argparse.Namespace, folder: Path) -> int:
     from workflows import posts
 
     storage, wrong = folder / "data", 0
+    found: dict[str, dict[str, float]] = {}
     print(f"{'stage':<10} {'reads MiB':>10} {'peak MiB':>9} {'says MiB':>9}  CPU s")
     for task in STAGES:
         read = read_by(args, storage, task)
@@ -91,6 +94,11 @@ def stage_by_stage(args: argparse.Namespace, folder: Path) -> int:
         says = getattr(posts, task).memory_here(*read)
         wrong += done.peak > says
         print(f"{task:<10} {read.together // MIB:>10,} {done.peak // MIB:>9,} {says // MIB:>9,}  {done.cpu:.1f}")
+        found[task] = {"peak": done.peak, "cpu": round(done.cpu, 1)}
+    if args.results:
+        posts_a_day = max(sum(1 for _ in path.open("rb")) for path in args.posts_in.glob("posts-*.jsonl"))
+        with args.results.open("a") as stream:
+            stream.write(json.dumps({"posts": posts_a_day, "stages": found}) + "\n")
     return int(wrong > 0)
 
 
@@ -143,6 +151,7 @@ def main() -> int:
     parser.add_argument("--last-day", required=True, help="the last day, YYYY-MM-DD")
     parser.add_argument("--days", type=int, default=1)
     parser.add_argument("--rules", default="standard")
+    parser.add_argument("--results", type=Path, help="file to which the stages' figures are added, for curves.py")
     parser.add_argument("--limit", type=int, default=0, help="MiB; without it stage by stage, without a limit")
     parser.add_argument("--by", choices=("cgroup", "systemd-run", "ulimit"), default="cgroup")
     args = parser.parse_args()

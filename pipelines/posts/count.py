@@ -28,8 +28,8 @@ WORDS = pa.schema([("word", pa.string()), ("posts", pa.int64())])
 URLS = pa.schema([("url", pa.string()), ("occurrences", pa.int64())])
 
 SCHEMAS = {"hours": HOURS, "words": WORDS, "urls": URLS, "pairs": pairs.SCHEMA}
-#: Bytes of posts, as they are in memory, that one shard is for: some 300,000 posts, with a few million pairs.
-SHARD_BYTES = 64 << 20
+#: Bytes of posts, as they are in memory, that one shard is for: some 700,000 posts, with several million pairs.
+SHARD_BYTES = 128 << 20
 
 
 class CountOptions(StageOptions):
