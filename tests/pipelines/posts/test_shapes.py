@@ -41,7 +41,14 @@ def of_a_shape(records: Sequence[bytes]) -> list[int]:
 
 # -------------------------------------------------------------------------------------------------- records that differ
 
-GOOD: dict[str, Any] = {"id": 7, "user": "ann", "text": "hi", "created_at": "2026-11-01T00:00:00Z", "urls": [], "n": 1}
+GOOD: dict[str, Any] = {
+    "id": 7,
+    "user": "ann",
+    "text": "see http://t.example/hi",  # which is no link where `urls` is a list
+    "created_at": "2026-11-01T00:00:00Z",
+    "urls": [],
+    "n": 1,
+}
 TIMES: list[Any] = [
     *("2026-11-01T00:00:00.123Z", "2026-02-30T00:00:00Z", "2024-02-29T00:00:00Z", "0000-01-01T00:00:00Z"),
     *("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "2026-11-01T24:00:00Z", "2026-11-01T23:59:60Z"),
