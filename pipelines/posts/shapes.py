@@ -23,7 +23,7 @@ _STEP = 2 << 20
 #: Shapes of a block at most, and records of a step and of a block that are looked at in vain to learn some.
 _MOST_SHAPES, _ATTEMPTS, _MOST_VAIN = 32, 8, 16
 #: A shape is worth its while where one record of so many has it.
-_WORTH = 64
+_WORTH = 24
 #: Records of more bytes or values have no shape: each value is one more pass over the records.
 _LONGEST, _MOST_VALUES, _MOST_MARKS = 1 << 14, 14, 64
 #: Of more bytes at a time nothing is read: their places would take many times as much memory.

@@ -325,6 +325,11 @@ def test_escapes_make_no_record_another_shape() -> None:
         check([record(GOOD).replace(twice.split(b",")[-1], twice)] * 2)
 
 
+def test_a_number_is_an_id_as_python_writes_it() -> None:
+    for id_ in (b"-0", b"-7", b"07", b"7.0", b"0x7"):
+        check([record(GOOD).replace(b'"id":7', b'"id":' + id_)] * 2)
+
+
 def test_a_block_may_have_chunks_and_other_offsets() -> None:
     records = [record(GOOD | {"id": number, "text": "é" * (number % 7)}) for number in range(400)]
     expected = [cases.of_oracle(line) for line in records]
