@@ -56,9 +56,10 @@ when it is first asked for, because launchers import this package too.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from millrace.beam.batch import Batch, Block, Item, Tables, Units
+    from millrace.beam.adding import add_up
+    from millrace.beam.batch import Batch, Block, Item, Pack, Tables, Units
     from millrace.beam.fetching import FetchOptions, fetch
-    from millrace.beam.files import ParquetFile, read_parquet, read_windows, rows_read, write_parquet
+    from millrace.beam.files import ParquetFile, RowGroup, read_parquet, read_windows, rows_read, write_parquet
     from millrace.beam.options import StageOptions, main
     from millrace.beam.rejects import dead_letters, parsed
     from millrace.beam.shards import shard_of
@@ -73,13 +74,16 @@ __all__ = [
     "FetchOptions",
     "Input",
     "Item",
+    "Pack",
     "ParquetFile",
     "Partition",
     "Rejected",
+    "RowGroup",
     "StageOptions",
     "Tables",
     "Units",
     "Written",
+    "add_up",
     "dead_letters",
     "fetch",
     "main",
@@ -96,9 +100,9 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     # Imports that are written out, because they say which code makes a result.
-    from millrace.beam import batch, fetching, files, options, rejects, shards
+    from millrace.beam import adding, batch, fetching, files, options, rejects, shards
 
-    homes = (batch, fetching, files, options, rejects, shards)
+    homes = (adding, batch, fetching, files, options, rejects, shards)
     return next(vars(home)[name] for home in homes if name in vars(home))
 
 
