@@ -49,6 +49,8 @@ _TOPS: dict[str, tuple[str | None, list[str], int | None]] = {
 }
 
 
+#: The tables of which the window before is needed, too.
+_BEFORE_TOO = ("hours", "pairs")
 #: Neighbouring windows are ranked one after the other while a shard of the counts of all together, which are held for
 #: all of them, has no more bytes than this.
 _AT_ONCE = 32 << 20
@@ -80,8 +82,9 @@ class Window:
     shards: int
 
     def of(self, table: str, shard: int = 0, shards: int = 1) -> list[Counts]:
-        """Return the files that have a shard's rows, and maybe those of further shards."""
-        return [each for each in self.counts.get(table, ()) if (each.shard - shard) % min(each.of, shards) == 0]
+        """Return the files that have a shard's rows, and maybe those of further shards, as far as they are needed."""
+        needed = [each for each in self.counts.get(table, ()) if each.now or table in _BEFORE_TOO]
+        return [each for each in needed if (each.shard - shard) % min(each.of, shards) == 0]
 
 
 def window_of(partition: Partition) -> Window:
@@ -150,13 +153,11 @@ def words(partitions: Mapping[str, Partition], unit: Unit) -> Iterator[tuple[str
         try:
             both = list(hours)
             now, before = (
-                add_up(
-                    [count.HOURS.empty_table(), *(table for of_window, table in both if of_window is wanted)], count.add
-                )
+                count.add([count.HOURS.empty_table(), *(table for of_window, table in both if of_window is wanted)])
                 for wanted in (True, False)
             )
-            mine = (table for of_window, table in counted if of_window)
-            merged = add_up(itertools.chain([count.WORDS.empty_table()], mine), count.add)
+            tables = (table for _, table in counted)
+            merged = add_up(itertools.chain([count.WORDS.empty_table()], tables), count.add)
         except MillraceError as error:
             yield key, error
             continue
@@ -178,8 +179,8 @@ def rank(
     first, second = shards.members(unit.shard, unit.shards)
     for key, urls, both in zip(unit.windows, unit.read("urls"), unit.read("pairs"), strict=True):
         try:
-            mine = (table for of_window, table in urls if of_window)
-            merged = add_up(itertools.chain([count.URLS.empty_table()], mine), count.add)
+            tables = (table for _, table in urls)
+            merged = add_up(itertools.chain([count.URLS.empty_table()], tables), count.add)
             in_groups = (pairs.of_table(table, int(of_window), groups=2) for of_window, table in both)
             every = add_up(itertools.chain([pairs.none(groups=2)], in_groups), pairs.add)
         except MillraceError as error:
