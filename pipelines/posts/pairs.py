@@ -52,8 +52,9 @@ class Pairs:
 
     def words(self, some: Any = slice(None)) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return the places in the vocabulary of w1 and of w2, of some of the pairs."""
-        w1, w2 = np.divmod(self.number[some], self.number.dtype.type(max(len(self.vocabulary), 1)))
-        return w1, w2
+        number, size = self.number[some], self.number.dtype.type(max(len(self.vocabulary), 1))
+        w1 = number // size  # which numpy does by vectors, unlike divmod
+        return w1, number - w1 * size
 
 
 def to_table(pairs: Pairs) -> pa.Table:
