@@ -38,7 +38,7 @@ def test_a_shard_is_a_part_of_one_shard_of_fewer_and_knows_its_members(
     few, many = sorted((number, other))
     first, second = (hashes(words) for words in zip(*pairs, strict=True))
     shard = pair_shard_of(first, second, many)
-    assert pair_shard_of(first, second, few).tolist() == (shard % few).tolist()
+    assert pair_shard_of(first, second, few).tolist() == [each % few for each in shard.tolist()]
     of = shards.classes(many)
     for (w1, w2), each in zip(pairs, shard.tolist(), strict=True):
         classes = shards.members(each, many)
