@@ -64,10 +64,11 @@ def _answer(work: Callable[[], T], writing: int) -> NoReturn:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         signal.alarm(_LIMIT)
         try:
-            data = pickle.dumps((work(), None))
-        except MillraceError as error:
-            data = pickle.dumps((None, error))
-        except BaseException:
+            try:
+                data = pickle.dumps((work(), None))
+            except MillraceError as error:
+                data = pickle.dumps((None, error))
+        except BaseException:  # what can't be pickled is one, too
             text = f"a process of this run failed:\n{redacted(traceback.format_exc())}"
             data = pickle.dumps((None, RuntimeError(text)))
         with open(writing, "wb") as stream:

@@ -5,6 +5,7 @@ vectors and merges sorted runs, which beats any hashing.
 """
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from millrace.beam.adding import add_up
+from millrace.beam.files import worker_threads
 from millrace.beam.shards import hashes, pair_shard_of
 from pipelines.posts.tokens import Tokens
 
@@ -31,6 +33,8 @@ ENCODINGS = {
 #: A post of more different words than this counts for its words and not for its pairs, because pairs grow with the
 #: square.
 MAX_PAIRED_WORDS = 1024
+#: Pairs that one thread adds up as fast as several.
+_FEW = 1 << 18
 #: Pairs, with repetition, held at a time: up to 8 bytes each.
 MAX_AT_ONCE = 1 << 25
 
@@ -157,12 +161,26 @@ def add(parts: Sequence[Pairs]) -> Pairs:
         return there[0]
     words = pa.chunked_array([part.vocabulary for part in there], pa.string()).unique()
     vocabulary = words.take(pc.sort_indices(words))
-    every = np.concatenate([_numbers(part, vocabulary) for part in there])
-    order = np.argsort(every, kind="stable")  # which merges runs that are sorted
-    every = every[order]
-    begins = _begins(every)
-    posts = np.concatenate([part.posts for part in there], axis=1)
-    return Pairs(vocabulary, every[begins], np.add.reduceat(posts[:, order], begins, axis=1))
+    threads = worker_threads() if sum(map(len, there)) > _FEW else 1
+    with ThreadPoolExecutor(threads) as pool:  # numpy lets threads run
+        numbers = list(pool.map(lambda part: _numbers(part, vocabulary), there))
+        # A thread adds up the pairs of a range of numbers, and the longest part says which ranges.
+        longest = max(numbers, key=len)
+        ends = [longest[len(longest) * n // threads] for n in range(1, threads)]
+        places = [[0, *np.searchsorted(each, ends).tolist(), len(each)] for each in numbers]
+
+        def sum_of(range_: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
+            mine = [slice(*at[range_ : range_ + 2]) for at in places]
+            every = np.concatenate([each[some] for each, some in zip(numbers, mine, strict=True)])
+            order = np.argsort(every, kind="stable")  # which merges runs that are sorted
+            every = every[order]
+            begins = _begins(every)
+            posts = np.concatenate([part.posts[:, some] for part, some in zip(there, mine, strict=True)], axis=1)
+            return every[begins], np.add.reduceat(posts[:, order], begins, axis=1)
+
+        sums = list(pool.map(sum_of, range(threads)))
+    number, posts = zip(*sums, strict=True)
+    return Pairs(vocabulary, np.concatenate(number), np.concatenate(posts, axis=1))
 
 
 def _numbers(pairs: Pairs, vocabulary: pa.Array) -> NDArray[np.unsignedinteger[Any]]:

@@ -7,6 +7,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import oracle
 import posts_cases as cases
 import posts_stages as stages
@@ -192,3 +193,30 @@ def test_languages_are_the_fallback_for_posts_that_say_none(tmp_path: Path) -> N
             input=json.dumps(stages.paths(posts, "posts")),
         )
         assert [row["word"] for row in stages.rows(written, "words")] == words
+
+
+def test_many_pairs_add_up_as_few_do() -> None:
+    """So many that threads share them out; of other words each, and in two groups."""
+    random = np.random.default_rng(7)
+    expected: list[Counter[tuple[int, int]]] = [Counter(), Counter()]
+    parts = []
+    for group, (first, size) in enumerate([(0, 700), (300, 900), (0, 3), (5000, 400)]):
+        words = [f"w{number:05}" for number in range(first, first + size)]
+        w1, w2 = np.divmod(np.unique(random.integers(0, size * size, 500_000)), size)
+        w1, w2 = w1[w1 < w2], w2[w1 < w2]
+        posts = random.integers(1, 9, len(w1))
+        columns = [pa.array(words), pa.array(w1, pa.int32()), pa.array(w2, pa.int32()), pa.array(posts, pa.int64())]
+        rows = max(map(len, columns))
+        padded = [pa.concat_arrays([each, pa.nulls(rows - len(each), each.type)]) for each in columns]
+        table = pa.Table.from_arrays(padded, schema=pairs.SCHEMA)
+        parts.append(pairs.of_table(table, group % 2, groups=2))
+        expected[group % 2].update(dict(zip(zip(w1 + first, w2 + first, strict=True), posts.tolist(), strict=True)))
+    summed = pairs.add(parts)
+    assert sum(map(len, parts)) > 1 << 18
+    words = summed.vocabulary.to_pylist()
+    assert words == sorted(words)
+    assert (np.diff(summed.number.astype(np.int64)) > 0).all()
+    w1, w2 = (np.array([int(word[1:]) for word in words])[each] for each in summed.words())
+    for group in (0, 1):
+        found = dict(zip(zip(w1.tolist(), w2.tolist(), strict=True), summed.posts[group].tolist(), strict=True))
+        assert {pair: posts for pair, posts in found.items() if posts} == dict(expected[group])
