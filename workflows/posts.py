@@ -86,7 +86,7 @@ class PostsTask(BeamTask):
     @classmethod
     def memory_here(cls, largest: int, together: int) -> int:
         # As benchmarks/memory.py measures days of 1 to 20 million posts; distinct pairs grow slower than posts.
-        return min((360 << 20) + together, (640 << 20) + together * 2 // 5)
+        return min((360 << 20) + 6 * together, (720 << 20) + together // 3)
 
 
 class SplitArchive(SplitStage):
@@ -171,6 +171,10 @@ class Aggregate(PostsTask):
     days: int = Days(section=posts)
     pipeline = "pipelines.posts.aggregate"
     empty_from_empty = False
+
+    @classmethod
+    def memory_here(cls, largest: int, together: int) -> int:
+        return min((330 << 20) + 24 * together, (700 << 20) + together // 2)
 
     def requires(self) -> list[Count]:
         return [Count(date=day, window_end=self.date) for day in window(self.date, 2 * self.days)]
