@@ -86,7 +86,7 @@ class PostsTask(BeamTask):
     @classmethod
     def memory_here(cls, largest: int, together: int) -> int:
         # As benchmarks/memory.py measures days of 1 to 20 million posts; distinct pairs grow slower than posts.
-        return min((360 << 20) + 6 * together, (720 << 20) + together // 3)
+        return min((360 << 20) + 6 * together, (840 << 20) + together // 3)
 
 
 class SplitArchive(SplitStage):
