@@ -12,6 +12,8 @@ from workflows.report import svg
 
 WIDTH, HEIGHT = 640, 340
 LEFT, RIGHT, TOP, BOTTOM = 44, 96, 36, 44
+#: Pixels from one name to the next.
+ROOM = 16
 GIB = 1 << 30
 COLOURS = {"Fetch": "#66717d", "Etl": "#2a7391", "Count": "#c65d2e", "Aggregate": "#5f7f3a"}
 SOFT, LINE = "#5b6775", "#dfe4e8"
@@ -46,7 +48,10 @@ def curves(days: Sequence[Mapping[str, object]]) -> svg.Picture:
         path = "M" + "L".join(f"{svg.number(a)},{svg.number(b)}" for a, b in points)
         pieces.append(svg.element("path", d=path, fill="none", stroke=colour, stroke_width=2))
         pieces += [svg.element("circle", cx=a, cy=b, r=3, fill=colour) for a, b in points]
-        pieces.append(svg.text(stage, points[-1][0] + 10, points[-1][1] + 4, fill=colour))
+    below = float(TOP)
+    for at, stage in sorted((y(_peak(days[-1], stage) / GIB), stage) for stage in COLOURS):
+        below = max(at, below + ROOM)  # names of lines that end together stand below each other
+        pieces.append(svg.text(stage, WIDTH - RIGHT + 10, below + 4, fill=COLOURS[stage]))
     return svg.Picture(WIDTH, HEIGHT, svg.together(*pieces))
 
 
