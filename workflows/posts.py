@@ -174,7 +174,7 @@ class Aggregate(PostsTask):
 
     @classmethod
     def memory_here(cls, largest: int, together: int) -> int:
-        return min((330 << 20) + 24 * together, (700 << 20) + together // 2)
+        return min((330 << 20) + 24 * together, (960 << 20) + together // 2)
 
     def requires(self) -> list[Count]:
         return [Count(date=day, window_end=self.date) for day in window(self.date, 2 * self.days)]
