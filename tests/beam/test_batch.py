@@ -15,7 +15,7 @@ from apache_beam.coders.typecoders import registry
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from millrace.beam import files, options
-from millrace.beam.batch import Batch, Block, Item
+from millrace.beam.batch import Batch, Block, Item, Pack
 from millrace.common.checksums import Input
 from millrace.common.partitions import Partition, from_json, to_json
 from millrace.common.results import File, Written, merge_written, read_result, to_result
@@ -192,6 +192,47 @@ def test_tables_are_chosen_by_name_joined_and_looked_up(tmp_path: Path) -> None:
     assert numbers(found["many"]) == {"even": 6 + 4, "odd": 4 + 4}
     assert numbers(found["one"]) == {"even": 6 + 5, "odd": 5 + 5}
     assert found["none"] == Written([], {}, {})
+
+
+def test_tables_of_one_name_are_added_up_before_they_are_written(tmp_path: Path) -> None:
+    """Each partition has every name once then; what a partition's input is decides an option of its own."""
+
+    def add(tables: Sequence[pa.Table]) -> pa.Table:
+        return pa.table({"n": [sum(n for table in tables for n in table["n"].to_pylist())]})
+
+    def once(day: Partition, name: str, tables: Iterable[pa.Table]) -> Iterator[Item]:
+        (alone,) = tables
+        yield f"{name} of {day.options['groups']}", alone
+
+    def build(batch: Batch) -> None:
+        batch.decide(lambda day, groups: {"groups": len(groups)})
+        batch.blocks("n").each(total).add_up(add).by_key(once).by_key(summed)
+
+    found = run(build, three(tmp_path))
+    (tmp_path / "plain").mkdir()
+    plain = run(lambda batch: batch.blocks("n").each(total).by_key(summed), three(tmp_path / "plain"))
+    for key in ("many", "one"):
+        told = {name.partition(" of ")[0]: number for name, number in numbers(found[key]).items()}
+        assert told == numbers(plain[key])
+    assert {name.partition(" of ")[2] for name in numbers(found["one"])} == {"1"}
+    assert {name.partition(" of ")[2] for name in numbers(found["many"])} != {"1"}
+
+
+def test_neighbours_that_are_small_are_read_together(tmp_path: Path) -> None:
+    """In the order of the input, none of more bytes than a pack has room for, and each knows how many there are."""
+    inputs = [parquet(tmp_path, f"f{n}", list(range(size))) for n, size in enumerate([1, 1, 2000, 1, 3000, 1, 1])]
+
+    def tell(day: Partition, pack: Pack) -> Iterator[Item]:
+        rows = [n for block in pack.blocks for n in [block.order, block.table.num_rows]]
+        yield files.write_parquet(day.output, "out", f"{pack.number}-of-{pack.of}", pa.table({"n": rows}))
+
+    day = Partition("x", f"{tmp_path}/{{dataset}}", inputs)
+    found = run(lambda batch: batch.packs(lambda day: 5000, "n").each(tell), [day])["x"]
+    assert isinstance(found, Written)
+    told = {Path(file.path).stem: files.read_parquet(file.path)["n"].to_pylist() for file in found.files}
+    assert list(told) == [f"{number}-of-{len(told)}" for number in range(len(told))]
+    assert [order for rows in told.values() for order in rows[::2]] == list(range(7))
+    assert [rows[1::2] for rows in told.values()] == [[1, 1], [2000], [1], [3000], [1, 1]]
 
 
 def test_lines_are_blocks_of_records(tmp_path: Path) -> None:
