@@ -67,6 +67,8 @@ def _answer(work: Callable[[], T], writing: int) -> NoReturn:
             try:
                 data = pickle.dumps((work(), None))
             except MillraceError as error:
+                # What came before an error may be anything, and pickle takes it along where Dask is imported.
+                error.__context__ = error.__cause__ = error.__traceback__ = None
                 data = pickle.dumps((None, error))
         except BaseException:  # what can't be pickled is one, too
             text = f"a process of this run failed:\n{redacted(traceback.format_exc())}"

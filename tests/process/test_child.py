@@ -109,3 +109,29 @@ except TransientError as error:
     assert (done.returncode, done.stdout) == (0, "a process of this run ended without an answer (-2); run again\n"), (
         done
     )
+
+
+def test_an_error_comes_alone_where_pickle_takes_along_what_came_before() -> None:
+    """As it does in a process that has imported Dask, whose tblib teaches pickle so."""
+    script = """
+import tblib.pickling_support
+from millrace.core import child
+from millrace.errors import SourceError
+
+tblib.pickling_support.install()
+
+def work():
+    try:
+        error = ValueError("before")
+        error.parser = lambda: None
+        raise error
+    except ValueError:
+        raise SourceError("no such thing") from None
+
+try:
+    child.in_child(work)
+except SourceError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.returncode) == ("no such thing\n", 0), done.stderr
