@@ -165,11 +165,7 @@ def forget(result: str, output: str, keep: Sequence[Input]) -> None:
         written = read_result(read_input(result))
     ours = [file.path for file in written.files if file.path.startswith(before) and f"{after}/" in file.path]
     for path in {*ours, result} - {file.path for file in keep}:
-        if path.startswith("gs://"):
-            gcs.delete(path)
-        elif "://" not in path:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+        delete(path)
 
 
 class _Beside:

@@ -5,7 +5,7 @@ shard 5 of 8 is a part of shard 1 of 4, and days that are cut into different num
 """
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,12 @@ def hashes(keys: Iterable[str]) -> NDArray[np.uint32]:
 def shard_of(keys: Iterable[str], shards: int) -> NDArray[np.int64]:
     """Return the shard, from 0, of each key."""
     return (hashes(keys) % shards).astype(np.int64)
+
+
+def rows_of(shard: NDArray[Any], shards: int) -> Iterator[NDArray[np.int64]]:
+    """Yield, for each of so many shards, the rows that lie in the shard, ascending; shard: of each row."""
+    ends = np.cumsum(np.bincount(shard, minlength=shards))
+    yield from np.split(np.argsort(shard, kind="stable"), ends[:-1])
 
 
 def pair_shard_of(first: NDArray[Any], second: NDArray[Any], shards: int) -> NDArray[np.uint16]:

@@ -61,11 +61,8 @@ def cut(name: str, table: pa.Table, of: int) -> Iterator[Item]:
     if of == 1:
         yield f"{name}/0", table
         return
-    shard = shards.shard_of(table[0].to_pylist(), of)
-    ends = np.cumsum(np.bincount(shard, minlength=of))
-    table = table.take(pa.array(np.argsort(shard, kind="stable")))
-    for number, (begin, end) in enumerate(zip(ends - np.diff(ends, prepend=0), ends, strict=True)):
-        yield f"{name}/{number}", table.slice(begin, end - begin)
+    for number, rows in enumerate(shards.rows_of(shards.shard_of(table[0].to_pylist(), of), of)):
+        yield f"{name}/{number}", table.take(pa.array(rows))
 
 
 def count_hours(created_at: pa.ChunkedArray) -> pa.Table:

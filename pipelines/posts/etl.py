@@ -90,9 +90,9 @@ def parse_pack(day: Partition, pack: Pack) -> Iterator[Item]:
     (file,) = written.files
     yield _file(pack.number), pa.Table.from_pylist([asdict(file)])
     ids = ids_of(posts["id"], pack.number)
-    shard = _shard_of(ids, day.options["shards"])
-    for number in np.unique(shard).tolist():
-        yield f"ids/{number}", ids.filter(pa.array(shard == number))
+    for number, part in enumerate(split(ids, day.options["shards"])):
+        if part.num_rows:
+            yield f"ids/{number}", part
 
 
 def _file(number: int) -> str:
@@ -116,14 +116,14 @@ def ids_of(ids: pa.ChunkedArray, file: int) -> pa.Table:
     return pa.Table.from_arrays([number, pc.if_else(is_number, None, ids), np.full_like(rows, file), rows], schema=_IDS)
 
 
-def _shard_of(ids: pa.Table, of: int) -> NDArray[np.uint64]:
-    """Return the shard of each id."""
+def split(ids: pa.Table, of: int) -> Iterator[pa.Table]:
+    """Yield the ids of each shard, in their order; equal ids are in one shard."""
     number, text = (ids[name].combine_chunks() for name in ("number", "text"))
     mixed = number.fill_null(0).to_numpy().astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     shard = (mixed >> np.uint64(32)) % np.uint64(of)
     if text.null_count < len(text):
         shard[text.is_valid().to_numpy(zero_copy_only=False)] = shards.shard_of(text.drop_null().to_pylist(), of)
-    return np.asarray(shard, np.uint64)
+    yield from (ids.take(pa.array(rows)) for rows in shards.rows_of(shard.astype(np.int64), of))
 
 
 def come_again(ids: pa.Table) -> pa.Table:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from millrace.beam.adding import add_up
 from millrace.beam.files import worker_threads
-from millrace.beam.shards import hashes, pair_shard_of
+from millrace.beam.shards import hashes, pair_shard_of, rows_of
 from pipelines.posts.tokens import Tokens
 
 #: As tables have them: `word` is the vocabulary, ascending, and w1 and w2 are its rows, from 0. The columns are of
@@ -119,11 +119,8 @@ def split(pairs: Pairs, shards: int) -> Iterator[Pairs]:
     if shards == 1:
         yield _cut(pairs)
         return
-    shard = _shards(pairs, shards)
-    order = np.argsort(shard, kind="stable")  # which keeps the pairs of a shard in their order
-    ends = np.cumsum(np.bincount(shard, minlength=shards))
-    for begin, end in zip(ends - np.diff(ends, prepend=0), ends, strict=True):
-        yield _cut(_some(pairs, order[begin:end]))
+    for rows in rows_of(_shards(pairs, shards), shards):
+        yield _cut(_some(pairs, rows))
 
 
 def shard(pairs: Pairs, number: int, shards: int) -> Pairs:

@@ -199,6 +199,22 @@ def test_packs_change_nothing_but_the_files(pattern: str, tmp_path: Path) -> Non
     assert there == set(stages.paths(many, "posts"))
 
 
+_ids = st.integers(0, 2**64).map(str) | st.sampled_from(["a", "07", "7", "-7", "é"]) | st.integers(0, 9).map(str)
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(_ids, max_size=12), min_size=1, max_size=4), st.sampled_from([1, 2, 16]))
+def test_shards_of_ids_tell_what_all_ids_together_tell(of_files: list[list[str]], of: int) -> None:
+    """Each id comes again in its own shard or not at all; what tells so is the last place of each."""
+    tables = [etl.ids_of(pa.chunked_array([pa.array(ids, pa.string())]), n) for n, ids in enumerate(of_files)]
+    split = [list(etl.split(table, of)) for table in tables]
+    assert all(len(parts) == of for parts in split)
+    found = [etl.come_again(pa.concat_tables(parts)) for parts in zip(*split, strict=True)]
+    places = [(id_, (file, row)) for file, ids in enumerate(of_files) for row, id_ in enumerate(ids)]
+    expected = {place for _, place in places} - set(dict(places).values())
+    assert sorted(tuple(row.values()) for table in found for row in table.to_pylist()) == sorted(expected)
+
+
 def test_ids_are_compared_as_they_are(tmp_path: Path) -> None:
     """Numbers by their digits, with what no number has: zeros before them, signs, more digits than a machine's."""
     ids = [7, "07", "7 ", "+7", "-7", "7.0", 2**63 - 1, 2**63, 2**64 + 7, "9" * 18, "9" * 19, "a7", "７", 0, "00", "-0"]
