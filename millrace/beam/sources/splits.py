@@ -94,7 +94,7 @@ def split_file(
         order = np.argsort(days, kind="stable")
         lines, kept = block.line.take(pa.array(order)), block.record.take(pa.array(order))
         found, starts = np.unique(days[order], return_index=True)
-        for day, start, end in zip(found.tolist(), starts, [*starts[1:], len(days)], strict=True):
+        for day, start, end in zip(found.tolist(), starts, np.append(starts, len(days))[1:], strict=True):
             if day == _NOTICE:
                 continue
             line, record = lines.slice(start, end - start), kept.slice(start, end - start)

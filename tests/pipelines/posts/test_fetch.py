@@ -148,6 +148,7 @@ _lines = st.builds(
 
 @settings(max_examples=20, deadline=None)
 @example([b'\x00\n{"event": "follow"}'])
+@example([b"\t"])
 @given(st.lists(st.lists(_lines | _lines | cases.records, max_size=9).map(b"\n".join), min_size=1, max_size=3))
 def test_every_record_of_an_archive_is_in_its_days_file_or_a_reject(contents: list[bytes]) -> None:
     """With its line and bytes as they came; read = kept + rejected, by reason."""
