@@ -10,7 +10,6 @@ import contextlib
 import datetime
 import gc
 import logging
-import math
 import multiprocessing
 import os
 import random
@@ -48,36 +47,25 @@ class _Running(dict[str, Any]):
         return len(set(self.values()))
 
 
-#: Seconds of a batch beside which the start of one more pipeline, some 0.15 s, is next to nothing.
-_LONG = 3.0
-
-
 class _Kind:
     """The tasks of a kind, and how many of them may be a batch by now.
 
     Where pipelines run on this machine, that is a worker's share of what is left, because some days are empty and
     others are not: large batches first, then smaller ones for whoever is done before the others (guided
     self-scheduling, Polychronopoulos and Kuck 1987, doi:10.1109/TC.1987.5009495), but none below half of the first.
-    Once a kind's days are known to take seconds each, they are fewer to a batch, so that no worker is long alone with
-    the last ones.
     """
 
     def __init__(self, tasks: Sequence[Stage], workers: int) -> None:
         self.left = {task.task_id for task in tasks}
-        #: The seconds that a day took in the slowest of the batches that took long; 0 where none has.
-        self.pace = 0.0
         #: The size that the scheduler was told last; a batch of one is luigi's default.
         self.told = 1
         self._most = sections.millrace().batch
         self._workers = workers if any(task.shares_workers() for task in tasks) else 1
         self._least = -(-self._share() // 2)
 
-    def size(self, others: float) -> int:
-        """Return how many tasks may be a batch. others: the pace of other kinds, for want of one's own."""
-        most = max(self._share(), self._least)
-        if self._workers == 1 or not (pace := self.pace or others):
-            return most
-        return max(1, min(most, int(_LONG / pace)))
+    def size(self) -> int:
+        """Return how many tasks may be a batch."""
+        return max(self._share(), self._least)
 
     def _share(self) -> int:
         return min(self._most, -(-len(self.left) // self._workers))
@@ -95,8 +83,6 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
         self._given: dict[str, list[Stage]] = {}
         #: The processes that died, once that is told.
         self._buried: set[Any] = set()
-        #: When each process began, by time.monotonic().
-        self._began: dict[Any, float] = {}
         #: A task of each kind that is to come, as long as what such need is not imported.
         self._to_come: list[Stage] = []
 
@@ -121,9 +107,8 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
 
     def _get_work(self) -> Any:
         """Return what luigi's worker does, by batches of a size that leaves none of the processes idle."""
-        pace = max((about.pace for about in self._kinds.values()), default=0.0)
         for kind, about in self._kinds.items():
-            if (size := about.size(pace)) != about.told:
+            if (size := about.size()) != about.told:
                 about.told = size
                 self._scheduler.add_task_batcher(
                     worker=self._id, task_family=kind.task_family, batched_args=kind.batched(), max_batch_size=size
@@ -182,18 +167,14 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
 
     def _run_task(self, task_id: str) -> None:
         members = self._given.pop(task_id, [])
-        began = time.monotonic()
         for task in members or [self._scheduled_tasks[task_id]]:
             if type(task) in self._kinds:
                 self._kinds[type(task)].left.discard(task.task_id)
         if len(members) < 2:
             super()._run_task(task_id)
-            if process := self._running_tasks.get(task_id):
-                self._began[process] = began
             return
         log.info("%s: %d days in one batch", named(members), len(members))
         process = self._process_of(members)
-        self._began[process] = began
         self._running_tasks.update((member.task_id, process) for member in members)
         if process.use_multiprocessing:
             with luigi.worker.fork_lock:
@@ -232,17 +213,8 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
             self._preload()
         super()._handle_next_task()
         telling = {process for task_id, process in before.items() if task_id not in self._running_tasks}
-        for process in telling:
-            self._time(process, [self._scheduled_tasks[each] for each, its in before.items() if its is process])
         while any(process in telling for process in self._running_tasks.values()):
             super()._handle_next_task()
-
-    def _time(self, process: Any, tasks: Sequence[luigi.Task]) -> None:
-        """Note what a day took where a batch took long; of a shorter one its start may be the most."""
-        took = time.monotonic() - self._began.pop(process, math.inf)
-        kind: Any = type(tasks[0])
-        if took >= _LONG and (about := self._kinds.get(kind)):
-            about.pace = max(about.pace, took / len(tasks))
 
     def _preload(self) -> None:
         """Import what the tasks to come need, so that their processes have it."""

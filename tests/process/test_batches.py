@@ -150,20 +150,6 @@ def test_no_worker_is_idle_while_days_are_left(tmp_path: Path) -> None:
     assert processes(tmp_path, "Made") == [[1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11, 12, 13, 14]]
 
 
-def test_days_that_take_long_are_fewer_to_a_batch(tmp_path: Path) -> None:
-    """Once a batch has taken more than two seconds a day, those that follow have a day each."""
-    control(tmp_path, "Made", 9, "held").touch()
-    process = start(tmp_path, 1, 9, "--millrace-batch", 3, "--workers", 2)
-    running.wait_for(lambda: done(tmp_path, "Read") == [1, 2, 3, 4, 5, 6], 30)
-    held = time.monotonic()
-    assert [len(days) for days in processes(tmp_path, "Read")] == [3, 3]
-    running.wait_for(lambda: time.monotonic() > held + 7, 30)
-    control(tmp_path, "Made", 9, "held").unlink()
-    ran = end(process)
-    assert ran.code == 0, ran
-    assert processes(tmp_path, "Read")[2:] == [[7], [8], [9]]
-
-
 def test_batches_are_no_larger_than_the_setting_says(tmp_path: Path) -> None:
     """[millrace] batch; 1: each day has a process of its own. So has a stage that says that it is done alone."""
     assert run(tmp_path, 1, 5, "--millrace-batch", 2, "--workers", 2, of="Alone").code == 0
