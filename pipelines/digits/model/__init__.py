@@ -1,0 +1,1 @@
+"""The project's own model of digits, and the script that builds it."""
