@@ -1,12 +1,13 @@
 """Scoring blocks of images with an ONNX model, the same way in batch and in a stream."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import onnxruntime
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.ml.inference.base import PredictionResult
 from apache_beam.ml.inference.onnx_inference import OnnxModelHandlerNumpy
 
 from millrace.errors import SourceError
@@ -60,7 +61,7 @@ class DigitModel(OnnxModelHandlerNumpy):
     """
 
     def __init__(self, uri: str, digest: str, **batching: Any) -> None:
-        super().__init__(uri, inference_fn=_score_blocks, **batching)
+        super().__init__(uri, **batching)
         self.uri, self.digest = uri, digest
 
     def load_model(self) -> onnxruntime.InferenceSession:
@@ -70,19 +71,22 @@ class DigitModel(OnnxModelHandlerNumpy):
             raise SourceError(f"{what}, not {self.digest[:12]})", mend="run again")
         return load_model(model, self.uri)
 
+    def run_inference(
+        self,
+        batch: Sequence[Pixels],
+        inference_session: onnxruntime.InferenceSession,
+        inference_args: dict[str, Any] | None = None,
+    ) -> list[PredictionResult]:
+        # All blocks are scored in one call, and each is handed its own rows.
+        ends = np.cumsum([len(block) for block in batch])
+        found = np.split(score(inference_session, np.concatenate(batch)), ends[:-1])
+        return [PredictionResult(block, rows, self.digest) for block, rows in zip(batch, found, strict=True)]
+
     def get_num_bytes(self, batch: Sequence[Pixels]) -> int:
         return sum(block.nbytes for block in batch)
 
 
 _MEND = f"--model takes one input of n × {PIXELS} floats and one output of n × {DIGITS} floats"
-
-
-def _score_blocks(
-    session: onnxruntime.InferenceSession, batch: Sequence[Pixels], inference_args: Mapping[str, Any] | None = None
-) -> list[Pixels]:
-    """Score several blocks in one call, and hand each its own rows."""
-    ends = np.cumsum([len(block) for block in batch])
-    return np.split(score(session, np.concatenate(batch)), ends[:-1])
 
 
 def _check(session: onnxruntime.InferenceSession, uri: str) -> None:

@@ -5,6 +5,7 @@ python -m pipelines.digits.model.build WEIGHTS.npz [MODEL.onnx]
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -29,8 +30,8 @@ def build(weights: dict[str, NDArray[np.float32]]) -> onnx.ModelProto:
         "image_shape": np.array([-1, 1, 28, 28], np.int64),
         "flat_shape": np.array([-1, 784], np.int64),
     }
-    convolution = {"kernel_shape": [5, 5], "pads": [2, 2, 2, 2]}
-    pool = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    convolution: dict[str, Any] = {"kernel_shape": [5, 5], "pads": [2, 2, 2, 2]}
+    pool: dict[str, Any] = {"kernel_shape": [2, 2], "strides": [2, 2]}
     nodes = [
         helper.make_node("Reshape", ["images", "image_shape"], ["image"]),
         helper.make_node("Conv", ["image", "kernel1", "bias1"], ["c1"], **convolution),
