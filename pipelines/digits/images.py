@@ -28,10 +28,19 @@ def pixels_of(value: str | bytes | Sequence[float] | None) -> Pixels:
         return np.frombuffer(value, np.uint8).astype(np.float32) / np.float32(255)
     parts = value.split(",") if isinstance(value, str) else value
     _check_length(len(parts))
-    numbers = np.empty(PIXELS, np.float64)
-    for at, part in enumerate(parts):
-        numbers[at] = _number(part, at)
-    return numbers.astype(np.float32)
+    if isinstance(parts, np.ndarray) or set(map(type, parts)) <= _PLAIN:
+        try:
+            at_once = np.array(parts, np.float64)
+        except (ValueError, OverflowError):
+            pass  # The first pixel that is none is found below.
+        else:
+            if ((at_once >= 0) & (at_once <= 1)).all():
+                return at_once.astype(np.float32)
+    return np.array([_number(part, at) for at, part in enumerate(parts)], np.float64).astype(np.float32)
+
+
+#: Types that numpy and `_number` read alike.
+_PLAIN = {str, int, float}
 
 
 def _number(part: object, at: int) -> float:
