@@ -356,6 +356,18 @@ def write_parquet(
         return file.close()
 
 
+def write_lines(output: str, dataset: str, name: str, lines: Sequence[str], *, label: str | None = None) -> Written:
+    """Write lines as one file of text, in UTF-8; label: its table, the dataset unless given."""
+    sink = _Checked(f"{folder_of(output, dataset)}/{name}")
+    try:
+        sink.write("".join(f"{line}\n" for line in lines).encode())
+    except BaseException as error:
+        sink.abandon(error)
+        raise
+    sink.close()
+    return Written([File(sink.path, label or dataset, len(lines), sink.bytes, sink.crc32c)])
+
+
 def read_parquet(file: Input | str, columns: Sequence[str] | None = None, dictionaries: Sequence[str] = ()) -> pa.Table:
     """Read a file; the columns in `dictionaries` come as dictionary arrays, one dictionary each."""
     with _whole(Input(file) if isinstance(file, str) else file) as stream:

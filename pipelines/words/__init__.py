@@ -1,0 +1,1 @@
+"""The word pipelines over texts: count, letters."""

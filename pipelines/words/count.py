@@ -1,0 +1,62 @@
+"""Texts → how often each word comes, as a table and as lines of text ("word: count").
+
+Run alone:
+
+    python -m pipelines.words.count --input 'texts/*.txt.gz' --source lear --output 'out/{dataset}'
+"""
+
+import argparse
+from collections.abc import Iterable, Iterator
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.compute as pc
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from millrace.beam import files
+from millrace.beam.batch import Batch, Block, Item
+from millrace.beam.options import StageOptions, main
+from millrace.common.partitions import Partition
+from millrace.common.results import Written
+from pipelines.words import tokens
+
+WORD_TOTALS = pa.schema([("word", pa.string()), ("count", pa.int64()), ("source", pa.string())])
+
+
+class CountOptions(StageOptions):
+    """Options of count."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--source", default="", help="what the table calls the texts")
+
+
+def count_block(texts: Partition, block: Block) -> Iterator[Item]:
+    """Yield how often each word of a block comes."""
+    counted, invalid = tokens.count_words(b"".join(block.table["record"].to_pylist()))
+    yield Written(counters={"invalid_bytes": invalid})
+    yield "words", tokens.to_table(counted)
+
+
+def write(texts: Partition, name: str, tables: Iterable[pa.Table]) -> Iterator[Written]:
+    """Write the sum of all blocks, in the order of the words."""
+    total = tokens.add(list(tables))
+    source = pa.repeat(texts.options["source"], total.num_rows)
+    columns = [total["key"], total["count"], source]
+    yield files.write_parquet(
+        texts.output, "word_totals", "word_totals", pa.Table.from_arrays(columns, schema=WORD_TOTALS)
+    )
+    lines = pc.binary_join_element_wise(total["key"], total["count"].cast(pa.string()), ": ").to_pylist()
+    yield files.write_lines(texts.output, "word_texts", "words.txt", lines)
+    yield Written(counters={"words": pc.sum(total["count"]).as_py() or 0, "distinct": total.num_rows})
+
+
+def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
+    """Add the pipeline: count by block, add up before the shuffle and after it."""
+    batch = Batch(pipeline, options, CountOptions)
+    batch.lines().each(count_block).add_up(tokens.add).by_key(write)
+    batch.results("word_totals")
+
+
+if __name__ == "__main__":
+    main(build, CountOptions)
