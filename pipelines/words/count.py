@@ -2,10 +2,9 @@
 
 Run alone:
 
-    python -m pipelines.words.count --input 'texts/*.txt.gz' --source lear --output 'out/{dataset}'
+    python -m pipelines.words.count --source 'texts/*.txt.gz' --name lear --output 'out/{dataset}'
 """
 
-import argparse
 from collections.abc import Iterable, Iterator
 
 import apache_beam as beam
@@ -14,34 +13,28 @@ import pyarrow.compute as pc
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from millrace.beam import files
-from millrace.beam.batch import Batch, Block, Item
-from millrace.beam.options import StageOptions, main
+from millrace.beam.batch import Batch, Item
+from millrace.beam.options import main
+from millrace.beam.sources.named import Stored
 from millrace.common.partitions import Partition
 from millrace.common.results import Written
 from pipelines.words import tokens
+from pipelines.words.texts import TextOptions, files_of, read
 
 WORD_TOTALS = pa.schema([("word", pa.string()), ("count", pa.int64()), ("source", pa.string())])
 
 
-class CountOptions(StageOptions):
-    """Options of count."""
-
-    @classmethod
-    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--source", default="", help="what the table calls the texts")
-
-
-def count_block(texts: Partition, block: Block) -> Iterator[Item]:
-    """Yield how often each word of a block comes."""
-    counted, invalid = tokens.count_words(b"".join(block.table["record"].to_pylist()))
+def count_file(texts: Partition, file: Stored) -> Iterator[Item]:
+    """Yield how often each word of a file comes."""
+    counted, invalid = tokens.count_words(read(texts, file))
     yield Written(counters={"invalid_bytes": invalid})
     yield "words", tokens.to_table(counted)
 
 
 def write(texts: Partition, name: str, tables: Iterable[pa.Table]) -> Iterator[Written]:
-    """Write the sum of all blocks, in the order of the words."""
+    """Write the sum of all files, in the order of the words."""
     total = tokens.add(list(tables))
-    source = pa.repeat(texts.options["source"], total.num_rows)
+    source = pa.repeat(texts.options["name"], total.num_rows)
     columns = [total["key"], total["count"], source]
     yield files.write_parquet(
         texts.output, "word_totals", "word_totals", pa.Table.from_arrays(columns, schema=WORD_TOTALS)
@@ -52,11 +45,11 @@ def write(texts: Partition, name: str, tables: Iterable[pa.Table]) -> Iterator[W
 
 
 def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
-    """Add the pipeline: count by block, add up before the shuffle and after it."""
-    batch = Batch(pipeline, options, CountOptions)
-    batch.lines().each(count_block).add_up(tokens.add).by_key(write)
+    """Add the pipeline: count by file, add up before the shuffle and after it."""
+    batch = Batch(pipeline, options, TextOptions)
+    batch.units(files_of).each(count_file).add_up(tokens.add).by_key(write)
     batch.results("word_totals")
 
 
 if __name__ == "__main__":
-    main(build, CountOptions)
+    main(build, TextOptions)

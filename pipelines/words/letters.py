@@ -2,7 +2,7 @@
 
 Run alone:
 
-    python -m pipelines.words.letters --input 'texts/*.txt' --source lear --output 'out/{dataset}'
+    python -m pipelines.words.letters --source 'texts/*.txt' --name lear --output 'out/{dataset}'
 """
 
 from collections import Counter
@@ -13,12 +13,13 @@ import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from millrace.beam import files
-from millrace.beam.batch import Batch, Block, Item
+from millrace.beam.batch import Batch, Item
 from millrace.beam.options import main
+from millrace.beam.sources.named import Stored
 from millrace.common.partitions import Partition
 from millrace.common.results import Written
 from pipelines.words import tokens
-from pipelines.words.count import CountOptions
+from pipelines.words.texts import TextOptions, files_of, read
 
 #: Output → what its key is called.
 KEYS = {"words_a_to_f": "word", "letter_totals": "letter"}
@@ -29,9 +30,9 @@ def schema(name: str) -> pa.Schema:
     return pa.schema([(KEYS[name], pa.string()), ("count", pa.int64()), ("source", pa.string())])
 
 
-def count_block(texts: Partition, block: Block) -> Iterator[Item]:
-    """Yield both counts of a block, whose text is read and cut into words once."""
-    as_written, invalid = tokens.count_words(b"".join(block.table["record"].to_pylist()))
+def count_file(texts: Partition, file: Stored) -> Iterator[Item]:
+    """Yield both counts of a file, whose text is read and cut into words once."""
+    as_written, invalid = tokens.count_words(read(texts, file))
     few, letters = Counter[str](), Counter[str]()
     for written, count in as_written.items():
         word = written.lower()
@@ -44,18 +45,18 @@ def count_block(texts: Partition, block: Block) -> Iterator[Item]:
 
 
 def write(texts: Partition, name: str, tables: Iterable[pa.Table]) -> Iterator[Written]:
-    """Write the sum of all blocks, in the order of its keys."""
+    """Write the sum of all files, in the order of its keys."""
     total = tokens.add(list(tables))
-    columns = [total["key"], total["count"], pa.repeat(texts.options["source"], total.num_rows)]
+    columns = [total["key"], total["count"], pa.repeat(texts.options["name"], total.num_rows)]
     yield files.write_parquet(texts.output, name, name, pa.Table.from_arrays(columns, schema=schema(name)))
 
 
 def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
     """Add the pipeline: one read, two counts."""
-    batch = Batch(pipeline, options, CountOptions)
-    batch.lines().each(count_block).add_up(tokens.add).by_key(write)
+    batch = Batch(pipeline, options, TextOptions)
+    batch.units(files_of).each(count_file).add_up(tokens.add).by_key(write)
     batch.results("letter_totals")
 
 
 if __name__ == "__main__":
-    main(build, CountOptions)
+    main(build, TextOptions)

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 
@@ -22,10 +22,14 @@ def text_of(data: bytes) -> tuple[str, int]:
         return _INVALID.subn(" ", data.decode(errors="surrogateescape"))
 
 
-def count_words(data: bytes) -> tuple[Counter[str], int]:
+def count_words(pieces: Iterable[bytes]) -> tuple[Counter[str], int]:
     """Return how often each word comes, as written, and how many bytes are no UTF-8."""
-    text, invalid = text_of(data)
-    return Counter(WORD.findall(text)), invalid
+    counted, invalid = Counter[str](), 0
+    for piece in pieces:
+        text, wrong = text_of(piece)
+        counted.update(WORD.findall(text))
+        invalid += wrong
+    return counted, invalid
 
 
 def to_table(counted: Counter[str]) -> pa.Table:

@@ -1,6 +1,7 @@
 """Words of texts are counted as Beam's own example counts them, and by first letter."""
 
 import gzip
+import io
 import re
 from collections import Counter
 from pathlib import Path
@@ -12,7 +13,7 @@ from apache_beam.testing.test_utils import compute_hash
 
 from millrace.beam.options import run
 from millrace.common.results import Written, read_result
-from pipelines.words import count, letters, tokens
+from pipelines.words import count, letters, texts, tokens
 
 LEAR = running.ROOT.parent / "shared/data/text/kinglear.txt"
 #: As in Beam's wordcount_it_test.py.
@@ -21,7 +22,7 @@ BEAMS_CHECKSUM = "33535a832b7db6d78389759577d4ff495980b9c0"
 
 def made(tmp_path: Path, build: object, source: Path | str, dataset: str) -> Written:
     """The result of a pipeline over the files of a pattern."""
-    run(build, [f"--input={source}", "--source=lear", f"--output={tmp_path}/out/{{dataset}}"])  # type: ignore[arg-type]
+    run(build, [f"--source={source}", "--name=lear", f"--output={tmp_path}/out/{{dataset}}"])  # type: ignore[arg-type]
     (result,) = (tmp_path / "out" / dataset).glob("_*")
     return read_result(result.read_bytes())
 
@@ -73,4 +74,13 @@ def test_letters_of_one_read(tmp_path: Path) -> None:
 
 def test_characters_that_stand_for_others_are_no_invalid_bytes() -> None:
     """U+FFFD in a text is a character like others, and no byte of it is invalid."""
-    assert tokens.count_words("a\ufffdb".encode()) == (Counter("ab"), 0)
+    assert tokens.count_words(["a\ufffdb".encode()]) == (Counter("ab"), 0)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
+def test_no_piece_cuts_a_word_or_a_character(size: int) -> None:
+    """Pieces of any size hold the same words; a line may have no end, and a word may be longer than a piece."""
+    data = '\u00c4rger\'s {"a": 1}\n\nlongest-of-words \u65e5\u672c'.encode()
+    pieces = list(texts.pieces(io.BytesIO(data), size))
+    assert b"".join(pieces) == data
+    assert tokens.count_words(pieces) == (Counter(re.findall(r"[\w']+", data.decode())), 0)
