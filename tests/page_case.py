@@ -11,6 +11,8 @@ import pyarrow as pa
 from sqlglot import exp
 
 import bigquery_sql
+from workflows.pages import Query
+from workflows.pages.stages import StageRun
 from workflows.report import page
 
 DATE = datetime.date(2026, 11, 19)
@@ -41,7 +43,7 @@ WORDS = [
 ]
 
 
-def warehouse(**tables: Rows) -> page.Query:
+def warehouse(**tables: Rows) -> Query:
     """Give a warehouse of these tables' rows (each of DATE unless it says another), asked in BigQuery's dialect."""
     connection = duckdb.connect()
     for name, columns in COLUMNS.items():
@@ -105,11 +107,11 @@ def facts() -> page.Facts:
     """Give the facts of a window in which something happened to the records of every day."""
     days = [DATE - datetime.timedelta(days=back) for back in reversed(range(DAYS))]
     usual = ("FnApiRunner", "abc123", None, "9a11")
-    stages = [page.StageRun(stage, day, 100, 1.5, *usual) for stage in ("Fetch", "Etl") for day in days]
+    stages = [StageRun(stage, day, 100, 1.5, *usual) for stage in ("Fetch", "Etl") for day in days]
     stages[-2:] = [replace(run, code="3f2c", other_code=True) for run in stages[-2:]]
-    stages.append(page.StageRun("Aggregate", DATE, 1200, 75.0, "DataflowRunner", "def456", "job-7"))
+    stages.append(StageRun("Aggregate", DATE, 1200, 75.0, "DataflowRunner", "def456", "job-7"))
     quality = [page.Quality(day, 100, 80, 3, 5, {"bad_json": 10, "no_\u200bid": 2}) for day in days]
-    stages.append(page.StageRun("Co\x1b[31munt", DATE, 1, 1.0, "Runner\u202e", "<b>1</b>", "job\x9b2J"))
+    stages.append(StageRun("Co\x1b[31munt", DATE, 1, 1.0, "Runner\u202e", "<b>1</b>", "job\x9b2J"))
     made = datetime.datetime(2026, 11, 20, 1, 2, 3, tzinfo=datetime.UTC)
     return page.Facts(
         DATE, DAYS, ["sample://", "/data/\x1b]0;x\x07<i>"], "standard", True, stages, quality, 17, 900, made

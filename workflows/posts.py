@@ -19,7 +19,6 @@ from millrace import (
     Settings,
     SourceSettings,
     SplitStage,
-    Stage,
     WindowEnd,
     accounting,
     check_rejects,
@@ -30,9 +29,10 @@ from millrace import (
 )
 from pipelines.posts.sources import SAMPLE
 from pipelines.posts.tables import TABLES
+from workflows.pages.stages import StageRun, stage_run
 
 if TYPE_CHECKING:
-    from workflows.report.page import Facts, StageRun
+    from workflows.report.page import Facts
 
 
 def _languages(value: str) -> str:
@@ -249,21 +249,3 @@ class Report(PageTask):
             posts_before=posts_before,
             made_at=datetime.datetime.now(datetime.UTC),
         )
-
-
-def stage_run(stage: Stage, date: datetime.date, manifest: Manifest) -> "StageRun":
-    """Return what the page says of a finished stage of a day."""
-    from workflows.report.page import StageRun
-
-    code, other = stage.code_of(manifest)
-    return StageRun(
-        stage=stage.task_family,
-        date=date,
-        rows=sum(file.rows for file in manifest.files),
-        seconds=manifest.seconds,
-        runner=manifest.runner,
-        code_version=manifest.code_version,
-        job=manifest.job_id,
-        code=code,
-        other_code=other,
-    )

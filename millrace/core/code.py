@@ -3,7 +3,9 @@
 Modules are read, not imported, and count as they are parsed: comments, docstrings and layout don't. Ours is what lies
 in the module's own top-level package, in `pipelines`, in what the library ships to workers, or wherever else no
 libraries are installed; but neither the rest of the library nor workflows/ where another package's module imports its
-tasks, which are stages of their own. A package counts as a whole where it is named, with its files that are no Python.
+tasks, which are stages of their own. A package counts as a whole where it is named, with its files that are no Python;
+another package beside it, of which something itself is imported (`from workflows.pages import environment`), with its
+files that are no Python.
 
 Parsing takes a quarter of a second. So what stands in a manifest is two digests, DIGEST/BYTES: where the files have the
 bytes that they had, they need not be parsed.
@@ -113,24 +115,32 @@ def _files(root: str, whole: bool, imports: _Imports) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     left = [root]
     top = _found(root) if whole else None
-    for folder in map(Path, top.folders if top else ()):
-        for path in folder.rglob("*"):
-            inside = path.relative_to(folder)
-            if path.is_dir() or any(part.startswith((".", "__pycache__")) for part in inside.parts):
-                continue
-            if path.suffix == ".py":
-                left.append(".".join([root, *inside.with_suffix("").parts]).removesuffix(".__init__"))
-            else:
-                found[inside.as_posix()] = _read(str(path))
+    for inside, path in _inside(top) if top else ():
+        if path.suffix == ".py":
+            left.append(".".join([root, *inside.with_suffix("").parts]).removesuffix(".__init__"))
+        else:
+            found[inside.as_posix()] = _read(str(path))
     seen = set(left)
     for name in left:
         module = _found(name)
         if module is not None and module.path.endswith(".py"):
             found[name] = _read(module.path)
+            if not f"{name}.".startswith(f"{root}.") and name.startswith(f"{root.partition('.')[0]}."):
+                others = [(inside, path) for inside, path in _inside(module) if path.suffix != ".py"]
+                found |= {f"{name}/{inside.as_posix()}": _read(str(path)) for inside, path in others}
             needed = set(_needed(name, root.partition(".")[0], imports)) - seen
             left += needed
             seen |= needed
     return found
+
+
+def _inside(package: _Found) -> Iterator[tuple[Path, Path]]:
+    """Yield the files of a package, those of packages in it too, each by its path in the package and as a whole."""
+    for folder in map(Path, package.folders):
+        for path in folder.rglob("*"):
+            inside = path.relative_to(folder)
+            if not path.is_dir() and not any(part.startswith((".", "__pycache__")) for part in inside.parts):
+                yield inside, path
 
 
 @functools.cache

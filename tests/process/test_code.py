@@ -127,6 +127,22 @@ def test_a_package_that_is_named_counts_as_a_whole(made: Made) -> None:
     assert said(made, "beside_it.py", "# one\nONE = 1\n", made_by="made")[1]
 
 
+def test_texts_of_a_package_that_is_imported_count(made: Made) -> None:
+    """What a package reads of its own files counts for whatever imports something of the package itself, and for no
+    other.
+    """
+    for name, text in {
+        "frame/__init__.py": "TITLE = 1\n",
+        "frame/page.txt": "one\n",
+        "frame/unused.py": "A = 1\n",
+    }.items():
+        made.write(f"made/{name}", text)
+    made.write("made/framed.py", "from made.frame import TITLE\n")
+    assert not said(made, "made/frame/page.txt", "two\n", made_by="made.framed")[1]
+    assert said(made, "made/frame/unused.py", "A = 2\n", made_by="made.framed")[1]
+    assert said(made, "made/frame/page.txt", "three\n")[1]
+
+
 @pytest.mark.parametrize(
     "left",
     ["made/parts/__pycache__/deep.cpython-311.pyc", "made/.words.txt.swp", "made/.cache/a.txt", "made/new/.keep"],
@@ -217,6 +233,8 @@ def test_the_posts_stages_are_made_by_their_pipelines() -> None:
     page = code._files(*Report.maker(), code._imports)
     assert {
         "workflows.report.charts",
+        "workflows.pages.svg",
+        "workflows.pages/templates/style.css",
         "page.sql",
         "templates/day.html.j2",
         "millrace.common.text",

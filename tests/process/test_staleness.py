@@ -19,7 +19,8 @@ from millrace.core.manifests import Manifest
 from millrace.core.storage import LocalStorage
 from millrace.tasks import staleness
 from millrace.tasks.sections import millrace
-from workflows import Aggregate, Count, Etl, Fetch, Report, posts
+from workflows import Aggregate, Count, Etl, Fetch, Report
+from workflows.pages.stages import stage_run
 
 PAGE = ("Page", "--date", DAY)
 OTHER = 'WORD = "second"\n'
@@ -210,12 +211,12 @@ def test_the_page_knows_what_made_each_day(undisturbed: Path, tmp_path: Path) ->
     shutil.copytree(undisturbed / f"counts/date={running.DAY}", tmp_path / f"counts/date={running.DAY}")
     config.set("millrace", "storage", str(tmp_path))
     try:
-        run = posts.stage_run(task, running.DAY, task.finished())
+        run = stage_run(task, running.DAY, task.finished())
         assert (run.code, run.other_code) == (code.of(Count)[:4], False)
         manifest = task.finished()
         path = tmp_path / task.datasets()[0].manifest_path
         path.write_bytes(dataclasses.replace(manifest, code={"Count": ["3f2c3f2c3f2c/9a119a119a11"]}).to_json())
-        run = posts.stage_run(task, running.DAY, task.finished())
+        run = stage_run(task, running.DAY, task.finished())
         assert (run.code, run.other_code) == ("3f2c", True)
     finally:
         config.remove_option("millrace", "storage")

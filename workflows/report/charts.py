@@ -1,30 +1,39 @@
 """The pictures of a page. Every picture has a fixed width; names longer than their room end in an ellipsis."""
 
-import itertools
 import math
 import struct
 import zlib
 from collections.abc import Sequence
 
 from millrace import plain
-from workflows.report import layout, letters, svg
-from workflows.report.data import Data, Hour, Pair, Rising, Word, percent_text, short_day, weekday
-from workflows.report.svg import SIZE, Picture, Svg, element
+from workflows.pages import letters, svg
+from workflows.pages.drawing import (
+    GAP,
+    LINE,
+    PALE,
+    PAPER,
+    RIM,
+    SMALL,
+    SOFT,
+    WARM,
+    WATER,
+    bar,
+    name_at,
+    names_room,
+    number_at,
+    room_of,
+    stroke,
+    ticks,
+)
+from workflows.pages.svg import SIZE, Picture, element
+from workflows.pages.texts import percent_text, short_day, weekday
+from workflows.report import layout
+from workflows.report.data import Data, Hour, Pair, Rising, Word
 
-SOFT, LINE, PAPER = "#5b6775", "#dfe4e8", "#ffffff"
-WATER, WARM, PALE = "#2a7391", "#c65d2e", "#a9b6bf"
 GROUPS = ("#2a7391", "#c65d2e", "#5f7f3a", "#7b5aa6", "#b08a1e", "#b04a6f", "#66717d")
 
 #: Characters of a word that a picture shows at most; most often the room ends before.
 _LONGEST = 80
-#: The letters of numbers and axes, in pixels.
-_SMALL = 12
-#: Room between a name and what it names, and between that and its number.
-_GAP = 8
-#: How far below the middle of a line of text its baseline is, as a part of the letters' size.
-_MIDDLE = 0.33
-#: A rim in the colour of the paper, so that letters can be read where lines cross them.
-_RIM: dict[str, str | float] = {"stroke": PAPER, "stroke_width": 3, "stroke_linejoin": "round", "paint_order": "stroke"}
 
 
 def hours(rows: Sequence[Hour], width: int, height: int) -> Picture:
@@ -39,15 +48,15 @@ def hours(rows: Sequence[Hour], width: int, height: int) -> Picture:
         return foot - foot * posts / (max(most, 1) * 1.15)
 
     grid, names = [], []
-    for posts in _ticks(most):
+    for posts in ticks(most):
         at = math.floor(up(posts)) + 0.5  # in the middle of a row of pixels, where a thin line is sharp
-        grid.append(_line(left, at, right, at, LINE))
-        names.append(svg.text(f"{posts:,}", left + 3, up(posts) - 3, fill=SOFT, font_size=_SMALL, **_RIM))
+        grid.append(stroke(left, at, right, at, LINE))
+        names.append(svg.text(f"{posts:,}", left + 3, up(posts) - 3, fill=SOFT, font_size=SMALL, **RIM))
     for hour, name in _times(rows, width):
         at = math.floor(across(hour)) + 0.5
-        grid.append(_line(at, 0, at, foot, LINE))
-        if at + 3 + letters.width(name, _SMALL) <= width:
-            names.append(svg.text(name, at + 3, height - 4, fill=SOFT, font_size=_SMALL))
+        grid.append(stroke(at, 0, at, foot, LINE))
+        if at + 3 + letters.width(name, SMALL) <= width:
+            names.append(svg.text(name, at + 3, height - 4, fill=SOFT, font_size=SMALL))
     steps = _steps([(across(hour), up(row.posts)) for hour, row in enumerate(rows)], right)
     start = svg.number(left)
     area = element("path", d=f"M{start},{foot}V{steps}V{foot}Z", fill=WATER, fill_opacity=0.22)
@@ -62,9 +71,9 @@ def words(rows: Sequence[Word], width: int, step: int = 22, room: float = 0.42) 
     width, and step, the height of a row: in pixels. room: the part of the width that names may take.
     """
     shown = [plain(row.word, _LONGEST) for row in rows]
-    name = _names(shown, width, room)
+    name = names_room(shown, width, room)
     shares = [percent_text(row.percent) for row in rows]
-    longest = width - name - _GAP - _room(shares, _SMALL)
+    longest = width - name - GAP - room_of(shares, SMALL)
     most = max(row.percent for row in rows) or 1
     thick = round(step * 0.68)
     drawn = []
@@ -72,9 +81,9 @@ def words(rows: Sequence[Word], width: int, step: int = 22, room: float = 0.42) 
         middle = step * (rank + 0.5)
         long = longest * row.percent / most
         drawn += [
-            _name(letters.fit(shown[rank], name - _GAP, SIZE), name - _GAP, middle),
-            _bar(name, middle - thick / 2, long, thick),
-            _count(shares[rank], name + long + _GAP, middle),
+            name_at(letters.fit(shown[rank], name - GAP, SIZE), name - GAP, middle),
+            bar(name, middle - thick / 2, long, thick),
+            number_at(shares[rank], name + long + GAP, middle),
         ]
     return Picture(width, step * len(rows), svg.together(*drawn))
 
@@ -82,20 +91,20 @@ def words(rows: Sequence[Word], width: int, step: int = 22, room: float = 0.42) 
 def rising(rows: Sequence[Rising], width: int, step: int = 24, room: float = 0.52) -> Picture:
     """Draw pairs that rose: from a pale dot (posts before) to a warm one (posts now); for sizes see `words`."""
     pairs = [(plain(row.w1, _LONGEST), plain(row.w2, _LONGEST)) for row in rows]
-    name = _names([f"{one} + {other}" for one, other in pairs], width, room)
+    name = names_room([f"{one} + {other}" for one, other in pairs], width, room)
     counts = [f"{row.count:,}" for row in rows]
-    start, end = name + 6, width - 2 * _GAP - _room(counts, _SMALL)
+    start, end = name + 6, width - 2 * GAP - room_of(counts, SMALL)
     most = max(max(row.count, row.previous_count) for row in rows) or 1
     drawn = []
     for rank, row in enumerate(rows):
         middle = step * (rank + 0.5)
         before, now = (start + (end - start) * posts / most for posts in (row.previous_count, row.count))
         drawn += [
-            _name(letters.fit_pair(pairs[rank], name - _GAP, SIZE), name - _GAP, middle),
-            _line(before, middle, now, middle, WARM, stroke_width=3, stroke_opacity=0.45),
+            name_at(letters.fit_pair(pairs[rank], name - GAP, SIZE), name - GAP, middle),
+            stroke(before, middle, now, middle, WARM, stroke_width=3, stroke_opacity=0.45),
             element("circle", cx=before, cy=middle, r=3.7, fill=PALE),
             element("circle", cx=now, cy=middle, r=4.3, fill=WARM),
-            _count(counts[rank], max(before, now) + _GAP + 2, middle),
+            number_at(counts[rank], max(before, now) + GAP + 2, middle),
         ]
     return Picture(width, step * len(rows), svg.together(*drawn))
 
@@ -123,7 +132,7 @@ def network(pairs: Sequence[Pair], width: int, height: int, size: int = 12) -> P
     colour = [GROUPS[min(group, len(GROUPS) - 1)] for group in groups]
     heaviest = max(weight for _, _, weight in edges)
     drawn = [
-        _line(
+        stroke(
             *spots[one],
             *spots[other],
             colour[one] if groups[one] == groups[other] else PALE,
@@ -136,7 +145,7 @@ def network(pairs: Sequence[Pair], width: int, height: int, size: int = 12) -> P
     for (x, y), r, tone in zip(spots, radius, colour, strict=True):
         drawn.append(element("circle", cx=x, cy=y, r=r, fill=tone))
     for (x, y), r, text in zip(spots, radius, shown, strict=True):
-        drawn.append(svg.text(text, x, y - r - 6, text_anchor="middle", font_size=size, **_RIM))
+        drawn.append(svg.text(text, x, y - r - 6, text_anchor="middle", font_size=size, **RIM))
     return Picture(width, height, svg.together(*drawn))
 
 
@@ -200,14 +209,6 @@ def _packed(picture: bytes) -> bytes:
     return b"".join((head, *rest, data, end))
 
 
-def _ticks(most: int) -> list[int]:
-    """Return the whole numbers that an axis from 0 to `most` names: three or so, 0 left out."""
-    step = next(
-        step for power in itertools.count() for step in (10**power, 2 * 10**power, 5 * 10**power) if 4 * step > most
-    )
-    return list(range(step, most + 1, step))
-
-
 def _times(rows: Sequence[Hour], width: int) -> list[tuple[int, str]]:
     """Return the hours that an axis of such a width names, by their places in `rows`, each with its name."""
     wide, days = width > 500, len(rows) // 24
@@ -229,33 +230,3 @@ def _steps(points: Sequence[tuple[float, float]], end: float) -> str:
             way.append(f"H{svg.number(x)}V{height}" if last else height)
         last = height
     return f"{''.join(way)}H{svg.number(end)}"
-
-
-def _names(texts: Sequence[str], width: int, most: float) -> int:
-    """Return the room for names left of bars, in pixels: for the longest, but no more than `most` of the width."""
-    return math.ceil(min(max(_room(texts, SIZE) + _GAP + 1, width * 0.2), width * most))
-
-
-def _room(texts: Sequence[str], size: int) -> float:
-    """Return the room that the longest of some texts takes, in pixels."""
-    return max(letters.width(text, size) for text in texts)
-
-
-def _name(text: str, end: float, middle: float) -> Svg:
-    return svg.text(text, end, middle + _MIDDLE * SIZE, text_anchor="end")
-
-
-def _count(text: str, start: float, middle: float) -> Svg:
-    return svg.text(text, start, middle + _MIDDLE * _SMALL, fill=SOFT, font_size=_SMALL)
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, colour: str, **looks: str | float) -> Svg:
-    return element("line", x1=x1, y1=y1, x2=x2, y2=y2, stroke=colour, **looks)
-
-
-def _bar(x: float, y: float, long: float, thick: float) -> Svg:
-    """Draw a bar to the right, whose far corners are round."""
-    round_by = min(2.0, long)
-    r, across, down = (svg.number(each) for each in (round_by, long - round_by, thick - 2 * round_by))
-    turns = f"a{r},{r} 0 0 1 {r},{r}v{down}a{r},{r} 0 0 1 -{r},{r}"
-    return element("path", d=f"M{svg.number(x)},{svg.number(y)}h{across}{turns}h-{across}Z", fill=WATER)

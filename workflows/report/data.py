@@ -1,25 +1,14 @@
 """What a page says, as plain values: asked of the warehouse once, used by the page, the charts and the JSON."""
 
 import datetime
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import pyarrow
-
-Query = Callable[[str, Mapping[str, object]], "pyarrow.Table"]
-"""Runs one statement of BigQuery's SQL with named parameters (`@date`, …) and gives its rows."""
+from workflows.pages import Query
 
 WORDS, URLS, PAIRS, EMERGING = 30, 25, 40, 20
 
 _QUERY = Path(__file__).parent / "page.sql"
-_WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_MONTHS = (
-    *("January", "February", "March", "April", "May", "June"),
-    *("July", "August", "September", "October", "November", "December"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,35 +100,3 @@ def ask(query: Query, date: datetime.date, days: int) -> Data:
 def first_day(date: datetime.date, days: int) -> datetime.date:
     """Return the first day of a window of `days` days that ends with `date`."""
     return date - datetime.timedelta(days=days - 1)
-
-
-def day_text(date: datetime.date) -> str:
-    """Write a day in full, without its weekday: `19 November 2026`."""
-    return f"{date.day} {_MONTHS[date.month - 1]} {date.year}"
-
-
-def short_day(date: datetime.date) -> str:
-    """Write a day in short: `Thu 19 Nov`."""
-    return f"{weekday(date)} {date.day} {_MONTHS[date.month - 1][:3]}"
-
-
-def weekday(date: datetime.date) -> str:
-    """Write a day of the week in short: `Thu`."""
-    return _WEEKDAYS[date.weekday()]
-
-
-def span_text(first: datetime.date, last: datetime.date) -> str:
-    """Write a span of days as briefly as is clear: `13 – 19 November 2026`, `28 October – 3 November 2026`."""
-    if first == last:
-        return day_text(last)
-    if first.year != last.year:
-        return f"{day_text(first)} – {day_text(last)}"
-    if first.month != last.month:
-        return f"{first.day} {_MONTHS[first.month - 1]} – {day_text(last)}"
-    return f"{first.day} – {day_text(last)}"
-
-
-def percent_text(fraction: float) -> str:
-    """Write a fraction as a percentage with the digits that say something: `12.3 %`, `0.45 %`."""
-    percent = fraction * 100
-    return f"{percent:.1f} %" if percent >= 1 else f"{percent:.2f} %" if percent >= 0.01 else f"{percent:.1g} %"

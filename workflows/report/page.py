@@ -40,40 +40,21 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from millrace import escaped, plain
-from workflows.report.data import Data, Query, ask, day_text, first_day, percent_text, short_day, span_text
+from millrace import plain
+from workflows.pages import HALF, NARROW, WIDE, Query, environment, json_bytes
+from workflows.pages.stages import StageRun
+from workflows.pages.texts import span_text
+from workflows.report.data import Data, ask, first_day
 
 if TYPE_CHECKING:
     import jinja2
 
-__all__ = ["Facts", "IndexRow", "Quality", "Query", "StageRun", "index_row", "preload", "render", "render_index"]
+__all__ = ["Facts", "IndexRow", "Quality", "index_row", "preload", "render", "render_index"]
 
 SCHEMA = 1
 
 _TEMPLATES = Path(__file__).parent / "templates"
-# Widths of pictures in pixels: of the page, of half of it, and of a phone.
-WIDE, HALF, NARROW = 1016, 470, 340
 _NETWORK_NARROW = 22
-
-
-@dataclass(frozen=True)
-class StageRun:
-    """One finished stage of one day.
-
-    rows: what it wrote. seconds: from start to end. runner: Beam's name of it. code_version: of Millrace and its
-    checkout. job: the id of the job at the runner's service, None for a run in process. code: a short digest of what
-    made it, "" where that is not known. other_code: whether this run would have made it by another.
-    """
-
-    stage: str
-    date: datetime.date
-    rows: int
-    seconds: float
-    runner: str
-    code_version: str
-    job: str | None
-    code: str = ""
-    other_code: bool = False
 
 
 @dataclass(frozen=True)
@@ -152,7 +133,7 @@ def render(facts: Facts, query: Query) -> dict[str, bytes]:
     report = _report(facts, data)
     charts, picture = _draw(facts, data)
     page = _templates().get_template("day.html.j2").render(_context(facts, data, report, charts))
-    return {"index.html": page.encode(), "report.json": _json(report), "report.png": picture}
+    return {"index.html": page.encode(), "report.json": json_bytes(report), "report.png": picture}
 
 
 def preload() -> None:
@@ -203,7 +184,8 @@ def render_index(rows: Iterable[IndexRow]) -> bytes:
 
 def _draw(facts: Facts, data: Data) -> tuple[dict[str, str], bytes]:
     """Draw a page's pictures: SVG by name, only those that have something to show, and the PNG."""
-    from workflows.report import charts, svg
+    from workflows.pages import svg
+    from workflows.report import charts
 
     span = span_text(first_day(facts.date, facts.days), facts.date)
     note = _posts(data.posts)
@@ -289,11 +271,6 @@ def _counts(day: Quality) -> dict[str, int]:
     return {name: getattr(day, name) for name in _COUNTS if name != "notices" or day.notices}
 
 
-def _json(report: dict[str, Any]) -> bytes:
-    layout = orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
-    return escaped(orjson.dumps(report, option=layout).decode()).encode()
-
-
 def _context(facts: Facts, data: Data, report: dict[str, Any], charts: dict[str, str]) -> dict[str, Any]:
     """Return what the template needs; the charts, made here and of known elements, are its only markup."""
     import markupsafe
@@ -330,8 +307,8 @@ def _grouped(runs: Sequence[StageRun]) -> list[dict[str, Any]]:
         {
             "stage": stage,
             "count": len(same),
-            "first": min(run.date for run in same),
-            "last": max(run.date for run in same),
+            "first": min(run.date for run in same if run.date),
+            "last": max(run.date for run in same if run.date),
             "rows": sum(run.rows for run in same),
             "seconds": sum(run.seconds for run in same),
             "runners": sorted({run.runner for run in same}),
@@ -345,30 +322,11 @@ def _grouped(runs: Sequence[StageRun]) -> list[dict[str, Any]]:
 
 @functools.cache
 def _templates() -> "jinja2.Environment":
-    import jinja2
-
     from workflows.report import links
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        # What posts and servers say is escaped like any text, and shows the characters that hide in it.
-        finalize=lambda value: plain(value) if type(value) is str else value,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        number=lambda value: f"{value:,}",
-        percent=percent_text,
-        posts=_posts,
-        day=day_text,
-        short=short_day,
-        seconds=_seconds,
-        link=links.link,
-        cut=plain,
-    )
-    return environment
+    made = environment(_TEMPLATES)
+    made.filters.update(posts=_posts, link=links.link)
+    return made
 
 
 def _time_before(days: int) -> str:
@@ -377,11 +335,3 @@ def _time_before(days: int) -> str:
 
 def _posts(count: int) -> str:
     return "1 post" if count == 1 else f"{count:,} posts"
-
-
-def _seconds(seconds: float) -> str:
-    """Write a time as people read it: `0.42 s`, `12.3 s`, `4 min 05 s`."""
-    if seconds < 100:
-        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -21,8 +21,9 @@ from selenium import webdriver
 from selenium.common.exceptions import NoAlertPresentException
 from selenium.webdriver.common.by import By
 
-from workflows.report import layout, letters, page
-from workflows.report.data import percent_text, span_text
+from workflows.pages import letters
+from workflows.pages.texts import percent_text, span_text
+from workflows.report import layout, page
 
 Show = Callable[[bytes], webdriver.Chrome]
 

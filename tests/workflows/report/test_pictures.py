@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from selenium import webdriver
 
 from millrace.common.text import plain
-from workflows.report import charts, letters, page, svg
+from workflows.pages import letters, svg
+from workflows.report import charts, page
 from workflows.report.data import Data, Hour, Pair, Rising, Word
 
 Box = dict[str, Any]
@@ -311,7 +312,8 @@ def test_any_word_is_text_of_a_picture(words: list[str]) -> None:
 
 
 _WITHOUT_FONTS = """
-from workflows.report import charts, svg
+from workflows.pages import svg
+from workflows.report import charts
 words = [svg.text(word, 10, 20 * row) for row, word in enumerate(("", "calm", "storm"))]
 blank, one, both = (charts.png(svg.Picture(200, 60, svg.together(*words[:count]))) for count in (1, 2, 3))
 print(len({blank, one, both}))
