@@ -96,7 +96,8 @@ class BigQuery(Service):
     def __init__(self, storage_url: str | Callable[[], str], faults: FaultPlan | None = None) -> None:
         super().__init__(faults)
         self._catalog = Catalog()
-        self._jobs = Jobs(self._catalog, Objects(storage_url))
+        self._objects = Objects(storage_url)
+        self._jobs = Jobs(self._catalog, self._objects)
         self._uploads: dict[str, _Upload] = {}
         # One request at a time, so that a check and what follows from it are one step.
         self._lock = threading.Lock()
@@ -234,7 +235,7 @@ class BigQuery(Service):
                 only(given[key], "query useLegacySql", "a view")
                 # A materialized view has but one dialect.
                 dialect = {"useLegacySql": False} if key == "materializedView" else {}
-                query = Query(self._catalog, {**given[key], **dialect}, project)
+                query = Query(self._catalog, self._objects, {**given[key], **dialect}, project)
                 about |= {"type": kind, key: given[key], "schema": {"fields": query.estimate().fields}}
         self._catalog.tables[name] = self._catalog.new(name, about)
         return json_response(self._catalog.tables[name].resource())

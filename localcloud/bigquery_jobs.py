@@ -147,7 +147,7 @@ class Jobs:
         Raises ApiError.
         """
         self._catalog.need("bigquery.jobs.create", f"Project {project}")
-        query = Query(self._catalog, config, project)
+        query = Query(self._catalog, self._objects, config, project)
         where = self._location(location, query.names)
         return {
             "kind": "bigquery#job",

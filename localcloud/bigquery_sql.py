@@ -2,7 +2,7 @@
 
 import datetime
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,9 +49,10 @@ class Source:
 
 @dataclass
 class Statement:
-    """A statement that was understood. kind: SELECT, CREATE_TABLE_AS_SELECT or DELETE; select: what to run for it.
+    """A statement that was understood. kind: SELECT, CREATE_TABLE_AS_SELECT, DELETE or MERGE.
 
-    target: the table that is written. names: the tables that are read, t0, t1 … in `select`. replaces: OR REPLACE.
+    select: what to run for it. target: the table that is written. names: the tables that are read, t0, t1 … in
+    `select`. replaces: OR REPLACE. deletion: what a MERGE deletes, before it inserts what `select` gives.
     """
 
     kind: str
@@ -59,6 +60,7 @@ class Statement:
     names: list[Name]
     target: Name | None = None
     replaces: bool = False
+    deletion: "Statement | None" = None
 
     def bytes_processed(self, sources: Sequence[Source]) -> list[int]:
         """Return the bytes that the statement reads, by table: those of the columns that it names; 10 MB for a view."""
@@ -114,12 +116,18 @@ def parse(sql: str, config: Mapping[str, Any], project: str) -> Statement:
         raise ApiError("invalidQuery", str(error)) from None
     if len(trees) != 1:
         raise unsupported("a script of several statements") if trees else ApiError("invalidQuery", "Syntax error")
-    statement = _understood(trees[0], config.get("defaultDataset"), project)
-    _set_parameters(statement.select, {each["name"].lower(): each for each in parameters})
+    statement = _understood(trees[0], config.get("defaultDataset"), project, config.get("tableDefinitions", {}))
+    for each in [statement, statement.deletion]:
+        if each:
+            _set_parameters(each.select, {parameter["name"].lower(): parameter for parameter in parameters})
     return statement
 
 
-def _understood(tree: exp.Expr, default: Mapping[str, str] | None, project: str) -> Statement:
+def _understood(
+    tree: exp.Expr, default: Mapping[str, str] | None, project: str, definitions: Collection[str]
+) -> Statement:
+    """Return what a statement does. definitions: the tables of files that the job defines for itself."""
+    deletion: Statement | None = None
     if isinstance(tree, exp.Query):
         kind, select, target = "SELECT", tree, None
     elif isinstance(tree, exp.Create) and tree.kind == "TABLE" and isinstance(tree.expression, exp.Query):
@@ -133,6 +141,10 @@ def _understood(tree: exp.Expr, default: Mapping[str, str] | None, project: str)
         kind, target = "DELETE", _name(tree.this, default, project)
         stays = exp.not_(exp.Anonymous(this="COALESCE", expressions=[where.this.copy(), exp.false()]))
         select = exp.select("*").from_(tree.this.copy()).where(stays)
+    elif isinstance(tree, exp.Merge):
+        kind, target = "MERGE", _name(tree.this, default, project)
+        gone, select = _merged(tree)
+        deletion = _understood(gone, default, project, definitions)
     else:
         raise unsupported(f"the statement {tree.key.upper()}")
     select = select.copy()
@@ -141,7 +153,8 @@ def _understood(tree: exp.Expr, default: Mapping[str, str] | None, project: str)
     for table in list(select.find_all(exp.Table)):
         if not table.name or (len(table.parts) == 1 and table.name in defined and not _in_own_definition(table)):
             continue
-        name = _name(table, default, project)
+        own = len(table.parts) == 1 and table.name in definitions
+        name = Name("", "", table.name) if own else _name(table, default, project)
         if name not in names:
             names.append(name)
         if not table.alias:
@@ -149,7 +162,28 @@ def _understood(tree: exp.Expr, default: Mapping[str, str] | None, project: str)
         table.set("this", exp.to_identifier(f"t{names.index(name)}"))
         table.set("db", None)
         table.set("catalog", None)
-    return Statement(kind, select, names, target, replaces=bool(tree.args.get("replace")))
+    return Statement(kind, select, names, target, replaces=bool(tree.args.get("replace")), deletion=deletion)
+
+
+def _merged(tree: exp.Merge) -> tuple[exp.Delete, exp.Select]:
+    """Return what a MERGE whose condition never holds deletes, and the rows that it inserts, which are all of its
+    source's. Raises ApiError for any other MERGE.
+    """
+    whens = {bool(when.args.get("source")): when for when in tree.args["whens"].expressions}
+    gone, new = whens.get(True), whens.get(False)
+    never = tree.args["on"] == exp.false() and not any(when.args.get("matched") for when in whens.values())
+    two = len(whens) == len(tree.args["whens"].expressions) == 2
+    if not (never and two) or not gone or gone.args["then"].name != "DELETE" or gone.args.get("condition") is None:
+        raise unsupported("MERGE other than ON FALSE, with NOT MATCHED BY SOURCE AND … DELETE and NOT MATCHED … INSERT")
+    insert = new.args["then"] if new and not new.args.get("condition") else None
+    if not isinstance(insert, exp.Insert) or not isinstance(insert.expression, exp.Tuple):
+        raise unsupported("MERGE with anything but INSERT (columns) VALUES (values)")
+    values = [
+        exp.alias_(value.copy(), column.name, quoted=True)
+        for column, value in zip(insert.this.expressions, insert.expression.expressions, strict=True)
+    ]
+    deletion = exp.Delete(this=tree.this.copy(), where=exp.Where(this=gone.args["condition"].copy()))
+    return deletion, exp.select(*values).from_(tree.args["using"].copy())
 
 
 def _in_own_definition(table: exp.Table) -> bool:

@@ -234,22 +234,23 @@ class Load:
 class Query:
     """A statement of GoogleSQL."""
 
-    def __init__(self, catalog: Catalog, config: Mapping[str, Any], project: str) -> None:
+    def __init__(self, catalog: Catalog, objects: Objects, config: Mapping[str, Any], project: str) -> None:
         only(
             config,
-            "query useLegacySql parameterMode queryParameters defaultDataset destinationTable writeDisposition "
-            "createDisposition maximumBytesBilled priority useQueryCache timePartitioning clustering "
+            "query tableDefinitions useLegacySql parameterMode queryParameters defaultDataset destinationTable "
+            "writeDisposition createDisposition maximumBytesBilled priority useQueryCache timePartitioning clustering "
             "schemaUpdateOptions allowLargeResults destinationEncryptionConfiguration",
             "a query job",
         )
-        self._catalog, self._config = catalog, config
+        self._catalog, self._objects, self._config = catalog, objects, config
         self._statement = bigquery_sql.parse(config["query"], config, project)
         self._target = self._statement.target
         if config.get("destinationTable"):
             if self._target:
                 raise ApiError("invalidQuery", "Cannot set destination table in jobs with DDL or DML statements")
             self._target = Name.of(config["destinationTable"])
-        self.names = self._statement.names + ([self._target] if self._target else [])
+        named = [name for name in self._statement.names if name.dataset]
+        self.names = named + ([self._target] if self._target else [])
 
     def check(self) -> None:
         self._statement.run(self._sources(), only_types=True)
@@ -262,12 +263,27 @@ class Query:
         return [self._source(name) for name in self._statement.names]
 
     def _source(self, name: Name) -> Source:
+        if not name.dataset:
+            return self._of_files(self._config["tableDefinitions"][name.table])
         if bigquery_sql.is_information(name):
             self._catalog.need("bigquery.tables.list", f"Dataset {name.project}:{name.dataset}")
             return bigquery_sql.information(name.table, self._catalog.within(name.project, name.dataset))
         self._catalog.need("bigquery.tables.getData", f"Table {name}")
         table = self._catalog.stored(name)
         return Source(table.rows, table.fields)
+
+    def _of_files(self, defined: Mapping[str, Any]) -> Source:
+        """Return the rows of files, as a definition of a table in the job's own configuration says."""
+        only(defined, "sourceFormat sourceUris schema autodetect", "a definition of a table")
+        if defined.get("sourceFormat") != "PARQUET":
+            raise unsupported(f"a query of files in {defined.get('sourceFormat')}")
+        fields = normal(defined.get("schema", {}).get("fields", []))
+        tables = []
+        for uri in [uri for given in defined["sourceUris"] for uri in self._objects.matching(given)]:
+            rows, found = bigquery_files.read(self._objects.read(uri), uri, defined, fields)
+            fields = fields or found
+            tables.append(conform(rows, fields))
+        return Source(pa.concat_tables(tables), fields)
 
     def estimate(self) -> Outcome:
         """Return what a dry run tells: the bytes and the types."""
@@ -285,10 +301,24 @@ class Query:
             raise ApiError("bytesBilledLimitExceeded", message)
         rows, fields = self._statement.run(sources)
         outcome = self._outcome(processed, rows, fields)
-        if self._statement.kind == "DELETE":
+        if self._statement.kind in ("DELETE", "MERGE"):
             table = self._catalog.table(self.names[-1])
-            outcome.statistics["query"]["numDmlAffectedRows"] = str(table.rows.num_rows - rows.num_rows)
-            self._catalog.change(table, table.about, conform(rows, table.fields))
+            inserted, kept = table.rows.slice(0, 0), rows
+            if self._statement.deletion:
+                inserted = conform(rows, table.fields)
+                kept, _ = self._statement.deletion.run([Source(table.rows, table.fields)])
+            deleted = table.rows.num_rows - kept.num_rows
+            rows = pa.concat_tables([conform(kept, table.fields), inserted])
+            counts = {
+                "insertedRowCount": str(inserted.num_rows),
+                "deletedRowCount": str(deleted),
+                "updatedRowCount": "0",
+            }
+            outcome.statistics["query"] |= {
+                "numDmlAffectedRows": str(inserted.num_rows + deleted),
+                "dmlStats": counts,
+            }
+            self._catalog.change(table, table.about, rows)
         elif self._target:
             if self._statement.replaces:
                 self._catalog.tables.pop(self._target, None)
@@ -307,7 +337,7 @@ class Query:
             "totalBytesBilled": str(bigquery_sql.bytes_billed(processed)),
             "cacheHit": False,
             "statementType": self._statement.kind,
-            "referencedTables": [name.reference for name in self._statement.names],
+            "referencedTables": [name.reference for name in self._statement.names if name.dataset],
             "schema": {"fields": fields},
         }
         return Outcome({"totalBytesProcessed": str(sum(processed)), "query": about}, rows, fields)
@@ -384,7 +414,7 @@ def work(
     """
     makers: dict[str, Callable[[], Work]] = {
         "load": lambda: Load(catalog, objects, config, data),
-        "query": lambda: Query(catalog, config, project),
+        "query": lambda: Query(catalog, objects, config, project),
         "extract": lambda: Extract(catalog, objects, config),
         "copy": lambda: Copy(catalog, config),
     }

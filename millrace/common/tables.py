@@ -45,12 +45,14 @@ def type_of(arrow: str) -> str:
 class Table:
     """A table: its columns (name → type of BigQuery), in order, and the columns that its partitions are clustered by.
 
-    Types: STRING, INT64, FLOAT64, BOOL, BYTES, DATE, TIMESTAMP. One column is `date DATE`, the partition's day. Raises
-    ValueError for another type, for names that differ only in case, or without that column.
+    Types: STRING, INT64, FLOAT64, BOOL, BYTES, DATE, TIMESTAMP. by: the column whose value all rows of a partition have
+    in common: `date DATE`, the partition's day; a STRING column, the partition's name; or "" where the whole table is
+    one partition. Raises ValueError for another type, for names that differ only in case, or without that column.
     """
 
     columns: Mapping[str, str]
     cluster_by: Sequence[str] = ()
+    by: str = "date"
 
     def __post_init__(self) -> None:
         for name, kind in self.columns.items():
@@ -60,8 +62,10 @@ class Table:
         for name in self.columns:
             if names.count(name.lower()) > 1:
                 raise ValueError(f"column {name} is there twice, in other case, which BigQuery refuses")
-        if self.columns.get("date") != "DATE":
-            raise ValueError(f"no column is `date DATE`, the partition's day: {', '.join(self.columns)}")
+        kind = "DATE" if self.by == "date" else "STRING"
+        if self.by and self.columns.get(self.by) != kind:
+            what = "day" if self.by == "date" else "name"
+            raise ValueError(f"no column is `{self.by} {kind}`, the partition's {what}: {', '.join(self.columns)}")
 
     def schema(self) -> "pa.Schema":
         """Return the columns as Arrow's types. Timestamps are UTC, in microseconds."""

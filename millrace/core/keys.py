@@ -6,11 +6,11 @@
 | `hour(start)`        | `hits/date=2026-11-19/hour=05`   | none        |
 | `window(date, 7, 7)` | `hits/date=2026-11-19`           | `hits`      |
 | `window(date, 30, 7)`| `hits_30d/date=2026-11-19`       | `hits_30d`  |
-| `name("source=a")`   | `hits/source=a`                  | none        |
-| `NONE`               | `hits`                           | none        |
+| `name("source=a")`   | `hits/source=a`                  | `hits`      |
+| `NONE`               | `hits`                           | `hits`      |
 
 A window of the usual length is called like its last day. One of another length has datasets and tables of its own name,
-so that both can be there for the same day.
+so that both can be there for the same day. A table's partition is what its rows with the key's day, or name, are.
 """
 
 import datetime
@@ -45,6 +45,21 @@ class Key:
     def partition(self, dataset: str) -> str:
         """Return the partition of a dataset, as a path in the storage."""
         return f"{self.named(dataset)}/{self.folder}".rstrip("/")
+
+    @property
+    def by(self) -> str:
+        """The column of a table whose value all rows of the partition have in common; "" where it is the whole table.
+
+        A key of several names, or of an hour, has no table: its column is the folder itself, which is no column's name.
+        """
+        if self.date and self.hour is None:
+            return "date"
+        return self.folder if self.hour is not None or "/" in self.folder else self.folder.partition("=")[0]
+
+    @property
+    def value(self) -> datetime.date | str:
+        """The value of that column: the day, or the name."""
+        return self.date or self.folder.partition("=")[2]
 
     def __str__(self) -> str:
         return " ".join(filter(None, [self.folder, self.suffix.lstrip("_")]))
@@ -90,6 +105,11 @@ def of(said: Said) -> Key:
     if isinstance(said, datetime.date):
         return day(said)
     return name(said) if said else NONE
+
+
+def told(key: Key) -> str:
+    """Return which partition of a table a key means, in words: " for 2026-11-19", " for source=a", "" for all of it."""
+    return f" for {key.date or key.folder}" if key.folder else ""
 
 
 def spans(times: Iterable[Time]) -> list[tuple[Time, Time]]:

@@ -2,11 +2,10 @@
 DuckDB queries (no lock, no server), `bigquery.BigQueryWarehouse` with BigQuery.
 
 SQL is written in BigQuery's dialect; sqlglot translates it for DuckDB, where a table is a dataset, or `dataset_label`
-for a file group of another name inside one (counts_words); only what a manifest names is seen. Each table has the
-column `date`.
+for a file group of another name inside one (counts_words); only what a manifest names is seen. A table's partitions are
+days, which its column `date` says, or names, in a column of their own; or the whole table is one.
 """
 
-import datetime
 import importlib
 import json
 import re
@@ -14,9 +13,11 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from millrace.common import folders
 from millrace.common.checksums import Input
 from millrace.common.tables import Table, type_of
-from millrace.core import damage, manifests
+from millrace.core import damage, keys, manifests
+from millrace.core.keys import Key
 from millrace.core.manifests import FileEntry, Manifest
 from millrace.core.storage import Storage
 from millrace.errors import DamagedError, ManifestError, QueryError
@@ -33,7 +34,7 @@ _CHECKED_ANYWAY = 64 << 20
 
 
 class Warehouse(Protocol):
-    """Tables with a partition a day."""
+    """Tables with a partition a day, or a name, or with one alone. A key says which partition: its `by` and `value`."""
 
     #: Names the warehouse, in words or as a URI.
     uri: str
@@ -53,36 +54,32 @@ class Warehouse(Protocol):
         Raises SettingError or AccessError if nothing could be published at all.
         """
 
-    def publish(
-        self, name: str, table: Table, date: datetime.date, digest: str, files: Sequence[str], rows: int
-    ) -> None:
-        """Make the rows of some Parquet files, and no others, the table's partition of a day.
+    def publish(self, name: str, table: Table, key: Key, digest: str, files: Sequence[str], rows: int) -> None:
+        """Make the rows of some Parquet files, and no others, the table's partition of a key.
 
         digest: of the manifest that names the files; what was published once under it is not published again. files:
         URIs. rows: how many the files hold together, 0 if there are none. Raises SchemaError, ManifestError.
         """
 
-    def rows(self, names: Sequence[str]) -> Mapping[str, Mapping[datetime.date, int]] | None:
-        """Return the rows of every partition of some tables, table → day → rows, in one or two requests.
+    def rows(self, tables: Mapping[str, Table]) -> Mapping[str, Mapping[str, int]] | None:
+        """Return the rows of every partition of some tables, table → a key's folder → rows, in few requests.
 
         None where the manifests' own files are the tables, so that there is nothing to compare.
         """
 
-    def count(self, name: str, date: datetime.date) -> int:
-        """Return the rows that the table's partition of a day has by itself, whatever a manifest says; 0 where it is
-        missing.
-        """
+    def count(self, name: str, key: Key) -> int:
+        """Return the rows that the table's partition has by itself, whatever a manifest says; 0 where it is missing."""
 
-    def export(self, name: str, date: datetime.date, folder: str) -> list[str]:
-        """Return the table's partition of a day as Parquet files for pipelines to read: their URIs, [] for no
-        partition.
+    def export(self, name: str, key: Key, folder: str) -> list[str]:
+        """Return a day, or the whole table, as Parquet files for pipelines to read: their URIs, [] for no rows.
 
         folder: URI of a folder for this partition alone to write to, unless the partition has files of its own, which
-        are good until it is made anew. Raises QueryError if there is no table.
+        are good until it is made anew. Raises QueryError if there is no table, and for a name in BigQuery, which
+        exports no part of a table but days.
         """
 
-    def delete(self, name: str, date: datetime.date) -> None:
-        """Empty the table's partition of a day; no table is fine."""
+    def delete(self, name: str, key: Key) -> None:
+        """Empty the table's partition; no table is fine."""
 
     def columns(self) -> Mapping[str, Mapping[str, str]]:
         """Return what the tables are like: table → column → BigQuery's type."""
@@ -131,7 +128,7 @@ class LocalWarehouse:
             {
                 _table_name(manifest.partition.split("/")[0], file.table)
                 for manifest in self._manifests("")
-                if "/date=" in manifest.partition
+                if _holds_rows(manifest)
                 for file in _own_files(manifest)
             }
         )
@@ -147,46 +144,46 @@ class LocalWarehouse:
     def check(self, tables: Mapping[str, Table]) -> None:
         pass
 
-    def publish(
-        self, name: str, table: Table, date: datetime.date, digest: str, files: Sequence[str], rows: int
-    ) -> None:
+    def publish(self, name: str, table: Table, key: Key, digest: str, files: Sequence[str], rows: int) -> None:
         pass
 
-    def rows(self, names: Sequence[str]) -> None:
+    def rows(self, tables: Mapping[str, Table]) -> None:
         return None
 
-    def count(self, name: str, date: datetime.date) -> int:
-        """Return the rows of the files of that day alone. Raises DamagedError, QueryError."""
+    def count(self, name: str, key: Key) -> int:
+        """Return the rows of the files of that partition alone. Raises DamagedError, QueryError."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         with tempfile.TemporaryDirectory() as copies:
-            places = self._fetched(self._files(name, date), copies)
+            places = self._fetched(self._files(name, key), copies)
             self._check_files(places)
             try:
                 return sum(pq.read_metadata(place.at).num_rows for place in places)
             except (pa.ArrowException, OSError) as error:  # a file that was written before files had checksums
-                raise QueryError(f"the rows of {name} of {date} can't be counted: {_first_line(error)}") from None
+                raise QueryError(f"the rows of {name}{keys.told(key)} can't be counted: {_first_line(error)}") from None
 
-    def export(self, name: str, date: datetime.date, folder: str) -> list[str]:
-        places = self._files(name, date)
+    def export(self, name: str, key: Key, folder: str) -> list[str]:
+        places = self._files(name, key)
         if not places and not self._files(name):
             raise no_table(name, self.tables())
         for partition in {place.partition for place in places}:  # where the files lie, which may be in a bucket
             damage.check(self._storage, partition, [place.file for place in places if place.partition == partition])
         return [place.at for place in places]
 
-    def delete(self, name: str, date: datetime.date) -> None:
+    def delete(self, name: str, key: Key) -> None:
         pass
 
     def columns(self) -> Mapping[str, Mapping[str, str]]:
         found: dict[str, dict[str, str]] = {}
         for manifest in self._manifests(""):
-            for label in {file.table for file in _own_files(manifest)} if "/date=" in manifest.partition else ():
+            for label in {file.table for file in _own_files(manifest)} if _holds_rows(manifest) else ():
                 table = found.setdefault(_table_name(manifest.partition.split("/")[0], label), {})
-                table |= dict.fromkeys(_keys([manifest.partition]), "STRING")
+                parts = _parts([manifest.partition])
+                table |= {part: "STRING" for part in parts if part != "date"}
                 table |= {name: type_of(kind) for name, kind in manifest.schemas.get(label, {}).items()}
-        return {table: {**columns, "date": "DATE"} for table, columns in found.items()}
+                table |= {part: "DATE" for part in parts if part == "date"}
+        return found
 
     def _make_view(self, connection: "DuckDBPyConnection", name: str, copies: str) -> list["_Place"]:
         """Make a table known; return its files. copies: a folder for them, where their paths are plain."""
@@ -196,8 +193,8 @@ class LocalWarehouse:
         if not places:
             raise no_table(name, self.tables())
         try:
-            keys = _keys(place.partition for place in places)
-            _view(connection, name, {place.at: self._storage.uri(place.file.path) for place in places}, keys)
+            parts = _parts(place.partition for place in places)
+            _view(connection, name, {place.at: self._storage.uri(place.file.path) for place in places}, parts)
         except duckdb.Error:
             self._check_files(places)
             raise
@@ -216,9 +213,9 @@ class LocalWarehouse:
         """Return files as this machine has them. copies: a folder for those that lie elsewhere."""
         return [place._replace(at=self._storage.fetch(place.file.path, copies)) for place in places]
 
-    def _files(self, name: str, date: datetime.date | None = None) -> list["_Place"]:
-        """Return the files of a table, or of a day's partition of it; [] if there are none."""
-        within = f"/date={date}" if date else ""
+    def _files(self, name: str, key: Key = keys.NONE) -> list["_Place"]:
+        """Return the files of a table, or of one partition of it; [] if there are none."""
+        within = f"/{key.folder}" if key.folder else ""
         datasets = [name, *(name[:at] for at in range(len(name)) if name[at] == "_")]
         for dataset in datasets:
             files = [
@@ -350,26 +347,31 @@ def no_table(name: str, there: Sequence[str]) -> QueryError:
     return QueryError(f"there is no table {name}; there are: {', '.join(there) or 'none yet'}")
 
 
-def _keys(partitions: Iterable[str]) -> list[str]:
-    """Return the keys in the names of partitions besides the date: `source` of raw/source=…/date=…."""
-    parts = {part.partition("=")[0] for partition in partitions for part in partition.split("/") if "=" in part}
-    return sorted(parts - {"date"})
+def _holds_rows(manifest: Manifest) -> bool:
+    """Return whether a partition may be one of a table: of a day, of one name, or all there is of its dataset."""
+    return folders.date_of(manifest.partition) is not None or manifest.partition.count("/") < 2
 
 
-def _view(connection: "DuckDBPyConnection", name: str, files: Mapping[str, str], keys: Sequence[str]) -> None:
-    """Make a table known: its files' columns, and the keys of their partitions' names. Raises QueryError.
+def _parts(partitions: Iterable[str]) -> list[str]:
+    """Return what the names of partitions say of their rows: `source` and `date` of raw/source=…/date=…."""
+    return sorted({part.partition("=")[0] for partition in partitions for part in partition.split("/") if "=" in part})
 
-    files: where each is read → its name. keys: of the partitions' names, the date left out. The day comes from the last
-    folder date=… of a file's path, which is the partition's, and so do other keys. Folders above the partition give no
-    columns, whatever they are called, because where a storage lies says nothing of its rows.
+
+def _view(connection: "DuckDBPyConnection", name: str, files: Mapping[str, str], parts: Sequence[str]) -> None:
+    """Make a table known: its files' columns, and the parts of their partitions' names. Raises QueryError.
+
+    files: where each is read → its name. parts: of the partitions' names. The day comes from the last folder date=… of
+    a file's path, which is the partition's, and so do other parts that are no columns of the files. Folders above the
+    partition give no columns, whatever they are called, because where a storage lies says nothing of its rows.
     """
     scan = f"read_parquet({_listed(list(files))}, hive_partitioning=false, union_by_name=true, filename='{_FILE}')"
     columns = connection.execute(f"DESCRIBE SELECT * FROM {scan}").fetchall()
     _check_case(name, [column for column, *_ in columns], files)
-    shown = [_typed(column, kind) for column, kind, *_ in columns if column.lower() not in ("date", _FILE)]
-    told = [f"CAST(regexp_extract({_FILE}, '.*/date=([0-9-]+)/', 1) AS DATE) AS date"]
-    for key in (key for key in keys if key not in {column.lower() for column, *_ in columns}):
-        told.append(f"regexp_extract({_FILE}, '.*/{re.escape(key)}=([^/]*)/', 1) AS \"{key}\"")
+    date = {"date"} & {*parts}
+    shown = [_typed(column, kind) for column, kind, *_ in columns if column.lower() not in {*date, _FILE}]
+    told = [f"CAST(regexp_extract({_FILE}, '.*/date=([0-9-]+)/', 1) AS DATE) AS date"] if date else []
+    for part in (part for part in parts if part not in {*date, *(column.lower() for column, *_ in columns)}):
+        told.append(f"regexp_extract({_FILE}, '.*/{re.escape(part)}=([^/]*)/', 1) AS \"{part}\"")
     connection.execute(f'CREATE VIEW "{name}" AS SELECT {", ".join([*shown, *told])} FROM {scan}')
 
 

@@ -1,8 +1,8 @@
-"""The warehouse in BigQuery: a dataset's tables, one partition a day.
+"""The warehouse in BigQuery: a dataset's tables, one partition a day or a name, or one alone.
 
-A partition is published by one load job, which replaces it as a whole. The job's id is derived from the partition and
-the manifest's digest (bigquery_jobs.py), so that publishing again is the same job. Reading is by SQL, after a dry run
-that says what it would cost.
+A partition is published by one job, which replaces it as a whole: a day, or a whole table, by a load job, a name by a
+MERGE. The job's id is derived from the partition and the manifest's digest (bigquery_jobs.py), so that publishing again
+is the same job. Reading is by SQL, after a dry run that says what it would cost.
 """
 
 import contextlib
@@ -10,10 +10,12 @@ import datetime
 import hashlib
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from millrace.beam.google_errors import reason, said
+from millrace.common import folders
 from millrace.common.tables import Table
+from millrace.core.keys import Key, told
 from millrace.core.warehouse import check_names, no_table, parse, table_names, zoneless
 from millrace.errors import (
     AccessError,
@@ -25,8 +27,8 @@ from millrace.errors import (
     SchemaError,
     SettingError,
 )
-from millrace.gcloud import bigquery_jobs, bigquery_tables
-from millrace.gcloud.bigquery_jobs import TIMEOUT, Refusal
+from millrace.gcloud import bigquery_filling, bigquery_jobs, bigquery_tables
+from millrace.gcloud.bigquery_jobs import LABELS, TIMEOUT, Refusal
 from millrace.gcloud.clients import Google
 
 if TYPE_CHECKING:
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     from google.cloud import bigquery as api
     from sqlglot import exp
 
-_LABELS = {"millrace": "true"}
 #: Permissions that a load needs on a table that is there.
 _FILLING = ("bigquery.tables.update", "bigquery.tables.updateData")
 
@@ -89,7 +90,7 @@ class BigQueryWarehouse:
         not run.
         """
         statement = parse(sql)
-        typed = [_parameter(name, value) for name, value in (parameters or {}).items()]
+        typed = [bigquery_jobs.parameter(name, value) for name, value in (parameters or {}).items()]
         limit = self._google.config.bigquery.max_bytes_billed
         with self._google.told("query BigQuery"), self._explained(statement):
             dry = self._config(typed, dry_run=True)
@@ -147,52 +148,27 @@ class BigQueryWarehouse:
         if wrong:
             raise self._unfit(wrong)
 
-    def publish(
-        self, name: str, table: Table, date: datetime.date, digest: str, files: Sequence[str], rows: int
-    ) -> None:
-        """Make the rows of some Parquet files, and no others, the table's partition of a day.
+    def publish(self, name: str, table: Table, key: Key, digest: str, files: Sequence[str], rows: int) -> None:
+        """Make the rows of some Parquet files, and no others, the table's partition of a key.
 
         The table is created if need be; a column that it lacks is added. digest: of the manifest that names the files;
         what was published once under it is not published again, unless something else was since. files: URIs. rows: how
         many the files hold together, 0 if there are none. Raises SchemaError, ManifestError.
         """
-        from google.cloud import bigquery as api
-
         there = self._make(name, table)
         if not files:
-            self.delete(name, date)
+            self.delete(name, key)
             return
-        if rows:
-            bigquery_tables.check_stays(there, date)
-        config = api.LoadJobConfig(
-            source_format=api.SourceFormat.PARQUET,
-            write_disposition=api.WriteDisposition.WRITE_TRUNCATE,
-            # A table that somebody deletes meanwhile would come back without its partitioning.
-            create_disposition=api.CreateDisposition.CREATE_NEVER,
-            schema=bigquery_tables.merged(there, table),
-            schema_update_options=[api.SchemaUpdateOption.ALLOW_FIELD_ADDITION],
-            # A partition is encrypted as its table is, which may have been made when the settings named no key.
-            destination_encryption_configuration=there.encryption_configuration,
-            labels=_LABELS,
-        )
-        partition = self._partition(name, date)
-        location = self.location()
-
-        def start(job_id: str) -> "api.LoadJob":
-            return self._google.bigquery.load_table_from_uri(
-                files,
-                partition,
-                job_id=job_id,
-                location=location,
-                job_config=config,
-                retry=self._google.retry(),
-                timeout=TIMEOUT,
-            )
+        if rows and key.date:
+            bigquery_tables.check_stays(there, key.date)
+        where = self._partition(name, key)
+        fill = bigquery_filling.merging if key.by not in ("", "date") else bigquery_filling.loading
+        start = fill(self._google, self.location(), there, where, table, key, files)
+        target = f"{self._project}.{self._dataset}.{where.table_id}"
 
         def refused(why: Refusal) -> MillraceError:
-            where = f"{self._project}.{self._dataset}.{partition.table_id}"
             if "different locations" in why.message:  # invalid too
-                what = f"{where} can't be loaded from {files[0]}: {why.message}"
+                what = f"{target} can't be loaded from {files[0]}: {why.message}"
                 return SettingError(what, Command("doctor"), mend="{0} says what to do")
             # A table that was changed meanwhile is named by the job, and what is wrong with a file is said of the file.
             if (
@@ -200,60 +176,71 @@ class BigQueryWarehouse:
                 and not why.location
                 and why.message.startswith("Provided Schema does not match")
             ):
-                return SchemaError(f"{where} can't take these rows: {why.message}")
+                return SchemaError(f"{target} can't take these rows: {why.message}")
             return ManifestError(
-                f"{where} can't be loaded from {files[0]}: {why.message or why.reason}; make its stage again"
+                f"{target} can't be loaded from {files[0]}: {why.message or why.reason}; make its stage again"
             )
 
         job = bigquery_jobs.finish(
             self._google,
-            location,
-            self._job_id("load", name, date, digest),
+            self.location(),
+            self._job_id("load", name, key, digest),
             start,
-            f"load {self._name(name)} for {date}",
-            still_good=lambda job: self._holds(name, date, job),
+            f"load {self._name(name)}{told(key)}",
+            still_good=lambda job: self._holds(name, key, job),
             refused=refused,
         )
-        got = job.output_rows
+        got = bigquery_filling.written(job)
         if got is None:  # an answer may leave it out
-            state = self._state(name, date)
+            state = self._state(name, key)
             got = state[0] if state else 0
         if got != rows:
             raise ManifestError(
-                f"{self._name(name)} got {got:,} rows for {date} from {files[0]}, but its manifest says {rows:,}; make "
+                f"{self._name(name)} got {got:,} rows{told(key)} from {files[0]}, but its manifest says {rows:,}; make "
                 "its stage again"
             )
 
-    def rows(self, names: Sequence[str]) -> Mapping[str, Mapping[datetime.date, int]]:
-        """Return the rows of every partition of some tables, table → day → rows, in one request, and one more the first
-        time.
+    def rows(self, tables: Mapping[str, Table]) -> Mapping[str, Mapping[str, int]]:
+        """Return the rows of every partition of some tables, table → a key's folder → rows, in one request, and one
+        more the first time, and one more where a table's partitions are names.
 
         BigQuery answers for at most 1,000 tables, of which the dataset may have more.
         """
-        found: dict[str, dict[datetime.date, int]] = {}
-        if not names:
+        found: dict[str, dict[str, int]] = {}
+        if not tables:
             return found
-        given = {f"table_{n}": name for n, name in enumerate(names)}
+        given = {f"table_{n}": name for n, name in enumerate(tables)}
         asked = (
             f"SELECT table_name, partition_id, total_rows FROM {self._partitions} "
             f"WHERE table_name IN ({', '.join(f'@{each}' for each in given)})"
         )
-        for row in self._select(asked, "count the rows of the partitions", given):
-            # Other ids are of partitions by hour or month, or of rows without a date (__NULL__, __UNPARTITIONED__).
-            if re.fullmatch(r"\d{8}", row["partition_id"] or ""):
-                date = datetime.datetime.strptime(row["partition_id"], "%Y%m%d").date()
-                found.setdefault(row["table_name"], {})[date] = row["total_rows"]
+        doing = "count the rows of the partitions"
+        named = {}
+        for row in self._select(asked, doing, given):
+            name, partition = row["table_name"], row["partition_id"]
+            by = tables[name].by
+            if by == "date" and re.fullmatch(r"\d{8}", partition or ""):
+                # Other ids are of partitions by hour or month, or of rows without a date (__NULL__, __UNPARTITIONED__).
+                date = datetime.datetime.strptime(partition, "%Y%m%d").date()
+                found.setdefault(name, {})[folders.of(date)] = row["total_rows"]
+            elif not by:
+                found.setdefault(name, {})[""] = found.get(name, {}).get("", 0) + row["total_rows"]
+            elif by != "date":
+                named[name] = f"SELECT '{name}' AS name, `{by}` AS part, COUNT(*) AS found FROM `{name}` GROUP BY part"
+        for row in self._select(" UNION ALL ".join(named.values()), doing) if named else ():
+            found.setdefault(row["name"], {})[f"{tables[row['name']].by}={row['part']}"] = row["found"]
         return found
 
-    def count(self, name: str, date: datetime.date) -> int:
-        """Return the rows of the table's partition of a day; 0 where there is none. Counting reads no bytes."""
+    def count(self, name: str, key: Key) -> int:
+        """Return the rows of the table's partition; 0 where there is none. Counting days reads no bytes."""
         if name not in self.tables():
             return 0
-        found = self.query(f"SELECT COUNT(*) AS found FROM `{name}` WHERE date = @date", {"date": date})
+        which, value = bigquery_tables.where(key)
+        found = self.query(f"SELECT COUNT(*) AS found FROM `{name}` WHERE {which}", value)
         return int(found["found"][0].as_py())
 
-    def export(self, name: str, date: datetime.date, folder: str) -> list[str]:
-        """Return the table's partition of a day as Parquet files for pipelines to read: their URIs.
+    def export(self, name: str, key: Key, folder: str) -> list[str]:
+        """Return the table's partition as Parquet files for pipelines to read: their URIs, [] for no rows.
 
         folder: gs:// URI of a folder to write to, for this partition alone. Exported again into the same folder, the
         table unchanged, the job is the same, unless a file of it has gone since. Raises QueryError if there is no
@@ -262,20 +249,23 @@ class BigQueryWarehouse:
         from google.api_core.exceptions import NotFound
         from google.cloud import bigquery as api
 
+        if key.by not in ("", "date"):
+            what = f"{self._name(name)} can't be exported{told(key)} alone: BigQuery exports days and whole tables"
+            raise QueryError(f"{what}; export all of it, or ask for the rows by a query")
         location = self.location()
-        doing = f"export {self._name(name)} for {date}"
+        doing = f"export {self._name(name)}{told(key)}"
         with self._google.told(doing):
             try:
                 table = self._table(name)
             except NotFound:
                 raise no_table(name, self.tables()) from None
-        if self._state(name, date) is None:
+        if not (self._state(name, key) if key.by else table.num_rows):
             return []
         config = api.ExtractJobConfig(  # type: ignore[no-untyped-call]
-            destination_format="PARQUET", compression="SNAPPY", labels=_LABELS
+            destination_format="PARQUET", compression="SNAPPY", labels=LABELS
         )
 
-        first = self._job_id("export", name, date, f"{folder} {table.etag} {table.modified}")
+        first = self._job_id("export", name, key, f"{folder} {table.etag} {table.modified}")
 
         def place(job_id: str) -> str:
             # Not where an earlier job's files lie, because any that this job does not write would be taken for its own.
@@ -288,7 +278,7 @@ class BigQueryWarehouse:
 
         def start(job_id: str) -> "api.ExtractJob":
             return self._google.bigquery.extract_table(
-                self._partition(name, date),
+                self._partition(name, key),
                 place(job_id),
                 job_id=job_id,
                 location=location,
@@ -308,12 +298,17 @@ class BigQueryWarehouse:
         )
         return files(job)
 
-    def delete(self, name: str, date: datetime.date) -> None:
-        """Empty the table's partition of a day; no table is fine."""
-        with self._google.told(f"empty {self._name(name)} for {date}"):
-            self._google.bigquery.delete_table(
-                self._partition(name, date), retry=self._google.retry(), timeout=TIMEOUT, not_found_ok=True
-            )
+    def delete(self, name: str, key: Key) -> None:
+        """Empty the table's partition; no table is fine."""
+        with self._google.told(f"empty {self._name(name)}{told(key)}"):
+            if key.by == "date":
+                self._google.bigquery.delete_table(
+                    self._partition(name, key), retry=self._google.retry(), timeout=TIMEOUT, not_found_ok=True
+                )
+            elif name in self.tables():
+                which, value = bigquery_tables.where(key)
+                parameters = [bigquery_jobs.parameter(name, each) for name, each in value.items()]
+                self._run(f"DELETE FROM `{name}` WHERE {which}", self._config(parameters))
 
     def columns(self) -> Mapping[str, Mapping[str, str]]:
         found = {}
@@ -338,9 +333,10 @@ class BigQueryWarehouse:
             except NotFound:
                 self.location()  # raises an error that names the dataset, if that is missing
                 wanted = api.Table(self._reference().table(name), schema=bigquery_tables.schema(table))
-                wanted.time_partitioning = api.TimePartitioning(api.TimePartitioningType.DAY, field="date")
-                wanted.clustering_fields = list(table.cluster_by) or None
-                wanted.labels = _LABELS
+                if table.by == "date":
+                    wanted.time_partitioning = api.TimePartitioning(api.TimePartitioningType.DAY, field="date")
+                wanted.clustering_fields = bigquery_tables.clustering(table)
+                wanted.labels = LABELS
                 wanted.encryption_configuration = self._encryption()
                 # Another host may have been first; its table is as good.
                 there = self._google.bigquery.create_table(
@@ -350,7 +346,7 @@ class BigQueryWarehouse:
             raise self._unfit(wrong)
         return there
 
-    def _holds(self, name: str, date: datetime.date, job: "api.LoadJob") -> bool:
+    def _holds(self, name: str, key: Key, job: "api.LoadJob | api.QueryJob") -> bool:
         """Return whether the partition still holds what a load job wrote.
 
         The job's id says what the job loaded, not that nobody loaded something else since: published as A, then as B,
@@ -358,20 +354,25 @@ class BigQueryWarehouse:
         written; later than the job's end means by somebody else. In doubt the partition is loaded again, which does no
         harm.
         """
-        state = self._state(name, date)
+        state = self._state(name, key)
         if state is None:
-            return not job.output_rows
+            return not bigquery_filling.written(job)
         rows, written = state
         # A job's times are whole milliseconds.
-        return bool(rows == job.output_rows and written < job.ended + datetime.timedelta(milliseconds=1))
+        return bool(rows == bigquery_filling.written(job) and written < job.ended + datetime.timedelta(milliseconds=1))
 
-    def _state(self, name: str, date: datetime.date) -> tuple[int, datetime.datetime] | None:
-        """Return a partition's rows and when it was last written; None where there is none."""
+    def _state(self, name: str, key: Key) -> tuple[int, datetime.datetime] | None:
+        """Return a partition's rows and when it was last written, or of a name its table; None where there is none."""
+        if key.by != "date":
+            with self._google.told(f"read table {self._name(name)}"):
+                table = self._table(name)
+            rows = self.count(name, key) if key.by else table.num_rows
+            return (rows, table.modified) if rows else None
         found = self._select(
             f"SELECT total_rows, last_modified_time FROM {self._partitions} "
             "WHERE table_name = @name AND partition_id = @day",
             f"read the partitions of {self._name(name)}",
-            {"name": name, "day": f"{date:%Y%m%d}"},
+            {"name": name, "day": f"{key.date:%Y%m%d}"},
         )
         return (found[0]["total_rows"], found[0]["last_modified_time"]) if found else None
 
@@ -390,20 +391,23 @@ class BigQueryWarehouse:
             self._reference().table(name), retry=self._google.retry(), timeout=TIMEOUT
         )
 
-    def _partition(self, name: str, date: datetime.date) -> "api.TableReference":
-        return self._reference().table(f"{name}${date:%Y%m%d}")
+    def _partition(self, name: str, key: Key) -> "api.TableReference":
+        """Return a day's partition; for other keys the table, because BigQuery has no other partitions of ours."""
+        return self._reference().table(f"{name}${key.date:%Y%m%d}" if key.by == "date" else name)
 
     def _name(self, name: str) -> str:
         return f"{self._project}.{self._dataset}.{name}"
 
-    def _job_id(self, kind: str, name: str, date: datetime.date, what: str) -> str:
+    def _job_id(self, kind: str, name: str, key: Key, what: str) -> str:
         """Return an id of letters, digits, _ and - that is the same for the same job.
 
         In another location the id is another, because a dataset may be made anew elsewhere, where the first job is not
         found.
         """
-        whole = hashlib.sha256(f"{self._name(name)}${date} {self.location()} {what}".encode()).hexdigest()
-        return f"millrace_{kind}_{re.sub(r'[^A-Za-z0-9_-]', '_', name)[:200]}_{date:%Y%m%d}_{whole[:16]}"
+        whole = hashlib.sha256(f"{self._name(name)}${key.value} {self.location()} {what}".encode()).hexdigest()
+        said = f"{key.date:%Y%m%d}" if key.date else str(key.value)[:100]
+        what = "_".join(filter(None, [name[:200], said]))
+        return f"millrace_{kind}_{re.sub(r'[^A-Za-z0-9_-]', '_', what)}_{whole[:16]}"
 
     # --- queries
 
@@ -413,7 +417,7 @@ class BigQueryWarehouse:
         if key := self._encryption():  # the result is a table for a day; naming it takes one more request
             options["destination_encryption_configuration"] = key
         return api.QueryJobConfig(
-            default_dataset=self._reference(), query_parameters=list(parameters), labels=_LABELS, **options
+            default_dataset=self._reference(), query_parameters=list(parameters), labels=LABELS, **options
         )
 
     def _run(self, sql: str, config: "api.QueryJobConfig") -> "pa.Table":
@@ -429,7 +433,7 @@ class BigQueryWarehouse:
 
     def _select(self, sql: str, doing: str, parameters: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
         """Return the rows of a query about the dataset itself."""
-        typed = [_parameter(name, value) for name, value in (parameters or {}).items()]
+        typed = [bigquery_jobs.parameter(name, value) for name, value in (parameters or {}).items()]
         with self._google.told(doing):
             found: list[dict[str, Any]] = self._run(sql, self._config(typed)).to_pylist()
         return found
@@ -484,23 +488,3 @@ def _size(count: int) -> str:
             break
         size /= 1024
     return f"{count:,} bytes" if unit == "bytes" else f"{size:,.1f} {unit} ({count:,} bytes)"
-
-
-def _parameter(name: str, value: object) -> "api.ScalarQueryParameter":
-    """Return a query's parameter with the type that its value has in Python. Raises QueryError for any other."""
-    from google.cloud import bigquery as api
-
-    # A bool is an int too, and a datetime a date.
-    kinds: dict[type[Any], str] = {
-        bool: "BOOL",
-        int: "INT64",
-        float: "FLOAT64",
-        str: "STRING",
-        bytes: "BYTES",
-        datetime.datetime: "TIMESTAMP",
-        datetime.date: "DATE",
-    }
-    for kind, called in kinds.items():
-        if isinstance(value, kind):
-            return api.ScalarQueryParameter(name, called, cast("Any", value))
-    raise QueryError(f"parameter @{name} is {value!r}, a {type(value).__name__}, which no query takes")

@@ -1,4 +1,4 @@
-"""BigQuery's load and extract jobs under ids that say what they do: whoever starts the same job again gets the first.
+"""BigQuery's jobs under ids that say what they do: whoever starts the same job again gets the first.
 
 A start whose answer was lost, a second host, and a run after a crash all hear "exists already" (409), and wait for the
 job that is there. An id can be used once, and BigQuery remembers it for months. So there has to be a way on from a job
@@ -7,24 +7,27 @@ the next number behind it, ..._2, ..._3. The numbers are gone through in order, 
 job.
 """
 
+import datetime
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from millrace.beam.google_errors import location, passes, reason, said
 from millrace.common.polling import Pauses
 from millrace.common.tokens import redacted
-from millrace.errors import AccessError, Command, MillraceError, ServiceError
+from millrace.errors import AccessError, Command, MillraceError, QueryError, ServiceError
 from millrace.gcloud.clients import Google
 
 if TYPE_CHECKING:
     from google.cloud import bigquery as api
 
+#: What our jobs and tables are labelled with.
+LABELS = {"millrace": "true"}
 #: Seconds to wait for one answer; the client alone would wait forever.
 TIMEOUT = 60.0
 
-_Job = TypeVar("_Job", "api.LoadJob", "api.ExtractJob")
+_Job = TypeVar("_Job", bound="api.LoadJob | api.ExtractJob | api.QueryJob")
 #: Reasons for which a job fails that a new one may not meet.
 _PASSING = (
     *("backendError", "internalError", "rateLimitExceeded", "tableUnavailable"),
@@ -115,7 +118,7 @@ def _begin(
         raise refused(Refusal(reason(error), location(error), said(error))) from error
 
 
-def _wait(google: Google, job: "api.LoadJob | api.ExtractJob") -> None:
+def _wait(google: Google, job: "api.LoadJob | api.ExtractJob | api.QueryJob") -> None:
     waiting = Pauses(0.2, 5.0, growth=2.0)
     while job.state != "DONE":
         waiting.pause()
@@ -138,3 +141,23 @@ def _failure(doing: str, why: Refusal, job_id: str, refused: _Refused) -> Millra
         what = f"could not {doing}: permission is missing ({why.message})"
         return AccessError(what, Command("doctor"), mend="{0} names the role")
     return refused(why)
+
+
+def parameter(name: str, value: object) -> "api.ScalarQueryParameter":
+    """Return a query's parameter with the type that its value has in Python. Raises QueryError for any other."""
+    from google.cloud import bigquery as api
+
+    # A bool is an int too, and a datetime a date.
+    kinds: dict[type[Any], str] = {
+        bool: "BOOL",
+        int: "INT64",
+        float: "FLOAT64",
+        str: "STRING",
+        bytes: "BYTES",
+        datetime.datetime: "TIMESTAMP",
+        datetime.date: "DATE",
+    }
+    for kind, called in kinds.items():
+        if isinstance(value, kind):
+            return api.ScalarQueryParameter(name, called, cast("Any", value))
+    raise QueryError(f"parameter @{name} is {value!r}, a {type(value).__name__}, which no query takes")

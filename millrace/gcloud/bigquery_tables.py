@@ -4,6 +4,7 @@ import datetime
 from typing import TYPE_CHECKING
 
 from millrace.common.tables import Table
+from millrace.core.keys import Key
 from millrace.errors import SchemaError
 
 if TYPE_CHECKING:
@@ -18,6 +19,17 @@ def schema(table: Table) -> "list[api.SchemaField]":
     from google.cloud import bigquery as api
 
     return [api.SchemaField(name, kind) for name, kind in table.columns.items()]
+
+
+def clustering(table: Table) -> list[str] | None:
+    """Return the columns that BigQuery sorts a table by; the names of its partitions first, so that a name is found."""
+    names = [table.by] if table.by not in ("", "date") else []
+    return [*names, *(column for column in table.cluster_by if column not in names)][:4] or None
+
+
+def where(key: Key) -> tuple[str, dict[str, object]]:
+    """Return which rows of a table are a key's partition, as a condition of SQL and its parameters."""
+    return (f"`{key.by}` = @value", {"value": key.value}) if key.by else ("TRUE", {})
 
 
 def columns(there: "api.Table") -> dict[str, str]:
@@ -59,7 +71,10 @@ def differences(there: "api.Table", table: Table) -> list[str]:
     if there.table_type not in (None, "TABLE"):
         found.append(f"it is a {there.table_type} and should be a table")
     days = there.time_partitioning
-    if days is None or (days.type_, days.field) != ("DAY", "date"):
+    if table.by != "date":
+        if days:
+            found.append(f"it is partitioned by {days.type_} of {days.field or 'loading'} and should not be")
+    elif days is None or (days.type_, days.field) != ("DAY", "date"):
         its = f"by {days.type_} of {days.field or 'loading'}" if days else "not by day"
         found.append(f"it is partitioned {its} and should be by DAY of date")
     return [f"table {there.project}.{there.dataset_id}.{there.table_id}: {each}" for each in found]

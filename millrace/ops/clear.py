@@ -312,7 +312,7 @@ def _ask(gone: Sequence[str], storage: Storage) -> None:
 
 def _delete(partition: str, manifest: Manifest | None, tasks: Mapping[str, type[luigi.Task]]) -> None:
     """Delete a partition, its table's rows, and what the ledger knows of it; the next attempt is a first one."""
-    storage, name, date = session.current().storage, partition.split("/")[0], folders.date_of(partition)
+    storage, name = session.current().storage, partition.split("/")[0]
     ledger, stages = Ledger(storage), {family: task for family, task in tasks.items() if issubclass(task, Stage)}
     jobs = [job_of(family, partition) for family, task in stages.items() if _makes(task, name, task.writes[:1])]
     own = manifest is not None and manifest.pipeline == WRITER
@@ -323,8 +323,8 @@ def _delete(partition: str, manifest: Manifest | None, tasks: Mapping[str, type[
             storage.delete(f"{partition}/{manifests.NAME}")  # from here on nothing of it counts
         # What was written for another warehouse says nothing of the rows in this one.
         mine = own and manifest is not None and manifest.settings.get("warehouse") == session.current().warehouse.uri
-        if date and (mine or any(_makes(task, name, [*task.tables]) for task in stages.values())):
-            session.current().warehouse.delete(name, date)
+        if mine or any(_makes(task, name, [*task.tables]) for task in stages.values()):
+            session.current().warehouse.delete(name, keys.name(partition.partition("/")[2]))
         for job in jobs:
             ledger.forget(job)
         # Where the partition is a link to another disk, what lies there goes, not the link alone. A folder whose

@@ -8,13 +8,13 @@ second question, or one of another process, or a later one, gets a fresh look: a
 looks a new listing, so that the requests don't grow with the days.
 """
 
-import datetime
 import functools
 import json
 import os
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
+from millrace.common.tables import Table
 from millrace.core import manifests
 from millrace.errors import QueryError
 from millrace.tasks import session
@@ -22,7 +22,8 @@ from millrace.tasks.base import registered
 from millrace.tasks.protocols import StageLike
 
 Notes = Mapping[str, Mapping[str, str]]
-Rows = Mapping[str, Mapping[datetime.date, int]]
+#: Table → the folder of a partition's key → rows.
+Rows = Mapping[str, Mapping[str, int]]
 
 #: So many fresh looks are at one task alone before there is a new listing, and for so many seconds it may say no.
 _FEW, _FRESH = 3, 30.0
@@ -33,18 +34,18 @@ class _Listing:
 
     def __init__(self) -> None:
         self.notes: Notes | None = session.current().storage.notes(manifests.NAME, folders())
-        self._tables = {*tables()}
+        self._tables = tables()
         self.denied: set[str] = set()  # tasks that this listing was asked about and did not show
         self.seen: set[str] = set()  # tasks that a look at them alone has shown since
         self.looks = 0  # how many of those looks there were
         self._suffixes = {""}  # of the names that the notes are of
-        self._further: dict[str, Mapping[datetime.date, int]] = {}  # rows of tables that are called by a key
+        self._further: dict[str, Mapping[str, int]] = {}  # rows of tables that are called by a key
         self._process, self._until = os.getpid(), time.monotonic() + _FRESH
 
     @functools.cached_property
     def rows(self) -> Rows | None:
         """Rows of the warehouse's partitions."""
-        return session.current().warehouse.rows(sorted(self._tables))
+        return session.current().warehouse.rows(self._tables)
 
     def note_of(self, stage: StageLike) -> Mapping[str, str] | None:
         """Return the note that was found of a stage, if any.
@@ -61,11 +62,12 @@ class _Listing:
             self.notes = {**self.notes, **(further or {})}
         return self.notes.get(dataset.manifest_path)
 
-    def rows_of(self, names: Collection[str]) -> Rows | None:
+    def rows_of(self, wanted: Mapping[str, Table]) -> Rows | None:
         """Return the rows of some tables' partitions, for those of other names than `tables` gives too."""
         if self.rows is None:
             return None
-        if missing := sorted({*names} - self._tables - self._further.keys()):
+        known = {*self._tables, *self._further}
+        if missing := {name: table for name, table in sorted(wanted.items()) if name not in known}:
             found = session.current().warehouse.rows(missing) or {}
             self._further |= {name: found.get(name, {}) for name in missing}
         return {**self.rows, **self._further}
@@ -83,9 +85,9 @@ def folders() -> list[str]:
     return sorted({kind.__dict__["writes"][0] for kind in registered().values() if kind.__dict__.get("writes")})
 
 
-def tables() -> list[str]:
-    """Return the tables that the stages publish which luigi knows."""
-    return sorted({name for kind in registered().values() for name in getattr(kind, "tables", ())})
+def tables() -> dict[str, Table]:
+    """Return the tables that the stages publish which luigi knows, by name."""
+    return {name: table for kind in registered().values() for name, table in getattr(kind, "tables", {}).items()}
 
 
 def _listing(*, anew: bool = False) -> _Listing:
@@ -115,8 +117,7 @@ def shown(stage: StageLike) -> bool:
     rows = listing.rows_of(stage.published()) if stage.tables else None
     if rows is None:
         return True
-    date = stage.partition_date()
-    return all(rows.get(name, {}).get(date, 0) == count for name, count in _rows(note).items())
+    return all(rows.get(name, {}).get(stage.key.folder, 0) == count for name, count in _rows(note).items())
 
 
 def told(stage: StageLike) -> bool:
@@ -182,10 +183,11 @@ def _counted(stage: StageLike) -> dict[str, int] | None:
     warehouse = session.current().warehouse
     if not stage.tables or _listing().rows is None:
         return None
-    tables = stage.published()
-    counts = [f"SELECT '{name}' AS name, COUNT(*) AS found FROM `{name}` WHERE date = @date" for name in tables]
+    key = stage.key
+    which, value = (f" WHERE {key.by} = @value", {"value": key.value}) if key.by else ("", {})
+    counts = [f"SELECT '{name}' AS name, COUNT(*) AS found FROM `{name}`{which}" for name in stage.published()]
     try:
-        found = warehouse.query(" UNION ALL ".join(counts), {"date": stage.partition_date()}).to_pylist()
+        found = warehouse.query(" UNION ALL ".join(counts), value).to_pylist()
     except QueryError:  # a table is not there any more
         return {}
     return {row["name"]: row["found"] for row in found}

@@ -184,7 +184,7 @@ def _publish(stage: StageLike, manifest: Manifest, digest: str) -> None:
 
     def publish(name: str) -> None:
         files = [storage.uri(file.path) for file in manifest.files_of(name)]
-        place.publish(name, tables[name], stage.partition_date(), digest, files, manifest.rows(name))
+        place.publish(name, tables[name], stage.key, digest, files, manifest.rows(name))
 
     _side_by_side(publish, tables)  # each is seconds of waiting for a load job
 

@@ -44,8 +44,8 @@ class Stage(Task):
 
     #: The datasets whose partition of the task's key the task writes; the first one's manifest decides.
     writes: ClassVar[Sequence[str]]
-    #: The tables of the warehouse that the task publishes, each from the dataset of the same name; their partitions are
-    #: days.
+    #: The tables of the warehouse that the task publishes, each from the dataset of the same name; what their
+    #: partitions go by (`by`) is what the task's key is.
     tables: ClassVar[Mapping[str, Table]] = {}
     #: The luigi.cfg section of this workflow, and which of its keys this stage itself goes by; its inputs say theirs.
     section: ClassVar[type[Settings]] = Settings
@@ -216,11 +216,14 @@ class Stage(Task):
         """Raise a MillraceError for what would stop every stage of this kind; called once a process."""
         code.of(self)  # before processes are forked, so that none has to parse it by itself
         if self.tables:
-            if self.key.date is None or self.key.hour is not None:
-                raise SettingError(
-                    f"{self.task_family}: tables have a partition a day, but its key is {self.key or 'nothing'}; give "
-                    "it a Day, or take its `tables` away and query its datasets"
-                )
+            for name, table in self.tables.items():
+                if table.by != self.key.by:
+                    parted = f"by {table.by}" if table.by else "not parted"
+                    raise SettingError(
+                        f"{self.task_family}: table {name} is {parted} (by={table.by!r}), but the stage's key is "
+                        f"{str(self.key) or 'nothing'}; give the stage a Day for by='date', the key NAME=VALUE for "
+                        "by='NAME' and no key for by='', or take its `tables` away and query its datasets"
+                    )
             preflight.for_tables(self.published())
 
     def preload(self) -> None:

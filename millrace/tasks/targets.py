@@ -191,7 +191,7 @@ class BigQueryTarget(luigi.Target):
 
     def rows(self) -> int:
         """Return the rows of the partition; 0 where there is none."""
-        return session.current().warehouse.count(self.name, self.date)
+        return session.current().warehouse.count(self.name, self._dataset.key)
 
     def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> "pa.Table":
         """Run one SELECT in BigQuery's dialect, in which @date is the day. Raises QueryError, CostError."""
@@ -230,11 +230,13 @@ class BigQueryTarget(luigi.Target):
                 # A load of its own may still be at work, and would put its rows over ours, so that it has to end first.
                 (old,) = begun.files
                 with contextlib.suppress(TerminalError):
-                    warehouse.publish(self.name, table, self.date, begun.attempt, [storage.uri(old.path)], old.rows)
+                    warehouse.publish(
+                        self.name, table, self._dataset.key, begun.attempt, [storage.uri(old.path)], old.rows
+                    )
             record = self._record_of(file, rows.schema)
             # From here on until the end no earlier record may speak for what is in the table.
             version = storage.replace(path, record(_LOADING), there.version if there else "")
-            warehouse.publish(self.name, table, self.date, digest, [storage.uri(file.path)], rows.num_rows)
+            warehouse.publish(self.name, table, self._dataset.key, digest, [storage.uri(file.path)], rows.num_rows)
             storage.replace(path, record(_PUBLISHED), version)
             for name in sorted(storage.names(partition) - {digest, manifests.NAME}):  # earlier contents
                 storage.delete(f"{partition}/{name}")
@@ -249,7 +251,7 @@ class BigQueryTarget(luigi.Target):
         where = folder if folder.startswith("gs://") else session.current().storage.uri(folder)
         # BigQuery numbers files alike, so that those of several partitions can't lie in one folder.
         return session.current().warehouse.export(
-            self.name, self.date, f"{where.rstrip('/')}/{self._dataset.partition}"
+            self.name, self._dataset.key, f"{where.rstrip('/')}/{self._dataset.partition}"
         )
 
     def _of_a_stage(self) -> ManifestError:

@@ -10,17 +10,22 @@ import pyarrow.parquet as pq
 import pytest
 
 from millrace.common.tables import Table
-from millrace.core import manifests
+from millrace.core import keys, manifests
+from millrace.core.keys import Key
 from millrace.core.manifests import FileEntry, Manifest
 from millrace.core.storage import Storage, crc32c
 from millrace.core.warehouse import Warehouse
 from millrace.errors import ManifestError, QueryError, SchemaError
 
-DAY = datetime.date(2026, 11, 19)
-NEXT = datetime.date(2026, 11, 20)
+DAY = keys.day(datetime.date(2026, 11, 19))
+NEXT = keys.day(datetime.date(2026, 11, 20))
 #: The table of these tests.
 WORDS = Table({"word": "STRING", "count": "INT64", "percent": "FLOAT64", "ts": "TIMESTAMP", "date": "DATE"}, ["word"])
-#: Makes rows a partition of a table, as a stage does: words, day, table, and a name for this making of it.
+#: A table whose partitions are names, and one that is a single partition.
+TOTALS = Table({"word": "STRING", "count": "INT64", "source": "STRING"}, ["word"], by="source")
+WHOLE = Table({"word": "STRING", "count": "INT64"}, by="")
+LEAR, LEA = keys.name("source=King Lear's"), keys.name("source=King Lear")
+#: Makes rows a partition of a table, as a stage does: words, key, table, and a name for this making of it.
 Put = Callable[..., None]
 
 
@@ -40,13 +45,14 @@ class WarehouseContract:
     def put(self, storage: Storage, warehouse: Warehouse) -> Put:
         """Return what makes rows a partition: a file, a manifest that names it, and publishing it."""
 
-        def make(words: Sequence[str], date: datetime.date = DAY, name: str = "words", making: str = "a") -> None:
-            folder = f"{name}/date={date}"
-            files = [_written(storage, f"{folder}/{making}/part.parquet", _rows(words, date), name)] if words else []
-            data = _manifest(folder, making, files, {name: {each.name: str(each.type) for each in WORDS.schema()}})
+        def make(words: Sequence[str], key: Key = DAY, name: str = "words", making: str = "a") -> None:
+            folder, table = key.partition(name), {"date": WORDS, "source": TOTALS, "": WHOLE}[key.by]
+            rows = _rows(words, key.date) if key.date else _totals(words, key)
+            files = [_written(storage, f"{folder}/{making}/part.parquet", rows, name)] if words else []
+            data = _manifest(folder, making, files, {name: {each.name: str(each.type) for each in table.schema()}})
             storage.replace(f"{folder}/{manifests.NAME}", data)
             uris = [storage.uri(file.path) for file in files]
-            warehouse.publish(name, WORDS, date, manifests.digest(data), uris, len(words))
+            warehouse.publish(name, table, key, manifests.digest(data), uris, len(words))
 
         return make
 
@@ -54,9 +60,9 @@ class WarehouseContract:
         """Every column with its type; a timestamp without its zone, which is UTC."""
         put(["x", "y"])
         put(["z"], NEXT)
-        found = warehouse.query("SELECT word, count, percent, ts, date FROM words WHERE date = @day", {"day": DAY})
+        found = warehouse.query("SELECT word, count, percent, ts, date FROM words WHERE date = @day", {"day": DAY.date})
         assert sorted(found.to_pylist(), key=lambda row: str(row["word"])) == [
-            {"word": word, "count": 2, "percent": 0.5, "ts": datetime.datetime(2026, 11, 20), "date": DAY}
+            {"word": word, "count": 2, "percent": 0.5, "ts": datetime.datetime(2026, 11, 20), "date": DAY.date}
             for word in ("x", "y")
         ]
         assert found.schema.types == [pa.string(), pa.int64(), pa.float64(), pa.timestamp("us"), pa.date32()]
@@ -95,14 +101,14 @@ class WarehouseContract:
         put(["x", "y"])
         put(["z"], NEXT)
         assert warehouse.count("words", DAY) == 2
-        assert warehouse.count("words", datetime.date(2026, 11, 21)) == 0
-        assert warehouse.rows(["words", "none"]) in (None, {"words": {DAY: 2, NEXT: 1}})
+        assert warehouse.count("words", keys.day(datetime.date(2026, 11, 21))) == 0
+        assert warehouse.rows({"words": WORDS, "none": WORDS}) in (None, {"words": {DAY.folder: 2, NEXT.folder: 1}})
 
     def test_a_partition_that_is_forgotten_is_gone(self, storage: Storage, warehouse: Warehouse, put: Put) -> None:
         """Its folder and its rows deleted, nothing of it is found; the other days stay, and so does deleting again."""
         put(["x"])
         put(["y"], NEXT)
-        storage.delete(f"words/date={DAY}")
+        storage.delete(f"words/{DAY.folder}")
         for _ in range(2):
             warehouse.delete("words", DAY)
         warehouse.delete("none", DAY)
@@ -110,6 +116,51 @@ class WarehouseContract:
         assert warehouse.count("words", DAY) == 0
         put(["x"])
         assert _words(warehouse) == ["x", "y"]
+
+    def test_a_name_is_a_partition_and_is_replaced_as_one(self, warehouse: Warehouse, put: Put) -> None:
+        """Made anew, a name has the new rows and no others; another name, and a quoted one, has its own."""
+        put(["x", "y"], LEAR, "totals")
+        put(["z"], LEA, "totals")
+        assert _words(warehouse, "totals") == ["x", "y", "z"]
+        for making, found in (("b", ["u", "v", "w"]), ("b", ["u", "v", "w"]), ("a", ["x", "y"]), ("c", [])):
+            put(found, LEAR, "totals", making)
+            assert _words(warehouse, "totals") == sorted([*found, "z"])
+            assert (warehouse.count("totals", LEAR), warehouse.count("totals", LEA)) == (len(found), 1)
+        put(["z", "z"], LEAR, "totals", "d")
+        expected = {LEAR.folder: 2, LEA.folder: 1}
+        assert warehouse.rows({"totals": TOTALS, "none": TOTALS}) in (None, {"totals": expected})
+        found = warehouse.query("SELECT source, COUNT(*) AS n FROM totals GROUP BY source ORDER BY source").to_pylist()
+        assert found == [{"source": "King Lear", "n": 1}, {"source": "King Lear's", "n": 2}]
+        assert (warehouse.tables(), warehouse.columns()) == (["totals"], {"totals": TOTALS.columns})
+
+    def test_a_whole_table_is_replaced(self, warehouse: Warehouse, put: Put) -> None:
+        """A table without partitions has the rows that were made last, and no others."""
+        for making, found in (("a", ["x", "y"]), ("a", ["x", "y"]), ("b", ["z"]), ("a", ["x", "y"]), ("c", [])):
+            put(found, keys.NONE, "whole", making)
+            assert warehouse.count("whole", keys.NONE) == len(found)
+            assert warehouse.rows({"whole": WHOLE}) in (None, {"whole": {"": len(found)}})
+            if found:
+                assert _words(warehouse, "whole") == found
+                assert (warehouse.tables(), warehouse.columns()) == (["whole"], {"whole": WHOLE.columns})
+
+    @pytest.mark.parametrize(("key", "name"), [(LEAR, "totals"), (keys.NONE, "whole")])
+    def test_whole_tables_are_exported_and_names_too_are_forgotten(
+        self, storage: Storage, warehouse: Warehouse, put: Put, copies: Path, key: Key, name: str
+    ) -> None:
+        put(["x", "y"], key, name)
+        if key.folder:
+            put(["z"], LEA, name)
+        for folder in ("one", "one") if not key.folder else ():
+            uris = warehouse.export(name, key, storage.uri(f"export/{folder}"))
+            paths = [storage.fetch(uri.removeprefix(storage.uri("")).lstrip("/"), str(copies)) for uri in uris]
+            assert sorted(row for path in paths for row in pq.read_table(path)["word"].to_pylist()) == ["x", "y"]
+        storage.delete(key.partition(name))
+        for _ in range(2):
+            warehouse.delete(name, key)
+            warehouse.delete("none", key)
+        assert warehouse.count(name, key) == 0
+        put(["w"], key, name)
+        assert _words(warehouse, name) == (["w", "z"] if key.folder else ["w"])
 
     def test_a_day_is_exported_for_pipelines(
         self, storage: Storage, warehouse: Warehouse, put: Put, copies: Path
@@ -121,7 +172,7 @@ class WarehouseContract:
             uris = warehouse.export("words", DAY, storage.uri("export/one"))
             paths = [storage.fetch(uri.removeprefix(storage.uri("")).lstrip("/"), str(copies)) for uri in uris]
             assert sorted(row for path in paths for row in pq.read_table(path)["word"].to_pylist()) == ["x", "y"]
-        assert warehouse.export("words", datetime.date(2026, 11, 21), storage.uri("export/two")) == []
+        assert warehouse.export("words", keys.day(datetime.date(2026, 11, 21)), storage.uri("export/two")) == []
         with pytest.raises(QueryError, match="there is no table none; there are: words"):
             warehouse.export("none", DAY, storage.uri("export/three"))
 
@@ -143,7 +194,9 @@ class WarehouseContract:
             warehouse.query(sql)
         assert "\n" not in str(raised.value)
 
-    @pytest.mark.parametrize("value", [1, 1.5, "it's", True, b"\x00\xff", DAY], ids=lambda value: type(value).__name__)
+    @pytest.mark.parametrize(
+        "value", [1, 1.5, "it's", True, b"\x00\xff", DAY.date], ids=lambda value: type(value).__name__
+    )
     def test_a_parameter_is_a_value_of_its_type(self, warehouse: Warehouse, put: Put, value: object) -> None:
         """Whatever is in it, a parameter is no part of the query."""
         put(["x"])
@@ -162,12 +215,12 @@ class WarehouseContract:
     ) -> None:
         """A warehouse with tables of its own refuses rows that do not fit, and keeps what it has."""
         put(["x"])
-        if warehouse.rows(["words"]) is None:
+        if warehouse.rows({"words": WORDS}) is None:
             pytest.skip("the files are the tables")
         other = Table({"word": "INT64", "date": "DATE"})
         with pytest.raises(SchemaError, match="column word is STRING"):
             warehouse.check({"words": other})
-        file = _written(storage, "words/b.parquet", pa.table({"word": [1], "date": pa.array([DAY])}), "words")
+        file = _written(storage, "words/b.parquet", pa.table({"word": [1], "date": pa.array([DAY.date])}), "words")
         with pytest.raises(SchemaError, match="column word is STRING"):
             warehouse.publish("words", other, DAY, "b", [storage.uri(file.path)], 1)
         assert _words(warehouse) == ["x"]
@@ -177,23 +230,31 @@ class WarehouseContract:
     ) -> None:
         """A warehouse with tables of its own counts what it takes; a file that is gone, or of another day, is named."""
         put(["x"])
-        if warehouse.rows(["words"]) is None:
+        if warehouse.rows({"words": WORDS}) is None:
             pytest.skip("the files are the tables")
-        file = _written(storage, "words/b.parquet", _rows(["y", "z"], DAY), "words")
+        file = _written(storage, "words/b.parquet", _rows(["y", "z"], DAY.date), "words")
         with pytest.raises(ManifestError, match=r"got 2 rows for 2026-11-19 from .*b.parquet.*its manifest says 3"):
             warehouse.publish("words", WORDS, DAY, "b", [storage.uri(file.path)], 3)
         with pytest.raises(ManifestError, match=r"gone\.parquet"):
             warehouse.publish("words", WORDS, DAY, "c", [storage.uri("words/gone.parquet")], 1)
-        file = _written(storage, "words/d.parquet", _rows(["y"], NEXT), "words")
+        file = _written(storage, "words/d.parquet", _rows(["y"], NEXT.date), "words")
         with pytest.raises(ManifestError, match="20261119"):
             warehouse.publish("words", WORDS, DAY, "d", [storage.uri(file.path)], 1)
 
 
-def _rows(words: Sequence[str], date: datetime.date) -> pa.Table:
+def _rows(words: Sequence[str], date: datetime.date | None) -> pa.Table:
     """Return rows of the table WORDS."""
+    assert date
     end = datetime.datetime.combine(date, datetime.time(), datetime.UTC) + datetime.timedelta(days=1)
     rows = [{"word": word, "count": 2, "percent": 0.5, "ts": end, "date": date} for word in words]
     return pa.Table.from_pylist(rows, schema=WORDS.schema())
+
+
+def _totals(words: Sequence[str], key: Key) -> pa.Table:
+    """Return rows of the table TOTALS or WHOLE."""
+    table = TOTALS if key.by else WHOLE
+    rows = [{"word": word, "count": 2, "source": key.value} for word in words]
+    return pa.Table.from_pylist(rows, schema=table.schema())
 
 
 def _written(storage: Storage, path: str, rows: pa.Table, name: str) -> FileEntry:

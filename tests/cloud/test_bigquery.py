@@ -23,7 +23,9 @@ from localcloud.bigquery_files import Objects, parquet
 from localcloud.faults import Fault, FaultPlan
 from localcloud.serving import Request, Response, json_response
 from localcloud.storage import Storage
+from millrace.common import folders
 from millrace.common.tables import Table
+from millrace.core import keys
 from millrace.errors import AccessError, CostError, ManifestError, QueryError, SchemaError, ServiceError, SettingError
 from millrace.gcloud import bigquery
 from millrace.gcloud.bigquery import BigQueryWarehouse
@@ -69,7 +71,7 @@ class Place:
 
     def publish(self, digest: str, rows: pa.Table, date: datetime.date = DAY, name: str = "word_counts") -> None:
         """Publishes rows under a digest, in one file."""
-        self.warehouse.publish(name, WORDS, date, digest, [self.file(digest, rows)], rows.num_rows)
+        self.warehouse.publish(name, WORDS, keys.day(date), digest, [self.file(digest, rows)], rows.num_rows)
 
     def jobs(self, kind: str = "load") -> list[str]:
         """The ids of the jobs of a kind that were ever started, in order."""
@@ -137,7 +139,7 @@ def test_a_table_is_made_with_its_schema_days_clusters_and_label(place: Place) -
     assert table.clustering_fields == ["word"]
     assert table.labels == {"millrace": "true"}
     assert place.words() == ["x", "y"]
-    assert place.warehouse.rows(["word_counts"]) == {"word_counts": {DAY: 2}}
+    assert place.warehouse.rows({"word_counts": WORDS}) == {"word_counts": {folders.of(DAY): 2}}
 
 
 def test_the_key_of_the_settings_encrypts_a_new_table(place: Place, setting: Callable[[str, str, str], None]) -> None:
@@ -217,7 +219,7 @@ def test_an_old_digest_is_loaded_again_if_another_was_since(place: Place) -> Non
 
 def test_a_digest_is_loaded_again_after_delete(place: Place) -> None:
     place.publish("a", words("x"))
-    place.warehouse.delete("word_counts", DAY)
+    place.warehouse.delete("word_counts", keys.day(DAY))
     assert place.words() == []
     place.publish("a", words("x"))
     assert place.words() == ["x"]
@@ -228,12 +230,12 @@ def test_no_rows_make_an_empty_partition_of_a_table_that_is_there(place: Place, 
     place.publish("a", words("x"))
     for name in ("word_counts", "fresh"):
         uris = [place.file("b", words())] if files else []
-        place.warehouse.publish(name, WORDS, DAY, "b", uris, 0)
-        place.warehouse.publish(name, WORDS, DAY, "b", uris, 0)
+        place.warehouse.publish(name, WORDS, keys.day(DAY), "b", uris, 0)
+        place.warehouse.publish(name, WORDS, keys.day(DAY), "b", uris, 0)
         assert place.words(name) == []
     assert place.warehouse.tables() == ["fresh", "word_counts"]
     assert place.warehouse.columns() == dict.fromkeys(("fresh", "word_counts"), WORDS.columns)
-    assert place.warehouse.rows(["word_counts"]).get("word_counts", {}).get(DAY, 0) == 0
+    assert place.warehouse.rows({"word_counts": WORDS}).get("word_counts", {}).get(folders.of(DAY), 0) == 0
 
 
 def test_rows_of_another_day_are_refused(place: Place) -> None:
@@ -247,7 +249,7 @@ def test_other_rows_than_the_manifest_says_are_an_error(place: Place) -> None:
     with pytest.raises(
         ManifestError, match="got 2 rows for 2026-11-19 from gs://words/a.parquet, but its manifest says 3"
     ):
-        place.warehouse.publish("word_counts", WORDS, DAY, "a", [place.file("a", words("x", "y"))], 3)
+        place.warehouse.publish("word_counts", WORDS, keys.day(DAY), "a", [place.file("a", words("x", "y"))], 3)
 
 
 class Curt(BigQuery):
@@ -267,9 +269,9 @@ def test_a_load_that_does_not_say_how_many_rows_it_wrote_is_counted(setting: Cal
     with started(Place(Curt)) as place:
         place.publish("a", words("x", "y"))
         with pytest.raises(ManifestError, match=r"got 2 rows for 2026-11-19 .* but its manifest says 1,000"):
-            place.warehouse.publish("word_counts", WORDS, DAY, "b", [place.file("b", words("x", "y"))], 1000)
+            place.warehouse.publish("word_counts", WORDS, keys.day(DAY), "b", [place.file("b", words("x", "y"))], 1000)
         with pytest.raises(ManifestError, match=r"got 0 rows for 2026-11-19 .* but its manifest says 1,000"):
-            place.warehouse.publish("word_counts", WORDS, DAY, "c", [place.file("c", words())], 1000)
+            place.warehouse.publish("word_counts", WORDS, keys.day(DAY), "c", [place.file("c", words())], 1000)
 
 
 def test_a_file_with_other_types_is_an_error(place: Place) -> None:
@@ -288,14 +290,14 @@ def test_a_job_has_a_valid_id_whatever_the_table_is_called(place: Place) -> None
 
 def test_a_file_that_is_gone_is_an_error(place: Place) -> None:
     with pytest.raises(ManifestError, match="gs://words/gone.parquet"):
-        place.warehouse.publish("word_counts", WORDS, DAY, "a", [f"{BUCKET}/gone.parquet"], 1)
+        place.warehouse.publish("word_counts", WORDS, keys.day(DAY), "a", [f"{BUCKET}/gone.parquet"], 1)
 
 
 def test_a_job_that_failed_is_not_in_the_way_of_a_later_run(place: Place) -> None:
     gone = f"{BUCKET}/a.parquet"
     for _ in range(2):
         with pytest.raises(ManifestError):
-            place.warehouse.publish("word_counts", WORDS, DAY, "a", [gone], 1)
+            place.warehouse.publish("word_counts", WORDS, keys.day(DAY), "a", [gone], 1)
     place.publish("a", words("x"))
     place.publish("a", words("x"))
     assert place.words() == ["x"]
@@ -328,7 +330,9 @@ def test_a_fifth_of_all_calls_may_fail(place: Place, seed: int) -> None:
     for _ in range(2):
         place.publish("a", words("x"))
         place.publish("b", words("y", date=NEXT), NEXT)
-        assert place.warehouse.rows(["word_counts"]) == {"word_counts": {DAY: 1, NEXT: 1}}
+        assert place.warehouse.rows({"word_counts": WORDS}) == {
+            "word_counts": {folders.of(DAY): 1, folders.of(NEXT): 1}
+        }
         place.warehouse.check({"word_counts": WORDS})
         found = place.warehouse.query("SELECT word FROM word_counts WHERE date = @date", {"date": DAY})
         assert found.to_pylist() == [{"word": "x"}]
@@ -343,6 +347,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
 from millrace.common.tables import Table
 from millrace.core.config import Config
+from millrace.core import keys
 from millrace.gcloud.clients import Google
 from millrace.gcloud.bigquery import BigQueryWarehouse
 import datetime
@@ -354,7 +359,7 @@ google.bigquery = client
 warehouse = BigQueryWarehouse(uri, google, lambda folder: [])
 print("ready", flush=True)
 sys.stdin.readline()
-warehouse.publish("word_counts", table, datetime.date(2026, 11, 19), "a", [file], int(rows))
+warehouse.publish("word_counts", table, keys.day(datetime.date(2026, 11, 19)), "a", [file], int(rows))
 """
 
 
@@ -509,7 +514,7 @@ def test_a_job_of_another_account_is_not_in_the_way(place: Place) -> None:
     """BigQuery shows a job only to who started it: a person's first run must not stop cron's."""
     place.bigquery.sign_in("somebody@example.com")
     place.publish("a", words("x"))
-    place.warehouse.delete("word_counts", DAY)
+    place.warehouse.delete("word_counts", keys.day(DAY))
     place.bigquery.sign_in("launcher@example.com")
     for _ in range(2):
         place.publish("a", words("x"))
@@ -526,9 +531,9 @@ def test_a_table_that_would_drop_the_day_at_once_is_told_of_before_loading(place
         place.publish("a", words("x", date=old), old)
     assert place.jobs() == []
     place.publish("b", words("y", date=young), young)
-    assert place.warehouse.rows(["word_counts"]) == {"word_counts": {young: 1}}
+    assert place.warehouse.rows({"word_counts": WORDS}) == {"word_counts": {folders.of(young): 1}}
     for uris in ([], [place.file("c", words())]):
-        place.warehouse.publish("word_counts", WORDS, old, "c", uris, 0)
+        place.warehouse.publish("word_counts", WORDS, keys.day(old), "c", uris, 0)
 
 
 @pytest.mark.parametrize("reason", ["quotaExceeded", "stopped", "accessDenied"])
@@ -558,11 +563,11 @@ def test_no_secret_of_a_jobs_error_is_told(place: Place) -> None:
 def test_a_dataset_that_does_not_exist_is_one_clear_error(place: Place) -> None:
     warehouse = place.another(f"bigquery://{PROJECT}/nowhere")
     calls: Sequence[Callable[[], object]] = (
-        lambda: warehouse.publish("t", WORDS, DAY, "a", [], 0),
+        lambda: warehouse.publish("t", WORDS, keys.day(DAY), "a", [], 0),
         lambda: warehouse.check({"t": WORDS}),
         lambda: warehouse.query("SELECT 1 AS one"),
-        lambda: warehouse.export("t", DAY, f"{BUCKET}/out"),
-        lambda: warehouse.rows(["t"]),
+        lambda: warehouse.export("t", keys.day(DAY), f"{BUCKET}/out"),
+        lambda: warehouse.rows({"t": WORDS}),
         warehouse.tables,
     )
     for call in calls:
@@ -571,7 +576,7 @@ def test_a_dataset_that_does_not_exist_is_one_clear_error(place: Place) -> None:
         assert f"dataset {PROJECT}.nowhere does not exist" in str(error.value)
         assert f"in [millrace], {origin('millrace', 'warehouse')}" in str(error.value)
         assert f"`bq --location=US mk --dataset {PROJECT}:nowhere`" in str(error.value)
-    warehouse.delete("t", DAY)
+    warehouse.delete("t", keys.day(DAY))
 
 
 def test_a_location_that_is_not_the_datasets_is_an_error_with_both(
@@ -591,11 +596,11 @@ def test_jobs_run_where_the_dataset_lies(place: Place) -> None:
     warehouse = place.another(f"bigquery://{PROJECT}/far")
     Objects(place.storage.worker_url).write("gs://far/a.parquet", parquet(words("x"), "SNAPPY"))
     for _ in range(2):
-        warehouse.publish("word_counts", WORDS, DAY, "a", ["gs://far/a.parquet"], 1)
+        warehouse.publish("word_counts", WORDS, keys.day(DAY), "a", ["gs://far/a.parquet"], 1)
     assert warehouse.location() == "europe-west1"
-    assert warehouse.rows(["word_counts"]) == {"word_counts": {DAY: 1}}
+    assert warehouse.rows({"word_counts": WORDS}) == {"word_counts": {folders.of(DAY): 1}}
     assert warehouse.query("SELECT word FROM word_counts").to_pylist() == [{"word": "x"}]
-    assert len(warehouse.export("word_counts", DAY, "gs://far/out")) == 1
+    assert len(warehouse.export("word_counts", keys.day(DAY), "gs://far/out")) == 1
     warehouse.check({"word_counts": WORDS})
     assert {*place.bigquery.asked_locations} == {"europe-west1"}, "left out, it is inferred, but not everywhere"
 
@@ -606,7 +611,7 @@ def test_a_bucket_in_another_place_than_the_dataset_is_a_matter_of_settings(plac
     files = [place.file(name, words("x")) for name in "ab"]
     said = rf"word_counts\$20261119 can't be loaded from {files[0]}: .*different locations.*bin/doctor says"
     with pytest.raises(SettingError, match=said):
-        place.another(f"bigquery://{PROJECT}/far").publish("word_counts", WORDS, DAY, "a", files, 2)
+        place.another(f"bigquery://{PROJECT}/far").publish("word_counts", WORDS, keys.day(DAY), "a", files, 2)
 
 
 def test_a_dataset_that_was_made_anew_elsewhere_gets_jobs_of_its_own(place: Place) -> None:
@@ -616,7 +621,7 @@ def test_a_dataset_that_was_made_anew_elsewhere_gets_jobs_of_its_own(place: Plac
     place.bigquery.create_dataset(DATASET, "europe-west1")
     place.storage.create_bucket("far", "europe-west1")
     Objects(place.storage.worker_url).write("gs://far/a.parquet", parquet(words("x"), "SNAPPY"))
-    place.another().publish("word_counts", WORDS, DAY, "a", ["gs://far/a.parquet"], 1)
+    place.another().publish("word_counts", WORDS, keys.day(DAY), "a", ["gs://far/a.parquet"], 1)
     assert place.words() == ["x"]
     assert len({*place.jobs()}) == 2
 
@@ -648,30 +653,30 @@ def test_check_finds_a_missing_permission(place: Place, permission: str) -> None
 def test_rows_of_a_year_take_two_requests_and_then_one(place: Place) -> None:
     days = [DAY - datetime.timedelta(days=back) for back in range(365)]
     rows = pa.concat_tables([words("x", date=day) for day in days])
-    place.warehouse.publish("empty", WORDS, DAY, "a", [], 0)
+    place.warehouse.publish("empty", WORDS, keys.day(DAY), "a", [], 0)
     for name in ("one", "two"):
         place.table(name, "word STRING, percent FLOAT64, ts TIMESTAMP, date DATE")
         config = api.LoadJobConfig(source_format="PARQUET", write_disposition="WRITE_APPEND")
         place.client.load_table_from_uri(place.file("year", rows), f"{DATASET}.{name}", job_config=config).result()
     place.warehouse = place.another()
     since = len(place.bigquery.requests)
-    found = place.warehouse.rows(["one", "two", "empty"])
+    found = place.warehouse.rows({"one": WORDS, "two": WORDS, "empty": WORDS})
     assert {name: found.get(name, {}) for name in ("one", "two", "empty")} == {
-        "one": dict.fromkeys(days, 1),
-        "two": dict.fromkeys(days, 1),
+        "one": dict.fromkeys(map(folders.of, days), 1),
+        "two": dict.fromkeys(map(folders.of, days), 1),
         "empty": {},
     }
     assert len(place.asked(since)) == 2
-    place.warehouse.rows(["one"])
+    place.warehouse.rows({"one": WORDS})
     assert len(place.asked(since)) == 3
 
 
 def test_rows_are_asked_of_the_named_tables_alone(place: Place) -> None:
     """BigQuery refuses to tell of more than 1,000 tables, and who else has tables in the dataset is not our affair."""
     place.publish("a", words("x"))
-    place.warehouse.publish("other", WORDS, DAY, "a", [place.file("other", words("y"))], 1)
-    assert place.warehouse.rows(["word_counts"]) == {"word_counts": {DAY: 1}}
-    assert place.warehouse.rows([]) == {}
+    place.warehouse.publish("other", WORDS, keys.day(DAY), "a", [place.file("other", words("y"))], 1)
+    assert place.warehouse.rows({"word_counts": WORDS}) == {"word_counts": {folders.of(DAY): 1}}
+    assert place.warehouse.rows({}) == {}
 
 
 def test_rows_without_a_day_are_in_no_partition(place: Place) -> None:
@@ -681,7 +686,7 @@ def test_rows_without_a_day_are_in_no_partition(place: Place) -> None:
     place.client.load_table_from_uri(
         place.file("undated", undated), f"{DATASET}.word_counts", job_config=config
     ).result()
-    assert place.warehouse.rows(["word_counts"]) == {"word_counts": {DAY: 1}}
+    assert place.warehouse.rows({"word_counts": WORDS}) == {"word_counts": {folders.of(DAY): 1}}
 
 
 def test_a_query_gives_what_one_on_one_machine_gives(place: Place) -> None:
@@ -764,7 +769,7 @@ def test_a_size_is_told_for_people_and_exactly(count: int, said: str) -> None:
 
 def test_tables_are_listed_in_order(place: Place) -> None:
     for name in ("urls", "emerging_pairs", "word_counts"):
-        place.warehouse.publish(name, WORDS, DAY, "a", [], 0)
+        place.warehouse.publish(name, WORDS, keys.day(DAY), "a", [], 0)
     assert place.warehouse.tables() == ["emerging_pairs", "urls", "word_counts"]
 
 
@@ -776,23 +781,23 @@ def test_a_partition_is_exported_once(place: Place, tmp_path: Path) -> None:
     place.publish("a", words("x", "y"))
     place.publish("b", words("z", date=NEXT), NEXT)
     place.faults.at(1, Fault("lost"), call="jobs.insert")
-    first = place.warehouse.export("word_counts", DAY, f"{BUCKET}/out")
-    assert place.warehouse.export("word_counts", DAY, f"{BUCKET}/out") == first
+    first = place.warehouse.export("word_counts", keys.day(DAY), f"{BUCKET}/out")
+    assert place.warehouse.export("word_counts", keys.day(DAY), f"{BUCKET}/out") == first
     assert first == [f"{BUCKET}/out/part-000000000000.parquet"]
     assert len(place.jobs("extract")) == 1
-    place.warehouse.publish("again", WORDS, DAY, "c", first, 2)
+    place.warehouse.publish("again", WORDS, keys.day(DAY), "c", first, 2)
     assert place.words("again") == ["x", "y"]
     place.publish("d", words("w"))
-    again = place.warehouse.export("word_counts", DAY, f"{BUCKET}/out2")
-    place.warehouse.publish("again", WORDS, DAY, "e", again, 1)
+    again = place.warehouse.export("word_counts", keys.day(DAY), f"{BUCKET}/out2")
+    place.warehouse.publish("again", WORDS, keys.day(DAY), "e", again, 1)
     assert place.words("again") == ["w"]
 
 
 def test_an_export_of_no_partition_is_no_file_and_of_no_table_an_error(place: Place) -> None:
     place.publish("a", words("x"))
-    assert place.warehouse.export("word_counts", NEXT, f"{BUCKET}/out") == []
+    assert place.warehouse.export("word_counts", keys.day(NEXT), f"{BUCKET}/out") == []
     with pytest.raises(QueryError, match="there is no table wrds; there are: word_counts"):
-        place.warehouse.export("wrds", DAY, f"{BUCKET}/out")
+        place.warehouse.export("wrds", keys.day(DAY), f"{BUCKET}/out")
 
 
 def test_an_export_that_fails_is_told_in_bigquerys_words(place: Place) -> None:
@@ -800,14 +805,14 @@ def test_an_export_that_fails_is_told_in_bigquerys_words(place: Place) -> None:
     place.bigquery.fail_jobs("extract", "invalid", times=1)
     said = rf"could not export .*word_counts for {DAY} to {BUCKET}/out: .*was told to let this job fail"
     with pytest.raises(QueryError, match=said):
-        place.warehouse.export("word_counts", DAY, f"{BUCKET}/out")
+        place.warehouse.export("word_counts", keys.day(DAY), f"{BUCKET}/out")
 
 
 def test_deleting_is_of_one_day_and_may_be_repeated(place: Place) -> None:
     place.publish("a", words("x"))
     place.publish("b", words("y", date=NEXT), NEXT)
     place.faults.at(1, Fault("lost"), call="tables.delete")
-    place.warehouse.delete("word_counts", DAY)
-    place.warehouse.delete("word_counts", DAY)
-    place.warehouse.delete("no_table", DAY)
+    place.warehouse.delete("word_counts", keys.day(DAY))
+    place.warehouse.delete("word_counts", keys.day(DAY))
+    place.warehouse.delete("no_table", keys.day(DAY))
     assert place.words() == ["y"]

@@ -9,7 +9,7 @@ import pytest
 import running
 from luigi.configuration import get_config
 
-from millrace.core import manifests, warehouse
+from millrace.core import keys, manifests, warehouse
 from millrace.core.manifests import Manifest
 from millrace.core.storage import LocalStorage
 from millrace.core.warehouse import LocalWarehouse
@@ -120,7 +120,7 @@ def test_a_query_counts_no_damaged_row(undisturbed: Path, tmp_path: Path, monkey
             with pytest.raises(DamagedError, match=said):
                 store.query(sql)
     with pytest.raises(DamagedError, match=said):
-        store.export("counts_words", running.DAY, "")
+        store.export("counts_words", keys.day(running.DAY), "")
     other = "SELECT SUM(posts) AS posts FROM counts_words WHERE date = '2026-10-31'"
     monkeypatch.setattr(warehouse, "_CHECKED_ANYWAY", 0)
     assert store.query(other).to_pylist() == running.select(undisturbed, other)

@@ -25,6 +25,7 @@ from localcloud.bigquery_files import Objects, parquet
 from localcloud.faults import Fault, FaultPlan, Kind
 from millrace import BigQueryTarget, GCSTarget
 from millrace.common.tables import Table
+from millrace.core import keys
 from millrace.core.manifests import Manifest
 from millrace.errors import DamagedError, ManifestError, QueryError, SchemaError, SourceError
 from millrace.ops import clear
@@ -210,7 +211,7 @@ def test_a_partition_exists_when_it_has_its_rows(faults: FaultPlan) -> None:
     assert not target.exists()
     assert target.rows() == 0
     assert BigQueryTarget("words", DAY, rows=0).exists()
-    session.current().warehouse.publish("words", TABLE, DAY, "a", [f"gs://{BUCKET}/x.parquet"], 1)
+    session.current().warehouse.publish("words", TABLE, keys.day(DAY), "a", [f"gs://{BUCKET}/x.parquet"], 1)
     assert target.exists()
     assert target.rows() == 1
     assert BigQueryTarget("words", DAY, rows=1).exists()
@@ -258,7 +259,7 @@ def test_on_one_machine_a_day_is_counted_in_its_own_files(folder: Path) -> None:
     assert BigQueryTarget("mine", days[0]).rows() == 1
     assert not BigQueryTarget("mine", days[0]).exists()
     own.write_bytes(b"none")
-    with pytest.raises(QueryError, match=f"the rows of mine of {days[0]} can't be counted"):
+    with pytest.raises(QueryError, match=f"the rows of mine for {days[0]} can't be counted"):
         BigQueryTarget("mine", days[0]).exists()
 
 
@@ -433,7 +434,7 @@ def test_a_partition_that_somebody_changes_does_not_exist_any_more(services: Clo
     """Until it is written again, though its job was done long ago."""
     target = BigQueryTarget("mine", DAY)
     target.write(rows("x"), TABLE)
-    session.current().warehouse.delete("mine", DAY)
+    session.current().warehouse.delete("mine", keys.day(DAY))
     assert not target.exists()
     target.write(rows("x"), TABLE)
     assert target.exists()
