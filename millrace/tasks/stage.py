@@ -218,11 +218,12 @@ class Stage(Task):
         if self.tables:
             for name, table in self.tables.items():
                 if table.by != self.key.by:
-                    parted = f"by {table.by}" if table.by else "not parted"
+                    parted = f"parted by {table.by}" if table.by else "not parted"
                     raise SettingError(
-                        f"{self.task_family}: table {name} is {parted} (by={table.by!r}), but the stage's key is "
-                        f"{str(self.key) or 'nothing'}; give the stage a Day for by='date', the key NAME=VALUE for "
-                        "by='NAME' and no key for by='', or take its `tables` away and query its datasets"
+                        f"{self.task_family}: table {name} is {parted}, but the stage's key is "
+                        f"{str(self.key) or 'nothing'}; give the stage a Day for a Table(by='date'), the key "
+                        "COLUMN=VALUE for by='COLUMN' and no key for by='', or take its `tables` away and query its "
+                        "datasets"
                     )
             preflight.for_tables(self.published())
 

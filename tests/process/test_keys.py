@@ -91,10 +91,10 @@ def test_an_hour_of_another_zone_is_one_in_utc() -> None:
     assert str(Hourly(hour=FIVE).to_str_params()["hour"]) == "2026-11-01T05"  # type: ignore[no-untyped-call]
 
 
-def test_tables_are_by_day(storage: Path) -> None:
-    """A stage of an hour that names a table is refused before anything runs, because tables have a partition a day."""
+def test_tables_are_parted_as_their_stages_are(storage: Path) -> None:
+    """A stage of an hour that names a table is refused before anything runs, because tables have no hours."""
     with pytest.raises(
-        SettingError, match="HourlyTable: tables have a partition a day, but its key is date=2026-11-01"
+        SettingError, match=r"HourlyTable: table [a-z_]+ is parted by date, but the stage's key is date=2026-11-01"
     ):
         HourlyTable(hour=FIVE).preflight()
 
