@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from millrace.tasks.advice import clear_command
     from millrace.tasks.beam_task import BeamTask
     from millrace.tasks.datasets import Dataset, read_rows
-    from millrace.tasks.fetching import FetchStage, Source, SourceSettings, SplitStage, WindowEnd
+    from millrace.tasks.fetching import (
+        FetchStage,
+        Source,
+        SourceBounds,
+        SourceSettings,
+        SourceTask,
+        SplitStage,
+        WindowEnd,
+    )
     from millrace.tasks.index import Index
     from millrace.tasks.page import PageTask, html_table
     from millrace.tasks.ranges import RangeDaily
@@ -51,8 +59,10 @@ __all__ = [
     "SettingError",
     "Settings",
     "Source",
+    "SourceBounds",
     "SourceError",
     "SourceSettings",
+    "SourceTask",
     "SplitStage",
     "Stage",
     "Table",
@@ -96,8 +106,10 @@ HOMES = {
     "SettingError": "millrace.errors",
     "Settings": "millrace.tasks.settings",
     "Source": "millrace.tasks.fetching",
+    "SourceBounds": "millrace.tasks.fetching",
     "SourceError": "millrace.errors",
     "SourceSettings": "millrace.tasks.fetching",
+    "SourceTask": "millrace.tasks.fetching",
     "SplitStage": "millrace.tasks.fetching",
     "Stage": "millrace.tasks.stage",
     "Table": "millrace.common.tables",

@@ -1,12 +1,13 @@
 """Words of texts: how often each comes, and by first letter."""
 
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any
 
-import luigi
+from millrace import Key, Manifest, Setting, Settings, Source, SourceBounds, SourceTask
 
-from millrace import BeamTask, Key, Setting
+log = logging.getLogger("millrace")
 
 
 def _name(value: str) -> str:
@@ -15,23 +16,35 @@ def _name(value: str) -> str:
     return value
 
 
-class TextTask(BeamTask):
+class words(SourceBounds, Settings):
+    """How texts are read."""
+
+
+class TextTask(SourceTask):
     """What both tasks share: a source of texts, and what its results are called."""
 
-    input: str = luigi.Parameter(description="texts: a path or glob, file://, gs:// or http(s):// URI")  # type: ignore[assignment]
+    section = words
+    input: str = Source(description="texts: a path or glob, file://, gs:// or http(s):// URI", dated=False)  # type: ignore[assignment]
     name: str = Setting(
         convert=_name,
         allowed="up to 100 letters, digits, dots, dashes and underscores",
         description="what the source is called in the results",
     )
-    empty_from_empty = False
 
     @property
     def key(self) -> Key:
         return Key("", f"source={self.name}")
 
+    def reading(self) -> str:
+        return self.input
+
     def options(self) -> Mapping[str, Any]:
-        return {"source": self.input, "name": self.name}
+        return {**super().options(), "name": self.name}
+
+    def check(self, manifest: Manifest) -> None:
+        """Say how many bytes were no text; they make no result wrong, because each ends a word as a space does."""
+        if invalid := manifest.counters.get("invalid_bytes"):
+            log.warning("%-34s %s bytes are no UTF-8; each ended a word", self, f"{invalid:,}")
 
 
 class WordCount(TextTask):

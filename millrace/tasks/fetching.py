@@ -59,27 +59,9 @@ def _hosts(value: str) -> str:
     return ",".join(hosts)
 
 
-class SourceSettings:
-    """The settings of a workflow that reads sources; its section derives from this and from Settings."""
+class SourceBounds:
+    """The settings of a workflow whose tasks name their sources themselves: what bounds reading those."""
 
-    @staticmethod
-    def sources(*, generated: Collection[str] = (), **kwargs: Any) -> Any:
-        """Return the setting that names the sources, with a default or a description of one's own.
-
-        generated: the sources that the workflow's pipeline generates, such as sample://.
-        """
-        described = "where records come from; a {date:%Y-%m-%d} in it selects the day, none makes it an archive"
-        ours = "".join(f"{name}, " for name in generated)
-        allowed = f"one or more of {ours}a path or glob, file://, gs:// or http(s):// URIs, each once"
-        given = {"allowed": f"{allowed}, by spaces or line ends", "default": "", "description": described, **kwargs}
-        return Setting(convert=functools.partial(_sources, generated=generated), keeps_variables=True, **given)
-
-    source: tuple[str, ...] = sources()
-    max_dead_letter_share: float = Setting(
-        convert=settings.share,
-        default=0.05,
-        description="share of rejected records that a day may have",
-    )
     max_source_bytes: int = Setting(
         convert=settings.whole_number(1, 1 << 50),
         allowed="a whole number of bytes",
@@ -103,6 +85,29 @@ class SourceSettings:
     )
 
 
+class SourceSettings(SourceBounds):
+    """The settings of a workflow that reads sources; its section derives from this and from Settings."""
+
+    @staticmethod
+    def sources(*, generated: Collection[str] = (), **kwargs: Any) -> Any:
+        """Return the setting that names the sources, with a default or a description of one's own.
+
+        generated: the sources that the workflow's pipeline generates, such as sample://.
+        """
+        described = "where records come from; a {date:%Y-%m-%d} in it selects the day, none makes it an archive"
+        ours = "".join(f"{name}, " for name in generated)
+        allowed = f"one or more of {ours}a path or glob, file://, gs:// or http(s):// URIs, each once"
+        given = {"allowed": f"{allowed}, by spaces or line ends", "default": "", "description": described, **kwargs}
+        return Setting(convert=functools.partial(_sources, generated=generated), keeps_variables=True, **given)
+
+    source: tuple[str, ...] = sources()
+    max_dead_letter_share: float = Setting(
+        convert=settings.share,
+        default=0.05,
+        description="share of rejected records that a day may have",
+    )
+
+
 class WindowEnd(Setting):
     """The last day of the window that a day is wanted for, itself unless given. Tasks that differ only in it are the
     same.
@@ -120,10 +125,18 @@ class WindowEnd(Setting):
 
 
 class Source(Setting):
-    """A source as a task's parameter."""
+    """A source as a task's parameter; dated: whether a field in its name may select a day."""
 
-    def __init__(self, description: str) -> None:
-        super().__init__(lambda value: _sources(shlex.quote(value))[0], "a source", description)
+    def __init__(self, description: str, *, dated: bool = True) -> None:
+        def convert(value: str) -> str:
+            (source,) = _sources(shlex.quote(value))
+            if not dated and not named.is_archive(source):
+                raise SettingError(
+                    f"source {source} has a field for a day, of which this task knows none; write * there"
+                )
+            return source
+
+        super().__init__(convert, "a source", description)
 
     def of(self, section: Any) -> "Source":
         """Return the parameter for one of the sources that a section's setting allows."""
@@ -132,10 +145,39 @@ class Source(Setting):
         return own
 
 
-class SourceStage(BeamTask):
-    """What reads a source. Say the section, which is of SourceSettings, the dataset in `writes`, and the pipeline."""
+class SourceTask(BeamTask):
+    """What reads a source that it names itself. Say the section, which is of SourceBounds, the source, in reading(),
+    what it writes, and the pipeline.
+    """
 
     passes = _BOUNDS
+
+    def reading(self) -> str:
+        """Return the source that is read."""
+        raise NotImplementedError(f"{type(self).__name__}.reading")
+
+    @classmethod
+    def memory_here(cls, largest: int, together: int) -> int:
+        return 512 << 20  # whatever is in a file, and however large the file is
+
+    def options(self) -> Mapping[str, Any]:
+        return {"source": self.reading()}
+
+    def runs_here(self) -> bool:
+        return named.is_local(self.reading())
+
+    @property
+    def redirect_hosts(self) -> list[str]:
+        """The hosts to which the source's server may redirect."""
+        section: Any = self.section()
+        return [host for host in section.redirect_hosts.split(",") if host]
+
+
+class SourceStage(SourceTask):
+    """What reads a source of a workflow's setting. Say the section, which is of SourceSettings, the dataset in
+    `writes`, and the pipeline.
+    """
+
     source: str = Source(description="a source, as the section's setting names it")
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -144,21 +186,11 @@ class SourceStage(BeamTask):
             own: Any = cls
             own.source = own.source.of(cls.section)
 
-    @classmethod
-    def memory_here(cls, largest: int, together: int) -> int:
-        return 512 << 20  # whatever is in a file, and however large the file is
+    def reading(self) -> str:
+        return self.source
 
     def options(self) -> Mapping[str, Any]:
-        return {"source": self.source, "dataset": self.datasets()[0].name}
-
-    def runs_here(self) -> bool:
-        return named.is_local(self.source)
-
-    @property
-    def redirect_hosts(self) -> list[str]:
-        """The hosts to which the source's server may redirect."""
-        section: Any = self.section()
-        return [host for host in section.redirect_hosts.split(",") if host]
+        return {**super().options(), "dataset": self.datasets()[0].name}
 
 
 class SplitStage(SourceStage):

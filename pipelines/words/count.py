@@ -15,25 +15,25 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from millrace.beam import files
 from millrace.beam.batch import Batch, Item
 from millrace.beam.options import main
-from millrace.beam.sources.named import Stored
+from millrace.beam.sources.ranges import Unit
 from millrace.common.partitions import Partition
 from millrace.common.results import Written
 from pipelines.words import tokens
-from pipelines.words.texts import TextOptions, files_of, read
+from pipelines.words.texts import TextOptions, read, units
 
 WORD_TOTALS = pa.schema([("word", pa.string()), ("count", pa.int64()), ("source", pa.string())])
 
 
-def count_file(texts: Partition, file: Stored) -> Iterator[Item]:
-    """Yield how often each word of a file comes."""
-    counted, invalid = tokens.count_words(read(texts, file))
+def count_text(texts: Partition, unit: Unit) -> Iterator[Item]:
+    """Yield how often each word of a text, or of a range of one, comes."""
+    counted, invalid = tokens.count_words(read(texts, unit))
     yield Written(counters={"invalid_bytes": invalid})
-    yield "words", tokens.to_table(counted)
+    yield "words", counted
 
 
 def write(texts: Partition, name: str, tables: Iterable[pa.Table]) -> Iterator[Written]:
-    """Write the sum of all files, in the order of the words."""
-    total = tokens.add(list(tables))
+    """Write the sum of all texts, in the order of the words."""
+    total = tokens.add(list(tables)).sort_by("key")
     source = pa.repeat(texts.options["name"], total.num_rows)
     columns = [total["key"], total["count"], source]
     yield files.write_parquet(
@@ -45,9 +45,9 @@ def write(texts: Partition, name: str, tables: Iterable[pa.Table]) -> Iterator[W
 
 
 def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
-    """Add the pipeline: count by file, add up before the shuffle and after it."""
+    """Add the pipeline: count by text, add up before the shuffle and after it."""
     batch = Batch(pipeline, options, TextOptions)
-    batch.units(files_of).each(count_file).add_up(tokens.add).by_key(write)
+    batch.units(units).each(count_text).add_up(tokens.add).by_key(write)
     batch.results("word_totals")
 
 

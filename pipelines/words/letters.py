@@ -5,21 +5,21 @@ Run alone:
     python -m pipelines.words.letters --source 'texts/*.txt' --name lear --output 'out/{dataset}'
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import apache_beam as beam
 import pyarrow as pa
+import pyarrow.compute as pc
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from millrace.beam import files
 from millrace.beam.batch import Batch, Item
 from millrace.beam.options import main
-from millrace.beam.sources.named import Stored
+from millrace.beam.sources.ranges import Unit
 from millrace.common.partitions import Partition
 from millrace.common.results import Written
 from pipelines.words import tokens
-from pipelines.words.texts import TextOptions, files_of, read
+from pipelines.words.texts import TextOptions, read, units
 
 #: Output → what its key is called.
 KEYS = {"words_a_to_f": "word", "letter_totals": "letter"}
@@ -30,23 +30,21 @@ def schema(name: str) -> pa.Schema:
     return pa.schema([(KEYS[name], pa.string()), ("count", pa.int64()), ("source", pa.string())])
 
 
-def count_file(texts: Partition, file: Stored) -> Iterator[Item]:
-    """Yield both counts of a file, whose text is read and cut into words once."""
-    as_written, invalid = tokens.count_words(read(texts, file))
-    few, letters = Counter[str](), Counter[str]()
-    for written, count in as_written.items():
-        word = written.lower()
-        letters[word[0]] += count
-        if "a" <= word[0] <= "f":
-            few[word] += count
-    yield Written(counters={"invalid_bytes": invalid, "words": as_written.total()})
-    yield "words_a_to_f", tokens.to_table(few)
-    yield "letter_totals", tokens.to_table(letters)
+def count_text(texts: Partition, unit: Unit) -> Iterator[Item]:
+    """Yield both counts of a text, or of a range of one, which is read and cut into words once."""
+    as_written, invalid = tokens.count_words(read(texts, unit))
+    # By Python, because Arrow lowers character by character.
+    words = pa.array([word.lower() for word in as_written["key"].to_pylist()], pa.string())
+    letters, counts = pc.utf8_slice_codeunits(words, 0, 1), as_written["count"].combine_chunks()
+    few = pc.is_in(letters, pa.array(list("abcdef")))
+    yield Written(counters={"invalid_bytes": invalid, "words": pc.sum(counts, min_count=0).as_py()})
+    yield "words_a_to_f", tokens.summed(words.filter(few), counts.filter(few))
+    yield "letter_totals", tokens.summed(letters, counts)
 
 
 def write(texts: Partition, name: str, tables: Iterable[pa.Table]) -> Iterator[Written]:
-    """Write the sum of all files, in the order of its keys."""
-    total = tokens.add(list(tables))
+    """Write the sum of all texts, in the order of its keys."""
+    total = tokens.add(list(tables)).sort_by("key")
     columns = [total["key"], total["count"], pa.repeat(texts.options["name"], total.num_rows)]
     yield files.write_parquet(texts.output, name, name, pa.Table.from_arrays(columns, schema=schema(name)))
 
@@ -54,7 +52,7 @@ def write(texts: Partition, name: str, tables: Iterable[pa.Table]) -> Iterator[W
 def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
     """Add the pipeline: one read, two counts."""
     batch = Batch(pipeline, options, TextOptions)
-    batch.units(files_of).each(count_file).add_up(tokens.add).by_key(write)
+    batch.units(units).each(count_text).add_up(tokens.add).by_key(write)
     batch.results("letter_totals")
 
 

@@ -1,17 +1,13 @@
-"""Where texts come from: the files of a source, each cut into pieces between words."""
+"""Where texts come from: the files of a source, large ones in ranges, in pieces that cut no word."""
 
 import argparse
 from collections.abc import Iterator
-from typing import IO
 
 from millrace.beam.options import StageOptions
-from millrace.beam.sources import named
-from millrace.beam.sources.named import Stored
+from millrace.beam.sources import named, ranges, texts
+from millrace.beam.sources.ranges import Unit
 from millrace.common.partitions import Partition
 from millrace.errors import NotThereYetError
-
-#: Bytes that are read at a time.
-PIECE = 8 << 20
 
 
 class TextOptions(StageOptions):
@@ -22,31 +18,28 @@ class TextOptions(StageOptions):
         parser.add_argument("--source", required=True, help="texts: a path or glob, file://, gs:// or http(s):// URI")
         parser.add_argument("--name", default="", help="what the tables call the source")
         parser.add_argument("--max_source_bytes", type=int, default=10 << 30, help="larger files are refused")
+        parser.add_argument("--max_transfer_seconds", type=int, default=3600, help="a file by HTTP may take so long")
+        parser.add_argument("--redirect_hosts", default="", help="other hosts that HTTP may redirect to, by commas")
+        parser.add_argument(
+            "--range_bytes", type=int, default=ranges.LENGTH, help="larger texts are read in such ranges"
+        )
 
 
-def files_of(texts: Partition) -> list[Stored]:
-    """Return the files of a source. Raises NotThereYetError if there are none."""
-    source = texts.options["source"]
-    named.check(source)
-    found = named.stored(source, None)
+def units(partition: Partition) -> list[Unit]:
+    """Return what there is to read. Raises NotThereYetError if there is nothing."""
+    given = partition.options
+    named.check(given["source"])
+    found = texts.units(given["source"], given["range_bytes"], given["max_source_bytes"], _hosts(partition))
     if not found:
-        raise NotThereYetError(f"source {source} has no file")
+        raise NotThereYetError(f"source {given['source']} has no file")
     return found
 
 
-def read(texts: Partition, file: Stored) -> Iterator[bytes]:
-    """Yield a file in pieces, decompressed."""
-    with named.open_uri(file.uri, texts.options["max_source_bytes"]) as stream:
-        yield from pieces(stream)
+def read(partition: Partition, unit: Unit) -> Iterator[bytes]:
+    """Yield the pieces of a text, or of a range of one."""
+    given = partition.options
+    return texts.read(unit, given["max_source_bytes"], given["max_transfer_seconds"], _hosts(partition))
 
 
-def pieces(stream: IO[bytes], size: int = PIECE) -> Iterator[bytes]:
-    """Yield the bytes of a stream, cut after a line feed or a space, so that no word and no character is cut."""
-    held: list[bytes] = []
-    while data := stream.read(size):
-        end = max(data.rfind(b"\n"), data.rfind(b" ")) + 1
-        if end:
-            yield b"".join([*held, data[:end]])
-            held = []
-        held.append(data[end:])
-    yield b"".join(held)
+def _hosts(partition: Partition) -> list[str]:
+    return [host for host in partition.options["redirect_hosts"].split(",") if host]

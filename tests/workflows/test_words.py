@@ -9,12 +9,13 @@ import running
 def test_both_tasks_complete_their_outputs_together(tmp_path: Path) -> None:
     """Each task's two outputs are complete after one run, also of a path with spaces and =."""
     text, storage = tmp_path / "a b=c.txt", tmp_path / "data"
-    text.write_text("Poor Tom's a-cold. Poor\n", encoding="utf-8")
+    text.write_bytes(b"Poor Tom's a-cold. Poor\xff\n")
     for task, outputs in (
         ("WordCount", ("word_totals", "word_texts")),
         ("LetterCount", ("letter_totals", "words_a_to_f")),
     ):
-        running.succeed(task, "--input", text, "--name", "tom", storage=storage)
+        ran = running.succeed(task, "--input", text, "--name", "tom", storage=storage)
+        assert "1 bytes are no UTF-8; each ended a word" in ran.err
         assert all((storage / name / "source=tom/_MANIFEST.json").exists() for name in outputs)
     (made,) = storage.glob("word_totals/source=tom/*/*.parquet")
     rows = pq.read_table(made, partitioning=None).to_pylist()

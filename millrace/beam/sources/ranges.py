@@ -2,10 +2,12 @@
 
 The records are those of the whole file, line for line. A line's number needs the lines before it: those of each range
 are counted first, which is a pass over the bytes that parses nothing. What can't be read from any place stays whole:
-what is compressed, text in UTF-16, an API response, and what comes by HTTP.
+what is compressed, text in UTF-16, an API response, and what comes by HTTP. Where lines mean nothing, as in texts,
+ranges may be cut at other bytes too.
 """
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, cast
 
@@ -57,16 +59,19 @@ class Unit:
         return f"{self.number:05d}" if self.part is None else f"{self.number:05d}-{self.part.number:05d}"
 
 
-def units(number: int, file: Stored, length: int, max_bytes: int) -> list[Unit]:
+def units(
+    number: int, file: Stored, length: int, max_bytes: int, fits: Callable[[bytes], bool] = records.are_lines
+) -> list[Unit]:
     """Return a file, or the ranges in which a larger one of lines is read.
 
+    fits: tells by a file's first bytes, which are not compressed, whether it may be read in ranges.
     Raises SourceError and SourceBusyError for what can't be read.
     """
     if not length < file.size <= max_bytes:  # what is too large is refused where it is read whole
         return [Unit(number, file)]
     with named.open_stored(file) as stream:
         first = records.peek(stream)
-    if is_packed(first) or not records.are_lines(first):
+    if is_packed(first) or not fits(first):
         return [Unit(number, file)]
     parts = enumerate(range(0, file.size, length))
     return [Unit(number, file, Range(part, at, min(at + length, file.size))) for part, at in parts]
@@ -90,25 +95,36 @@ def read(
     file: Stored, part: Range, number: int, *, block: int = records.BLOCK, max_kept: int = records.MAX_KEPT
 ) -> Iterator[records.Block]:
     """Yield the records of a range, of which the first line has a number."""
+    with open_range(file, part, block=block) as stream:
+        yield from records.lines(stream, number, block=block, max_kept=max_kept)
+
+
+@contextlib.contextmanager
+def open_range(file: Stored, part: Range, *, ends: bytes = b"\n", block: int = records.BLOCK) -> Iterator[IO[bytes]]:
+    """Open the lines of a range as a stream; ends: the bytes of which each ends what is taken for a line."""
     with named.open_stored(file) as stream:
-        pieces = cast("IO[bytes]", _Pieces(_lines(stream, part, block)))
-        yield from records.lines(pieces, number, block=block, max_kept=max_kept)
+        yield cast("IO[bytes]", _Pieces(_lines(stream, part, block, ends)))
 
 
-def _lines(stream: IO[bytes], part: Range, block: int) -> Iterator[bytes]:
+def _lines(stream: IO[bytes], part: Range, block: int, ends: bytes) -> Iterator[bytes]:
     """Yield the bytes of a range's lines."""
     at, begun = part.told_from, not part.start
     stream.seek(at)
     while data := stream.read(max(_CHUNK, min(block, part.end - at))):
         known = max(0, part.told_to - at)
-        first = 0 if begun else data.find(b"\n", 0, known) + 1
+        first = 0 if begun else _after(data, ends, 0, known)
         begun = begun or first > 0
-        last = data.find(b"\n", known) + 1
+        last = _after(data, ends, known)
         if begun:
             yield data[first : last or None]
         at += len(data)
         if last or (not begun and at >= part.told_to):
             return
+
+
+def _after(data: bytes, ends: bytes, start: int, stop: int | None = None) -> int:
+    """Return the place after the first byte that ends a line; 0 if there is none."""
+    return min((at for end in ends if (at := data.find(end, start, stop)) >= 0), default=-1) + 1
 
 
 class _Pieces:

@@ -57,10 +57,7 @@ def table(file: str, block: Block) -> pa.Table:
 
 def read(stream: IO[bytes], *, block: int = BLOCK, max_kept: int = MAX_KEPT) -> Iterator[Block]:
     """Yield the records of a stream, in order; blank lines are none."""
-    first = peek(stream)
-    if encoding := _UTF16.get(first[:2]):
-        stream = cast("IO[bytes]", io.BufferedReader(_AsUtf8(stream, first[2:], encoding), _PEEK))
-        first = peek(stream)
+    first, stream = peek_text(stream)
     if are_lines(first):
         yield from _lines(first, stream, block, max_kept, 1)
     else:
@@ -74,7 +71,21 @@ def lines(stream: IO[bytes], number: int, *, block: int = BLOCK, max_kept: int =
 
 def are_lines(first: bytes) -> bool:
     """Return whether a file that begins so is of lines, in UTF-8 or what is taken for that."""
-    return first[:2] not in _UTF16 and not responses.begins(first.removeprefix(_BOM).decode("latin-1"))
+    return not is_utf16(first) and not responses.begins(first.removeprefix(_BOM).decode("latin-1"))
+
+
+def is_utf16(first: bytes) -> bool:
+    """Return whether a file begins as text in UTF-16 does."""
+    return first[:2] in _UTF16
+
+
+def peek_text(stream: IO[bytes]) -> tuple[bytes, IO[bytes]]:
+    """Return the first bytes of a stream and the stream after them, in UTF-8 where the stream is text in UTF-16."""
+    first = peek(stream)
+    if encoding := _UTF16.get(first[:2]):
+        stream = cast("IO[bytes]", io.BufferedReader(_AsUtf8(stream, first[2:], encoding), _PEEK))
+        first = peek(stream)
+    return first, stream
 
 
 def peek(stream: IO[bytes]) -> bytes:

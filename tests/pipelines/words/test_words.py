@@ -3,17 +3,22 @@
 import gzip
 import io
 import re
+import tempfile
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import running
 from apache_beam.testing.test_utils import compute_hash
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from millrace.beam.options import run
+from millrace.beam.sources import texts
 from millrace.common.results import Written, read_result
-from pipelines.words import count, letters, texts, tokens
+from pipelines.words import count, letters, tokens
 
 LEAR = running.ROOT.parent / "shared/data/text/kinglear.txt"
 #: As in Beam's wordcount_it_test.py.
@@ -73,15 +78,69 @@ def test_letters_of_one_read(tmp_path: Path) -> None:
     assert {file.table for file in written.files} == {"words_a_to_f", "letter_totals"}
 
 
+def counted(pieces: Iterable[bytes]) -> tuple[Counter[str], int]:
+    """Words of pieces and how often each comes, and the bytes that are no UTF-8."""
+    table, invalid = tokens.count_words(pieces)
+    return Counter(dict(zip(table["key"].to_pylist(), table["count"].to_pylist(), strict=True))), invalid
+
+
+def by_hand(data: bytes) -> tuple[Counter[str], int]:
+    """The same, by decoding all and one regular expression."""
+    text, invalid = re.subn("[\udc80-\udcff]", " ", data.decode(errors="surrogateescape"))
+    return Counter(re.findall(r"[\w']+", text)), invalid
+
+
 def test_characters_that_stand_for_others_are_no_invalid_bytes() -> None:
     """U+FFFD in a text is a character like others, and no byte of it is invalid."""
-    assert tokens.count_words(["a\ufffdb".encode()]) == (Counter("ab"), 0)
+    assert counted(["a\ufffdb".encode()]) == (Counter("ab"), 0)
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
-def test_no_piece_cuts_a_word_or_a_character(size: int) -> None:
-    """Pieces of any size hold the same words; a line may have no end, and a word may be longer than a piece."""
-    data = '\u00c4rger\'s {"a": 1}\n\nlongest-of-words \u65e5\u672c'.encode()
-    pieces = list(texts.pieces(io.BytesIO(data), size))
+_PARTS = [b"\n", b"\r\n", b" ", b"  ", b"\t", b"\0", b"it's", b"_", b"-", b"A", b"a", b"\xff", b"\xc3", b"\xed\xa0\x80"]
+_FURTHER = ["\u2014", "\u2019", "\u00c4", "\u65e5\u672c", "\u0130", "\U00010400", "\u00a0", "\u0661", "e\u0301"]
+_texts = st.lists(
+    st.sampled_from([*_PARTS, *map(str.encode, _FURTHER)])
+    | st.binary(max_size=6)
+    | st.text(max_size=5).map(str.encode),
+    max_size=40,
+).map(b"".join)
+
+
+@settings(max_examples=300 // running.SHARE, deadline=None)
+@given(_texts, st.integers(1, 60), st.integers(1, 30))
+def test_pieces_and_ranges_of_any_size_have_the_words_of_the_whole(data: bytes, length: int, size: int) -> None:
+    """Whatever bytes, read whole or in ranges, a few at a time, each word and each invalid byte is counted once."""
+    data = b" " + data  # else it may begin as what is packed or is UTF-16
+    whole = by_hand(data)
+    pieces = list(texts.pieces(io.BytesIO(data), size=size))
     assert b"".join(pieces) == data
-    assert tokens.count_words(pieces) == (Counter(re.findall(r"[\w']+", data.decode())), 0)
+    assert counted(pieces) == whole
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        units = texts.units(file.name, length, 1 << 30)
+        assert len(units) == max(1, -(-len(data) // length))
+        found = [counted(texts.read(unit, 1 << 30)) for unit in units]
+    assert (sum((each for each, _ in found), Counter[str]()), sum(wrong for _, wrong in found)) == whole
+
+
+def test_text_in_utf16_is_read_as_what_it_is(tmp_path: Path) -> None:
+    """A byte order mark of UTF-16 says so, and no word is cut into letters; nor is such a file read in ranges."""
+    (tmp_path / "text.txt").write_text("Ärger's 日本 Ärger's", encoding="utf-16")
+    (unit,) = texts.units(str(tmp_path / "text.txt"), 5, 1 << 30)
+    assert counted(texts.read(unit, 1 << 30)) == (Counter({"Ärger's": 2, "日本": 1}), 0)
+
+
+def test_what_has_no_space_is_no_text() -> None:
+    """Bytes that go on without a space end in an error, before they fill the memory."""
+    with pytest.raises(texts._Endless):
+        list(texts.pieces(io.BytesIO(b"x" * 100), size=10, longest=50))
+
+
+def test_a_large_text_is_shared_by_ranges(tmp_path: Path) -> None:
+    """A pipeline that reads one file in ranges writes the counts of the file read whole."""
+    if not LEAR.exists():
+        running.absent(f"the shared data, {LEAR}")
+    options = [f"--source={LEAR}", "--name=lear", f"--output={tmp_path}/out/{{dataset}}", "--range_bytes=50000"]
+    run(count.build, options)
+    lines = (tmp_path / "out/word_texts/words.txt").read_bytes().splitlines(keepends=True)
+    assert compute_hash(lines) == BEAMS_CHECKSUM
