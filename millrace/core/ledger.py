@@ -28,7 +28,8 @@ class Entry:
     stopped (by us). runner: where the attempt runs; where: the project and region of its job, as in "p/r". work: a
     digest of what is to be done, and code: which code was to do it; failures: how many jobs for this
     work with this code have failed, up to and with this one. started, ended: UTC, ISO 8601; "" until then. members: the
-    tasks whose attempts are the same job, this one's too; none where the job is for this task alone.
+    tasks whose attempts are the same job, this one's too; none where the job is for this task alone. replaces: the id
+    of the streaming job that this one is an update of, "" for none.
     """
 
     task: str
@@ -49,6 +50,7 @@ class Entry:
     code: str = ""
     failures: int = 0
     members: Sequence[str] = ()
+    replaces: str = ""
 
 
 class Ledger:
@@ -62,6 +64,10 @@ class Ledger:
         """Wait until nobody else works for this task, then hold its claim."""
         with self._storage.lock(f"{FOLDER}/{task}.lock"):
             yield Claim(self._storage, task)
+
+    def entry(self, task: str) -> Entry | None:
+        """Return the last attempt of a task as it stands; None for none."""
+        return _entry(self._storage.read(f"{FOLDER}/{task}.json"))
 
     def failed(self) -> list[str]:
         """Return the tasks whose last attempt failed."""
@@ -112,6 +118,14 @@ class Claim:
         batch = Batch(prefix, [self], runner=runner, where=where)
         return batch.enter(self, work, code)
 
+    def serve(self, prefix: str, replaces: str = "", *, runner: str, where: str, work: str, code: str) -> Entry:
+        """Enter the next attempt at a service, whose jobs all have one name, so that no two of them are active.
+
+        replaces: the id of the job that it is an update of. Raises ConflictError if another was entered.
+        """
+        batch = Batch(prefix, [self], runner=runner, where=where, lasting=True)
+        return batch.enter(self, work, code, replaces)
+
     @property
     def uri(self) -> str:
         """Where the entry is."""
@@ -146,19 +160,22 @@ class Claim:
 class Batch:
     """Attempts for several tasks that will be one job: each is entered by itself, all with one name and request id.
 
-    prefix: how the job's name begins. claims: those whose attempts will be entered.
+    prefix: how the job's name begins. claims: those whose attempts will be entered. lasting: whether the name is the
+    same for every attempt.
     """
 
-    def __init__(self, prefix: str, claims: Sequence[Claim], *, runner: str = "", where: str = "") -> None:
+    def __init__(
+        self, prefix: str, claims: Sequence[Claim], *, runner: str = "", where: str = "", lasting: bool = False
+    ) -> None:
         self._attempts = {each.task: each.next_attempt() for each in claims}
         first = claims[0]
-        self._name = _job_name(prefix, f"{first.uri} {self._attempts[first.task]}")
+        self._name = _job_name(prefix, first.uri if lasting else f"{first.uri} {self._attempts[first.task]}")
         self._request = secrets.token_hex(16)
         # Only a job that outlives this process is looked for by others, and it runs somewhere.
         self._members = list(self._attempts) if where and len(claims) > 1 else []
         self._runner, self._where = runner, where
 
-    def enter(self, claim: Claim, work: str = "", code: str = "") -> Entry:
+    def enter(self, claim: Claim, work: str = "", code: str = "", replaces: str = "") -> Entry:
         """Enter the attempt of one of the claims. Raises ConflictError if another was entered."""
         before = claim.entry
         return claim.enter(
@@ -178,6 +195,7 @@ class Batch:
                 code=code,
                 failures=failures(before, work, code),
                 members=self._members,
+                replaces=replaces,
             )
         )
 

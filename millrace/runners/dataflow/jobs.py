@@ -87,9 +87,10 @@ def find(google: Google, job_name: str, request_id: str, where: Where) -> Job | 
     return next((job for job in named(google, job_name, where) if job.request_id in ("", request_id)), None)
 
 
-def named(google: Google, job_name: str, where: Where) -> list[Job]:
-    """Return all jobs of a name, finished ones included."""
-    request = {"project_id": where[0], "location": where[1], "name": job_name, "filter": "ALL"}
+def named(google: Google, job_name: str, where: Where, *, active: bool = False) -> list[Job]:
+    """Return all jobs of a name, finished ones included; or those alone that are active."""
+    kind = "ACTIVE" if active else "ALL"
+    request = {"project_id": where[0], "location": where[1], "name": job_name, "filter": kind}
     with google.told(f"list the Dataflow jobs named {job_name}"):
         listed = list(google.dataflow.jobs.list_jobs(request=request, retry=google.retry(), timeout=TIMEOUT))
     # A list does not tell of requests.
@@ -165,6 +166,27 @@ def cancel(job: Job) -> Job:
 def drain(job: Job) -> Job:
     """Ask for a job to end with what it has read so far; return the job as it then is. Dataflow drains no batch job."""
     return _request(job, "JOB_STATE_DRAINING", job.google.config.gcp.patience)
+
+
+def begun(job: Job, tell: Callable[[str], None]) -> Job:
+    """Wait until a job runs, or has come to its end; tell: told the state whenever it is another one.
+
+    Raises ServiceError if neither happens for [dataflow] stuck_after seconds.
+    """
+    patience = job.google.config.dataflow.stuck_after
+    waiting = pauses(job.google, patience)
+    told = ""
+    while True:
+        job = _get(job, _soon(job.google, job.google.config.gcp.patience))
+        if job.state != told:
+            tell(told := job.state)
+        if job.state == "RUNNING" or job.state in _FINISHED:
+            return job
+        if not waiting.pause():
+            raise ServiceError(
+                f"Dataflow job {job.name} ({job.id}) is still {job.state} after {patience:g} s ([dataflow] "
+                f"stuck_after); see {job.url}; the next run looks again"
+            )
 
 
 def pauses(google: Google, patience: float = math.inf, wait: Callable[[float], object] = time.sleep) -> Pauses:

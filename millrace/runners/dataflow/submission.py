@@ -21,7 +21,7 @@ from millrace.beam.gcs import split
 from millrace.beam.google_errors import passes, said
 from millrace.common.polling import Pauses
 from millrace.core.child import in_child
-from millrace.errors import ConflictError, MillraceError, ServiceError, SettingError
+from millrace.errors import ConflictError, MillraceError, ServiceError, SettingError, TerminalError
 from millrace.gcloud.clients import Google
 from millrace.runners import beam_options, worker_package
 from millrace.runners.dataflow import jobs
@@ -41,19 +41,29 @@ def submit(
     task: str,
     ticket: Ticket,
     waits: Callable[[str], None] = lambda why: None,
+    *,
+    streaming: bool = False,
+    replaces: str = "",
 ) -> Job:
     """Create the job of a pipeline; the same ticket twice is the same job, also where that is finished.
 
     module, options: the pipeline and its own options; task: its name in [dataflow.TASK]. waits: is told why, once, if
-    the job has to wait for its turn. Raises SettingError for options that Beam does not take, ConflictError for a job
+    the job has to wait for its turn. streaming: whether it is a streaming job; replaces: the id of one that it is an
+    update of. Raises UpdateRefusedError where Dataflow does not take it for that, SettingError for options that Beam does not take, ConflictError for a job
     of that name and another request, AccessError, ServiceError, also where the project ran as many jobs as it may for
     [dataflow] stuck_after seconds, and whatever building the pipeline raises.
     """
     check_root(google)
-    own = [f"--{key}={value}" for key, value in options.items()]
+    own = [f"--{key}={value}" for key, value in options.items()] + ["--streaming"] * streaming
     with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
         proto = in_child(lambda: _described(google, module, own, task, ticket, folder))
+    if replaces:
+        proto.replace_job_id = replaces
     return _create(google, proto, ticket, waits)
+
+
+class UpdateRefusedError(TerminalError):
+    """Dataflow does not take a job for an update of another, which goes on as it was."""
 
 
 def check_root(google: Google) -> None:
@@ -202,6 +212,10 @@ def _created(google: Google, proto: Any, ticket: Ticket) -> Job:
         except api.GoogleAPICallError as error:
             if _full(error):
                 raise _FullError(said(error)) from None
+            if proto.replace_job_id and isinstance(error, api.BadRequest):
+                raise UpdateRefusedError(
+                    f"Dataflow does not update job {proto.replace_job_id} ({ticket.name}) in place: {said(error)}"
+                ) from None
             raise
     if made.client_request_id not in ("", ticket.request_id):
         return _existing(google, ticket, f"it is {made.id}, of request {made.client_request_id}")
