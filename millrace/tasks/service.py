@@ -8,9 +8,9 @@ run() brings that about, from whatever an earlier run has left, under the claim 
     other code or options       update it in place; where Dataflow refuses that, drain it, then start it
     it drains, or is cancelled  wait for its end, then start it
 
-All its jobs have one name, of which Dataflow has one active job at most, and the ledger's entry, written before a job is
-created, has the request id that makes a repeated creation the same job. So a process may die at any step, and two hosts
-may begin at once: there is one job.
+All its jobs have one name, of which Dataflow has one active job at most, and the ledger's entry, written before a job
+is created, has the request id that makes a repeated creation the same job. So a process may die at any step, and two
+hosts may begin at once: there is one job.
 """
 
 import hashlib

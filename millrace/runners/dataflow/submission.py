@@ -49,9 +49,9 @@ def submit(
 
     module, options: the pipeline and its own options; task: its name in [dataflow.TASK]. waits: is told why, once, if
     the job has to wait for its turn. streaming: whether it is a streaming job; replaces: the id of one that it is an
-    update of. Raises UpdateRefusedError where Dataflow does not take it for that, SettingError for options that Beam does not take, ConflictError for a job
-    of that name and another request, AccessError, ServiceError, also where the project ran as many jobs as it may for
-    [dataflow] stuck_after seconds, and whatever building the pipeline raises.
+    update of. Raises UpdateRefusedError where Dataflow does not take it for that, SettingError for options that Beam
+    does not take, ConflictError for a job of that name and another request, AccessError, ServiceError, also where the
+    project ran as many jobs as it may for [dataflow] stuck_after seconds, and whatever building the pipeline raises.
     """
     check_root(google)
     own = [f"--{key}={value}" for key, value in options.items()] + ["--streaming"] * streaming
