@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from millrace.tasks.page import PageTask, html_table
     from millrace.tasks.ranges import RangeDaily
     from millrace.tasks.rejects import accounting, check_rejects
+    from millrace.tasks.service import Service, StopService
     from millrace.tasks.settings import Day, Days, Flag, Hour, Setting, Settings, number, one_of, share, whole_number
     from millrace.tasks.stage import Outcome, Stage
     from millrace.tasks.targets import BigQueryTarget, GCSTarget
@@ -55,6 +56,7 @@ __all__ = [
     "Outcome",
     "PageTask",
     "RangeDaily",
+    "Service",
     "Setting",
     "SettingError",
     "Settings",
@@ -65,6 +67,7 @@ __all__ = [
     "SourceTask",
     "SplitStage",
     "Stage",
+    "StopService",
     "Table",
     "WindowEnd",
     "accounting",
@@ -102,6 +105,7 @@ HOMES = {
     "Outcome": "millrace.tasks.stage",
     "PageTask": "millrace.tasks.page",
     "RangeDaily": "millrace.tasks.ranges",
+    "Service": "millrace.tasks.service",
     "Setting": "millrace.tasks.settings",
     "SettingError": "millrace.errors",
     "Settings": "millrace.tasks.settings",
@@ -112,6 +116,7 @@ HOMES = {
     "SourceTask": "millrace.tasks.fetching",
     "SplitStage": "millrace.tasks.fetching",
     "Stage": "millrace.tasks.stage",
+    "StopService": "millrace.tasks.service",
     "Table": "millrace.common.tables",
     "WindowEnd": "millrace.tasks.fetching",
     "accounting": "millrace.tasks.rejects",

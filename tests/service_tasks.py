@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import luigi
 
-from millrace.tasks.service import Service, StopService
+from millrace import Service, StopService
 
 
 class Stream(Service):

@@ -180,5 +180,6 @@ def test_killed_after_any_effect_there_is_one_job(cloud: Cloud, held: Place, beg
 
 def test_two_at_once_make_one_job(cloud: Cloud, held: Place) -> None:
     processes = [held.start("Stream", module="service_tasks") for _ in range(2)]
-    assert [cloud_running.end(process).code for process in processes] == [0, 0]
+    ran = [cloud_running.end(process) for process in processes]
+    assert [each.code for each in ran] == [0, 0], ran
     assert [state_of(job) for job in held.jobs] == ["RUNNING"]
