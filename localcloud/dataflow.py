@@ -72,6 +72,7 @@ class Dataflow(Service):
     duplicates: what answers to a job that is there already, be it the same request again or another one for an active
     job of that name: "answer" with the existing job, or "conflict", 409. Dataflow has been seen to do either.
     unseen: how many times jobs.get answers 404 for a new job.
+    unfit: whether jobs that are to replace others fail as incompatible with them, which then go on.
     most, full: how many jobs may be active in a project, and the status with which a further one is refused.
     images: flex templates' images, each by the command that its container would run: it gets --runner, --project,
     --region, --job_name, --dataflow_endpoint and the launch's parameters, and has to submit the job.
@@ -94,6 +95,7 @@ class Dataflow(Service):
         self.duplicates = duplicates
         self.unseen = unseen
         self.most, self.full = math.inf, 429
+        self.unfit = False
         self.images = images or {}
         #: Permissions that the caller does not have, as in "dataflow.jobs.create"; tests add to them.
         self.denied: set[str] = set()
@@ -243,6 +245,12 @@ class Dataflow(Service):
                     f"error for jobs-per-project quota. Project {project} is running {active} jobs. Please check the "
                     "quota usage via GCP Console.",
                 )
+            if submitted.replace_job_id and self.unfit:
+                job.error = "Workflow failed. Causes: The new job is not compatible with the old one, which goes on."
+                job.say("JOB_MESSAGE_ERROR", job.error)
+                job.state = "JOB_STATE_FAILED"
+                self.jobs.append(job)
+                return job
             if submitted.replace_job_id:
                 self._make_way(job)
             self.jobs.append(job)

@@ -248,7 +248,7 @@ def local(
         yield local
     local.faults.clear()
     local.release()
-    local.duplicates, local.unseen, local.most = "answer", 0, math.inf
+    local.duplicates, local.unseen, local.most, local.unfit = "answer", 0, math.inf, False
     for job in local.jobs:
         if not job.over:
             local.cancel(job.id)

@@ -89,6 +89,18 @@ def test_a_refused_update_is_drained_then_started(
     assert Stream(label=label, rate=2).complete()
 
 
+def test_an_update_that_fails_later_is_drained_then_started(
+    local: Dataflow, label: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Dataflow may take an update, and find only then that it does not fit: the old job goes on, the new one fails."""
+    Stream(label=label).run()
+    local.unfit = True
+    Stream(label=label, rate=2).run()
+    assert states(local, label) == ["DRAINED", "FAILED", "RUNNING"]
+    assert "not compatible" in caplog.text
+    assert Stream(label=label, rate=2).complete()
+
+
 def test_a_job_that_ended_by_itself_is_started_again(local: Dataflow, label: str) -> None:
     task = Stream(label=label)
     task.run()
@@ -175,6 +187,27 @@ def test_killed_after_any_effect_there_is_one_job(cloud: Cloud, held: Place, beg
         new = [state_of(job) for job in held.jobs[before:]]
         if new != ["RUNNING"]:
             trouble.append(f"{n}: {new}")
+    assert trouble == []
+
+
+@pytest.mark.parametrize("force", [False, True], ids=["drain", "cancel"])
+def test_a_stop_that_was_killed_is_gone_on_with(cloud: Cloud, held: Place, force: bool) -> None:
+    """A stop that dies after each of its effects: the next one leaves no job, and says so."""
+    flags, trouble, n, killed = ["--force"] * force, list[str](), 0, True
+    while killed:
+        n += 1
+        label = f"stopped{n}"
+        effects(held, "--label", label)
+        fault = Fault("kill")
+        process = held.start("StopStream", "--label", label, *flags, module="service_tasks")
+        fault.pid = process.pid
+        held.cloud.faults.at(n, fault, effects_only=True)
+        killed = cloud_running.end(process).code == -signal.SIGKILL
+        held.cloud.faults.clear()
+        again = cloud_running.end(held.start("StopStream", "--label", label, *flags, module="service_tasks"))
+        if again.code != 0 or alive(held) or state_of(held.jobs[-1]) != ("CANCELLED" if force else "DRAINED"):
+            trouble.append(f"{n}: {alive(held)} {again}")
+    assert n > 2
     assert trouble == []
 
 
