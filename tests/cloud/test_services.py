@@ -187,6 +187,8 @@ def test_killed_after_any_effect_there_is_one_job(cloud: Cloud, held: Place, beg
         new = [state_of(job) for job in held.jobs[before:]]
         if new != ["RUNNING"]:
             trouble.append(f"{n}: {new}")
+        if began and state_of(held.jobs[before - 1]) != "UPDATED":
+            trouble.append(f"{n}: not updated in place, but {state_of(held.jobs[before - 1])}")
     assert trouble == []
 
 
@@ -211,8 +213,15 @@ def test_a_stop_that_was_killed_is_gone_on_with(cloud: Cloud, held: Place, force
     assert trouble == []
 
 
-def test_two_at_once_make_one_job(cloud: Cloud, held: Place) -> None:
-    processes = [held.start("Stream", module="service_tasks") for _ in range(2)]
-    ran = [cloud_running.end(process) for process in processes]
+def test_a_run_that_begins_while_another_submits_waits_for_it(cloud: Cloud, held: Place) -> None:
+    """Who comes while another run creates the job, as from a second host, creates none: Dataflow is asked once."""
+    slow = Fault("delay", seconds=8)
+    held.cloud.faults.at(1, slow, call="jobs.create")
+    first = held.start("Stream", module="service_tasks")
+    assert slow.came.wait(60)
+    second = held.start("Stream", module="service_tasks")
+    ran = [cloud_running.end(process) for process in (first, second)]
     assert [each.code for each in ran] == [0, 0], ran
     assert [state_of(job) for job in held.jobs] == ["RUNNING"]
+    asked = held.cloud.dataflow.requests[held._asked_before :]
+    assert sum(each.call == "jobs.create" for each in asked) == 1
