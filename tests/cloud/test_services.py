@@ -3,20 +3,28 @@
 The jobs are held: they are RUNNING and execute nothing, since the local Dataflow runs no unbounded sources.
 """
 
+import os
 import signal
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
-import cloud_running
 import pytest
-from cloud_running import Place, state_of
+from cloud_running import state_of
 from dataflow_running import Set, new_name
+from running import EVERY, LONGEST, WHOLE
 from service_tasks import Newer, StopStream, Stream
 
-from localcloud import Cloud
 from localcloud.dataflow import Dataflow
 from localcloud.dataflow_jobs import Job
 from localcloud.faults import Fault
+from localcloud.storage import Storage
 from millrace.errors import JobFailedError, SettingError
+
+#: How many effects of each run are followed by its death, unless all are.
+SAMPLE = 2
+
+pytestmark = pytest.mark.timeout(LONGEST if WHOLE else 300)
 
 
 @pytest.fixture
@@ -140,88 +148,116 @@ def test_no_service_runs_in_process(local: Dataflow, label: str, setting: Set) -
         Stream(label=label).complete()
 
 
+class Child:
+    """A process of its own, the leader of a group, that calls a function; fault: what happens to it."""
+
+    def __init__(self, call: Callable[[], object], fault: Fault | None = None) -> None:
+        reading, writing = os.pipe()
+        self.pid = os.fork()
+        if not self.pid:
+            code = 1
+            try:
+                os.setpgid(0, 0)
+                os.close(writing)
+                os.read(reading, 1)  # until the fault knows whom it strikes
+                call()
+                code = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        os.setpgid(self.pid, self.pid)
+        if fault:
+            fault.pid = self.pid
+        os.close(reading)
+        os.close(writing)
+
+    def end(self) -> int:
+        """Wait for its end; its exit code, or the signal that killed it as a negative number."""
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+@dataclass
+class Deaths:
+    """Runs that die after each of their effects on Dataflow and the storage."""
+
+    local: Dataflow
+    storage: Storage
+    trouble: list[str] = field(default_factory=list)
+
+    @property
+    def effects(self) -> int:
+        """How many calls so far had an effect."""
+        return sum(each.effect for service in (self.local, self.storage) for each in service.requests)
+
+    def of(self, begin: Callable[[str], object], call: Callable[[str], object]) -> Iterator[str]:
+        """Begin, then run and die after one effect: the service's name, for whoever then runs it again."""
+        counted = new_name()
+        begin(counted)
+        before = self.effects
+        assert Child(lambda: call(counted)).end() == 0
+        count = self.effects - before
+        assert count > 2
+        numbers = (
+            range(1, count + 1, EVERY) if WHOLE else [(2 * i + 1) * count // (2 * SAMPLE) + 1 for i in range(SAMPLE)]
+        )
+        for n in numbers:
+            label, fault = new_name(), Fault("kill")
+            begin(label)
+            self.local.faults.at(n, fault, effects_only=True)
+            code = Child(lambda label=label: call(label), fault).end()  # type: ignore[misc]
+            self.local.faults.clear()
+            if code != -signal.SIGKILL:
+                self.trouble.append(f"{n} of {count}: was not killed, but ended with {code}")
+            yield label
+
+
 @pytest.fixture
-def held(place: Place) -> Iterator[Place]:
-    """A place in the cloud, whose jobs do nothing."""
-    place.cloud.dataflow.hold("*")
-    yield place
-    for job in place.jobs:
-        place.cloud.dataflow.cancel(job.id)
+def deaths(local: Dataflow, services: tuple[Storage, Dataflow], setting: Set) -> Iterator[Deaths]:
+    """What tries deaths, of runs whose jobs do nothing, and whose locks are renewed by no clock."""
+    setting("millrace", "runner", "DataflowRunner")
+    setting("gcp", "lease", "600")
+    local.hold("*")
+    found = Deaths(local, services[0])
+    yield found
+    assert found.trouble == []
 
 
-def alive(place: Place) -> list[str]:
-    """The states of the jobs that are not over."""
-    return [state_of(job) for job in place.jobs if not job.over]
-
-
-def effects(place: Place, *flags: object) -> int:
-    """How many effects on the cloud a run has that nothing disturbs."""
-    before = place.cloud.effects
-    ran = cloud_running.end(place.start("Stream", *flags, module="service_tasks"))
-    assert ran.code == 0, ran
-    return place.cloud.effects - before
+def nothing(label: str) -> None:
+    """What comes before a service is started."""
 
 
 @pytest.mark.parametrize("began", [False, True], ids=["start", "update"])
-def test_killed_after_any_effect_there_is_one_job(cloud: Cloud, held: Place, began: bool) -> None:
+def test_killed_after_any_effect_there_is_one_job(local: Dataflow, deaths: Deaths, began: bool) -> None:
     """A run that dies after each of its effects, be it a start or an update: the next one leaves one job, as wanted."""
-    flags = ("--label", "counted", "--rate", 2)
-    if began:
-        effects(held, "--label", "counted")
-    count, trouble = effects(held, *flags), []
-    assert count > 3
-    for n in range(1, count + 1):
-        label = f"killed{n}"
-        if began:
-            effects(held, "--label", label)
-        before = len(held.jobs)
-        fault = Fault("kill")
-        process = held.start("Stream", "--label", label, "--rate", 2, module="service_tasks")
-        fault.pid = process.pid
-        held.cloud.faults.at(n, fault, effects_only=True)
-        first = cloud_running.end(process)
-        held.cloud.faults.clear()
-        if first.code != -signal.SIGKILL:
-            trouble.append(f"{n}: was not killed: {first}")
-        effects(held, "--label", label, "--rate", 2)
-        new = [state_of(job) for job in held.jobs[before:]]
-        if new != ["RUNNING"]:
-            trouble.append(f"{n}: {new}")
-        if began and state_of(held.jobs[before - 1]) != "UPDATED":
-            trouble.append(f"{n}: not updated in place, but {state_of(held.jobs[before - 1])}")
-    assert trouble == []
+    begin = (lambda label: Stream(label=label).run()) if began else nothing
+    for label in deaths.of(begin, lambda label: Stream(label=label, rate=2).run()):
+        wanted = Stream(label=label, rate=2)
+        wanted.run()
+        if states(local, label) != ["UPDATED"] * began + ["RUNNING"] or not wanted.complete():
+            deaths.trouble.append(f"{label}: {states(local, label)}")
 
 
 @pytest.mark.parametrize("force", [False, True], ids=["drain", "cancel"])
-def test_a_stop_that_was_killed_is_gone_on_with(cloud: Cloud, held: Place, force: bool) -> None:
-    """A stop that dies after each of its effects: the next one leaves no job, and says so."""
-    flags, trouble, n, killed = ["--force"] * force, list[str](), 0, True
-    while killed:
-        n += 1
-        label = f"stopped{n}"
-        effects(held, "--label", label)
-        fault = Fault("kill")
-        process = held.start("StopStream", "--label", label, *flags, module="service_tasks")
-        fault.pid = process.pid
-        held.cloud.faults.at(n, fault, effects_only=True)
-        killed = cloud_running.end(process).code == -signal.SIGKILL
-        held.cloud.faults.clear()
-        again = cloud_running.end(held.start("StopStream", "--label", label, *flags, module="service_tasks"))
-        if again.code != 0 or alive(held) or state_of(held.jobs[-1]) != ("CANCELLED" if force else "DRAINED"):
-            trouble.append(f"{n}: {alive(held)} {again}")
-    assert n > 2
-    assert trouble == []
+def test_a_stop_that_was_killed_is_gone_on_with(local: Dataflow, deaths: Deaths, force: bool) -> None:
+    """A stop that dies after each of its effects: the next one leaves no job."""
+    begun = deaths.of(lambda label: Stream(label=label).run(), lambda label: StopStream(label=label, force=force).run())
+    for label in begun:
+        again = StopStream(label=label, force=force)
+        if not again.complete():
+            again.run()
+        if states(local, label) != ["CANCELLED" if force else "DRAINED"] or not again.complete():
+            deaths.trouble.append(f"{label}: {states(local, label)}")
 
 
-def test_a_run_that_begins_while_another_submits_waits_for_it(cloud: Cloud, held: Place) -> None:
+def test_a_run_that_begins_while_another_submits_waits_for_it(local: Dataflow, label: str) -> None:
     """Who comes while another run creates the job, as from a second host, creates none: Dataflow is asked once."""
-    slow = Fault("delay", seconds=8)
-    held.cloud.faults.at(1, slow, call="jobs.create")
-    first = held.start("Stream", module="service_tasks")
+    slow = Fault("delay", seconds=2)
+    local.faults.at(1, slow, call="jobs.create")
+    asked = len(local.requests)
+    first = Child(lambda: Stream(label=label).run())
     assert slow.came.wait(60)
-    second = held.start("Stream", module="service_tasks")
-    ran = [cloud_running.end(process) for process in (first, second)]
-    assert [each.code for each in ran] == [0, 0], ran
-    assert [state_of(job) for job in held.jobs] == ["RUNNING"]
-    asked = held.cloud.dataflow.requests[held._asked_before :]
-    assert sum(each.call == "jobs.create" for each in asked) == 1
+    second = Child(lambda: Stream(label=label).run())
+    assert [first.end(), second.end()] == [0, 0]
+    assert states(local, label) == ["RUNNING"]
+    assert sum(each.call == "jobs.create" for each in local.requests[asked:]) == 1
