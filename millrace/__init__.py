@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from millrace.tasks.service import Service, StopService
     from millrace.tasks.settings import Day, Days, Flag, Hour, Setting, Settings, number, one_of, share, whole_number
     from millrace.tasks.stage import Outcome, Stage
+    from millrace.tasks.tables import TableStage
     from millrace.tasks.targets import BigQueryTarget, GCSTarget
 
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
     "Stage",
     "StopService",
     "Table",
+    "TableStage",
     "WindowEnd",
     "accounting",
     "check_rejects",
@@ -118,6 +120,7 @@ HOMES = {
     "Stage": "millrace.tasks.stage",
     "StopService": "millrace.tasks.service",
     "Table": "millrace.common.tables",
+    "TableStage": "millrace.tasks.tables",
     "WindowEnd": "millrace.tasks.fetching",
     "accounting": "millrace.tasks.rejects",
     "check_rejects": "millrace.tasks.rejects",

@@ -154,6 +154,10 @@ class SettingsDifferError(TerminalError):
     """A partition was made with other settings than this run's."""
 
 
+class SourceChangedError(SettingsDifferError):
+    """A partition was made of a source, a model or a table as it is no more."""
+
+
 class AccessError(TerminalError):
     """Credentials are missing or expired, or a permission is."""
 

@@ -37,6 +37,7 @@ class Manifest:
     take the partition for its own. options: what the pipeline was given. started, ended: UTC, ISO 8601. counters: name
     → records.
     code: stage → the code that made this and all that it is built on, one or, of several, two (code.py, staleness.py).
+    versions: what the result was made of that no stage made → a digest of what that was like.
     usage: what a Dataflow job used, in hours and GB, and an estimate of what that cost in US dollars.
     """
 
@@ -56,6 +57,7 @@ class Manifest:
     counters: Mapping[str, int] = field(default_factory=dict)
     usage: Mapping[str, float] = field(default_factory=dict)
     code: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
     format: int = FORMAT
 
     @property

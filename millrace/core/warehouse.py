@@ -6,6 +6,7 @@ for a file group of another name inside one (counts_words); only what a manifest
 days, which its column `date` says, or names, in a column of their own; or the whole table is one.
 """
 
+import hashlib
 import importlib
 import json
 import re
@@ -77,6 +78,9 @@ class Warehouse(Protocol):
         are good until it is made anew. Raises QueryError if there is no table, and for a name in BigQuery, which
         exports no part of a table but days.
         """
+
+    def version(self, name: str) -> str:
+        """Return a digest that is another when the table's rows are; "" where there is no table."""
 
     def delete(self, name: str, key: Key) -> None:
         """Empty the table's partition; no table is fine."""
@@ -170,6 +174,10 @@ class LocalWarehouse:
         for partition in {place.partition for place in places}:  # where the files lie, which may be in a bucket
             damage.check(self._storage, partition, [place.file for place in places if place.partition == partition])
         return [place.at for place in places]
+
+    def version(self, name: str) -> str:
+        files = sorted((place.file.path, place.file.crc32c) for place in self._files(name))
+        return hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16] if files else ""
 
     def delete(self, name: str, key: Key) -> None:
         pass

@@ -298,6 +298,18 @@ class BigQueryWarehouse:
         )
         return files(job)
 
+    def version(self, name: str) -> str:
+        """Return a digest that is another when the table has been changed; "" where there is no table."""
+        from google.api_core.exceptions import NotFound
+
+        with self._google.told(f"read table {self._name(name)}"):
+            try:
+                table = self._table(name)
+            except NotFound:
+                return ""
+        told = f"{table.etag} {table.modified} {table.num_rows}"
+        return hashlib.sha256(told.encode()).hexdigest()[:16]
+
     def delete(self, name: str, key: Key) -> None:
         """Empty the table's partition; no table is fine."""
         with self._google.told(f"empty {self._name(name)}{told(key)}"):

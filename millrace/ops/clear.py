@@ -120,7 +120,9 @@ def _clear(named: _Named, stale: bool, dry_run: bool, yes: bool) -> int:
         print(plain(f"note: {note}"), file=sys.stderr)
     if not dry_run:
         days = {folders.date_of(partition) for partition in gone}
-        if not yes and (len(days) > 1 or None in days):  # what has no day holds many
+        # What has no day holds many, unless somebody has named it by itself.
+        many = len(days) > 1 or (None in days and any("/" not in name for name in named.names or [""]))
+        if not yes and many:
             _ask(gone, storage)
         for partition in reversed(gone):
             _delete(partition, there[partition], named.tasks)
@@ -172,7 +174,7 @@ def _of_one_attempt(partition: str, tasks: Mapping[str, type[luigi.Task]]) -> se
     found = {partition}
     for stage in (task for task in tasks.values() if issubclass(task, Stage)):
         if (suffix := keys.suffix_of(name, stage.writes)) is not None:
-            found |= {f"{other}{suffix}/{key}" for other in stage.writes}
+            found |= {f"{other}{suffix}/{key}".rstrip("/") for other in stage.writes}
     return found
 
 

@@ -49,6 +49,11 @@ def clear(
     return command("clear", *arguments)
 
 
+def clear_partition(partition: str) -> str:
+    """Return the bin/clear command for a partition alone, and what was made of it."""
+    return clear(partition if "/" in partition else f"{partition}/")  # without a slash it would be a task
+
+
 #: What workflows call it.
 clear_command = clear
 

@@ -26,7 +26,7 @@ from millrace.core import resources
 from millrace.core.ledger import Ledger, job_of
 from millrace.core.storage import read_all
 from millrace.errors import TerminalError
-from millrace.tasks import finishing, freshness, identity, jobs, preflight, session
+from millrace.tasks import finishing, freshness, jobs, preflight, session
 from millrace.tasks.finishing import Look
 from millrace.tasks.protocols import Outcome, StageLike
 from millrace.tasks.work import Work, left, prefix
@@ -82,8 +82,8 @@ def _drop_what_is_there(works: Sequence[Work]) -> None:
     for work, dataset, file in zip(works, datasets, read, strict=True):
         with work.alone():
             there = dataset.parsed(file)
-            if file and there and dataset.partition in stale:
-                identity.check(work.stage, there[0])
+            current = there is None or freshness.current(work.stage, there[0])
+            if file and there and (not current or dataset.partition in stale):
                 work.stale = there[0], file.version
             if there and not work.stale:
                 finishing.publish_there(work.stage, work.claim, there)

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from millrace.common.tables import Table
 from millrace.core import manifests
 from millrace.errors import QueryError
-from millrace.tasks import session
+from millrace.tasks import identity, session
 from millrace.tasks.base import registered
 from millrace.tasks.protocols import StageLike
 
@@ -166,6 +166,9 @@ def _published(stage: StageLike, note: Mapping[str, str]) -> bool:
     mine = stage.note()
     if note.get("settings") != mine["settings"]:
         stage.check_settings()  # reads the manifest, and says which setting it is
+        return False
+    if identity.changed(stage, json.loads(note.get("versions", "{}"))):
+        stage.check_settings()
         return False
     # A table that the stage has had only since then is not published either.
     here = note.get("published") == session.current().warehouse.uri and stage.published().keys() <= _rows(note).keys()

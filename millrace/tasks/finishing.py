@@ -108,6 +108,7 @@ def manifest_of(stage: StageLike, entry: Entry, outcome: Outcome) -> Manifest:
         pipeline=outcome.pipeline,
         code_version=version,
         settings=identity.of(stage),
+        versions=identity.versions(stage),
         options=outcome.options,
         runner=outcome.runner,
         job_id=outcome.job_id,

@@ -17,8 +17,9 @@ from luigi.task_register import Register, TaskClassException
 from millrace.core import code, manifests
 from millrace.core.manifests import Manifest
 from millrace.core.storage import Storage, read_all
-from millrace.errors import ManifestError, MillraceError
+from millrace.errors import ManifestError, MillraceError, SourceChangedError
 from millrace.tasks import identity, sections, session
+from millrace.tasks.protocols import StageLike
 
 #: A task's name → the class of the stage, or None where this run knows none of that name.
 Kinds = Callable[[str], Any]
@@ -108,6 +109,21 @@ def wanted(partitions: Iterable[str]) -> set[str]:
         state["lineage"] = Lineage(session.current().storage, kind)
     found: set[str] = set(state["lineage"].stale(partitions))
     return found
+
+
+def current(stage: StageLike, manifest: Manifest) -> bool:
+    """Return whether a partition is of this run's settings, and of what is there now; False where this run refreshes
+    and is to make it anew.
+
+    Raises SettingsDifferError, and SourceChangedError where this run does not refresh.
+    """
+    try:
+        identity.check(stage, manifest)
+    except SourceChangedError:
+        if on():
+            return False
+        raise
+    return True
 
 
 def changed() -> None:

@@ -9,9 +9,10 @@ import datetime
 import functools
 import hashlib
 import json
+import logging
 import shlex
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
 import luigi
@@ -19,10 +20,12 @@ from luigi.task import flatten
 
 from millrace.common import secrets
 from millrace.core.manifests import NAME, Manifest
-from millrace.errors import SettingsDifferError
+from millrace.errors import MillraceError, SettingsDifferError, SourceChangedError
 from millrace.tasks import advice, session
 from millrace.tasks.protocols import StageLike
 from millrace.tasks.settings import Day, Hour, Setting, origin
+
+log = logging.getLogger("millrace")
 
 
 def of(stage: StageLike) -> dict[str, str]:
@@ -62,11 +65,46 @@ def check(stage: StageLike, manifest: Manifest) -> None:
             dates = [getattr(task, "date", None) for task in chain(stage) if type(task) is kind]
             days = [date for date in dates if type(date) is datetime.date]
             forget = advice.clear(source.task_family, min(days, default=None), max(days, default=None))
+            if not days and not any(getattr(task, "date", None) for task in chain(stage)):
+                forget = advice.clear_partition(source.datasets()[0].partition)
             raise SettingsDifferError(
                 f"{session.current().storage.uri(manifest.partition)} was made with {key} = {secrets.redacted(there)}, "
                 f"but this run says {here} ({_origin(source, key)}); give this run another storage "
                 f"(--millrace-storage FOLDER), or forget the old results ({forget}) and run again"
             )
+    if name := changed(stage, manifest.versions):
+        there, now = manifest.versions[name], versions(stage)[name]
+        raise SourceChangedError(
+            f"{session.current().storage.uri(manifest.partition)} was made of {secrets.redacted(name)} when that was "
+            f"{there}, and now it is {now}; a run with --refresh makes it anew, or forget the old results "
+            f"({advice.clear_partition(manifest.partition)}) and run again"
+        )
+
+
+def versions(stage: StageLike) -> dict[str, str]:
+    """Return what a stage, and all that it is built on, is made of that no stage makes → a digest of what it is like.
+
+    What can't be asked, or is not there, is left out, because nothing could be made of it anew.
+    """
+
+    def asked(task: StageLike) -> dict[str, str]:
+        try:
+            return {name: version for name, version in task.versions().items() if version}
+        except MillraceError as error:  # the run that needs it says so
+            log.debug("%s: %s", task, error)
+            return {}
+
+    found: dict[str, str] = {}
+    for task in chain(stage, by_kind=True):
+        if is_stage(task):
+            found |= session.current().once(("versions", task.task_id), functools.partial(asked, task))
+    return found
+
+
+def changed(stage: StageLike, made_of: Mapping[str, str]) -> str:
+    """Return the first of what a partition was made of that is different now; "" where there is none."""
+    now = versions(stage)
+    return next((name for name, made in sorted(made_of.items()) if now.get(name, made) != made), "")
 
 
 def chain(stage: StageLike, *, by_kind: bool = False) -> Iterator[luigi.Task]:

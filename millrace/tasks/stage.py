@@ -141,6 +141,15 @@ class Stage(Task):
     def check(self, manifest: Manifest) -> None:
         """Raise a MillraceError if what came out must not be published."""
 
+    def versions(self) -> Mapping[str, str]:
+        """Return what the result is made of that no stage makes, such as a file or a model: what it is in words → a
+        digest of what it is like now, "" where it is not there.
+
+        It is asked once a run, for a complete partition too. What has changed since the partition was made is told as
+        an error; a run that refreshes makes the partition anew.
+        """
+        return {}
+
     def parameters(self) -> dict[str, Any]:
         """Return the parameters that tell this task from others of its kind."""
         return {n: getattr(self, n) for n, p in self.get_params() if p.significant}
@@ -257,7 +266,8 @@ class Stage(Task):
         """Return what a storage that keeps notes tells of this stage's manifest; of the settings a digest, as of this
         run.
         """
-        made = {"code": json.dumps(manifest.code, sort_keys=True)} if manifest and manifest.code else {}
+        said = {"code": manifest.code, "versions": manifest.versions} if manifest else {}
+        made = {name: json.dumps(value, sort_keys=True) for name, value in said.items() if value}
         return {"settings": identity.digest(self), **made}
 
     def run(self) -> None:
@@ -311,12 +321,13 @@ class Stage(Task):
 
     def _complete_by_reading(self) -> bool:
         manifest = self.manifest()
-        if manifest is None:
+        if manifest is None or not freshness.current(self, manifest):
             return False
-        identity.check(self, manifest)
         return all(finishing.derived(dataset, manifest) for dataset in self.datasets()[1:])
 
     def check_settings(self) -> None:
-        """Raise SettingsDifferError if the partition is there and was made with other settings than this run's."""
+        """Raise SettingsDifferError if the partition is there and was made with other settings than this run's, or of
+        what has changed since, unless this run refreshes.
+        """
         if manifest := self.manifest():
-            identity.check(self, manifest)
+            freshness.current(self, manifest)
