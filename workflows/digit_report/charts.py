@@ -9,7 +9,7 @@ from workflows.pages.drawing import LINE, PALE, RIM, SMALL, SOFT, WATER, stroke
 from workflows.pages.svg import Picture, Svg, element
 
 #: Room left of the square for its percentages, below it for those of the other axis, and right of it.
-_LEFT, _FOOT, _RIGHT = 44, 40, 10
+_LEFT, _FOOT, _RIGHT = 44, 42, 10
 #: The height of the tallest column of images, and the room above that for its number and the columns' name.
 _COLUMN, _NUMBER = 64, 40
 _QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -38,7 +38,7 @@ def calibration(tenths: Sequence[Tenth], width: int) -> Picture:
             stroke(_LEFT, y, _LEFT + side, y, LINE),
             stroke(x, top, x, top + side, LINE),
             _small(f"{part:.0%}".replace("%", " %"), _LEFT - 6, y + 4, "end"),
-            _small(f"{part:.0%}".replace("%", " %"), x, top + side + 16, "end" if part == 1 else "middle"),
+            _small(f"{part:.0%}".replace("%", " %"), x, top + side + 18, "end" if part == 1 else "middle"),
         ]
     drawn.append(stroke(across(0), up(0), across(1), up(1), PALE, stroke_width=1.5, stroke_dasharray="5 4"))
     for tenth in tenths:
@@ -52,7 +52,7 @@ def calibration(tenths: Sequence[Tenth], width: int) -> Picture:
         ]
     drawn += [
         svg.text("Were right", _LEFT + 6, top + 16, fill=SOFT, font_size=SMALL, **RIM),
-        _small("Highest probability", _LEFT + side / 2, top + side + 32, "middle"),
+        _small("Highest probability", _LEFT + side / 2, top + side + 34, "middle"),
     ]
     columns = _columns([tenth.images for tenth in tenths], side)
     below = top + side + _FOOT

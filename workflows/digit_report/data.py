@@ -57,7 +57,7 @@ class Tenth:
 
 @dataclass(frozen=True, slots=True)
 class Uncertain:
-    """An image of which the model is little certain; image: as the table has it, None where it is not there any more."""
+    """An image of which the model is little certain; image: as the table has it, None where it has gone."""
 
     id: int
     digit: int
@@ -109,7 +109,7 @@ class Data:
 
     @property
     def calibration_error(self) -> float | None:
-        """The expected calibration error: how far confidence and accuracy lie apart, the tenths' mean by their images."""
+        """The expected calibration error: how far confidence and accuracy lie apart, the mean over all images."""
         known = [(tenth, tenth.confidence, tenth.correct.value) for tenth in self.tenths]
         apart = [
             tenth.correct.whole * abs(confidence - accuracy)

@@ -28,7 +28,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from millrace import plain
 from workflows.digit_report.data import DIGITS, Data, Share, ask
 from workflows.pages import HALF, NARROW, Query, environment, json_bytes
 from workflows.pages.stages import StageRun
@@ -41,6 +40,8 @@ __all__ = ["Facts", "preload", "render"]
 SCHEMA = 1
 
 _TEMPLATES = Path(__file__).parent / "templates"
+#: After a number, with a space at which no line ends.
+_PERCENT = "\u00a0%"
 #: Reasons that the page names; what has more is summed up.
 _REASONS = 20
 
@@ -163,6 +164,7 @@ def _context(facts: Facts, data: Data, report: dict[str, Any]) -> dict[str, Any]
         "report": report,
         "charts": {name: markupsafe.Markup(text) for name, text in _draw(data).items()},
         "digits": DIGITS,
+        "longest": max(map(max, data.matrix)),
         "least": [(each, picture(each.image)) for each in data.least],
         "rejected": sum(facts.rejected.values()),
         "reasons": reasons[:_REASONS],
@@ -192,7 +194,7 @@ def _draw(data: Data) -> dict[str, str]:
 @functools.cache
 def _templates() -> "jinja2.Environment":
     made = environment(_TEMPLATES)
-    made.filters.update(images=_images, exact=_exact, heat=_heat, cut_id=plain)
+    made.filters.update(images=_images, exact=_exact, between=_between, heat=_heat)
     return made
 
 
@@ -204,9 +206,14 @@ def _exact(fraction: float | None) -> str:
     """Write a fraction as a percentage of two decimals, `100 %` and `0 %` only for all and none; – for None."""
     if fraction is None:
         return "–"
-    if fraction in (0, 1):
-        return f"{fraction:.0%}".replace("%", " %")
-    return f"{min(max(100 * fraction, 0.01), 99.99):.2f} %"
+    percent = f"{100 * fraction:.0f}" if fraction in (0, 1) else f"{min(max(100 * fraction, 0.01), 99.99):.2f}"
+    return percent + _PERCENT
+
+
+def _between(interval: tuple[float, float]) -> str:
+    """Write an interval of fractions in percent: `98.86 to 99.24 %`."""
+    low, high = map(_exact, interval)
+    return f"{low.removesuffix(_PERCENT)} to {high}".replace(" ", "\u00a0")
 
 
 def _heat(images: int, row: int) -> str:
