@@ -12,17 +12,24 @@ from apache_beam.ml.inference.onnx_inference import OnnxModelHandlerNumpy
 
 from millrace.errors import SourceError
 from pipelines.digits.images import PIXELS, Pixels
+from pipelines.digits.model import MODEL
 
 DIGITS = 10
+#: The project's own model, which comes with the code, wherever that runs.
+BUNDLED = "model://digits"
 
 
 def read_model(uri: str) -> bytes:
-    """Return the bytes of a model, on disk or wherever Beam reads."""
+    """Return the bytes of a model: the project's own, or one on disk or wherever Beam reads."""
+    if uri == BUNDLED:
+        return MODEL.read_bytes()
     try:
         with FileSystems.open(uri) as file:
             content: bytes = file.read()
     except (OSError, ValueError) as error:
-        raise SourceError(f"the model {uri} can't be read ({error})", mend="set --model to an ONNX file") from error
+        raise SourceError(
+            f"the model {uri} can't be read ({error})", mend=f"set --model to an ONNX file, or to {BUNDLED}"
+        ) from error
     return content
 
 

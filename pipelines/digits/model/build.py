@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-MODEL = Path(__file__).with_name("digits.onnx")
+from pipelines.digits.model import MODEL
 
 
 def build(weights: dict[str, NDArray[np.float32]]) -> onnx.ModelProto:

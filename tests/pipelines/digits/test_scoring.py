@@ -19,7 +19,8 @@ from onnx import TensorProto, helper
 from millrace.errors import SourceError
 from pipelines.digits import scoring
 from pipelines.digits.images import NotAnImageError, pixels_of
-from pipelines.digits.model.build import MODEL, build
+from pipelines.digits.model import MODEL
+from pipelines.digits.model.build import build
 
 Weights = dict[str, NDArray[np.float32]]
 Images = NDArray[np.float32]
