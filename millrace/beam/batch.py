@@ -317,6 +317,15 @@ class Tables:
         summed = self.pcollection | label >> beam.CombinePerKey(Adding(add)).with_output_types(_Named)
         return Tables(self._batch, summed, once=True)
 
+    def through(self, transform: beam.PTransform) -> "Tables":
+        """Return what a transform of Beam's makes of the tables; its elements come and go as (key and name, table).
+
+        A name may come more than once. What the transform raises fails the pipeline.
+        """
+        label = self._batch._label(transform.label)
+        typed = transform.with_output_types(_Named)
+        return Tables(self._batch, self.pcollection | label >> typed, once=False)
+
     def named(self, *names: str) -> "Tables":
         """Return the tables of these names, or of these before a / in their names."""
         chosen = steps.each(_only, names).with_output_types(_Named)

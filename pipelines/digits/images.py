@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -143,8 +144,9 @@ def _or_nan(text: str) -> float:
         return math.nan
 
 
-def _in_range(numbers: NDArray[np.float64]) -> Pixels:
-    return np.where((numbers >= 0) & (numbers <= 1), numbers, math.nan).astype(np.float32)
+def _in_range(numbers: Any) -> Pixels:
+    found: Pixels = np.where((numbers >= 0) & (numbers <= 1), numbers, math.nan).astype(np.float32)
+    return found
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -8,6 +8,7 @@ Run alone:
 
 import argparse
 from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeAlias
 
 import apache_beam as beam
 import numpy as np
@@ -26,6 +27,10 @@ from millrace.common.partitions import Partition
 from millrace.common.results import Written
 from millrace.errors import NotThereYetError, SourceError
 from pipelines.digits import readers, sample
+from pipelines.digits.tables import DIGITS
+
+#: The tables of labels, by the partition's key and their name.
+Labels: TypeAlias = Mapping[tuple[str, str], Iterable[pa.Table]]
 
 
 class LoadOptions(StageOptions):
@@ -75,7 +80,7 @@ def load_file(
     """Write the images of a file, a row group a block, and its dead letters."""
     number, of, file = unit
     given = pa.concat_tables(labels[digits.key, "labels"]) if digits.options["labels"] else None
-    with ParquetFile(digits.output, "digits", f"digits-{number:05d}-of-{of:05d}", readers.SCHEMA) as output:
+    with ParquetFile(digits.output, "digits", f"digits-{number:05d}-of-{of:05d}", DIGITS) as output:
         for at, images in enumerate(_images(digits, file)):
             if images.placed and of > 1:
                 raise SourceError(
@@ -85,12 +90,12 @@ def load_file(
                 )
             table = images.table
             if given is not None:
-                table = table.set_column(2, readers.SCHEMA.field(2), labelled(table, given))
+                table = table.set_column(2, DIGITS.field(2), labelled(table, given))
             output.write(table)
             counters = {"read": table.num_rows + len(images.rejects), "kept": table.num_rows}
             yield Written(counters=counters | {"labelled": table.num_rows - table["label"].null_count})
-            if images.records is not None:
-                block = Block(number, Input(file.uri), at, records.table(file.uri, images.records))
+            if images.block is not None:
+                block = Block(number, Input(file.uri), at, records.table(file.uri, images.block))
                 yield dead_letters(digits, "digits_rejected", block, images.rejects)
         yield output.close()
 

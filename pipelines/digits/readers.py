@@ -18,13 +18,12 @@ from millrace.beam.sources import records
 from millrace.beam.sources.records import Rejected
 from millrace.errors import SourceError
 from pipelines.digits.images import PIXELS, SIDE
+from pipelines.digits.tables import DIGITS
 
 #: Images of a block, and bytes of lines that are read at a time: about as many.
 BLOCK = 4096
 _BYTES = 16 << 20
 _PEEK = 64 << 10
-
-SCHEMA = pa.schema([("id", pa.int64()), ("image", pa.string()), ("label", pa.int64())])
 
 #: How IDX files of unsigned bytes begin: images have three dimensions, labels one.
 _IMAGES, _LABELS = b"\0\0\x08\x03", b"\0\0\x08\x01"
@@ -40,10 +39,10 @@ _Row = tuple[int | None, str, int | None]
 
 
 class Images(NamedTuple):
-    """Some images, see SCHEMA. Of lines also the records, and (row, reason) of those that are none."""
+    """Some images, see DIGITS. Of lines also the records, and (row, reason) of those that are none."""
 
     table: pa.Table
-    records: records.Block | None = None
+    block: records.Block | None = None
     rejects: Sequence[tuple[int, str]] = ()
     #: Whether an image's place in its file is its id.
     placed: bool = True
@@ -79,11 +78,11 @@ def read(stream: IO[bytes], uri: str) -> Iterator[Images]:
             place += 1
         columns = [[row[at] for row in rows] for at in range(3)]
         table = pa.table(
-            [pa.array(each, kind) for each, kind in zip(columns, SCHEMA.types, strict=True)], schema=SCHEMA
+            [pa.array(each, kind) for each, kind in zip(columns, DIGITS.types, strict=True)], schema=DIGITS
         )
         levels = _are_levels(table["image"]) if levels is None else levels
         if levels:
-            table = table.set_column(1, SCHEMA.field(1), _without_levels(table["image"]))
+            table = table.set_column(1, DIGITS.field(1), _without_levels(table["image"]))
         yield Images(table, block, rejects, layout.placed)
 
 
@@ -101,7 +100,7 @@ def read_labels(stream: IO[bytes], uri: str) -> dict[int, int]:
         if lines and not any(map(str.isdigit, lines[0])):  # names of columns
             lines = lines[1:]
         rows = [[int(part.strip().strip('"')) for part in line.split(",")] for line in lines]
-        found = {at: label for at, label in ((place, *row) if len(row) == 1 else row for place, row in enumerate(rows))}
+        found = {row[0] if len(row) > 1 else place: row[-1] for place, row in enumerate(rows)}
     except (ValueError, Rejected):
         raise SourceError(f"source {uri} is no file of labels, whose lines are `id,label`, or a label each") from None
     if len(found) < len(rows):
@@ -130,7 +129,7 @@ def _idx(stream: "io.BufferedReader[Any]", uri: str) -> Iterator[Images]:
         if len(levels) % PIXELS or place + images > count:
             raise _broken(uri, count, place + images, "images")
         ids = pa.array(np.arange(place, place + images))
-        yield Images(pa.table([ids, text_of(levels), pa.nulls(images, pa.int64())], schema=SCHEMA))
+        yield Images(pa.table([ids, text_of(levels), pa.nulls(images, pa.int64())], schema=DIGITS))
         place += images
     if place < count:
         raise _broken(uri, count, place, "images")

@@ -38,6 +38,11 @@ def digest_of(model: bytes) -> str:
     return hashlib.sha256(model).hexdigest()
 
 
+def named(uri: str, digest: str) -> str:
+    """Return what a model is called where its predictions are: the name of its file, and which one of that name."""
+    return f"{uri.rpartition('/')[2]}@{digest[:12]}"
+
+
 def load_model(model: bytes, uri: str) -> onnxruntime.InferenceSession:
     """Return a session that scores with a model, once what goes in and comes out is known to fit."""
     options = onnxruntime.SessionOptions()
