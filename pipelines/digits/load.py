@@ -27,7 +27,7 @@ from millrace.common.partitions import Partition
 from millrace.common.results import Written
 from millrace.errors import NotThereYetError, SourceError
 from pipelines.digits import readers, sample
-from pipelines.digits.tables import DIGITS
+from pipelines.digits.sources import SAMPLE
 
 #: The tables of labels, by the partition's key and their name.
 Labels: TypeAlias = Mapping[tuple[str, str], Iterable[pa.Table]]
@@ -39,7 +39,7 @@ class LoadOptions(StageOptions):
     @classmethod
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
         where = "a path or glob, file://, gs:// or http(s):// URI"
-        parser.add_argument("--source", required=True, help=f"images: {sample.SAMPLE}, {where}")
+        parser.add_argument("--source", required=True, help=f"images: {SAMPLE}, {where}")
         parser.add_argument("--labels", default="", help=f"their labels, where no file of images has them: {where}")
         parser.add_argument("--max_source_bytes", type=int, default=10 << 30, help="larger files are refused")
 
@@ -56,7 +56,7 @@ def labels_of(digits: Partition) -> list[Stored]:
 
 
 def _files(source: str) -> list[Stored]:
-    named.check(source, [sample.SAMPLE])
+    named.check(source, [SAMPLE])
     if named.is_generated(source):
         return [Stored(source)]
     if not (found := named.stored(source, None)):
@@ -80,7 +80,7 @@ def load_file(
     """Write the images of a file, a row group a block, and its dead letters."""
     number, of, file = unit
     given = pa.concat_tables(labels[digits.key, "labels"]) if digits.options["labels"] else None
-    with ParquetFile(digits.output, "digits", f"digits-{number:05d}-of-{of:05d}", DIGITS) as output:
+    with ParquetFile(digits.output, "digits", f"digits-{number:05d}-of-{of:05d}", readers.DIGITS) as output:
         for at, images in enumerate(_images(digits, file)):
             if images.placed and of > 1:
                 raise SourceError(
@@ -90,7 +90,7 @@ def load_file(
                 )
             table = images.table
             if given is not None:
-                table = table.set_column(2, DIGITS.field(2), labelled(table, given))
+                table = table.set_column(2, readers.DIGITS.field(2), labelled(table, given))
             output.write(table)
             counters = {"read": table.num_rows + len(images.rejects), "kept": table.num_rows}
             yield Written(counters=counters | {"labelled": table.num_rows - table["label"].null_count})
@@ -101,7 +101,7 @@ def load_file(
 
 
 def _images(digits: Partition, file: Stored) -> Iterator[readers.Images]:
-    if file.uri == sample.SAMPLE:
+    if file.uri == SAMPLE:
         yield sample.images()
         return
     with named.open_uri(file.uri, digits.options["max_source_bytes"]) as stream:

@@ -18,12 +18,14 @@ from millrace.beam.sources import records
 from millrace.beam.sources.records import Rejected
 from millrace.errors import SourceError
 from pipelines.digits.images import PIXELS, SIDE
-from pipelines.digits.tables import DIGITS
+from pipelines.digits.tables import TABLES
 
 #: Images of a block, and bytes of lines that are read at a time: about as many.
 BLOCK = 4096
 _BYTES = 16 << 20
 _PEEK = 64 << 10
+
+DIGITS = TABLES["digits"].schema()
 
 #: How IDX files of unsigned bytes begin: images have three dimensions, labels one.
 _IMAGES, _LABELS = b"\0\0\x08\x03", b"\0\0\x08\x01"

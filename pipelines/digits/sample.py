@@ -7,9 +7,7 @@ from numpy.typing import NDArray
 from millrace.errors import SettingError
 from pipelines.digits import readers
 from pipelines.digits.images import PIXELS, SIDE
-from pipelines.digits.tables import DIGITS
-
-SAMPLE = "sample://"
+from pipelines.digits.sources import SAMPLE
 
 
 def images() -> readers.Images:
@@ -25,7 +23,7 @@ def images() -> readers.Images:
     levels = np.rint(enlarged(found.images / 16) * 255).astype(np.uint8)
     text = readers.text_of(levels.reshape(-1, PIXELS).tobytes())
     ids, labels = (pa.array(each, pa.int64()) for each in (np.arange(len(levels)), found.target))
-    return readers.Images(pa.table([ids, text, labels], schema=DIGITS))
+    return readers.Images(pa.table([ids, text, labels], schema=readers.DIGITS))
 
 
 def enlarged(small: NDArray[np.float64], inner: int = 20) -> NDArray[np.float64]:

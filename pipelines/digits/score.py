@@ -24,15 +24,16 @@ from millrace.beam.batch import Batch, Block, Item
 from millrace.beam.options import StageOptions, main
 from millrace.common.partitions import Partition
 from millrace.common.results import Written
-from pipelines.digits import images, scoring
+from pipelines.digits import images, models, scoring
 from pipelines.digits.images import PIXELS, NotAnImageError, Pixels
-from pipelines.digits.tables import DIGIT_PREDICTIONS, P
+from pipelines.digits.tables import TABLES, P
 
 #: Rows that are read and scored at once.
 ROWS = 1024
 #: Row groups of a file of images whose predictions become one file, because those are a fortieth as large.
 GROUPS = 32
 
+PREDICTIONS = TABLES["digit_predictions"].schema()
 #: What is no image: its id, the reason, and the image as it came, where it was a list as JSON.
 REJECTED = pa.schema([("id", pa.int64()), ("reason", pa.string()), ("image", pa.large_binary())])
 
@@ -42,7 +43,9 @@ class ScoreOptions(StageOptions):
 
     @classmethod
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--model", default=scoring.BUNDLED, help="an ONNX file, on disk or wherever Beam reads")
+        parser.add_argument(
+            "--model", default=models.BUNDLED, help="an ONNX file: a path, file://, gs:// or http(s):// URI"
+        )
         parser.add_argument("--digest", default="", help="the model's digest; another model is refused")
 
 
@@ -132,7 +135,7 @@ class Score(beam.PTransform):
 
     def expand(self, tables: Any) -> Any:
         inference: Any = RunInference(KeyedModelHandler(self._model), model_identifier=f"digits {self._model.digest}")
-        named = scoring.named(self._model.uri, self._model.digest)
+        named = models.called(self._model.uri, self._model.digest)
         return tables | beam.Map(_keyed) | inference | beam.Map(_predictions, named)
 
 
@@ -146,7 +149,7 @@ def _predictions(element: tuple[Any, PredictionResult], model: str) -> tuple[tup
     (key, name, ids), result = element
     found: Any = result.inference
     columns = [ids, *found.T.astype(np.float64), found.argmax(axis=1), pa.repeat(model, len(ids))]
-    return (key, name), pa.table([pa.array(each) for each in columns], schema=DIGIT_PREDICTIONS)
+    return (key, name), pa.table([pa.array(each) for each in columns], schema=PREDICTIONS)
 
 
 def write(digits: Partition, name: str, tables: Iterable[pa.Table]) -> Iterator[Written]:
@@ -159,7 +162,7 @@ def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
     """Add the pipeline: read by block, score, write. Raises SourceError for a model that does not fit."""
     batch = Batch(pipeline, options, ScoreOptions)
     ((uri, digest),) = {(each.options["model"], each.options["digest"]) for each in batch.partitions.values()}
-    model = scoring.DigitModel(uri, digest or scoring.digest_of(scoring.read_model(uri)))
+    model = scoring.DigitModel(uri, digest or models.digest_of(models.read_model(uri)))
     model.load_model()  # before anything is read
     batch.blocks("id", "image").each(read_block).through(Score(uri, model.digest)).by_key(write)
     batch.results("digit_predictions")

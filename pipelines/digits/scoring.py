@@ -1,46 +1,23 @@
 """Scoring blocks of images with an ONNX model, the same way in batch and in a stream."""
 
-import hashlib
+import resource
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import onnxruntime
-from apache_beam.io.filesystems import FileSystems
+from apache_beam.ml.inference import base
 from apache_beam.ml.inference.base import PredictionResult
 from apache_beam.ml.inference.onnx_inference import OnnxModelHandlerNumpy
 
 from millrace.errors import SourceError
 from pipelines.digits.images import PIXELS, Pixels
-from pipelines.digits.model import MODEL
+from pipelines.digits.models import digest_of, read_model
 
 DIGITS = 10
-#: The project's own model, which comes with the code, wherever that runs.
-BUNDLED = "model://digits"
 
-
-def read_model(uri: str) -> bytes:
-    """Return the bytes of a model: the project's own, or one on disk or wherever Beam reads."""
-    if uri == BUNDLED:
-        return MODEL.read_bytes()
-    try:
-        with FileSystems.open(uri) as file:
-            content: bytes = file.read()
-    except (OSError, ValueError) as error:
-        raise SourceError(
-            f"the model {uri} can't be read ({error})", mend=f"set --model to an ONNX file, or to {BUNDLED}"
-        ) from error
-    return content
-
-
-def digest_of(model: bytes) -> str:
-    """Return the digest that tells a model from another of the same name."""
-    return hashlib.sha256(model).hexdigest()
-
-
-def named(uri: str, digest: str) -> str:
-    """Return what a model is called where its predictions are: the name of its file, and which one of that name."""
-    return f"{uri.rpartition('/')[2]}@{digest[:12]}"
+if base.resource is None:  # where Beam's own import of it fell to another, of torch; it tells how large a model is
+    base.resource = resource
 
 
 def load_model(model: bytes, uri: str) -> onnxruntime.InferenceSession:

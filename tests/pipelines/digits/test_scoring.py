@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from millrace.errors import SourceError
-from pipelines.digits import scoring
+from pipelines.digits import models, scoring
 from pipelines.digits.images import NotAnImageError, pixels_of
 from pipelines.digits.model import MODEL
 from pipelines.digits.model.build import build
@@ -82,7 +82,7 @@ def test_run_inference_gives_each_block_its_own_rows_whatever_the_batch(
     images: Images, session: onnxruntime.InferenceSession, tmp_path: Path
 ) -> None:
     uri = str(MODEL)
-    model = scoring.DigitModel(uri, scoring.digest_of(MODEL.read_bytes()), min_batch_size=1, max_batch_size=3)
+    model = scoring.DigitModel(uri, models.digest_of(MODEL.read_bytes()), min_batch_size=1, max_batch_size=3)
     pickle.loads(pickle.dumps(model))
     blocks = [("a", images[:7]), ("b", images[7:8]), ("c", images[8:8]), ("d", images[8:60])]
 
@@ -130,7 +130,7 @@ def test_a_model_that_does_not_fit_is_one_sentence(model: bytes, said: str) -> N
 
 def test_a_model_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no.onnx can't be read") as raised:
-        scoring.read_model(str(tmp_path / "no.onnx"))
+        models.read_model(str(tmp_path / "no.onnx"))
     assert "\n" not in str(raised.value)
 
 
