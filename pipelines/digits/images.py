@@ -117,7 +117,8 @@ def _numbers_of_text(rows: pa.Array) -> Pixels:
         return _numbers(pc.split_pattern(rows, ",").flatten())
     encoded = _cut(rows).dictionary_encode()
     texts = pc.utf8_slice_codeunits(encoded.dictionary.cast(pa.large_string()), 0, -1)
-    return _numbers(texts)[encoded.indices.to_numpy()]
+    found: Pixels = _numbers(texts)[encoded.indices.to_numpy()]
+    return found
 
 
 def _cut(rows: pa.Array) -> pa.Array:

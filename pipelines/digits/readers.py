@@ -102,7 +102,9 @@ def read_labels(stream: IO[bytes], uri: str) -> dict[int, int]:
         if lines and not any(map(str.isdigit, lines[0])):  # names of columns
             lines = lines[1:]
         rows = [[int(part.strip().strip('"')) for part in line.split(",")] for line in lines]
-        found = {row[0] if len(row) > 1 else place: row[-1] for place, row in enumerate(rows)}
+        if {len(row) for row in rows} not in (set(), {1}, {2}):
+            raise ValueError
+        found = {row[0] if len(row) == 2 else place: row[-1] for place, row in enumerate(rows)}
     except (ValueError, Rejected):
         raise SourceError(f"source {uri} is no file of labels, whose lines are `id,label`, or a label each") from None
     if len(found) < len(rows):

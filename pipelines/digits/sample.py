@@ -27,7 +27,7 @@ def images() -> readers.Images:
 
 
 def enlarged(small: NDArray[np.float64], inner: int = 20) -> NDArray[np.float64]:
-    """Return square images as MNIST has them: drawn in 20 × 20 pixels, in the middle of 28 × 28, between 0 and 1.
+    """Return square images as MNIST's were made: 20 × 20 pixels, their centre of mass in the middle of 28 × 28.
 
     A pixel is the mean of the four around its place, weighted by how near they are.
     """
@@ -40,4 +40,10 @@ def enlarged(small: NDArray[np.float64], inner: int = 20) -> NDArray[np.float64]
     large = np.zeros((len(small), SIDE, SIDE))
     edge = (SIDE - inner) // 2
     large[:, edge : edge + inner, edge : edge + inner] = weights @ small @ weights.T
-    return large
+    return np.stack([_centred(image) for image in large])
+
+
+def _centred(image: NDArray[np.float64]) -> NDArray[np.float64]:
+    at = np.arange(SIDE)
+    down, right = (round((SIDE - 1) / 2 - float(image.sum(axis) @ at / image.sum())) for axis in (1, 0))
+    return np.roll(image, (down, right), (0, 1))

@@ -43,9 +43,7 @@ class ScoreOptions(StageOptions):
 
     @classmethod
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument(
-            "--model", default=models.BUNDLED, help="an ONNX file: a path, file://, gs:// or http(s):// URI"
-        )
+        parser.add_argument("--model", default=models.BUNDLED, help="ONNX: a path, file://, gs:// or http(s):// URI")
         parser.add_argument("--digest", default="", help="the model's digest; another model is refused")
 
 

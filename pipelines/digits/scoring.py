@@ -16,8 +16,9 @@ from pipelines.digits.models import digest_of, read_model
 
 DIGITS = 10
 
-if base.resource is None:  # where Beam's own import of it fell to another, of torch; it tells how large a model is
-    base.resource = resource
+# Beam imports this in one go with what needs torch, has neither where that is missing, and warns of it in every run.
+if vars(base).get("resource") is None:
+    vars(base)["resource"] = resource
 
 
 def load_model(model: bytes, uri: str) -> onnxruntime.InferenceSession:

@@ -4,8 +4,8 @@ from millrace.common.tables import Table
 
 P = [f"p{digit}" for digit in range(10)]
 
-#: By dataset; both are replaced whole. An image is 784 numbers from 0 to 1 with commas between, as they came; a label is
-#: null where none is known.
+#: By dataset; both are replaced whole. An image is 784 numbers from 0 to 1 with commas between; a label is null where
+#: none is known.
 TABLES = {
     "digits": Table({"id": "INT64", "image": "STRING", "label": "INT64"}, by=""),
     "digit_predictions": Table(

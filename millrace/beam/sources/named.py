@@ -134,7 +134,7 @@ def stored(source: str, date: datetime.date | None, redirect_hosts: Sequence[str
     """Return the files that `resolve` tells the URIs of."""
     if is_generated(source):
         return [Stored(f"{source}{date}")]
-    name = source if date is None else _at(source, date)
+    name = _literal(source) if date is None else _at(source, date)
     if _scheme(name) in _HTTP:
         return [Stored(name)] if downloads.head(name, redirect_hosts) is not None else []
     if _scheme(name) == "gs":
@@ -156,6 +156,7 @@ def _written(there: os.stat_result) -> str:
 
 def version(source: str, redirect_hosts: Sequence[str] = ()) -> str:
     """Return what an archive's files are like, which changes when the archive does. "" if there is no such archive."""
+    source = _literal(source)
     if _scheme(source) == "gs":
         return _digest(f"{found.uri}|{found.size}|{found.generation}" for found in _listed(source))
     if _scheme(source) in _HTTP:
@@ -164,7 +165,7 @@ def version(source: str, redirect_hosts: Sequence[str] = ()) -> str:
         told = [headers[h] for h in ("etag", "last-modified", "content-length") if h in headers]
         # A server that does not say when a file changed is taken to change it once a day.
         return _digest(["|".join([source, *(told or [str(datetime.datetime.now(datetime.UTC).date())])])])
-    stats = ((uri, os.stat(_path(uri))) for uri in resolve(source, None))
+    stats = ((uri, os.stat(_path(uri))) for uri in paths.files(_path(source)))
     return _digest(f"{uri}|{stat.st_size}|{stat.st_mtime_ns}" for uri, stat in stats)
 
 
@@ -249,6 +250,11 @@ def _path(name: str) -> str:
     return (
         unquote(urlsplit(name).path, errors="surrogateescape") if _scheme(name) == "file" else os.path.expanduser(name)
     )
+
+
+def _literal(source: str) -> str:
+    """Return a source without fields as it is, its doubled braces single."""
+    return _template(source).format() if not _fields(source) else source
 
 
 def _at(source: str, date: datetime.date) -> str:

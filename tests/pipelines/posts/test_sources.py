@@ -508,3 +508,13 @@ def test_an_object_is_read_however_often_cloud_storage_fails(cloud_storage: Stor
         cloud_storage.faults.randomly(0.2, seed)
         assert sources.resolve("gs://bucket/*", None) == [uri]
         assert read(uri, 1 << 30) == NOISE * 120
+
+
+def test_braces_of_an_archives_name_are_doubled(tmp_path: Path) -> None:
+    """As a day's are; and {date} alone is a field."""
+    (tmp_path / "a {}.jsonl").write_text("1\n")
+    source = f"{tmp_path}/a {{{{}}}}.jsonl"
+    sources.check(source)
+    assert sources.is_archive(source)
+    assert sources.resolve(source, None) == [f"{tmp_path}/a {{}}.jsonl"]
+    assert sources.version(source) == sources.version(f"{tmp_path}/a*.jsonl")
