@@ -3,9 +3,10 @@
 import logging
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
-from millrace import Key, Manifest, Setting, Settings, Source, SourceBounds, SourceTask
+from millrace import Key, Manifest, Setting, Settings, Source, SourceBounds, SourceTask, Table
 
 log = logging.getLogger("millrace")
 
@@ -51,6 +52,9 @@ class WordCount(TextTask):
     """How often each word of a source comes, as a table and as lines of text."""
 
     writes = ("word_totals", "word_texts")
+    tables = MappingProxyType(
+        {"word_totals": Table({"word": "STRING", "count": "INT64", "source": "STRING"}, by="source")}
+    )
     pipeline = "pipelines.words.count"
 
 

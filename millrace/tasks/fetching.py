@@ -156,6 +156,9 @@ class SourceTask(BeamTask):
         """Return the source that is read."""
         raise NotImplementedError(f"{type(self).__name__}.reading")
 
+    def versions(self) -> Mapping[str, str]:
+        return {f"source {self.reading()}": named.version(self.reading(), self.redirect_hosts)}
+
     @classmethod
     def memory_here(cls, largest: int, together: int) -> int:
         return 512 << 20  # whatever is in a file, and however large the file is
@@ -188,6 +191,10 @@ class SourceStage(SourceTask):
 
     def reading(self) -> str:
         return self.source
+
+    def versions(self) -> Mapping[str, str]:
+        """Return nothing, because what was fetched stays as it is; a split of an archive has the version in its key."""
+        return {}
 
     def options(self) -> Mapping[str, Any]:
         return {**super().options(), "dataset": self.datasets()[0].name}
