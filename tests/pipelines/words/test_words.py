@@ -1,5 +1,6 @@
 """Words of texts are counted as Beam's own example counts them, and by first letter."""
 
+import bz2
 import gzip
 import io
 import re
@@ -8,16 +9,22 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+import http_source
 import pyarrow.parquet as pq
 import pytest
 import running
+import zstandard
 from apache_beam.testing.test_utils import compute_hash
+from http_source import Reply
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from localcloud.storage import Storage
+from millrace.beam import files
 from millrace.beam.options import run
 from millrace.beam.sources import texts
 from millrace.common.results import Written, read_result
+from millrace.errors import NotThereYetError
 from pipelines.words import count, letters, tokens
 
 LEAR = running.ROOT.parent / "shared/data/text/kinglear.txt"
@@ -52,12 +59,38 @@ def test_king_lear_has_the_words_and_the_checksum_of_beams_own_test(tmp_path: Pa
 
 
 def test_packed_files_and_bytes_that_are_no_utf8(tmp_path: Path) -> None:
-    """Files of a glob are counted together; a byte that is no UTF-8 ends a word and is counted."""
-    (tmp_path / "a b=1.txt.gz").write_bytes(gzip.compress("Ärger's Ärger's\r\nno".encode()))
-    (tmp_path / "c.txt").write_bytes(b"no\xffyes \xc3\n\n")
+    """Files of a glob, however packed, are counted together; a byte that is no UTF-8 ends a word and is counted."""
+    text = "Ärger's no\r\n".encode()
+    (tmp_path / "a b=1.txt.gz").write_bytes(gzip.compress(text) + gzip.compress(b"again"))
+    (tmp_path / "b.txt.bz2").write_bytes(bz2.compress(text))
+    (tmp_path / "{c}.txt.zst").write_bytes(zstandard.compress(text))
+    (tmp_path / "d.txt").write_bytes(b"no\xffyes \xc3\n\n")
+    (tmp_path / "e.txt").write_bytes(b"")
     written = made(tmp_path, count.build, f"{tmp_path}/*.txt*", "word_totals")
-    assert counts(tmp_path, "word_totals") == {"Ärger's": 2, "no": 2, "yes": 1}
-    assert written.counters == {"distinct": 3, "invalid_bytes": 2, "words": 5}
+    assert counts(tmp_path, "word_totals") == {"Ärger's": 3, "again": 1, "no": 4, "yes": 1}
+    assert written.counters == {"distinct": 4, "invalid_bytes": 2, "words": 9}
+
+
+def test_a_text_of_a_web_server(tmp_path: Path) -> None:
+    """By HTTP, packed by the file and by the server; what the server does not have is not there yet."""
+    with http_source.serving() as server:
+        packed = gzip.compress(gzip.compress(b"one two one"))
+        url = server.reply("/t.gz", Reply(body=packed, headers={"Content-Encoding": "gzip"}))
+        made(tmp_path, count.build, url, "word_totals")
+        assert counts(tmp_path, "word_totals") == {"one": 2, "two": 1}
+        with pytest.raises(NotThereYetError, match="/none.txt has no file"):
+            made(tmp_path / "none", count.build, f"{server.url}/none.txt", "word_totals")
+
+
+def test_texts_of_a_bucket(tmp_path: Path, cloud_storage: Storage) -> None:
+    """A large one in ranges, each read by requests for its bytes alone, and a packed one beside it."""
+    text = b"Poor Tom's a-cold. " * 300
+    for name, data in {"texts/a.txt": text, "texts/b.gz": gzip.compress(b"Poor b")}.items():
+        with files.open_output(f"gs://bucket/{name}") as stream:
+            stream.write(data)
+    options = ["--source=gs://bucket/texts/*", "--name=lear", f"--output={tmp_path}/out/{{dataset}}"]
+    run(count.build, [*options, "--range_bytes=1000"])
+    assert counts(tmp_path, "word_totals") == {"Poor": 301, "Tom's": 300, "a": 300, "cold": 300, "b": 1}
 
 
 def test_a_text_without_words(tmp_path: Path) -> None:
