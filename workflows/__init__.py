@@ -1,6 +1,18 @@
 """The public tasks: what `luigi --module workflows` offers."""
 
+from workflows.digits import LoadDigits, ScoreDigits
 from workflows.posts import Aggregate, Count, Etl, Fetch, Report, SplitArchive
 from workflows.words import LetterCount, WordCount
 
-__all__ = ["Aggregate", "Count", "Etl", "Fetch", "LetterCount", "Report", "SplitArchive", "WordCount"]
+__all__ = [
+    "Aggregate",
+    "Count",
+    "Etl",
+    "Fetch",
+    "LetterCount",
+    "LoadDigits",
+    "Report",
+    "ScoreDigits",
+    "SplitArchive",
+    "WordCount",
+]

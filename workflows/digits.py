@@ -1,0 +1,110 @@
+"""Which digits images show: LoadDigits fills a table with images, ScoreDigits one with what a model says of them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from millrace import BeamTask, Manifest, Setting, Settings, TableStage, check_rejects, share, whole_number
+from pipelines.digits import models, sources
+from pipelines.digits.tables import TABLES
+
+
+class digits(Settings):
+    """Which rows are too many to be wrong, and which files too large."""
+
+    max_dead_letter_share: float = Setting(
+        convert=share, default=0.5, description="share of rows that may be no images"
+    )
+    max_source_bytes: int = Setting(
+        convert=whole_number(1, 1 << 50),
+        allowed="a whole number of bytes",
+        default=10 << 30,
+        significant=False,
+        description="files larger than this, as stored or decompressed, are refused",
+    )
+
+
+class DigitsTask(BeamTask):
+    """What both tasks share."""
+
+    section = digits
+    batchable = False
+    progress = "rows_read"
+
+    def check(self, manifest: Manifest) -> None:
+        rejected = f"{self.writes[-1]}, in {self.datasets()[-1].uri}"
+        check_rejects(manifest, digits(), rejected, lambda: "mend what is read")
+
+
+class LoadDigits(DigitsTask):
+    """The images of a source, and their labels, as the table digits, which is replaced whole."""
+
+    writes = ("digits", "digits_rejected")
+    tables = {"digits": TABLES["digits"]}
+    pipeline = "pipelines.digits.load"
+    passes = ("max_source_bytes",)
+    empty_from_empty = False
+    source: str = Setting(
+        convert=sources.check,
+        allowed=f"{sources.SAMPLE}, a path or glob, or a file://, gs:// or http(s):// URI",
+        default=sources.SAMPLE,
+        description="images: key:784 numbers a line, IDX or CSV, packed or not",
+    )
+    labels: str = Setting(
+        convert=lambda value: value and sources.check(value),
+        allowed="a path or glob, or a file://, gs:// or http(s):// URI",
+        default="",
+        description="their labels: IDX, or lines of id,label",
+    )
+
+    @classmethod
+    def memory_here(cls, largest: int, together: int) -> int:
+        return 512 << 20  # whatever is in a file, and however large the file is
+
+    def options(self) -> Mapping[str, Any]:
+        return {"source": self.source, "labels": self.labels}
+
+    def versions(self) -> Mapping[str, str]:
+        return {f"source {name}": sources.version(name) for name in (self.source, self.labels) if name}
+
+    def runs_here(self) -> bool:
+        return any(sources.is_local(name) for name in (self.source, self.labels) if name)
+
+
+class ScoreDigits(DigitsTask):
+    """What a model says of the images of a table, as the table digit_predictions, which is replaced whole."""
+
+    writes = ("digit_predictions", "digit_predictions_rejected")
+    tables = {"digit_predictions": TABLES["digit_predictions"]}
+    pipeline = "pipelines.digits.score"
+    images: str = Setting(convert=str, default="digits", description="a table of the warehouse with id and image")
+    model: str = Setting(
+        convert=models.check,
+        allowed=f"{models.BUNDLED}, a path, or a file://, gs:// or http(s):// URI",
+        default=models.BUNDLED,
+        description="an ONNX model: n × 784 floats in, n × 10 out",
+    )
+
+    @classmethod
+    def memory_here(cls, largest: int, together: int) -> int:
+        return 640 << 20  # a few blocks of images, and of all rows no more than their predictions
+
+    def requires(self) -> TableStage:
+        return TableStage(table=self.images)
+
+    def options(self) -> Mapping[str, Any]:
+        return {"model": self.model, "digest": self._digest()}
+
+    def versions(self) -> Mapping[str, str]:
+        return {f"model {self.model}": self._digest()}
+
+    def preflight(self) -> None:
+        super().preflight()
+        from pipelines.digits.scoring import load_model
+
+        load_model(models.read_model(self.model), self.model)
+
+    def runs_here(self) -> bool:
+        return models.is_local(self.model)
+
+    def _digest(self) -> str:
+        return models.digest_of(models.read_model(self.model))
