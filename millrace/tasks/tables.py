@@ -9,6 +9,7 @@ is never taken for one of now.
 
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from millrace.core import keys
 from millrace.core.keys import Key
@@ -17,6 +18,9 @@ from millrace.core.manifests import FileEntry
 from millrace.tasks import session
 from millrace.tasks.settings import Setting
 from millrace.tasks.stage import Outcome, Stage
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 
 def _name(value: str) -> str:
@@ -45,18 +49,19 @@ class TableStage(Stage):
             path = uri.removeprefix(storage.uri(""))
             if not path.startswith(f"{folder}/"):
                 storage.copy(path, f"{folder}/part-{number:05d}.parquet")
-        made = [
-            FileEntry(path, self.writes[0], _rows(storage.uri(path)), size, checksum)
-            for path, size, checksum in sorted(storage.checksums(folder))
-        ]
-        return Outcome(made, {"rows": sum(file.rows for file in made)}, {}, self.maker()[0])
+        written = sorted(storage.checksums(folder))
+        read = {path: _metadata(storage.uri(path)) for path, _, _ in written}
+        made = [FileEntry(path, self.writes[0], read[path].num_rows, size, crc) for path, size, crc in written]
+        columns = {field.name: str(field.type) for each in read.values() for field in each.schema.to_arrow_schema()}
+        rows = sum(file.rows for file in made)
+        return Outcome(made, {"rows": rows}, {self.writes[0]: columns}, self.maker()[0])
 
 
-def _rows(uri: str) -> int:
-    """Return the rows of a Parquet file, of which the end alone is read."""
+def _metadata(uri: str) -> "pq.FileMetaData":
+    """Return what a Parquet file says of itself, of which the end alone is read."""
     import pyarrow.parquet as pq
 
     from millrace.beam import files  # here, because it loads Beam
 
     with files.open_input(uri) as file:
-        return int(pq.read_metadata(file).num_rows)
+        return pq.read_metadata(file)

@@ -106,6 +106,7 @@ def test_a_changed_source_is_told_and_a_run_that_refreshes_makes_its_results_ane
     stages = Loaded(file=str(file)), TableStage(table="loaded"), Summed()
     run(*stages)
     assert summed() == "3"
+    assert stages[1].finished().schemas == {"table_files": {"n": "int64"}}
     again()
     assert all(stage.complete() for stage in stages)
     file.write_text("1 2 3")

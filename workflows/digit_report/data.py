@@ -120,14 +120,20 @@ class Data:
         return sum(apart) / labelled if labelled else None
 
 
-def ask(query: Query, images: str, predictions: str) -> Data:
+def ask(query: Query, images: str, predictions: str, labelled: bool) -> Data:
     """Read a page's rows from the warehouse.
 
-    images, predictions: the tables of the images and of what was made of them. Raises what `query` raises.
+    images, predictions: the tables of the images and of what was made of them. labelled: whether images have a column
+    label. Raises what `query` raises.
     """
     sql = _QUERY.read_text(encoding="utf-8")
-    for name, table in (("images_table", images), ("predictions_table", predictions)):
-        sql = sql.replace(name, f"`{table}`")
+    label = "SAFE_CAST(label AS INT64)" if labelled else "CAST(NULL AS INT64)"
+    for name, meant in (
+        ("images_table", f"`{images}`"),
+        ("predictions_table", f"`{predictions}`"),
+        ("given_label", label),
+    ):
+        sql = sql.replace(name, meant)
     (found,) = query(sql, {"least": LEAST, "models": MODELS}).to_pylist()
     matrix, predicted = [[0] * 10 for _ in DIGITS], [0] * 10
     for row in found["taken"]:

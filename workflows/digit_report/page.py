@@ -50,13 +50,15 @@ _REASONS = 20
 class Facts:
     """What a page says beside its tables.
 
-    images, predictions: the names of the tables. source: where the images came from, "" where that is not known. model:
-    its URI. digest: of its file. read: images that were to be scored. rejected: those that could not be, by reason.
-    stages: what the page was made from. made_at: with its time zone. Raises ValueError for a made_at without one.
+    images, predictions: the names of the tables. labelled: whether images have a column label. source: where the images
+    came from, "" where that is not known. model: its URI. digest: of its file. read: images that were to be scored.
+    rejected: those that could not be, by reason. stages: what the page was made from. made_at: with its time zone.
+    Raises ValueError for a made_at without one.
     """
 
     images: str
     predictions: str
+    labelled: bool
     source: str
     model: str
     digest: str
@@ -78,7 +80,7 @@ def render(facts: Facts, query: Query) -> dict[str, bytes]:
     files by name: `index.html` (self-contained) and `report.json` (see this module). Without images, or without labels,
     the page says so. Raises what `query` raises.
     """
-    data = ask(query, facts.images, facts.predictions)
+    data = ask(query, facts.images, facts.predictions, facts.labelled)
     report = _report(facts, data)
     page = _templates().get_template("digits.html.j2").render(_context(facts, data, report))
     return {"index.html": page.encode(), "report.json": json_bytes(report)}

@@ -1,9 +1,9 @@
 -- All rows of a page, in one query, because each costs BigQuery a job and DuckDB a start. The names of both tables are
 -- put in when it is asked.
 WITH labels AS (
-  -- Each image once; one with two different labels has none.
+  -- Each image once; one with two different labels has none, nor has one whose label is no digit.
   SELECT id, IF(MIN(label) = MAX(label) AND MIN(label) BETWEEN 0 AND 9, MIN(label), NULL) AS label
-  FROM images_table
+  FROM (SELECT id, given_label AS label FROM images_table)
   GROUP BY id
 ),
 scored AS (

@@ -4,6 +4,8 @@ import base64
 import datetime
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -51,6 +53,7 @@ def facts(**instead: Any) -> page.Facts:
     usual: dict[str, Any] = {
         "images": "digits",
         "predictions": "digit_predictions",
+        "labelled": True,
         "source": f"/data/{HOSTILE}",
         "model": f"gs://models/{HOSTILE}.onnx",
         "digest": "6a40" * 16,
@@ -276,6 +279,25 @@ def test_without_labels_there_is_no_accuracy(show: Show) -> None:
     assert shown.find_elements(By.CSS_SELECTOR, ".matrix, circle") == []
     assert len(shown.find_elements(By.CSS_SELECTOR, ".least img")) == 24
     assert shown.execute_script("return document.documentElement.scrollWidth") <= 390
+    digits, predictions = tables()
+    alone = warehouse(digits.drop_columns("label"), predictions)  # a table of somebody else's
+    assert page.render(facts(labelled=False), alone) == made
+
+
+def test_labels_of_another_type_are_read() -> None:
+    """A table of somebody else's may hold labels as text."""
+    digits, predictions = tables()
+    text = digits.set_column(2, "label", digits["label"].cast(pa.string()))
+    assert page.render(facts(), warehouse(text, predictions)) == page.render(facts(), warehouse(digits, predictions))
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    """The packages that draw are loaded by render, not by an import of the page's module."""
+    code = (
+        "import sys, workflows.digit_report.page;"
+        "heavy = {'apache_beam', 'jinja2', 'numpy', 'onnxruntime', 'pyarrow'} & {*sys.modules}; assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], check=True)
 
 
 def test_an_empty_table_is_a_page_that_says_so() -> None:
