@@ -1,6 +1,7 @@
 """PageTask: a stage that makes files for people, such as an HTML page, of what the warehouse has.
 
-Beside a dataset's pages lies the list of them, with a link to each; it is made anew with each page.
+Beside a dataset's pages lies the list of them, with a link to each; it is made anew with each page. A dataset that is
+one partition is one page, and has no list.
 """
 
 import html
@@ -51,12 +52,15 @@ class PageTask(Stage):
         return self.pages().uri
 
     def execute(self, claim: Claim) -> Outcome:
-        """Write the page, and the list of all pages."""
+        """Write the page, and the list of all pages, unless the page is all that there is."""
         pages = self.pages()
         made = dict(self.render())
-        made.setdefault(pages.file, str(self.date).encode() if hasattr(self, "date") else b"all")
+        listed = pages.uri != self.page  # the page of a dataset that is one partition lies where the list would
+        if listed:
+            made.setdefault(pages.file, str(self.date).encode() if hasattr(self, "date") else b"all")
         files = [self.write(name, data) for name, data in made.items()]
-        pages.make()
+        if listed:
+            pages.make()
         return Outcome(files, {}, {}, self.maker()[0])
 
     @classmethod

@@ -4,7 +4,8 @@
 
     schema      1: this description
     made_at     when the page was made, RFC 3339, UTC
-    images      {table, source: where they came from, or ""; read, scored; rejected: {reason: images}}
+    images      {table, source: where they came from, or ""; sample: whether they are the
+                built-in ones; read, scored; rejected: {reason: images}}
     model       {uri, digest: SHA-256 of the model's file; in_table: {name in the predictions: images}}
     predicted   ten numbers: images taken for each digit
     labelled    scored images that have a label; without any, what follows up to calibration is null
@@ -51,15 +52,16 @@ class Facts:
     """What a page says beside its tables.
 
     images, predictions: the names of the tables. labelled: whether images have a column label. source: where the images
-    came from, "" where that is not known. model: its URI. digest: of its file. read: images that were to be scored.
-    rejected: those that could not be, by reason. stages: what the page was made from. made_at: with its time zone.
-    Raises ValueError for a made_at without one.
+    came from, "" where that is not known. sample: whether they are the built-in ones. model: its URI. digest: of its
+    file. read: images that were to be scored. rejected: those that could not be, by reason. stages: what the page was
+    made from. made_at: with its time zone. Raises ValueError for a made_at without one.
     """
 
     images: str
     predictions: str
     labelled: bool
     source: str
+    sample: bool
     model: str
     digest: str
     read: int
@@ -113,6 +115,7 @@ def _report(facts: Facts, data: Data) -> dict[str, Any]:
         "images": {
             "table": facts.images,
             "source": facts.source,
+            "sample": facts.sample,
             "read": facts.read,
             "scored": data.images,
             "rejected": dict(facts.rejected),

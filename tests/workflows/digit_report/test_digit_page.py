@@ -55,6 +55,7 @@ def facts(**instead: Any) -> page.Facts:
         "predictions": "digit_predictions",
         "labelled": True,
         "source": f"/data/{HOSTILE}",
+        "sample": False,
         "model": f"gs://models/{HOSTILE}.onnx",
         "digest": "6a40" * 16,
         "read": 407,
@@ -361,6 +362,9 @@ def test_the_page_says_no_more_than_is_measured(made: dict[str, bytes]) -> None:
     assert [text.replace("\u00a0", " ") for text in shown] == ["100 %", "99.99 %", "99.07 %", "0.01 %", "0 %", "–"]
     counts = (999, 1000, 9940, 9960, 12345, 999_400, 999_600, 5_000_000)
     assert [charts.short(count) for count in counts] == ["999", "1.0k", "9.9k", "10k", "12k", "999k", "1.0M", "5.0M"]
+    assert "built-in sample" not in made["index.html"].decode()
+    sample = page.render(facts(source="sample://", sample=True), warehouse(*tables()))["index.html"].decode()
+    assert "These images are the built-in sample" in sample
     with pytest.raises(ValueError, match="time zone"):
         replace(facts(), made_at=datetime.datetime(2026, 11, 20))
     first = base64.b64decode((picture(ink(3)) or "").partition(",")[2])
