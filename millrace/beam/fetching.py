@@ -24,7 +24,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from millrace.beam import files
 from millrace.beam.batch import Batch
 from millrace.beam.options import StageOptions, main
-from millrace.beam.sources import named, ranges, records, splits
+from millrace.beam.sources import bounds, named, ranges, records, splits
 from millrace.beam.sources.ranges import Unit
 from millrace.common import results
 from millrace.common.partitions import Partition
@@ -36,22 +36,9 @@ class FetchOptions(StageOptions):
 
     @classmethod
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--source", required=True, help="where the records come from")
+        bounds.add_options(parser, "where the records come from", "files of lines")
         parser.add_argument("--date", default="", help="the day, YYYY-MM-DD; none: an archive of many days")
-        parser.add_argument("--max_source_bytes", type=int, default=10 << 30, help="larger files are refused")
-        parser.add_argument("--max_transfer_seconds", type=int, default=3600, help="a file by HTTP may take so long")
-        parser.add_argument("--redirect_hosts", default="", help="other hosts that HTTP may redirect to, by commas")
-        parser.add_argument(
-            "--range_bytes", type=_bytes, default=ranges.LENGTH, help="larger files of lines are read in such ranges"
-        )
         parser.add_argument("--dataset", default="raw", help="what the output is called")
-
-
-def _bytes(text: str) -> int:
-    """Return an option's bytes."""
-    if not text.isdecimal() or not (value := int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of bytes from 1 on")
-    return value
 
 
 def _keep(day: Partition, unit: Unit, blocks: Iterator[records.Block]) -> results.Written:
@@ -81,10 +68,6 @@ def _first_line(unit: Unit, counted: Iterable[pa.Table]) -> int | None:
     return 1 + sum(before.values()) if len(before) == unit.part.number else None
 
 
-def _hosts(partition: Partition) -> list[str]:
-    return [host for host in partition.options["redirect_hosts"].split(",") if host]
-
-
 @dataclass(frozen=True)
 class _Fetch:
     """What a workflow says of its sources."""
@@ -102,7 +85,7 @@ class _Fetch:
         if not date and self.day_of is None:
             raise SourceError(f"source {source} can't be split by day; write {{date:%Y-%m-%d}} where its day stands")
         named.check(source, self.generated)
-        found = named.stored(source, datetime.date.fromisoformat(date) if date else None, _hosts(partition))
+        found = named.stored(source, datetime.date.fromisoformat(date) if date else None, bounds.hosts(given))
         if not found:
             raise NotThereYetError(f"source {source} has no file{f' for {date}' if date else ''}")
         return [
@@ -121,8 +104,8 @@ class _Fetch:
         given = partition.options
         with contextlib.ExitStack() as stack:
             if unit.part is None:
-                bounds = given["max_source_bytes"], given["max_transfer_seconds"], _hosts(partition)
-                stream = stack.enter_context(named.open_uri(unit.file.uri, *bounds, self.generated))
+                opened = named.open_uri(unit.file.uri, *bounds.transfer(given), self.generated)
+                stream = stack.enter_context(opened)
                 blocks = records.read(stream)
             elif (number := _first_line(unit, counted[partition.key, str(unit.number)])) is not None:
                 blocks = ranges.read(unit.file, unit.part, number)
