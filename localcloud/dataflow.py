@@ -7,9 +7,9 @@ The API is v1b3's as google-cloud-dataflow-client speaks it: jobs (create, get, 
 metrics, classic and flex templates. A job's workers are this machine's Python with the libraries that are installed
 here and the packages that the job staged; `Life` (localcloud.dataflow_jobs) moves a job from state to state.
 
-Not here: Pub/Sub and other unbounded sources, SDKs but Python, requirements.txt, work spread over machines, retries of
-single bundles (a job runs once, whole; `tries` gives it more). A streaming job is one that was submitted as such; it
-reads bounded sources and may be drained.
+Not here: SDKs but Python, requirements.txt, work spread over machines, retries of single bundles (a job runs once,
+whole; `tries` gives it more). A streaming job is one that was submitted as such, and may be drained and updated. Where
+it reads Pub/Sub, or another unbounded source, it is RUNNING and executes nothing, and a message of it says so.
 """
 
 import json
@@ -399,6 +399,10 @@ def _metrics(job: Job) -> Any:
         for tentative in ({}, {"tentative": "true"})
         for (name, original), value in _used(job).items()
     ]
+    if job.streaming and not job.over:
+        for name, seconds in zip(("system", "data"), job.behind, strict=True):
+            micros = int((now().timestamp() - seconds) * 1e6)
+            updates.append(_update(_ORIGIN, f"F1-windmill-{name}-watermark", {}, scalar=micros))
     for step, namespace, name, value, committed in told.get("counters", []):
         context = {"namespace": namespace, "step": step} | ({} if committed else {"tentative": "true"})
         updates.append(_update("user", name, context, kind="Sum", scalar=value))

@@ -96,7 +96,9 @@ class Job:
     """A job. submitted: the api.Job that was asked for; asked: the state that somebody wants it to go to.
 
     launcher: the command that is to submit it, of a flex template; until then "submitted" holds only its name.
-    metrics: the worker's last report of them. workers: (time, number) whenever the number changed.
+    metrics: the worker's last report of them. workers: (time, number) whenever the number changed. held: why the job is
+    RUNNING and executes nothing, "" where it executes. behind: of a streaming job, by how many seconds its system and
+    data watermarks are behind; tests set it.
     """
 
     id: str
@@ -116,6 +118,8 @@ class Job:
     started: datetime.datetime | None = None
     messages: list[Message] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
+    held: str = ""
+    behind: tuple[float, float] = (0.0, 0.0)
     workers: list[tuple[datetime.datetime, int]] = field(default_factory=list)
 
     @property
@@ -288,11 +292,15 @@ class Life:
             job.started = job.started or now()
             self._enter(job, "JOB_STATE_RUNNING")
         try:
-            return self._tried(job)
+            error = self._tried(job)
         finally:
             with self.changed:
                 self._free += 1
                 self.changed.notify_all()
+        if job.held:
+            with self.changed:
+                self.changed.wait_for(lambda: self._stopping or job.asked)
+        return error
 
     def _tried(self, job: Job) -> str:
         job.workers.append((now(), 1))
@@ -351,6 +359,9 @@ class Life:
                 report = json.loads(line)
                 if "message" in report:
                     job.say(*report["message"])
+                elif "held" in report:
+                    job.held = report["held"]
+                    job.say("JOB_MESSAGE_WARNING", job.held)
                 elif "metrics" in report:
                     job.metrics = report["metrics"]
                 else:

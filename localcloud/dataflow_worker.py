@@ -7,7 +7,8 @@ packages that a job staged, but not the checkout. The service speaks to it over 
                The file describes a `Spec`, or has the command that a flex template's image runs
     end PID    kills the job's group, if anything is left of it, and answers when the process is gone
 
-A report is a line of JSON: {"message": [importance, text]}, {"metrics": {…}}, and at last {"end": error text or null}.
+A report is a line of JSON: {"message": [importance, text]}, {"metrics": {…}}, {"held": text} of a streaming job that is
+to be RUNNING without a process, and at last {"end": error text or null}.
 Whatever becomes of the service, its jobs die with it.
 """
 
@@ -158,7 +159,9 @@ def run(spec: Spec, report: Report) -> None:
     FileSystems.set_options(options)
     pickler.set_library(options.view_as(SetupOptions).pickle_library)
     pipeline = beam_runner_api_pb2.Pipeline.FromString(_read(spec.pipeline_url))
-    check(pipeline)
+    if unbounded := check(pipeline):
+        report.send(held=f"The job is RUNNING and executes nothing, because {unbounded}; Beam's direct runner runs it.")
+        return
     for environment in pipeline.components.environments.values():
         sys.path[:0] = install(environment.dependencies, Path(spec.packages))
         environment.urn = python_urns.EMBEDDED_PYTHON
@@ -175,16 +178,12 @@ def run(spec: Spec, report: Report) -> None:
     report.send(metrics=metrics(runner, steps))
 
 
-def check(pipeline: Any) -> None:
-    """Raise UnsupportedError for a pipeline that would not really run here."""
+def check(pipeline: Any) -> str:
+    """Return what of a pipeline is unbounded, and so would not really run here, as a sentence; "" where nothing is.
+
+    Raises UnsupportedError for one of another SDK.
+    """
     parts = pipeline.components
-    for transform in parts.transforms.values():
-        if transform.spec.urn.startswith("beam:transform:pubsub_"):
-            raise UnsupportedError(f"the local Dataflow has no Pub/Sub, which {transform.unique_name} needs")
-    unbounded = beam_runner_api_pb2.IsBounded.UNBOUNDED
-    for collection in parts.pcollections.values():
-        if collection.is_bounded == unbounded:
-            raise UnsupportedError(f"the local Dataflow reads no unbounded source, as {collection.unique_name} is one")
     ours = f"beam:version:sdk_base:apache/beam_python{sys.version_info[0]}.{sys.version_info[1]}_sdk:"
     for environment in parts.environments.values():
         sdk = [each for each in environment.capabilities if each.startswith("beam:version:sdk_base:")]
@@ -192,6 +191,14 @@ def check(pipeline: Any) -> None:
             raise UnsupportedError(f"the local Dataflow runs Docker environments of Beam, not {environment.urn}")
         if sdk != [ours + version.__version__]:
             raise UnsupportedError(f"the local Dataflow's workers are {ours}{version.__version__}, not {sdk[0]}")
+    for transform in parts.transforms.values():
+        if transform.spec.urn.startswith("beam:transform:pubsub_"):
+            return f"the local Dataflow has no Pub/Sub, which {transform.unique_name} needs"
+    unbounded = beam_runner_api_pb2.IsBounded.UNBOUNDED
+    for collection in parts.pcollections.values():
+        if collection.is_bounded == unbounded:
+            return f"the local Dataflow reads no unbounded source, as {collection.unique_name} is one"
+    return ""
 
 
 def install(artifacts: Iterable[Any], packages: Path) -> list[str]:

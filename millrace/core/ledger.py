@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass, replace
 from millrace.core.storage import Storage, Versioned, read_all
 
 FOLDER = "_jobs"
+#: Of how many jobs that failed an entry says when; no setting allows more before no further one is submitted.
+_REMEMBERED = 100
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Entry:
     digest of what is to be done, and code: which code was to do it; failures: how many jobs for this
     work with this code have failed, up to and with this one. started, ended: UTC, ISO 8601; "" until then. members: the
     tasks whose attempts are the same job, this one's too; none where the job is for this task alone. replaces: the id
-    of the streaming job that this one is an update of, "" for none.
+    of the streaming job that this one is an update of, "" for none. failed: when those jobs failed, the last of them.
     """
 
     task: str
@@ -51,6 +53,7 @@ class Entry:
     failures: int = 0
     members: Sequence[str] = ()
     replaces: str = ""
+    failed: Sequence[str] = ()
 
 
 class Ledger:
@@ -81,7 +84,7 @@ class Ledger:
         found = self._storage.read(path)
         entry = _entry(found)
         if found and entry and entry.state == "failed":
-            self._storage.replace(path, _to_json(replace(entry, failures=0)), found.version)
+            self._storage.replace(path, _to_json(replace(entry, failures=0, failed=())), found.version)
 
     def forget(self, task: str) -> None:
         """Remove a task's entry, unless it says that somebody is at work: that job must still be found."""
@@ -147,8 +150,15 @@ class Claim:
         counts: whether it is one more job that failed.
         """
         if self.entry is not None and self.entry.state in ("running", "refused"):
-            state, failed = state or ("failed" if error else "done"), self.entry.failures + counts
-            self.enter(replace(self.entry, state=state, ended=now(), error=error, failures=failed))
+            state, total = state or ("failed" if error else "done"), self.entry.failures + counts
+            ended = now()
+            failed = [*self.entry.failed, ended][-_REMEMBERED:] if counts else self.entry.failed
+            self.enter(replace(self.entry, state=state, ended=ended, error=error, failures=total, failed=failed))
+
+    def stop(self, why: str) -> None:
+        """Note that the work is not wanted until another attempt is entered, whether or not there has been one."""
+        never = Entry(self.task, 0, "", "", "", "stopped", socket.gethostname(), os.getpid(), now())
+        self.enter(replace(self.entry or never, state="stopped", ended=now(), error=why))
 
     def enter(self, entry: Entry) -> Entry:
         """Write an entry over the one that this claim has read or written. Raises ConflictError if another is there."""
@@ -194,6 +204,7 @@ class Batch:
                 work=work,
                 code=code,
                 failures=failures(before, work, code),
+                failed=before.failed if before and failures(before, work, code) else (),
                 members=self._members,
                 replaces=replaces,
             )
@@ -208,6 +219,13 @@ def job_of(family: str, partition: str) -> str:
 def failures(entry: Entry | None, work: str, code: str) -> int:
     """Return how many jobs for some work with some code have failed, up to and with this entry's."""
     return entry.failures if entry is not None and (entry.work, entry.code) == (work, code) else 0
+
+
+def failures_since(entry: Entry | None, work: str, code: str, seconds: float) -> Sequence[str]:
+    """Return when jobs for some work with some code failed within the last seconds, up to and with this entry's."""
+    since = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=seconds)
+    failed = entry.failed if entry is not None and failures(entry, work, code) else ()
+    return [each for each in failed if datetime.datetime.fromisoformat(each) > since]
 
 
 def _job_name(prefix: str, identity: str) -> str:

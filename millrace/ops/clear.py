@@ -1,7 +1,8 @@
 """Forget results, and what was made from them, so that the next run makes them anew. Sources are never touched.
 
 What goes is shown first; where it is more than one day's, a person is asked, and a script has to say --yes. Failures
-are forgotten too: after too many of them no further job would be submitted.
+are forgotten too: after too many of them no further job would be submitted. Of a streaming service these are all that
+goes; its job stays as it is.
 
 TASK is one of the project's tasks, PARTITION one as this command shows it (posts/date=2026-11-19).
 """
@@ -29,6 +30,7 @@ from millrace.errors import SettingError
 from millrace.ops import arguments
 from millrace.tasks import freshness, session, settings
 from millrace.tasks.datasets import Dataset
+from millrace.tasks.service import Service
 from millrace.tasks.stage import Stage
 from millrace.tasks.targets import WRITER, BigQueryTarget
 from millrace.tasks.tasks import known_tasks, no_task
@@ -138,8 +140,12 @@ def _clear(named: _Named, stale: bool, dry_run: bool, yes: bool) -> int:
 
 def _of(job: str, named: _Named) -> bool:
     """Return whether a job of the ledger is of a task that is named."""
-    stages = [(family, task) for family in named.families if issubclass(task := named.tasks[family], Stage)]
-    return any(job.startswith(job_of(family, stage.writes[0])) for family, stage in stages)
+    tasks = [(family, named.tasks[family]) for family in named.families]
+    stages = [(family, task) for family, task in tasks if issubclass(task, Stage)]
+    services = [_instance(task, _DAY, named.parameters) for _, task in tasks if issubclass(task, Service)]
+    return any(job.startswith(job_of(family, stage.writes[0])) for family, stage in stages) or job in [
+        each.service for each in services if isinstance(each, Service)
+    ]
 
 
 def _partitions(storage: Storage) -> dict[str, Manifest | None]:
@@ -210,6 +216,8 @@ def _datasets(task: type[luigi.Task], parameters: Mapping[str, str]) -> set[str]
     """Return the datasets, or tables, that a task fills. Raises SettingError if there is none that could be cleared."""
     if issubclass(task, Stage):
         return set(task.writes)
+    if issubclass(task, Service):
+        return set()
     outputs = flatten(_instance(task, _DAY, parameters).output())
     names = {out.name for out in outputs if isinstance(out, BigQueryTarget | Dataset)}
     if not names:

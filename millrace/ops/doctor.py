@@ -16,7 +16,7 @@ from luigi.parameter import UnconsumedParameterWarning
 from millrace.common.text import plain
 from millrace.core.findings import NOT_ASKED, OK, WARNING, WRONG, Finding
 from millrace.ops import arguments
-from millrace.ops.checks import cloud, machine, stored
+from millrace.ops.checks import cloud, machine, services, stored
 from millrace.ops.checks.findings import Check, examine, in_bucket
 from millrace.tasks import session
 
@@ -70,6 +70,8 @@ def _examine() -> int:
         console.print(
             "\nGoogle Cloud\n  not needed: storage is a folder, there is no warehouse, and no task runs on Dataflow"
         )
+    if WRONG not in {finding.state for finding in found.values()} and (known := services.checks()):
+        found |= _print(console, "Services", examine(known))
     counts = Counter(finding.state for finding in found.values())
     console.print("\n" + ", ".join(f"{counts[state]} {state}" for state in _STYLES if counts[state]))
     return 1 if counts[WRONG] else 0

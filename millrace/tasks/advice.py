@@ -92,6 +92,12 @@ def run(family: str, **parameters: object) -> str:
     return shlex.join(arguments)
 
 
+def pipeline(module: str, *options: str) -> str:
+    """Return the command that runs a pipeline by itself, without luigi, in this process's folder."""
+    shell = shlex.join([_python(), "-m", module, *options])
+    return shell if _person_in(Path.cwd()) else f"cd {shlex.quote(str(Path.cwd()))} && {shell}"
+
+
 def program(name: str) -> str:
     """Return how a command that goes by luigi.cfg alone is called from where the person is."""
     return shlex.join(_program(name)[0])

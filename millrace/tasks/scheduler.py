@@ -29,6 +29,7 @@ from luigi.worker import GetWorkResponse
 
 from millrace.common.text import plain
 from millrace.tasks import advice, workers
+from millrace.tasks.service import Service
 
 log = logging.getLogger("millrace")
 luigis_log = logging.getLogger("luigi-interface")
@@ -206,7 +207,7 @@ class Worker(workers.Worker):
             self._scheduler.lose(error)
 
     def _add_task(self, *args: Any, **task: Any) -> None:
-        task_id, status = task["task_id"], task["status"]
+        task_id, status, message = task["task_id"], task["status"], ""
         self._failed.discard(task_id)
         self._done.pop(task_id, None)
         before = self._asked.pop(task_id, {})
@@ -215,11 +216,16 @@ class Worker(workers.Worker):
             self._asked[task_id] = {**task, "deps": list(dict.fromkeys(needs)), "runnable": True}
             task["deps"] = self._asked[task_id]["deps"]
         elif status == DONE:
+            # How a service stands is to be seen also while there is nothing to do.
+            link, message = _shown(self._scheduled_tasks.get(task_id))
+            task |= {"tracking_url": link} if link else {}
             self._done[task_id] = {**task}
         elif status == FAILED:
             self._failed.add(task_id)
         try:
             super()._add_task(*args, **task)
+            if message:
+                self._scheduler.set_task_status_message(task_id, message)
         except RPCError as error:
             self._scheduler.lose(error)
 
@@ -347,6 +353,11 @@ class Worker(workers.Worker):
         """Return whether nothing that a task needs has failed, or is missing."""
         task = self._asked.get(task_id)
         return task is not None and all(d in self._done or self._could_run(d) for d in task["deps"])
+
+
+def _shown(task: luigi.Task | None) -> tuple[str, str]:
+    """Return what luigid shows of a task while there is nothing to do: a link and a message, "" for none."""
+    return task.shown() if isinstance(task, Service) else ("", "")
 
 
 def _whose(worker: str) -> str:

@@ -243,6 +243,12 @@ class dataflow(Settings):
         default=3,
         description="jobs of the same code that may fail for a task before no more are submitted",
     )
+    failures_within: float = Setting(
+        convert=number(60, 1e8),
+        allowed="a number from 60 to 100000000",
+        default=86400.0,
+        description="seconds for which the failure of a service's job counts among those attempts",
+    )
     cancel_wait: float = Setting(
         convert=number(0, 3600),
         allowed="a number from 0 to 3600",

@@ -1,41 +1,27 @@
 """Service: a task whose streaming job should be there. It is not complete, but *there*: its target exists while the job
-is RUNNING with this code and these options.
+is RUNNING with this code and these options. serving.py brings that about.
 
-run() brings that about, from whatever an earlier run has left, under the claim of the service's name:
-
-    no job                      start it
-    it runs as it should        nothing
-    other code or options       update it in place; where Dataflow refuses that, drain it, then start it
-    it drains, or is cancelled  wait for its end, then start it
-
-All its jobs have one name, of which Dataflow has one active job at most, and the ledger's entry, written before a job
-is created, has the request id that makes a repeated creation the same job. So a process may die at any step, and two
-hosts may begin at once: there is one job.
+StopService ends the job, and the ledger remembers that it is not wanted: from then on the service's own task, which
+cron goes on to run, has nothing to do, and says how to start the job again.
 """
 
 import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import luigi
 
 from millrace.core import code
-from millrace.core.ledger import Claim, Entry, Ledger, failures
-from millrace.errors import JobFailedError, SettingError
-from millrace.runners.runner import Ticket
-from millrace.tasks import preflight, sections, session, settings
+from millrace.core.ledger import Entry, Ledger
+from millrace.errors import MillraceError, SettingError
+from millrace.tasks import advice, preflight, sections, serving, session, settings
 from millrace.tasks.base import Task
+from millrace.tasks.serving import RUNNER
 from millrace.tasks.settings import Flag, Settings
 
-if TYPE_CHECKING:
-    from millrace.runners.dataflow.jobs import Job, Where
-
 log = logging.getLogger("millrace")
-
-_RUNNER = "DataflowRunner"
-_ENDING = ("DRAINING", "CANCELLING")
 
 
 class Service(Task):
@@ -48,6 +34,10 @@ class Service(Task):
     passes: ClassVar[Sequence[str]] = ()
     #: What is said of the pipeline's code instead of a digest of it.
     version: Any = ""
+
+    start: bool = Flag(
+        default=False, significant=False, description="the job is started also where it was stopped on purpose"
+    )
 
     @classmethod
     def maker(cls) -> tuple[str, bool]:
@@ -68,27 +58,41 @@ class Service(Task):
         return ServiceTarget(self)
 
     def complete(self) -> bool:
-        """Return whether the job runs as it should. Raises a MillraceError for what would keep a run from that."""
+        """Return whether there is nothing to do: the job runs as it should, or was stopped on purpose.
+
+        Raises a MillraceError for what would keep a run from that.
+        """
+        entry = Ledger(session.current().storage).entry(self.service)
+        if self.stopped(entry):
+            session.current().once(("stopped", self.service), lambda: log.warning(self.why_stopped(entry)))
+            return True
         self.preflight()
         return self.output().exists()
 
     def preflight(self) -> None:
         """Raise a MillraceError for settings with which no job can be submitted."""
-        own = sections.runner_options(_RUNNER, self.task_family)
-        named = own.get("runner", sections.millrace().runner)
-        if named not in (_RUNNER, "auto"):
+        if (named := self.named_runner()) not in (RUNNER, "auto"):
+            options = {"runner": "BundleBasedDirectRunner", "streaming": "True", **self.pipeline_options()}
+            here = advice.pipeline(self.pipeline, *(f"--{key}={value}" for key, value in options.items()))
             raise SettingError(
                 f"{self.task_family} is a streaming job of Dataflow, and runner = {named!r}, "
-                f"{settings.origin('millrace', 'runner')}; set runner to {_RUNNER}, or run the pipeline here: "
-                f"python -m {self.pipeline} --runner=BundleBasedDirectRunner --streaming"
+                f"{settings.origin('millrace', 'runner')}; set runner to {RUNNER}, or run the pipeline here: {here}"
             )
         preflight.check(self.task_family, preflight.for_dataflow)
-        session.current().runner(_RUNNER).check(self.task_family)
+        session.current().runner(RUNNER).check(self.task_family)
+
+    def named_runner(self) -> str:
+        """Return the runner that the settings name for this task."""
+        own = sections.runner_options(RUNNER, self.task_family)
+        return own.get("runner", sections.millrace().runner)
 
     def run(self) -> None:
         """Have the job run as it should."""
         with Ledger(session.current().storage).claim(self.service) as claim:
-            _Keeper(self, claim).keep()
+            if self.stopped(claim.entry):
+                log.warning(self.why_stopped(claim.entry))
+                return
+            serving.keep(self, claim)
 
     def pipeline_options(self) -> dict[str, str]:
         """Return what the pipeline is given."""
@@ -111,6 +115,19 @@ class Service(Task):
         if self.set_status_message:
             self.set_status_message(message)
 
+    def link(self, url: str) -> None:
+        """Show luigid where the job's page is."""
+        if self.set_tracking_url:
+            self.set_tracking_url(url)
+
+    def shown(self) -> tuple[str, str]:
+        """Return what luigid shows of the service while there is nothing to do: the job's page, and how it stands."""
+        try:
+            standing = serving.look(self)
+        except MillraceError as error:
+            return "", str(error)
+        return standing.url, standing.said
+
     def as_wanted(self, entry: Entry | None) -> bool:
         """Return whether an attempt is at this code and these options."""
         return (
@@ -119,6 +136,28 @@ class Service(Task):
             and entry.work == self.work()
             and code.is_of(entry.code, self)
         )
+
+    def stopped(self, entry: Entry | None) -> bool:
+        """Return whether the job was stopped on purpose, and is not to be started all the same."""
+        return entry is not None and entry.state == "stopped" and not self.start
+
+    def why_stopped(self, entry: Entry | None) -> str:
+        """Say that the job was stopped, and how to start it again."""
+        assert entry is not None
+        return f"{self.task_family}: {entry.error} at {entry.ended[:19]}Z, so nothing is done; {self.starter} starts it"
+
+    @property
+    def starter(self) -> str:
+        """The command that starts the job also where it was stopped."""
+        return advice.run(self.task_family, **self.named_parameters(), start="true")
+
+    def named_parameters(self) -> dict[str, str]:
+        """Return those parameters, as text, that tell this task from the one that its name alone means."""
+        return {
+            name: parameter.serialize(getattr(self, name))
+            for name, parameter in self.get_params()
+            if parameter.significant and getattr(self, name) != getattr(parameter, "_default", None)
+        }
 
 
 class ServiceTarget(luigi.Target):
@@ -132,7 +171,7 @@ class ServiceTarget(luigi.Target):
         entry = Ledger(session.current().storage).entry(self._service.service)
         if entry is None or not entry.job_id or not self._service.as_wanted(entry):
             return False
-        job = _job_of(entry)
+        job = serving.job_of(entry)
         return job is not None and job.state == "RUNNING"
 
 
@@ -146,157 +185,20 @@ class StopService(Task):
         raise NotImplementedError(f"{type(self).__name__}.service")
 
     def complete(self) -> bool:
-        """Return whether no job of the service is active."""
-        self.service().preflight()
+        """Return whether the service is known to be stopped on purpose, and no job of it is active."""
+        preflight.once(("preflight", "storage"), lambda: session.current().storage.check())
         entry = Ledger(session.current().storage).entry(self.service().service)
-        return entry is None or (entry.state != "running" and not _active(entry))
+        return entry is not None and entry.state == "stopped" and not serving.active(entry)
 
     def run(self) -> None:
-        """End the job, and wait for that."""
-        from millrace.runners.dataflow import jobs
+        """Note that the job is not wanted, end it, and wait for that."""
+        with Ledger(session.current().storage).claim(self.service().service) as claim:
+            # First, so that a run of the service starts nothing also where this one dies before the job is at its end.
+            claim.stop(f"stopped by {self.task_family}")
+            serving.stop(claim.attempt, self.say, cancel=self.force)
 
-        service = self.service()
-        with Ledger(session.current().storage).claim(service.service) as claim:
-            if claim.entry is None:
-                return
-            for job in _active(claim.entry):
-                asked = jobs.cancel(job) if self.force else job if job.state in _ENDING else jobs.drain(job)
-                ended = jobs.wait(asked, lambda each: None)
-                log.info("%s: Dataflow job %s is %s", self.task_family, ended.id, ended.state.lower())
-            claim.close(f"stopped by {self.task_family}", "stopped")
-
-
-class _Keeper:
-    """What one run does for a service whose claim it holds."""
-
-    def __init__(self, task: Service, claim: Claim) -> None:
-        self._task, self._claim = task, claim
-        self._place = session.current().runner(_RUNNER).place()
-
-    def keep(self) -> None:
-        """Have the job run as it should, whatever an earlier run left."""
-        entry = self._claim.entry
-        if entry is None:
-            self._start()
-            return
-        own, active = _job_of(entry), _active(entry)
-        mine = next((job for job in active if job.request_id == entry.request_id), None)
-        other = next((job for job in active if job is not mine), None)
-        if mine and mine.state not in _ENDING and self._task.as_wanted(entry):
-            self._wait(mine)
-        elif mine:
-            self._renew(mine)
-        elif other and self._never_created(own) and entry.replaces == other.id:
-            self._update(other, again=True)
-        elif other and own and own.state == "FAILED" and entry.replaces == other.id and self._task.as_wanted(entry):
-            self._drain_and_start(other, f"its update, job {own.id}, has failed")
-        elif other:
-            self._renew(other)
-        elif self._never_created(own) and not entry.replaces:
-            self._submit()
-        else:
-            became = f"job {own.id} is {own.state.lower()}" if own else "its job is gone"
-            self._claim.close(became, counts=own is not None and own.state == "FAILED")
-            self._start()
-
-    def _never_created(self, own: "Job | None") -> bool:
-        """Return whether the run that entered the attempt may have died before it created the job that is wanted."""
-        return own is None and not self._claim.attempt.job_id and self._task.as_wanted(self._claim.attempt)
-
-    def _renew(self, job: "Job") -> None:
-        """Have a job replaced that is not as it should be."""
-        if job.state in _ENDING:
-            self._drain_and_start(job, f"it is {job.state.lower()}")
-        elif "/".join(job.where) != self._place:
-            self._drain_and_start(job, f"it runs in {'/'.join(job.where)}, and new jobs in {self._place}")
-        else:
-            self._update(job)
-
-    def _update(self, old: "Job", *, again: bool = False) -> None:
-        from millrace.runners.dataflow.submission import UpdateRefusedError
-
-        self._task.say(f"updates job {old.id} in place")
-        if not again:
-            self._enter(old.id)
-        try:
-            self._submit()
-        except UpdateRefusedError as refusal:
-            self._claim.close(str(refusal))
-            self._drain_and_start(old, str(refusal))
-
-    def _drain_and_start(self, old: "Job", why: str) -> None:
-        from millrace.runners.dataflow import jobs
-
-        log.warning("%s: job %s is drained, then another is started: %s", self._task.task_family, old.id, why)
-        self._task.say(f"drains job {old.id}: {why}")
-        jobs.wait(old if old.state in _ENDING else jobs.drain(old), lambda job: self._task.say(job.state))
-        self._start()
-
-    def _start(self) -> None:
-        limit = sections.dataflow().attempts
-        failed = failures(self._claim.entry, self._task.work(), code.of(self._task))
-        if failed >= limit:
-            raise JobFailedError(
-                f"{self._task.task_family} has failed {failed} times with the same code and options, and "
-                f"dataflow.attempts = {limit} ({settings.origin('dataflow', 'attempts')}), so no further job was "
-                f"submitted; the last one: {self._claim.attempt.error}; mend its code or options, and run again"
-            )
-        self._enter()
-        self._submit()
-
-    def _enter(self, replaces: str = "") -> None:
-        prefix = f"millrace-{self._task.service}"
-        wanted = {"work": self._task.work(), "code": code.of(self._task)}
-        self._claim.serve(prefix, replaces, runner=_RUNNER, where=self._place, **wanted)
-
-    def _submit(self) -> None:
-        """Create the job of the attempt that is entered, or find it created, and wait until it runs."""
-        from millrace.runners.dataflow import submission
-
-        task, entry = self._task, self._claim.attempt
-        ticket = Ticket(entry.job_name, entry.request_id, entry.where)
-        given = {**session.current().google.access.options(), **task.pipeline_options()}
-        google = session.current().google
-        how: dict[str, Any] = {"streaming": True, "replaces": entry.replaces}
-        self._wait(submission.submit(google, task.pipeline, given, task.task_family, ticket, task.say, **how))
-
-    def _wait(self, job: "Job") -> None:
-        from millrace.runners.dataflow import jobs, reports
-
-        self._claim.submitted(job.id)
-        if self._task.set_tracking_url:
-            self._task.set_tracking_url(job.url)
-        job = jobs.begun(job, self._task.say)
-        if job.state == "RUNNING":
-            return
-        replaces = self._claim.attempt.replaces
-        old = jobs.get(job.google, replaces, job.where) if replaces else None
-        error = reports.failure(job)
-        self._claim.close(str(error), counts=job.state == "FAILED" and old is None)
-        if old and not old.finished and not old.replaced_by:
-            self._drain_and_start(old, str(error))
-            return
-        raise error
-
-
-def _where(entry: Entry) -> "Where":
-    from millrace.runners.dataflow import jobs
-
-    return jobs.where_of(Ticket(entry.job_name, entry.request_id, entry.where))
-
-
-def _job_of(entry: Entry) -> "Job | None":
-    """Return the job of an attempt, as far as its id was noted."""
-    from millrace.runners.dataflow import jobs
-
-    return jobs.get(session.current().google, entry.job_id, _where(entry)) if entry.job_id else None
-
-
-def _active(entry: Entry) -> "list[Job]":
-    """Return the active jobs of a service, given its last attempt: those listed, and the one whose id was noted."""
-    from millrace.runners.dataflow import jobs
-
-    listed = jobs.named(session.current().google, entry.job_name, _where(entry), active=True)
-    own = _job_of(entry)
-    found = {job.id: job for job in [*listed, *([own] if own else [])]}
-    return [job for job in found.values() if not job.finished and not job.replaced_by]
+    def say(self, message: str) -> None:
+        """Show luigid, and whoever reads the run's output, a message."""
+        log.info("%s: %s", self.task_family, message)
+        if self.set_status_message:
+            self.set_status_message(message)

@@ -21,9 +21,12 @@ from millrace.tasks import console
 from millrace.tasks.base import registered
 from millrace.tasks.console import print_error
 from millrace.tasks.ranges import RangeDaily as RangeDaily  # which a command line names, because luigi takes ours then
+from millrace.tasks.service import Service
 from millrace.tasks.settings import in_luigi_command, not_filled_in, origin
 from millrace.tasks.stage import Stage
 
+#: What a task of each kind says, so that one that does not is a base of others.
+_SAYS = {Stage: "writes", Service: "pipeline"}
 _WRONG = re.compile(r"(\w+)\[args=.*\]: Error when parsing the default value of '(\w+)'")
 
 
@@ -32,7 +35,8 @@ def known_tasks() -> dict[str, type[luigi.Task]]:
     found = {}
     for name, task in registered().items():
         own = not task.__module__.startswith(("luigi.", "millrace."))
-        if own and not issubclass(task, luigi.Config) and (not issubclass(task, Stage) or hasattr(task, "writes")):
+        base = any(issubclass(task, kind) and not hasattr(task, what) for kind, what in _SAYS.items())
+        if own and not base and not issubclass(task, luigi.Config):
             found[name] = task
     return found
 

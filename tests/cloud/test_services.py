@@ -3,13 +3,20 @@
 The jobs are held: they are RUNNING and execute nothing, since the local Dataflow runs no unbounded sources.
 """
 
+import datetime
+import functools
+import json
 import os
+import re
+import shlex
 import signal
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
+import running
 from cloud_running import state_of
 from dataflow_running import Set, new_name
 from running import EVERY, LONGEST, WHOLE
@@ -19,7 +26,13 @@ from localcloud.dataflow import Dataflow
 from localcloud.dataflow_jobs import Job
 from localcloud.faults import Fault
 from localcloud.storage import Storage
+from millrace.core.findings import OK, WARNING, Finding
+from millrace.core.ledger import Ledger
 from millrace.errors import JobFailedError, SettingError
+from millrace.ops import clear
+from millrace.ops.checks import services
+from millrace.tasks import advice, serving, session
+from millrace.tasks.session import Session
 
 #: How many effects of each run are followed by its death, unless all are.
 SAMPLE = 2
@@ -66,9 +79,41 @@ def test_a_service_is_started_once_updated_and_drained(local: Dataflow, label: s
     stop.run()
     assert stop.complete()
     assert states(local, label) == ["UPDATED", "DRAINED"]
-    assert not other.complete()
-    other.run()
-    assert states(local, label) == ["UPDATED", "DRAINED", "RUNNING"]
+
+
+def test_what_was_stopped_stays_so_until_it_is_started(
+    local: Dataflow, label: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether it ever ran or not: cron's next runs have nothing to do, and say how to start it; then it is there."""
+    for before in ([], ["DRAINED"]):
+        stop, task = StopStream(label=label), Stream(label=label)
+        assert not stop.complete()
+        stop.run()
+        assert stop.complete()
+        caplog.clear()
+        assert task.complete()
+        task.run()
+        assert states(local, label) == before
+        assert not task.output().exists()
+        assert "stopped by StopStream" in caplog.text
+        assert f"Stream --label {label} --start true starts it" in caplog.text
+        start = Stream(label=label, start=True)
+        assert not start.complete()
+        start.run()
+        assert task.complete()
+        assert task.output().exists()
+        assert states(local, label) == [*before, "RUNNING"]
+
+
+def test_a_stop_needs_no_cloud_where_nothing_was_started(setting: Set, tmp_path: Path) -> None:
+    setting("millrace", "runner", "FnApiRunner")
+    setting("millrace", "storage", str(tmp_path))
+    with session.use(Session()):
+        stop = StopStream()
+        assert not stop.complete()
+        stop.run()
+        assert stop.complete()
+        assert Stream().complete()
 
 
 def test_other_code_updates_a_service(local: Dataflow, label: str) -> None:
@@ -128,24 +173,140 @@ def test_a_job_that_somebody_else_replaced_is_updated(local: Dataflow, label: st
     assert states(local, label) == ["UPDATED", "UPDATED", "RUNNING"]
 
 
-def test_a_service_that_fails_is_not_started_for_ever(local: Dataflow, label: str, setting: Set) -> None:
-    setting("dataflow", "attempts", "2")
+def failing(local: Dataflow, label: str, times: int) -> Stream:
+    """A service whose job has failed so often before it ran."""
     local.fail("*", "no such topic")
     local.release()
     local.fail("*", "no such topic")
     task = Stream(label=label)
-    for _ in range(2):
+    for _ in range(times):
         with pytest.raises(JobFailedError, match="no such topic"):
             task.run()
-    with pytest.raises(JobFailedError, match="has failed 2 times with the same code and options"):
+    assert states(local, label) == ["FAILED"] * times
+    return task
+
+
+def test_a_service_that_fails_is_not_started_for_ever(local: Dataflow, label: str, setting: Set) -> None:
+    """After some failures no further job is submitted, until the command that the error names was typed."""
+    setting("dataflow", "attempts", "2")
+    task = failing(local, label, 2)
+    with pytest.raises(JobFailedError, match="has failed 2 times within 24 h with the same code and options") as raised:
         task.run()
     assert states(local, label) == ["FAILED", "FAILED"]
+    [finding] = [check.look() for check in services.checks() if check.name == "Stream"]
+    local.release()
+    local.hold("*")
+    typed = re.search(r"forget the failures \((.*)\), and run again", str(raised.value))
+    assert typed
+    command = shlex.split(typed[1])
+    assert command[0].endswith("bin/clear")
+    assert clear.main(command[command.index("Stream") :]) == 0
+    task.run()
+    assert task.complete()
+    assert finding.said == "never started; " + advice.run("Stream") + " starts it"  # the one with no label
+
+
+def test_failures_are_forgotten_in_time(local: Dataflow, label: str, setting: Set) -> None:
+    """Of the failures of a day only those of the last so many seconds count."""
+    setting("dataflow", "attempts", "2")
+    task = failing(local, label, 2)
+    storage, path = session.current().storage, f"_jobs/Stream_{label}.json"
+    found = storage.read(path)
+    assert found
+    entry = json.loads(found.data)
+    long_ago = (datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=25)).isoformat()
+    entry["failed"][0] = long_ago
+    storage.replace(path, json.dumps(entry).encode(), found.version)
+    local.release()
+    local.hold("*")
+    task.run()
+    assert task.complete()
+
+
+def test_a_job_that_failed_after_it_ran_for_long_counts_as_none(local: Dataflow, label: str, setting: Set) -> None:
+    """A job that dies every few hours is started every few hours; one that dies at once is given up."""
+    setting("dataflow", "attempts", "1")
+    task = Stream(label=label)
+    task.run()
+    for hours, given_up in ((2, False), (0, True)):
+        job = jobs_of(local, label)[-1]
+        assert job.started
+        job.started -= datetime.timedelta(hours=hours)
+        with local.life.changed:  # a job that is let go looks at once whether it is to fail
+            local.release()
+            local.fail("*", "out of memory")
+            local.life.changed.wait_for(functools.partial(getattr, job, "over"), 10)
+        assert state_of(job) == "FAILED"
+        local.release()
+        local.hold("*")
+        if given_up:
+            with pytest.raises(JobFailedError, match="no further job is submitted before"):
+                task.run()
+        else:
+            task.run()
+            assert task.complete()
+
+
+def test_how_a_service_stands_is_told(local: Dataflow, label: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Its job, whether it is as it should be, and how far it is behind, as Dataflow's metrics have it."""
+    task = Stream(label=label)
+    assert serving.look(task).state == "new"
+    task.run()
+    [job] = jobs_of(local, label)
+    job.behind = (3, 600)
+    assert job.started
+    job.started -= datetime.timedelta(hours=50)
+    standing = serving.look(task)
+    assert (standing.state, f"/{job.id}?" in standing.url) == ("running", True)
+    assert standing.said == (
+        f"job {job.id} is RUNNING, for 2 d; lag: system 3 s, data 10 min; with this code and these options"
+    )
+    assert task.shown() == (standing.url, standing.said)
+    assert "with other options than here" in serving.look(Stream(label=label, rate=2)).said
+    assert "with other code than here" in serving.look(Newer(label=label)).said
+    local.faults.at(1, Fault("status", status=403), call="metrics.get")
+    assert "its lag is not known" in serving.look(task).said
+    StopStream(label=label).run()
+    assert serving.look(task).said.startswith("stopped by StopStream at 20")
+    assert serving.look(task).state == "stopped"
+
+
+def test_the_doctor_tells_of_each_service(local: Dataflow, label: str, setting: Set) -> None:
+    """Of each that has a value for every parameter: how it stands, and the command that brings it about."""
+
+    def found() -> Finding:
+        [finding] = [check.look() for check in services.checks() if check.name == "Stream"]
+        return finding
+
+    run = advice.run("Stream")
+    Stream().run()
+    assert found().state == OK
+    assert "RUNNING" in found().said
+    setting("dataflow.Stream", "max_num_workers", "3")
+    with session.use(Session()):
+        assert (found().state, list(found().mend)) == (WARNING, [run])
+        Stream().run()
+        assert found().state == OK
+        [job] = [job for job in local.jobs if job.name.startswith("millrace-stream-stream-") and not job.over]
+        local.cancel(job.id)
+        assert (found().state, list(found().mend)) == (WARNING, [run])
+        StopStream().run()
+        assert found().said.endswith(f"{run} --start true starts it again")
+        setting("millrace", "runner", "FnApiRunner")
+        assert found().state == OK
+    with session.use(Session()):
+        Ledger(session.current().storage).forget("Stream_stream")
+        assert services.checks() == []
 
 
 def test_no_service_runs_in_process(local: Dataflow, label: str, setting: Set) -> None:
     setting("millrace", "runner", "FnApiRunner")
-    with pytest.raises(SettingError, match=r"set runner to DataflowRunner, or run the pipeline here: python -m"):
+    with pytest.raises(SettingError, match=r"set runner to DataflowRunner, or run the pipeline here: ") as raised:
         Stream(label=label).complete()
+    typed = shlex.split(str(raised.value).partition("run the pipeline here: ")[2])
+    flags = ["--runner=BundleBasedDirectRunner", "--streaming=True", "--input", "--output=gs://nowhere/out"]
+    assert typed[1:3] == ["-m", "dataflow_case"]
+    assert [each.partition("=")[0] if "--input" in each else each for each in typed[3:]] == flags
 
 
 class Child:

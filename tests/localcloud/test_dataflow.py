@@ -540,14 +540,35 @@ def test_what_could_not_be_run_is_refused_at_once(dataflow: Dataflow) -> None:
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        (beam.io.ReadFromPubSub(topic=f"projects/{PROJECT}/topics/t"), "Pub/Sub"),
-        (PeriodicImpulse(), "unbounded"),
+        (lambda: beam.io.ReadFromPubSub(topic=f"projects/{PROJECT}/topics/t"), "Pub/Sub"),
+        (PeriodicImpulse, "unbounded"),
     ],
 )
-def test_what_cannot_run_here_fails_instead_of_doing_nothing(dataflow: Dataflow, source: Any, said: str) -> None:
-    job = run(dataflow, "unbounded", lambda pipeline: pipeline | source, "--streaming")
-    assert job.state == "JOB_STATE_FAILED"
-    assert said in job.error
+def test_a_stream_of_what_is_not_here_is_held_running_updated_and_drained(
+    dataflow: Dataflow, source: Callable[[], Any], said: str
+) -> None:
+    """Submitted, shown RUNNING with a message that says that nothing is executed, updated in place, and drained."""
+    name = f"stream-{said.lower().replace('/', '')}"
+    first = job_of(dataflow, submit(dataflow, name, lambda pipeline: pipeline | source(), "--streaming"))
+    assert held(first), first.error
+    assert any(said in each.text and "executes nothing" in each.text for each in first.messages)
+    updated = submit(dataflow, name, lambda pipeline: pipeline | source(), "--streaming", "--update")
+    second = job_of(dataflow, updated)
+    assert held(second), second.error
+    ended(first)
+    assert (first.state, first.replaced_by) == ("JOB_STATE_UPDATED", second.id)
+    wanted = {"requested_state": api.JobState.JOB_STATE_DRAINING}
+    place = {"project_id": PROJECT, "location": REGION, "job_id": second.id}
+    jobs_client(dataflow).update_job(request={**place, "job": wanted})
+    ended(second)
+    assert second.state == "JOB_STATE_DRAINED"
+    assert run(dataflow, f"after-{name}", numbers).state == "JOB_STATE_DONE"  # what is held takes no worker
+
+
+def held(job: Job) -> bool:
+    """Whether a job is held; it may take a moment."""
+    running.wait_for(lambda: job.held or job.over, 60)
+    return bool(job.held) and job.state == "JOB_STATE_RUNNING"
 
 
 def test_what_is_denied_is_refused_with_403(special: Started) -> None:

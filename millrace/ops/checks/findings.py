@@ -7,6 +7,7 @@ from millrace.core.findings import NOT_ASKED, WRONG, Finding, wrong
 from millrace.errors import MillraceError
 from millrace.tasks import sections
 from millrace.tasks.beam_task import BeamTask
+from millrace.tasks.service import Service
 from millrace.tasks.tasks import known_tasks
 
 
@@ -56,6 +57,6 @@ def in_bucket() -> bool:
     return sections.millrace().storage.startswith("gs://")
 
 
-def beam_tasks() -> dict[str, type[BeamTask]]:
+def beam_tasks() -> dict[str, type[BeamTask | Service]]:
     """Return the tasks that wrap a pipeline, by name."""
-    return {name: task for name, task in known_tasks().items() if issubclass(task, BeamTask)}
+    return {name: task for name, task in known_tasks().items() if issubclass(task, BeamTask | Service)}

@@ -4,6 +4,7 @@ A job is looked at after pauses that grow; in between, whoever types something i
 One look is one call: what fails in passing is asked again at the next look, for as long as the settings say.
 """
 
+import datetime
 import logging
 import math
 import queue
@@ -37,6 +38,7 @@ class Job:
     """A job as Dataflow last told. state: as in RUNNING or DONE; request_id and replaced_by are "" where unknown.
 
     where: its project and region. They stay what they were when settings change. google: through which it is asked.
+    started, changed: when it began to run, and when it came to be in its state; None where Dataflow has not said.
     """
 
     id: str
@@ -46,6 +48,16 @@ class Job:
     where: Where
     google: Google = field(repr=False, compare=False)
     replaced_by: str = ""
+    started: datetime.datetime | None = None
+    changed: datetime.datetime | None = None
+
+    @property
+    def lasted(self) -> float:
+        """For how many seconds it ran, or has run; 0 where that is not known, and for one that never began."""
+        if not self.started:
+            return 0.0
+        until = self.changed if self.finished and self.changed else datetime.datetime.now(datetime.UTC)
+        return max((until - self.started).total_seconds(), 0.0)
 
     @property
     def url(self) -> str:
@@ -113,7 +125,17 @@ def job_of(google: Google, proto: Any, where: Where) -> Job:
     """Return a job as it is known here, given as Google's client has it."""
     # A state that this client does not know yet is a number.
     state = str(getattr(proto.current_state, "name", proto.current_state)).removeprefix("JOB_STATE_")
-    return Job(proto.id, proto.name, state, proto.client_request_id, where, google, proto.replaced_by_job_id)
+    return Job(
+        proto.id,
+        proto.name,
+        state,
+        proto.client_request_id,
+        where,
+        google,
+        proto.replaced_by_job_id,
+        proto.start_time or None,
+        proto.current_state_time or None,
+    )
 
 
 def wait(job: Job, look: Callable[[Job], None], messages: Messages | None = None) -> Job:

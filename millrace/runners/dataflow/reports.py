@@ -4,7 +4,7 @@ import datetime
 import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from millrace.errors import DamagedError, JobCancelledError, JobFailedError, MillraceError, TransientError
 from millrace.runners import in_process
@@ -41,6 +41,29 @@ def result(job: Job) -> Run:
         log.warning("%s: %s", job.name, error)
         return Run(job.id)
     return Run(job.id, _user_counters(metrics), _usage(job, metrics))
+
+
+class Lag(NamedTuple):
+    """How far a streaming job is behind, in seconds; None where Dataflow does not say.
+
+    system: for how long the element that has waited longest has waited. data: how old the data watermark is.
+    """
+
+    system: float | None
+    data: float | None
+
+
+def lag(job: Job) -> Lag:
+    """Return how far a streaming job is behind: that of its stage which is furthest. Raises a MillraceError.
+
+    Dataflow tells each stage's watermarks, in microseconds since 1970; a negative one is unknown, or at its end.
+    """
+    behind: dict[str, list[float]] = {"windmill-system-watermark": [], "windmill-data-watermark": []}
+    for metric in _metrics(job, job.google.config.gcp.patience):
+        for suffix, found in behind.items():
+            if metric.name.name.endswith(suffix) and (micros := float(metric.scalar or 0)) >= 0 and metric.update_time:
+                found.append(max(metric.update_time.timestamp() - micros / 1e6, 0.0))
+    return Lag(*(max(found, default=None) for found in behind.values()))
 
 
 def failure(job: Job) -> MillraceError:
