@@ -204,7 +204,7 @@ class Batch:
                 work=work,
                 code=code,
                 failures=failures(before, work, code),
-                failed=before.failed if before and failures(before, work, code) else (),
+                failed=before.failed if before and failures(before, work, code) else [],
                 members=self._members,
                 replaces=replaces,
             )
