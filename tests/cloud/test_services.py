@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-import running
 from cloud_running import state_of
 from dataflow_running import Set, new_name
 from running import EVERY, LONGEST, WHOLE
