@@ -1,11 +1,30 @@
-"""Which digits images show: LoadDigits fills a table with images, ScoreDigits one with what a model says of them."""
+"""Which digits images show: LoadDigits fills a table with images, ScoreDigits one with what a model says of them, and
+DigitReport makes a page of that.
+"""
 
+import datetime
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from millrace import BeamTask, Manifest, Setting, Settings, TableStage, check_rejects, share, whole_number
+from millrace import (
+    BeamTask,
+    Dataset,
+    Manifest,
+    PageTask,
+    Setting,
+    Settings,
+    TableStage,
+    accounting,
+    check_rejects,
+    share,
+    whole_number,
+)
 from pipelines.digits import models, sources
 from pipelines.digits.tables import TABLES
+from workflows.pages.stages import stage_run
+
+if TYPE_CHECKING:
+    from workflows.digit_report.page import Facts, Quality
 
 
 class digits(Settings):
@@ -108,3 +127,59 @@ class ScoreDigits(DigitsTask):
 
     def _digest(self) -> str:
         return models.digest_of(models.read_model(self.model))
+
+
+class DigitReport(PageTask):
+    """The page of a table's images as a model scored them, and its data as JSON."""
+
+    writes = ("digit_reports",)
+    section = digits
+    made_by = "workflows.digit_report"
+    images: str = ScoreDigits.images
+    model: str = ScoreDigits.model
+
+    def requires(self) -> ScoreDigits:
+        return ScoreDigits(images=self.images, model=self.model)
+
+    def preload(self) -> None:
+        from workflows.digit_report.page import preload
+
+        preload()
+        super().preload()
+
+    def render(self) -> Mapping[str, bytes]:
+        from workflows.digit_report.page import render
+
+        return render(self._facts(), self.requires().query)
+
+    def _facts(self) -> "Facts":
+        from workflows.digit_report.page import Facts
+
+        scored = self.requires()
+        made = scored.lineage()
+        rows = scored.requires()
+        read = [(scored.task_family, made[scored])]
+        source = ""
+        loaded = Dataset(self.images).read()
+        if loaded and loaded[0].pipeline == LoadDigits.pipeline:
+            source = str(loaded[0].settings.get("source", ""))
+            read.insert(0, (LoadDigits.task_family, loaded[0]))
+        return Facts(
+            images=self.images,
+            predictions=scored.named("digit_predictions"),
+            labelled="label" in made[rows].schemas.get("table_files", {}),
+            source=source,
+            sample=source == sources.SAMPLE,
+            model=self.model,
+            digest=made[scored].versions.get(f"model {self.model}", ""),
+            quality=[_quality(stage, manifest) for stage, manifest in read],
+            stages=[stage_run(stage, None, made[stage]) for stage in (rows, scored)],
+            made_at=datetime.datetime.now(datetime.UTC),
+        )
+
+
+def _quality(stage: str, manifest: Manifest) -> "Quality":
+    from workflows.digit_report.page import Quality
+
+    counted = accounting(manifest)
+    return Quality(stage, counted["read"], counted["kept"], counted["rejected"])

@@ -4,8 +4,8 @@
 
     schema      1: this description
     made_at     when the page was made, RFC 3339, UTC
-    images      {table, source: where they came from, or ""; sample: whether they are the
-                built-in ones; read, scored; rejected: {reason: images}}
+    images      {table, source: where they came from, or ""; sample: whether they are the built-in ones; scored}
+    quality     [{stage, read, kept, rejected: {reason: images}}], a stage that read images each
     model       {uri, digest: SHA-256 of the model's file; in_table: {name in the predictions: images}}
     predicted   ten numbers: images taken for each digit
     labelled    scored images that have a label; without any, what follows up to calibration is null
@@ -24,6 +24,7 @@ Equal facts and rows give an equal page and equal JSON.
 import datetime
 import functools
 import importlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ from workflows.pages.stages import StageRun
 if TYPE_CHECKING:
     import jinja2
 
-__all__ = ["Facts", "preload", "render"]
+__all__ = ["Facts", "Quality", "preload", "render"]
 
 SCHEMA = 1
 
@@ -48,13 +49,23 @@ _REASONS = 20
 
 
 @dataclass(frozen=True)
+class Quality:
+    """What became of the images that a stage read: read = kept + the sum of rejected, which are by reason."""
+
+    stage: str
+    read: int
+    kept: int
+    rejected: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class Facts:
     """What a page says beside its tables.
 
     images, predictions: the names of the tables. labelled: whether images have a column label. source: where the images
     came from, "" where that is not known. sample: whether they are the built-in ones. model: its URI. digest: of its
-    file. read: images that were to be scored. rejected: those that could not be, by reason. stages: what the page was
-    made from. made_at: with its time zone. Raises ValueError for a made_at without one.
+    file. quality: of the stages that read images, the one that scored last. stages: what the page was made from.
+    made_at: with its time zone. Raises ValueError for a made_at without one.
     """
 
     images: str
@@ -64,8 +75,7 @@ class Facts:
     sample: bool
     model: str
     digest: str
-    read: int
-    rejected: Mapping[str, int]
+    quality: Sequence[Quality]
     stages: Sequence[StageRun]
     made_at: datetime.datetime
 
@@ -116,10 +126,9 @@ def _report(facts: Facts, data: Data) -> dict[str, Any]:
             "table": facts.images,
             "source": facts.source,
             "sample": facts.sample,
-            "read": facts.read,
             "scored": data.images,
-            "rejected": dict(facts.rejected),
         },
+        "quality": [asdict(each) for each in facts.quality],
         "model": {"uri": facts.model, "digest": facts.digest, "in_table": dict(data.models)},
         "predicted": list(data.predicted),
         "labelled": labelled,
@@ -162,7 +171,10 @@ def _context(facts: Facts, data: Data, report: dict[str, Any]) -> dict[str, Any]
 
     from workflows.digit_report.pictures import picture
 
-    reasons = sorted(facts.rejected, key=lambda reason: (-facts.rejected[reason], reason))
+    rejected: Counter[str] = Counter()
+    for each in facts.quality:
+        rejected.update(each.rejected)
+    reasons = sorted(rejected, key=lambda reason: (-rejected[reason], reason))
     return {
         "facts": facts,
         "data": data,
@@ -171,9 +183,9 @@ def _context(facts: Facts, data: Data, report: dict[str, Any]) -> dict[str, Any]
         "digits": DIGITS,
         "longest": max(map(max, data.matrix)),
         "least": [(each, picture(each.image)) for each in data.least],
-        "rejected": sum(facts.rejected.values()),
+        "rejected": rejected,
         "reasons": reasons[:_REASONS],
-        "other_reasons": sum(facts.rejected[reason] for reason in reasons[_REASONS:]),
+        "other_reasons": reasons[_REASONS:],
         "mixed_code": [run.stage for run in facts.stages if run.other_code],
         "made_at": facts.made_at.astimezone(datetime.UTC),
     }

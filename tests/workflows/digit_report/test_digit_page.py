@@ -58,8 +58,10 @@ def facts(**instead: Any) -> page.Facts:
         "sample": False,
         "model": f"gs://models/{HOSTILE}.onnx",
         "digest": "6a40" * 16,
-        "read": 407,
-        "rejected": {"783 values, not 784": 2, "NaN": 4, HOSTILE: 1},
+        "quality": [
+            page.Quality("LoadDigits", 408, 407, {"null": 1}),
+            page.Quality("ScoreDigits", 407, 400, {"length_": 2, "null": 4, HOSTILE: 1}),
+        ],
         "stages": [stage],
         "made_at": datetime.datetime(2026, 11, 20, 1, 2, 3, tzinfo=datetime.UTC),
     }
@@ -181,6 +183,9 @@ def test_the_browser_shows_the_page_and_asks_for_nothing(made: dict[str, bytes],
     assert [url for url in asked if not url.startswith("data:")] == [shown.current_url]
     assert shown.find_elements(By.CSS_SELECTOR, "script, iframe, .least img[onerror], img[src=x]") == []
     assert HOSTILE.replace("\u202e", "\ufffd") in shown.find_element(By.CSS_SELECTOR, "#model + dl").text
+    assert "LoadDigits 408 407 1\nScoreDigits 407 400 7" in shown.find_element(By.CSS_SELECTOR, "#quality ~ div").text
+    reasons = shown.find_element(By.CSS_SELECTOR, "#quality ~ h3 ~ div tbody").text
+    assert reasons.startswith("null 1 4\nlength 0 2\n")
     cells = shown.execute_script(
         "return [...document.querySelectorAll('.matrix tbody td')].map(e => {"
         "const range = document.createRange(); range.selectNodeContents(e);"
@@ -304,13 +309,13 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 def test_an_empty_table_is_a_page_that_says_so() -> None:
     """Without predictions there is nothing to draw, and what was rejected still stands there."""
     digits, predictions = tables()
-    made = page.render(facts(read=7), warehouse(digits, predictions.slice(0, 0)))
+    made = page.render(facts(), warehouse(digits, predictions.slice(0, 0)))
     html = made["index.html"].decode()
     assert "No images were scored" in html
-    assert "7 images read = 0 scored + 7 rejected" in html
+    assert "Whatever was read was rejected" in html
     assert "<svg" not in html
     assert json.loads(made["report.json"])["predicted"] == [0] * 10
-    none = page.render(facts(read=0, rejected={}), warehouse(digits, predictions.slice(0, 0)))["index.html"].decode()
+    none = page.render(facts(quality=[]), warehouse(digits, predictions.slice(0, 0)))["index.html"].decode()
     assert "The table has none" in none
 
 
