@@ -12,11 +12,13 @@ import running
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A storage with a table of 40 images, every other one with a label; a line more is no image."""
+    """A storage with a table of 41 images, one of which is none, made of 42 lines, one of which is none; every other
+    image has a label.
+    """
     folder = tmp_path_factory.mktemp("digits")
     chance = random.Random(5)
     lines = [f"{number}:" + ",".join(f"{chance.random():.3f}" for _ in range(784)) for number in range(40)]
-    (folder / "images.txt").write_text("\n".join([*lines, "40:1,2,3"]) + "\n")
+    (folder / "images.txt").write_text("\n".join([*lines, "40:1,2,3", "nonsense"]) + "\n")
     (folder / "labels.csv").write_text("ID,Label\n" + "".join(f"{n},{n % 10}\n" for n in range(0, 40, 2)))
     flags = ("--source", folder / "images.txt", "--labels", folder / "labels.csv")
     running.succeed("LoadDigits", *flags, storage=folder / "data")
@@ -29,8 +31,8 @@ def report(storage: Path) -> dict[str, Any]:
 
 
 def test_the_page_says_what_the_tables_have(loaded: Path) -> None:
-    """One command scores the table and makes the page, whose figures are those of the tables' rows; it lies alone, and
-    is not made anew without need, nor of another model or of other labels without being asked for.
+    """One command scores the table and makes the page, whose figures are those of the tables' rows; it lies alone.
+    When the table has changed it is made anew where that is asked for, and refused where not.
     """
     ran = running.succeed("DigitReport", storage=loaded)
     assert f"The page is {loaded}/digit_reports/index.html" in str(ran)
@@ -43,11 +45,8 @@ def test_the_page_says_what_the_tables_have(loaded: Path) -> None:
     assert made["predicted"] == [sum(row["digit"] == digit for row in rows) for digit in range(10)]
     sure = np.array([max(float(str(row[f"p{digit}"])) for digit in range(10)) for row in rows])
     assert [row["id"] for row in made["least_certain"]] == np.argsort(sure, kind="stable")[:24].tolist()
-    assert [(each["stage"], each["read"], each["kept"]) for each in made["quality"]] == [
-        ("LoadDigits", 41, 40),
-        ("ScoreDigits", 40, 40),
-    ]
-    assert sum(made["quality"][0]["rejected"].values()) == 1
+    quality = [(each["stage"], each["read"], each["kept"], len(each["rejected"])) for each in made["quality"]]
+    assert quality == [("LoadDigits", 42, 41, 1), ("ScoreDigits", 41, 40, 1)]
     assert len(made["model"]["digest"]) == 64
     (name,) = made["model"]["in_table"]
     assert name.endswith(made["model"]["digest"][:12])
@@ -56,8 +55,6 @@ def test_the_page_says_what_the_tables_have(loaded: Path) -> None:
     assert sorted(path.name for path in (loaded / "digit_reports").iterdir()) == [
         *("_MANIFEST.json", "index.html", "report.json"),
     ]
-    running.succeed("DigitReport", storage=loaded)
-    assert report(loaded) == made
 
     labels = loaded.parent / "labels.csv"
     labels.write_text(labels.read_text(encoding="utf-8").replace("0,0\n", "0,9\n", 1), encoding="utf-8")
