@@ -168,3 +168,35 @@ def test_luigid_that_is_gone_costs_no_job(place: Place, luigid: tuple["subproces
     assert [state_of(job) for job in place.jobs] == ["DONE"], ran
     assert place.entry("Fetch").state == "done"
     assert len(place.manifests()) == 1
+
+
+def test_a_service_is_shown_while_there_is_nothing_to_do(
+    place: Place, server: int, chromium: webdriver.Chrome, tmp_path: Path
+) -> None:
+    """After a run that found it running, luigid has the job's page, its state and its lag; then, that it was stopped."""
+    place.cloud.dataflow.hold("*")
+
+    def ran(task: str) -> dict[str, Any]:
+        process = place.start(task, module="service_tasks")
+        assert (end := cloud_running.end(process)).code == 0, end
+        [found] = [each for each in listed(server, "DONE").values() if each["name"] == task]
+        return dict(found)
+
+    begun = ran("Stream")
+    [job] = place.jobs
+    job.behind = (4, 75)
+    for seen, lag in ((begun, "system 0 s, data 0 s"), (ran("Stream"), "system 4 s, data 75 s")):
+        assert f"/jobs/{REGION}/{job.id}?project={PROJECT}" in seen["tracking_url"]
+        assert f"job {job.id} is RUNNING" in seen["status_message"]
+        assert lag in seen["status_message"]
+    chromium.set_window_size(1400, 700)
+    chromium.get(f"http://127.0.0.1:{server}/")
+    wait = WebDriverWait(chromium, 30)
+    wait.until(lambda page: page.find_element(By.CSS_SELECTOR, f"#taskTable a[href*='{job.id}']").is_displayed())
+    chromium.save_screenshot(str(tmp_path / "service.png"))
+    wait.until(expected.element_to_be_clickable((By.CSS_SELECTOR, "#taskTable .statusMessage"))).click()
+    wait.until(lambda page: "lag: system 4 s" in page.find_element(By.CSS_SELECTOR, "#statusMessageModal pre").text)
+    chromium.save_screenshot(str(tmp_path / "service-status.png"))
+    ran("StopStream")
+    assert ran("Stream")["status_message"].startswith("stopped by StopStream at ")
+    assert state_of(job) == "DRAINED"
