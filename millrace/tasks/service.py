@@ -126,7 +126,7 @@ class Service(Task):
             standing = serving.look(self)
         except MillraceError as error:
             return "", str(error)
-        return standing.url, standing.said
+        return standing.url, standing.said.replace("; ", "\n")  # since luigid's page does not wrap lines
 
     def as_wanted(self, entry: Entry | None) -> bool:
         """Return whether an attempt is at this code and these options."""

@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import signal
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -260,7 +261,7 @@ def test_how_a_service_stands_is_told(local: Dataflow, label: str, caplog: pytes
     assert standing.said == (
         f"job {job.id} is RUNNING, for 2 d; lag: system 3 s, data 10 min; with this code and these options"
     )
-    assert task.shown() == (standing.url, standing.said)
+    assert task.shown() == (standing.url, standing.said.replace("; ", "\n"))
     assert "with other options than here" in serving.look(Stream(label=label, rate=2)).said
     assert "with other code than here" in serving.look(Newer(label=label)).said
     local.faults.at(1, Fault("status", status=403), call="metrics.get")
@@ -421,3 +422,24 @@ def test_a_run_that_begins_while_another_submits_waits_for_it(local: Dataflow, l
     assert [first.end(), second.end()] == [0, 0]
     assert states(local, label) == ["RUNNING"]
     assert sum(each.call == "jobs.create" for each in local.requests[asked:]) == 1
+
+
+def test_a_run_on_another_host_that_died_is_waited_for_as_long_as_its_lease(
+    local: Dataflow, label: str, setting: Set
+) -> None:
+    """It has created the job, and nobody here can see that it is dead: its lock runs out, and its job is found."""
+    setting("gcp", "lease", "2")
+    died = Fault("kill")
+    local.faults.at(1, died, call="jobs.create")
+    assert Child(lambda: Stream(label=label).run(), died).end() == -signal.SIGKILL
+    with session.use(Session()):
+        storage, lock = session.current().storage, f"_jobs/Stream_{label}.lock"
+        held = storage.read(lock)
+        assert held
+        elsewhere = {**json.loads(held.data), "host": "elsewhere", "boot": "another boot"}
+        storage.replace(lock, json.dumps(elsewhere).encode(), held.version)
+        begun = time.monotonic()
+        Stream(label=label).run()
+        assert time.monotonic() - begun > 2
+        assert Stream(label=label).complete()
+    assert states(local, label) == ["RUNNING"]
