@@ -173,7 +173,7 @@ def test_luigid_that_is_gone_costs_no_job(place: Place, luigid: tuple["subproces
 def test_a_service_is_shown_while_there_is_nothing_to_do(
     place: Place, server: int, chromium: webdriver.Chrome, tmp_path: Path
 ) -> None:
-    """After a run that found it running, luigid has the job's page, its state and its lag; then, that it was stopped."""
+    """After a run that found it running, luigid has its link, its state and its lag; then, that it was stopped."""
     place.cloud.dataflow.hold("*")
 
     def ran(task: str) -> dict[str, Any]:
