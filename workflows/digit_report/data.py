@@ -120,6 +120,17 @@ class Data:
         return sum(apart) / labelled if labelled else None
 
 
+#: What a page says of no images.
+NOTHING = Data(
+    matrix=[[0] * 10 for _ in DIGITS],
+    predicted=[0] * 10,
+    tenths=[Tenth(number, 0, Share(0, 0), None) for number in DIGITS],
+    no_probability=0,
+    models={},
+    least=[],
+)
+
+
 def ask(query: Query, images: str, predictions: str, labelled: bool) -> Data:
     """Read a page's rows from the warehouse.
 
@@ -145,7 +156,7 @@ def ask(query: Query, images: str, predictions: str, labelled: bool) -> Data:
     return Data(
         matrix=matrix,
         predicted=predicted,
-        tenths=[_tenth(number, tenths.get(number)) for number in range(10)],
+        tenths=[_tenth(number, tenths.get(number)) for number in DIGITS],
         no_probability=odd["images"] if odd else 0,
         models={str(row["model"]): row["images"] for row in found["models"]},
         least=[Uncertain(**row) for row in found["least"]],

@@ -30,7 +30,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workflows.digit_report.data import DIGITS, Data, Share, ask
+from workflows.digit_report.data import DIGITS, NOTHING, Data, Share, ask
 from workflows.pages import HALF, NARROW, Query, environment, json_bytes
 from workflows.pages.stages import StageRun
 
@@ -92,7 +92,8 @@ def render(facts: Facts, query: Query) -> dict[str, bytes]:
     files by name: `index.html` (self-contained) and `report.json` (see this module). Without images, or without labels,
     the page says so. Raises what `query` raises.
     """
-    data = ask(query, facts.images, facts.predictions, facts.labelled)
+    none = bool(facts.quality) and not facts.quality[-1].kept  # there may be no table then
+    data = NOTHING if none else ask(query, facts.images, facts.predictions, facts.labelled)
     report = _report(facts, data)
     page = _templates().get_template("digits.html.j2").render(_context(facts, data, report))
     return {"index.html": page.encode(), "report.json": json_bytes(report)}

@@ -315,6 +315,14 @@ def test_an_empty_table_is_a_page_that_says_so() -> None:
     assert "Whatever was read was rejected" in html
     assert "<svg" not in html
     assert json.loads(made["report.json"])["predicted"] == [0] * 10
+    unasked = facts(quality=[page.Quality("ScoreDigits", 3, 0, {"null": 3})])
+
+    def missing(sql: str, parameters: Mapping[str, object]) -> pa.Table:
+        raise LookupError("no such table")
+
+    assert b"No images were scored" in page.render(unasked, missing)["index.html"]
+    with pytest.raises(LookupError):
+        page.render(facts(), missing)
     none = page.render(facts(quality=[]), warehouse(digits, predictions.slice(0, 0)))["index.html"].decode()
     assert "The table has none" in none
 
