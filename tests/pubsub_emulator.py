@@ -39,7 +39,9 @@ def emulator(program: Path, folder: Path) -> Iterator[str]:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 break
             if process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError(f"the Pub/Sub emulator did not start: {(folder / 'emulator.log').read_text()[-500:]}")
+                raise RuntimeError(
+                    f"the Pub/Sub emulator did not start: {(folder / 'emulator.log').read_text()[-500:]}"
+                )
             time.sleep(0.05)
         yield host
     finally:

@@ -16,14 +16,16 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import apache_beam as beam
 from apache_beam.io.gcp.pubsub import PubsubMessage
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.pvalue import PBegin
 from apache_beam.runners.direct import transform_evaluator
 from apache_beam.runners.direct.direct_runner import _DirectReadFromPubSub
-from apache_beam.runners.direct.transform_evaluator import TransformResult
+from apache_beam.runners.direct.util import TransformResult
+from apache_beam.runners.direct.watermark_manager import WatermarkManager
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
@@ -51,18 +53,18 @@ class Message(NamedTuple):
     ordering_key: str = ""
 
 
-class Publish(beam.PTransform):  # type: ignore[misc]  # Beam's class is of no type
+class Publish(beam.PTransform):
     """Publishes messages (Message) to a topic, projects/P/topics/T; gives nothing."""
 
     def __init__(self, topic: str) -> None:
         super().__init__()
         self._topic = topic
 
-    def expand(self, messages: beam.PCollection) -> beam.PCollection:
+    def expand(self, messages: Any) -> Any:
         return messages | beam.ParDo(_Publish(self._topic)).with_output_types(None)
 
 
-class _Publish(beam.DoFn):  # type: ignore[misc]
+class _Publish(beam.DoFn):
     """Publishes a bundle's messages in their order, some at a time, before the bundle is done."""
 
     def __init__(self, topic: str) -> None:
@@ -72,7 +74,7 @@ class _Publish(beam.DoFn):  # type: ignore[misc]
         self._bytes = 0
 
     def setup(self) -> None:
-        from google.cloud import pubsub_v1
+        from google.cloud import pubsub_v1  # type: ignore[attr-defined]
 
         self._client = pubsub_v1.PublisherClient()
 
@@ -116,19 +118,19 @@ class _Here:
     read: int = 0
 
 
-class _Read(transform_evaluator._PubSubReadEvaluator):  # type: ignore[misc]
+class _Read(transform_evaluator._PubSubReadEvaluator):
     """Beam's reading of Pub/Sub on one machine, with acknowledgements after the work, larger pulls, and an end."""
 
     here = _Here()
 
     def finish_bundle(self) -> TransformResult:
-        client = self._get_subscriber_client(self._applied_ptransform)
+        client = self._get_subscriber_client(self._applied_ptransform)  # type: ignore[no-untyped-call]
         # A root gets its turn when nothing else is left to do.
         if done := self.here.left.pop(self._sub_name, None):
             client.acknowledge(subscription=self._sub_name, ack_ids=done)
         if self.here.ending.is_set():
             # The end of time closes the windows, so that what they hold is written.
-            end = {None: transform_evaluator.WatermarkManager.WATERMARK_POS_INF}
+            end = {None: WatermarkManager.WATERMARK_POS_INF}
             return TransformResult(self, [], [], None, end)
         bundles = []
         if messages := self._pulled(client):
@@ -136,11 +138,9 @@ class _Read(transform_evaluator._PubSubReadEvaluator):  # type: ignore[misc]
             for message in messages:
                 bundle.output(message)
             bundles = [bundle]
-        if self._applied_ptransform.inputs:
-            input_pvalue = self._applied_ptransform.inputs[0]
-        else:
-            input_pvalue = beam.pvalue.PBegin(self._applied_ptransform.transform.pipeline)
-        again = self._evaluation_context.create_bundle(input_pvalue)
+        # What has no input begins with the pipeline.
+        inputs, begun = self._applied_ptransform.inputs, cast("Any", self._applied_ptransform.transform)
+        again = self._evaluation_context.create_bundle(inputs[0] if inputs else PBegin(begun.pipeline))
         return TransformResult(self, bundles, [again], None, {None: Timestamp.of(time.time())})
 
     def _pulled(self, client: Any) -> list[WindowedValue]:
@@ -193,11 +193,11 @@ def _own_reading() -> Iterator[None]:
 @contextlib.contextmanager
 def _ended_by_signals(ending: threading.Event) -> Iterator[None]:
     """Set an event at the first SIGTERM or SIGINT; a second one does what it would have done."""
-    before = {}
+    before: dict[signal.Signals, Any] = {}
 
     def end(number: int, _: object) -> None:
         ending.set()
-        signal.signal(number, before[number])
+        signal.signal(number, before[signal.Signals(number)])
 
     for number in (signal.SIGTERM, signal.SIGINT):
         before[number] = signal.signal(number, end)

@@ -1,4 +1,4 @@
-"""Images of a Pub/Sub topic → what an ONNX model says of each, into another topic, as they come, until the job is ended.
+"""Images of a Pub/Sub topic → what an ONNX model says of each, into another topic, as they come.
 
 A message is JSON, {"id": …, "image": …}; an image is 784 numbers from 0 to 1, as a list or a text with commas. What
 comes out is {"id", "digit", "p": the probabilities of 0 to 9, "model"}, with the attributes and the ordering key of the
@@ -17,6 +17,7 @@ submits it.
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -47,6 +48,8 @@ WINDOWS = {
     "pane": "INT64",
 }
 _REJECTED = "rejected"
+#: A table of BigQuery.
+_TABLE = re.compile(r"[\w.:-]+:\w+\.[\w-]+")
 
 
 class StreamOptions(PipelineOptions):
@@ -97,6 +100,8 @@ def check(options: PipelineOptions) -> StreamOptions:
         right = len(parts) == 4 and parts[0] == "projects" and parts[2] == kind and all(parts)
         if not right and (value or name in ("predictions", "rejects")):
             raise SettingError(f"--{name} = {value!r}: write projects/PROJECT/{kind}/NAME")
+    if given.windows and not _TABLE.fullmatch(given.windows) and "://" in given.windows:
+        raise SettingError(f"--windows = {given.windows!r}: write PROJECT:DATASET.TABLE, or a folder of this machine")
     for name, least in (("window_seconds", 1), ("lateness_seconds", 0), ("max_batch", 1)):
         if getattr(given, name) < least:
             raise SettingError(f"--{name} = {getattr(given, name)}: allowed is a whole number from {least}")
@@ -104,7 +109,10 @@ def check(options: PipelineOptions) -> StreamOptions:
 
 
 def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
-    """Add the pipeline: read, score, publish, count. Raises SettingError, and SourceError for a model that does not fit."""
+    """Add the pipeline: read, score, publish, count.
+
+    Raises SettingError, and SourceError for a model that does not fit.
+    """
     given = check(options)
     model = DigitModel(
         given.model,
@@ -130,7 +138,10 @@ def rejected(message: PubsubMessage, reason: str) -> Message:
 
 
 def read(message: PubsubMessage, time_attribute: str = "") -> tuple[int | str, Pixels, float | None]:
-    """Return a message's id, its pixels, and its time in seconds of Unix time. Raises NotAnImageError with the reason."""
+    """Return a message's id, its pixels, and its time in seconds of Unix time, if it says one.
+
+    Raises NotAnImageError with the reason.
+    """
     try:
         said = json.loads(message.data)
     except (ValueError, RecursionError):
@@ -162,12 +173,19 @@ def _time(value: str | None, attribute: str) -> float | None:
 def prediction(scored: tuple[Key, PredictionResult], model: str) -> Message:
     """Return what is published of an image that was scored."""
     key, result = scored
-    (found,) = result.inference
+    found = _probabilities(result)
     said = {"id": key.id, "digit": int(found.argmax()), "p": [float(each) for each in found], "model": model}
     return Message(json.dumps(said).encode(), dict(key.attributes), key.ordering_key)
 
 
-class _Parse(beam.DoFn):  # type: ignore[misc]
+def _probabilities(result: PredictionResult) -> Pixels:
+    """Return what the model says of one image."""
+    inference: Any = result.inference
+    one: Pixels = inference[0]
+    return one
+
+
+class _Parse(beam.DoFn):
     """Gives (key, block of one image); what is none as a message for the dead letters."""
 
     def __init__(self, time_attribute: str) -> None:
@@ -184,7 +202,7 @@ class _Parse(beam.DoFn):  # type: ignore[misc]
         yield key, pixels.reshape(1, -1)
 
 
-def _count(scored: beam.PCollection, given: StreamOptions) -> None:
+def _count(scored: Any, given: StreamOptions) -> None:
     """Add the counts of windows. A window's panes are disjoint, so that each image is in one row's count."""
     rows = (
         scored
@@ -199,7 +217,7 @@ def _count(scored: beam.PCollection, given: StreamOptions) -> None:
         | "Count" >> beam.CombineGlobally(_Counts()).without_defaults()
         | "Rows" >> beam.ParDo(_Rows(given.window_seconds))
     )
-    if ":" in given.windows and not os.path.isabs(given.windows):
+    if _TABLE.fullmatch(given.windows):
         rows | "Table" >> beam.io.WriteToBigQuery(
             given.windows,
             schema=",".join(f"{name}:{kind}" for name, kind in WINDOWS.items()),
@@ -219,11 +237,14 @@ def _timed(scored: tuple[Key, PredictionResult]) -> window.TimestampedValue:
     no time at all would stop the job.
     """
     key, result = scored
-    return window.TimestampedValue(int(result.inference[0].argmax()), key.time)
+    return window.TimestampedValue(int(_probabilities(result).argmax()), key.time)
 
 
-class _Counts(beam.CombineFn):  # type: ignore[misc]
+class _Counts(beam.CombineFn):
     """Counts digits."""
+
+    def __init__(self) -> None:  # Beam's own, which does nothing, has no types
+        pass
 
     def create_accumulator(self) -> list[int]:
         return [0] * DIGITS
@@ -239,7 +260,7 @@ class _Counts(beam.CombineFn):  # type: ignore[misc]
         return counts
 
 
-class _Rows(beam.DoFn):  # type: ignore[misc]
+class _Rows(beam.DoFn):
     """Gives a row for each digit of a window."""
 
     def __init__(self, seconds: int) -> None:
@@ -261,7 +282,7 @@ class _Rows(beam.DoFn):  # type: ignore[misc]
             }
 
 
-class _Append(beam.DoFn):  # type: ignore[misc]
+class _Append(beam.DoFn):
     """Adds rows to a file of lines, in a folder of this machine."""
 
     def __init__(self, folder: str) -> None:
