@@ -30,7 +30,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms import trigger, window
 from apache_beam.utils.timestamp import Duration, Timestamp
 
-from millrace.beam import pubsub
+from millrace.beam import streaming
 from millrace.beam.pubsub import Message, Publish
 from millrace.errors import SettingError
 from pipelines.digits import models
@@ -106,6 +106,12 @@ def check(options: PipelineOptions) -> StreamOptions:
         if getattr(given, name) < least:
             raise SettingError(f"--{name} = {getattr(given, name)}: allowed is a whole number from {least}")
     return given
+
+
+def names(options: PipelineOptions) -> tuple[str, list[str]]:
+    """Return the subscription that the stream reads, "" for none, and its topics. Raises SettingError."""
+    given = check(options)
+    return given.subscription, [topic for topic in (given.topic, given.predictions, given.rejects) if topic]
 
 
 def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
@@ -296,4 +302,4 @@ class _Append(beam.DoFn):
 
 
 if __name__ == "__main__":
-    pubsub.main(build, StreamOptions, sys.argv[1:])
+    streaming.main(build, StreamOptions, sys.argv[1:], names)
