@@ -22,6 +22,8 @@ from pipelines.digits import readers, sample, sources
 
 #: Images of one request, at most.
 _AT_ONCE = 500
+#: Bytes of a file, as stored or decompressed, at most.
+_MOST = 10 << 30
 
 
 def images(source: str) -> Iterator[tuple[int, str]]:
@@ -39,7 +41,7 @@ def images(source: str) -> Iterator[tuple[int, str]]:
 
 
 def _read(file: Stored) -> Iterator[readers.Images]:
-    with named.open_stored(file) as stream:
+    with named.open_uri(file.uri, _MOST) as stream:
         yield from readers.read(stream, file.uri)
 
 
