@@ -1,5 +1,6 @@
 """The public tasks: what `luigi --module workflows` offers."""
 
+from workflows.digit_stream import DigitStream, StopStream
 from workflows.digits import DigitReport, LoadDigits, ScoreDigits
 from workflows.posts import Aggregate, Count, Etl, Fetch, Report, SplitArchive
 from workflows.words import LetterCount, WordCount
@@ -8,6 +9,7 @@ __all__ = [
     "Aggregate",
     "Count",
     "DigitReport",
+    "DigitStream",
     "Etl",
     "Fetch",
     "LetterCount",
@@ -15,5 +17,6 @@ __all__ = [
     "Report",
     "ScoreDigits",
     "SplitArchive",
+    "StopStream",
     "WordCount",
 ]

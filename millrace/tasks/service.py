@@ -48,6 +48,15 @@ class Service(Task):
         """Return further options of the pipeline: name → value. None of them tells the service from another."""
         return {}
 
+    def versions(self) -> Mapping[str, str]:
+        """Return what the job reads from outside once, such as a model, with what tells it from another of its name:
+        where that changes, the job is updated.
+        """
+        return {}
+
+    def check(self) -> None:
+        """Raise a MillraceError for settings of this workflow with which the job can't run."""
+
     @property
     def service(self) -> str:
         """What tells the service from others: the task's name, unless a task says more."""
@@ -80,6 +89,7 @@ class Service(Task):
             )
         preflight.check(self.task_family, preflight.for_dataflow)
         session.current().runner(RUNNER).check(self.task_family)
+        self.check()
 
     def named_runner(self) -> str:
         """Return the runner that the settings name for this task."""
@@ -101,12 +111,17 @@ class Service(Task):
         own = {key: str(value) for key, value in self.options().items()}
         return {**passed, **own}
 
+    def table(self, name: str) -> str:
+        """Return what Beam calls a table of the warehouse, PROJECT:DATASET.NAME; "" where that is not in BigQuery."""
+        _, _, dataset = session.current().config.warehouse.partition("://")
+        return f"{dataset.replace('/', ':')}.{name}" if dataset else ""
+
     def work(self) -> str:
         """Return a digest of the options, those of [dataflow] included, because an update may be for more workers."""
         from millrace.runners import beam_options
 
         chosen = beam_options.arguments(session.current().config, self.task_family)
-        work = [self.pipeline, self.pipeline_options(), chosen]
+        work = [self.pipeline, self.pipeline_options(), {**self.versions()}, chosen]
         return hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()[:32]
 
     def say(self, message: str) -> None:
