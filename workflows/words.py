@@ -25,6 +25,7 @@ class TextTask(SourceTask):
     """What both tasks share: a source of texts, and what its results are called."""
 
     section = words
+    tells = ("words", "distinct")
     input: str = Source(description="texts: a path or glob, file://, gs:// or http(s):// URI", dated=False)  # type: ignore[assignment]
     name: str = Setting(
         convert=_name,

@@ -60,7 +60,7 @@ def make(
     data = manifest.to_json()
     there = _show(stage, manifest, data) if stale is None else _show_instead(stage, data, stale[1])
     if there is None:
-        log.info("%-34s %s", stage, _summary(manifest, time.monotonic() - since))
+        log.info("%-34s %s", stage, _summary(manifest, stage.tells, time.monotonic() - since))
     manifest, digest = there or (manifest, manifests.digest(data))
     identity.check(stage, manifest)
     _publish(stage, manifest, digest)
@@ -234,9 +234,9 @@ def _side_by_side(work: Callable[[str], None], names: Iterable[str]) -> None:
         future.result()
 
 
-def _summary(manifest: Manifest, seconds: float) -> str:
+def _summary(manifest: Manifest, tells: Sequence[str], seconds: float) -> str:
     counters: Mapping[str, int] = manifest.counters
-    parts = [f"{counters[key]:,} {key.replace('_', ' ')}" for key in ("read", "kept", "posts") if key in counters]
+    parts = [f"{counters[key]:,} {key.replace('_', ' ')}" for key in tells if key in counters]
     rejected = sum(count for key, count in counters.items() if key.startswith("rejected"))
     parts += [f"{rejected:,} rejected"] if rejected else []
     rows = sum(file.rows for file in manifest.files)

@@ -55,6 +55,9 @@ class StageLike(Protocol):
     def tables(self) -> Mapping[str, Table]: ...
 
     @property
+    def tells(self) -> Sequence[str]: ...
+
+    @property
     def section(self) -> type[Settings]: ...
 
     @property

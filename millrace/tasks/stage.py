@@ -47,6 +47,8 @@ class Stage(Task):
     #: The tables of the warehouse that the task publishes, each from the dataset of the same name; what their
     #: partitions go by (`by`) is what the task's key is.
     tables: ClassVar[Mapping[str, Table]] = {}
+    #: The counters that a run's line about a partition shows; rows or files where there are none of them.
+    tells: ClassVar[Sequence[str]] = ("read", "kept", "posts")
     #: The luigi.cfg section of this workflow, and which of its keys this stage itself goes by; its inputs say theirs.
     section: ClassVar[type[Settings]] = Settings
     settings: ClassVar[Sequence[str]] = ()
