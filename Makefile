@@ -4,12 +4,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: report test test-all test-cloud test-versions lint docs architecture bench clean
+.PHONY: report digits test test-all test-cloud test-versions lint docs architecture bench clean
 
 # The report of yesterday (UTC), or of another day: make report ARGS='--date 2026-11-19'
 report: .venv/workflows
 	@$(BIN)/python -P millrace/tasks/surroundings.py
 	@$(BIN)/luigi --module workflows Report $(ARGS)
+
+# The digits that come with scikit-learn, loaded, scored with the project's own model, and how many it has right.
+digits: .venv/digits
+	@$(BIN)/luigi --module workflows LoadDigits --source sample://
+	@$(BIN)/luigi --module workflows ScoreDigits $(ARGS)
+	@$(BIN)/millrace query "SELECT COUNT(*) AS images, AVG(IF(label = digit, 1, 0)) AS accuracy FROM digits JOIN digit_predictions USING (id)"
 
 # Three files of tests at a time, because they wait for processes as much as they compute; in their order, because those of
 # a few long tests would else come last, and be waited for.
@@ -61,6 +67,11 @@ clean:
 	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[workflows]'
 	@touch $@
 
+.venv/digits: .venv/python pyproject.toml millrace/beam/requirements.txt constraints.txt
+	@echo "Installing Millrace, ONNX Runtime and scikit-learn into .venv (once, about a minute)"
+	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[workflows,digits-sample]'
+	@touch .venv/workflows $@
+
 .venv/localcloud: .venv/python pyproject.toml millrace/beam/requirements.txt constraints.txt
 	@echo "Installing Millrace and the local cloud into .venv (once, about a minute)"
 	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[workflows,localcloud]'
@@ -69,7 +80,7 @@ clean:
 .venv/test: .venv/python pyproject.toml millrace/beam/requirements.txt constraints.txt
 	@echo "Installing Millrace and its tests' tools into .venv (once, about a minute)"
 	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[workflows,test,lint]'
-	@touch .venv/workflows .venv/localcloud $@
+	@touch .venv/workflows .venv/digits .venv/localcloud $@
 
 .venv/docs: .venv/workflows
 	@echo "Installing what the site is made with into .venv (once)"

@@ -5,7 +5,8 @@ ARG BEAM=2.77.0
 FROM apache/beam_python${PYTHON}_sdk:${BEAM}
 
 COPY constraints.txt millrace/beam/requirements.txt /tmp/millrace/
-RUN pip install --no-cache-dir -c /tmp/millrace/constraints.txt -r /tmp/millrace/requirements.txt
+COPY pipelines/digits/requirements.txt /tmp/millrace/digits.txt
+RUN pip install --no-cache-dir -c /tmp/millrace/constraints.txt -r /tmp/millrace/requirements.txt -r /tmp/millrace/digits.txt
 
 # What the launcher would ship: of the library what runs on workers, and the pipelines. In a project with the library
 # installed, `RUN pip install millrace` takes the place of the first three lines.
@@ -16,4 +17,5 @@ COPY pipelines /tmp/millrace/packages/pipelines
 # Beside Beam: a worker makes a virtual environment of its own, which sees what is installed for all.
 RUN cp -r /tmp/millrace/packages/. "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/" \
     && rm -r /tmp/millrace \
-    && cd / && python -c 'import pipelines.posts.aggregate, pipelines.posts.count, pipelines.posts.etl, pipelines.posts.fetch'
+    && cd / && python -c 'import pipelines.posts.aggregate, pipelines.posts.count, pipelines.posts.etl, pipelines.posts.fetch, \
+        pipelines.digits.load, pipelines.digits.score'

@@ -12,12 +12,14 @@ from millrace import (
     Manifest,
     PageTask,
     Setting,
+    SettingError,
     Settings,
+    SourceBounds,
+    SourceTask,
     TableStage,
     accounting,
     check_rejects,
     share,
-    whole_number,
 )
 from pipelines.digits import models, sources
 from pipelines.digits.tables import TABLES
@@ -118,9 +120,12 @@ class ScoreDigits(DigitsTask):
 
     def preflight(self) -> None:
         super().preflight()
-        from pipelines.digits.scoring import load_model
-
-        load_model(models.read_model(self.model), self.model)
+        try:
+            from pipelines.digits import scoring
+        except ModuleNotFoundError as error:
+            mend = "pip install 'millrace[digits]'"
+            raise SettingError(f"ScoreDigits needs {error.name}, which is not installed", mend=mend) from None
+        scoring.load_model(models.read_model(self.model), self.model)
 
     def runs_here(self) -> bool:
         return models.is_local(self.model)

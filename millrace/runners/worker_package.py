@@ -1,6 +1,6 @@
 """What workers install: a wheel of the pipeline's own package and of what the library ships, and of nothing else.
 
-The wheel asks for millrace/beam/requirements.txt. A wheel of plain Python is a zip file with three more files, so it is
+The wheel asks for millrace/beam/requirements.txt, and for the requirements.txt beside the pipeline's module. A wheel of plain Python is a zip file with three more files, so it is
 written here, in milliseconds, instead of being built by setuptools in seconds; a worker needs no setuptools either. The
 same sources make the same bytes.
 """
@@ -26,7 +26,9 @@ def write(folder: str, pipeline: str) -> str:
     # Named by its contents, because pip takes a package of the same version for the same package.
     version = f"0.{int(_digest(files)[:12], 16)}"
     info = f"millrace_pipelines-{version}.dist-info"
-    needs = "".join(f"Requires-Dist: {line}\n" for line in files["millrace/beam/requirements.txt"].decode().split())
+    own = "/".join([*pipeline.split(".")[:-1], "requirements.txt"])
+    lists = [files[name].decode().split() for name in ("millrace/beam/requirements.txt", own) if name in files]
+    needs = "".join(f"Requires-Dist: {line}\n" for lines in lists for line in lines)
     files[f"{info}/METADATA"] = f"Metadata-Version: 2.1\nName: millrace-pipelines\nVersion: {version}\n{needs}".encode()
     files[f"{info}/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: millrace\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     record = "".join(f"{name},sha256={_sha256(data)},{len(data)}\n" for name, data in files.items())

@@ -20,7 +20,9 @@ def held(wheel: Path) -> tuple[set[str], str]:
 
 
 def test_workers_install_pipelines_and_nothing_else(tmp_path: Path) -> None:
-    """The same sources are the same bytes; what the package needs is what millrace/beam/requirements.txt says."""
+    """The same sources are the same bytes; what the package needs is what requirements.txt of millrace/beam says, and
+    that of the pipeline's folder.
+    """
     (tmp_path / "again").mkdir()
     wheel, again = (
         Path(worker_package.write(str(folder), "pipelines.posts.etl")) for folder in (tmp_path, tmp_path / "again")
@@ -35,6 +37,10 @@ def test_workers_install_pipelines_and_nothing_else(tmp_path: Path) -> None:
     assert "pipelines/posts/etl.py" in names
     needs = (running.ROOT / "millrace/beam/requirements.txt").read_text(encoding="utf-8").split()
     assert [line.split(": ")[1] for line in metadata.splitlines() if line.startswith("Requires-Dist")] == needs
+    digits = held(Path(worker_package.write(str(tmp_path), "pipelines.digits.score")))
+    assert "pipelines/digits/model/digits.onnx" in digits[0]
+    own = (running.ROOT / "pipelines/digits/requirements.txt").read_text(encoding="utf-8").split()
+    assert [line.split(": ")[1] for line in digits[1].splitlines() if line.startswith("Requires-Dist")] == needs + own
     done = subprocess.run(
         [
             sys.executable,
