@@ -1,8 +1,8 @@
 """What workers install: a wheel of the pipeline's own package and of what the library ships, and of nothing else.
 
-The wheel asks for millrace/beam/requirements.txt, and for the requirements.txt beside the pipeline's module, if there is
-one. A wheel of plain Python is a zip file with three more files, so it is written here, in milliseconds, instead of being
-built by setuptools in seconds; a worker needs no setuptools either. The same sources make the same bytes.
+The wheel asks for millrace/beam/requirements.txt, and for the requirements.txt beside the pipeline's module, if there
+is one. A wheel of plain Python is a zip file with three more files, so it is written here, in milliseconds, instead of
+being built by setuptools in seconds; a worker needs no setuptools either. The same sources make the same bytes.
 """
 
 import base64
