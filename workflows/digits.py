@@ -29,18 +29,11 @@ if TYPE_CHECKING:
     from workflows.digit_report.page import Facts, Quality
 
 
-class digits(Settings):
-    """Which rows are too many to be wrong, and which files too large."""
+class digits(SourceBounds, Settings):
+    """Which rows are too many to be wrong, and how sources are read."""
 
     max_dead_letter_share: float = Setting(
         convert=share, default=0.5, description="share of rows that may be no images"
-    )
-    max_source_bytes: int = Setting(
-        convert=whole_number(1, 1 << 50),
-        allowed="a whole number of bytes",
-        default=10 << 30,
-        significant=False,
-        description="files larger than this, as stored or decompressed, are refused",
     )
 
 
@@ -56,13 +49,12 @@ class DigitsTask(BeamTask):
         check_rejects(manifest, digits(), rejected, lambda: "mend what is read")
 
 
-class LoadDigits(DigitsTask):
+class LoadDigits(DigitsTask, SourceTask):
     """The images of a source, and their labels, as the table digits, which is replaced whole."""
 
     writes = ("digits", "digits_rejected")
     tables = {"digits": TABLES["digits"]}
     pipeline = "pipelines.digits.load"
-    passes = ("max_source_bytes",)
     empty_from_empty = False
     source: str = Setting(
         convert=sources.check,
@@ -77,18 +69,20 @@ class LoadDigits(DigitsTask):
         description="their labels: IDX, or lines of id,label",
     )
 
-    @classmethod
-    def memory_here(cls, largest: int, together: int) -> int:
-        return 512 << 20  # whatever is in a file, and however large the file is
+    def reading(self) -> str:
+        return self.source
 
     def options(self) -> Mapping[str, Any]:
-        return {"source": self.source, "labels": self.labels}
+        return {**super().options(), "labels": self.labels}
 
     def versions(self) -> Mapping[str, str]:
-        return {f"source {name}": sources.version(name) for name in (self.source, self.labels) if name}
+        return {f"source {name}": sources.version(name, self.redirect_hosts) for name in self._read()}
 
     def runs_here(self) -> bool:
-        return any(sources.is_local(name) for name in (self.source, self.labels) if name)
+        return any(map(sources.is_local, self._read()))
+
+    def _read(self) -> list[str]:
+        return [name for name in (self.source, self.labels) if name]
 
 
 class ScoreDigits(DigitsTask):

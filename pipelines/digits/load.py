@@ -20,7 +20,7 @@ from millrace.beam.batch import Batch, Block, Item
 from millrace.beam.files import ParquetFile
 from millrace.beam.options import StageOptions, main
 from millrace.beam.rejects import dead_letters
-from millrace.beam.sources import named, records
+from millrace.beam.sources import bounds, named, records
 from millrace.beam.sources.named import Stored
 from millrace.common.checksums import Input
 from millrace.common.partitions import Partition
@@ -39,34 +39,34 @@ class LoadOptions(StageOptions):
     @classmethod
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
         where = "a path or glob, file://, gs:// or http(s):// URI"
-        parser.add_argument("--source", required=True, help=f"images: {SAMPLE}, {where}")
+        bounds.add_options(parser, f"images: {SAMPLE}, {where}", "files (none here)")
         parser.add_argument("--labels", default="", help=f"their labels, where no file of images has them: {where}")
-        parser.add_argument("--max_source_bytes", type=int, default=10 << 30, help="larger files are refused")
 
 
 def files_of(digits: Partition) -> list[tuple[int, int, Stored]]:
     """Return the files of images, each with its number and how many there are. Raises NotThereYetError for none."""
-    found = _files(digits.options["source"])
+    found = _files(digits, "source")
     return [(number, len(found), file) for number, file in enumerate(found)]
 
 
 def labels_of(digits: Partition) -> list[Stored]:
     """Return the files of labels."""
-    return _files(digits.options["labels"]) if digits.options["labels"] else []
+    return _files(digits, "labels") if digits.options["labels"] else []
 
 
-def _files(source: str) -> list[Stored]:
+def _files(digits: Partition, option: str) -> list[Stored]:
+    source = digits.options[option]
     named.check(source, [SAMPLE])
     if named.is_generated(source):
         return [Stored(source)]
-    if not (found := named.stored(source, None)):
+    if not (found := named.stored(source, None, bounds.hosts(digits.options))):
         raise NotThereYetError(f"source {source} has no file")
     return found
 
 
 def read_labels(digits: Partition, file: Stored) -> Iterator[Item]:
     """Yield labels by id, in the order of the ids."""
-    with named.open_uri(file.uri, digits.options["max_source_bytes"]) as stream:
+    with named.open_uri(file.uri, *bounds.transfer(digits.options)) as stream:
         found = sorted(readers.read_labels(stream, file.uri).items())
     ids, labels = (np.array([row[at] for row in found], np.int64) for at in (0, 1))
     digit = (labels >= 0) & (labels <= 9)
@@ -104,7 +104,7 @@ def _images(digits: Partition, file: Stored) -> Iterator[readers.Images]:
     if file.uri == SAMPLE:
         yield sample.images()
         return
-    with named.open_uri(file.uri, digits.options["max_source_bytes"]) as stream:
+    with named.open_uri(file.uri, *bounds.transfer(digits.options)) as stream:
         yield from readers.read(stream, file.uri)
 
 

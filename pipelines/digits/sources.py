@@ -1,5 +1,7 @@
 """Where images and labels come from: which names a source may have, and what its files are like. Loads no Beam."""
 
+from collections.abc import Sequence
+
 from millrace.beam.sources import named
 from millrace.errors import SourceError
 
@@ -20,6 +22,6 @@ def is_local(source: str) -> bool:
     return named.is_generated(source) or named.is_local(source)
 
 
-def version(source: str) -> str:
+def version(source: str, redirect_hosts: Sequence[str] = ()) -> str:
     """Return what a source's files are like, which changes when they do; "" where there are none."""
-    return "" if named.is_generated(source) else named.version(source)
+    return "" if named.is_generated(source) else named.version(source, redirect_hosts)
