@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: report digits test test-all test-cloud test-versions lint docs architecture bench clean
+.PHONY: report digits stream-demo test test-all test-cloud test-versions lint docs architecture bench clean
 
 # The report of yesterday (UTC), or of another day: make report ARGS='--date 2026-11-19'
 report: .venv/workflows
@@ -16,6 +16,10 @@ digits: .venv/digits
 	@$(BIN)/luigi --module workflows LoadDigits --source sample://
 	@$(BIN)/luigi --module workflows ScoreDigits $(ARGS)
 	@$(BIN)/millrace query "SELECT COUNT(*) AS images, AVG(IF(label = digit, 1, 0)) AS accuracy FROM digits JOIN digit_predictions USING (id)"
+
+# 500 images through Google's Pub/Sub emulator and the stream of digits.
+stream-demo: .venv/digits
+	@$(BIN)/python -m localcloud.pubsub --topic images --topic predictions --topic rejects -- bin/stream-demo
 
 # Three files of tests at a time, because they wait for processes as much as they compute; in their order, because those of
 # a few long tests would else come last, and be waited for.

@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-import pubsub_emulator
 import pytest
-from pubsub_emulator import PROJECT
+import running
 
+from localcloud import pubsub
+from localcloud.pubsub import PubSub
 from millrace.beam.options import Options
 from millrace.errors import SettingError
 from pipelines.digits import stream
@@ -32,44 +33,34 @@ PATIENCE = 90.0
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The emulator's address."""
-    program = pubsub_emulator.found()
-    if program is None:
+def emulator() -> Iterator[PubSub]:
+    """The emulator."""
+    if pubsub.program() is None:
         if os.environ.get("CI") == "true":
-            pytest.fail("no Pub/Sub emulator: install the Cloud SDK with pubsub-emulator, and Java")
-        pytest.skip("no Pub/Sub emulator (gcloud components install pubsub-emulator, and Java)")
-    with pubsub_emulator.emulator(program, tmp_path_factory.mktemp("emulator")) as address:
-        yield address
+            pytest.fail(pubsub.MISSING)
+        pytest.skip(pubsub.MISSING)
+    with PubSub() as emulator:
+        yield emulator
 
 
 class Place:
     """Topics and subscriptions of a test's own, and the processes that use them."""
 
-    def __init__(self, host: str, name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, emulator: PubSub, name: str, folder: Path) -> None:
         from google.cloud import pubsub_v1  # type: ignore[attr-defined]
 
-        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", host)
-        self._name, self.folder, self._env = name, folder, pubsub_emulator.clean(host)
+        self._name, self.folder, self._env = name, folder, {**os.environ, **emulator.environment()}
         ordered = pubsub_v1.types.PublisherOptions(enable_message_ordering=True)
         self.publisher, self.client = pubsub_v1.PublisherClient(publisher_options=ordered), pubsub_v1.SubscriberClient()
         self.started: list[subprocess.Popen[str]] = []
         for each in ("images", "predictions", "rejects"):
-            self.publisher.create_topic(name=self.topic(each))
-            self.client.create_subscription(
-                request={
-                    "name": self.subscription(each),
-                    "topic": self.topic(each),
-                    "enable_message_ordering": True,
-                    "ack_deadline_seconds": 10,
-                }
-            )
+            emulator.make(f"{name}-{each}", ack_deadline_seconds=10)
 
     def topic(self, name: str) -> str:
-        return f"projects/{PROJECT}/topics/{self._name}-{name}"
+        return pubsub.topic(f"{self._name}-{name}")
 
     def subscription(self, name: str) -> str:
-        return f"projects/{PROJECT}/subscriptions/{self._name}-{name}"
+        return pubsub.subscription_of(f"{self._name}-{name}")
 
     def stream(self, *options: object) -> "subprocess.Popen[str]":
         """Start the stream."""
@@ -121,11 +112,10 @@ class Place:
 
 
 @pytest.fixture
-def place(
-    host: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Place]:
+def place(emulator: PubSub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """Topics of the test's own."""
-    made = Place(host, f"t-{uuid.uuid4().hex[:8]}", tmp_path, monkeypatch)
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", emulator.host)
+    made = Place(emulator, f"t-{uuid.uuid4().hex[:8]}", tmp_path)
     yield made
     for process in made.started:
         if process.poll() is None:
@@ -320,3 +310,16 @@ def test_what_is_not_there_is_told_in_a_sentence(place: Place) -> None:
         assert said in ran.stderr
         assert ran.stderr.startswith("error: ")
         assert ran.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(not running.WHOLE, reason="ten seconds; make test-all")
+def test_the_demo_shows_500_predictions(emulator: PubSub) -> None:
+    """The command of make stream-demo prints a line a prediction, and the counts in the end."""
+    root = Path(__file__).parents[2]
+    topics = ["--topic", "images", "--topic", "predictions", "--topic", "rejects"]
+    command = [sys.executable, "-m", "localcloud.pubsub", *topics, "--", "bin/stream-demo"]
+    ran = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    predictions, _, counts = ran.stdout.partition("images by window of 5 seconds and digit:\n")
+    assert len(predictions.splitlines()) == 500
+    assert sum(int(line.split("count: ")[1].split(",")[0]) for line in counts.splitlines()) == 500
