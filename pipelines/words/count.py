@@ -39,7 +39,7 @@ def write(texts: Partition, name: str, tables: Iterable[pa.Table]) -> Iterator[W
     yield files.write_parquet(
         texts.output, "word_totals", "word_totals", pa.Table.from_arrays(columns, schema=WORD_TOTALS)
     )
-    lines = pc.binary_join_element_wise(total["key"], total["count"].cast(pa.string()), ": ").to_pylist()
+    lines = pc.binary_join_element_wise(total["key"], total["count"].cast(pa.string()), ": ")
     yield files.write_lines(texts.output, "word_texts", "words.txt", lines)
     yield Written(counters={"words": pc.sum(total["count"]).as_py() or 0, "distinct": total.num_rows})
 

@@ -52,7 +52,7 @@ def add(tables: Sequence[pa.Table]) -> pa.Table:
     return pa.Table.from_arrays([summed["key"], summed["count_sum"]], schema=COUNTS)
 
 
-def summed(keys: pa.Array, counts: pa.Array) -> pa.Table:
+def summed(keys: pa.Array | pa.ChunkedArray, counts: pa.Array | pa.ChunkedArray) -> pa.Table:
     """Return counts by key, of which some come more than once."""
     return add([pa.Table.from_arrays([keys, counts], schema=COUNTS)])
 

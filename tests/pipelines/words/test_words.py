@@ -98,6 +98,8 @@ def test_a_text_without_words(tmp_path: Path) -> None:
     (tmp_path / "none.txt").write_bytes(b" - \n")
     assert made(tmp_path, count.build, tmp_path / "none.txt", "word_totals").counters["words"] == 0
     assert counts(tmp_path, "word_totals") == {}
+    assert made(tmp_path, letters.build, tmp_path / "none.txt", "letter_totals").counters["words"] == 0
+    assert counts(tmp_path, "words_a_to_f") == counts(tmp_path, "letter_totals") == {}
 
 
 def test_letters_of_one_read(tmp_path: Path) -> None:
