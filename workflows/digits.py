@@ -16,6 +16,7 @@ from millrace import (
     Settings,
     SourceBounds,
     SourceTask,
+    Stage,
     TableStage,
     accounting,
     check_rejects,
@@ -155,14 +156,13 @@ class DigitReport(PageTask):
         from workflows.digit_report.page import Facts
 
         scored = self.requires()
-        made = scored.lineage()
-        rows = scored.requires()
-        read = [(scored.task_family, made[scored])]
+        rows, made = scored.requires(), scored.lineage()
+        stages: list[tuple[Stage, Manifest]] = [(rows, made[rows]), (scored, made[scored])]
         source = ""
         loaded = Dataset(self.images).read()
         if loaded and loaded[0].pipeline == LoadDigits.pipeline:
             source = str(loaded[0].settings.get("source", ""))
-            read.insert(0, (LoadDigits.task_family, loaded[0]))
+            stages.insert(0, (LoadDigits(), loaded[0]))
         return Facts(
             images=self.images,
             predictions=scored.named("digit_predictions"),
@@ -171,8 +171,8 @@ class DigitReport(PageTask):
             sample=source == sources.SAMPLE,
             model=self.model,
             digest=made[scored].versions.get(f"model {self.model}", ""),
-            quality=[_quality(stage, manifest) for stage, manifest in read],
-            stages=[stage_run(stage, None, made[stage]) for stage in (rows, scored)],
+            quality=[_quality(stage.task_family, manifest) for stage, manifest in stages if stage is not rows],
+            stages=[stage_run(stage, None, manifest) for stage, manifest in stages],
             made_at=datetime.datetime.now(datetime.UTC),
         )
 

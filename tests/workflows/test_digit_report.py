@@ -51,7 +51,7 @@ def test_the_page_says_what_the_tables_have(loaded: Path) -> None:
     (name,) = made["model"]["in_table"]
     assert name.endswith(made["model"]["digest"][:12])
     assert made["images"]["source"].endswith("/images.txt")
-    assert [run["stage"] for run in made["stages"]] == ["TableStage", "ScoreDigits"]
+    assert [run["stage"] for run in made["stages"]] == ["LoadDigits", "TableStage", "ScoreDigits"]
     assert sorted(path.name for path in (loaded / "digit_reports").iterdir()) == [
         *("_MANIFEST.json", "index.html", "report.json"),
     ]
