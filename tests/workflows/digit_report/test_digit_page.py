@@ -72,7 +72,7 @@ def probabilities() -> NDArray[np.float64]:
     """Give what a model that is often wrong says of 400 images, as sure as may be of some and of one not at all."""
     made = np.random.default_rng(7).dirichlet(np.ones(10) * 0.4, 400)
     made[:, 3] *= 0.05  # hardly any is taken for a 3
-    made[0] = 0.1
+    made[[0, *range(370, 400)]] = 0.1  # equally little certain, and more than are drawn
     made[1], made[2] = np.eye(10)[4], np.eye(10)[5]
     scaled: NDArray[np.float64] = made / made.sum(axis=1, keepdims=True)
     return scaled
@@ -196,6 +196,44 @@ def test_the_browser_shows_the_page_and_asks_for_nothing(made: dict[str, bytes],
     assert all(text < cell for cell, text in cells)
     matrix, region = (shown.find_element(By.CSS_SELECTOR, name).size["width"] for name in (".matrix", ".scroll"))
     assert matrix <= region
+
+
+def test_the_page_has_the_figures_of_the_json(made: dict[str, bytes], show: Show) -> None:
+    """The matrix, what was right in a colour of its own, more of a row in a stronger one; the figures of each digit;
+    and under each picture the first and the second choice and the label, marked where it is another.
+    """
+    report = json.loads(made["report.json"])
+    shown = show(made["index.html"], 1280)
+    cells = shown.execute_script(
+        "const cells = [...document.querySelectorAll('.matrix tbody td')];"
+        "return cells.map(e => [parseInt(e.textContent), [...e.classList]]);"
+    )
+    assert [images for images, _ in cells] == [images for row in report["confusion"] for images in row]
+    for at, (images, classes) in enumerate(cells):
+        row = report["confusion"][at // 10]
+        share = images / sum(row) if images else 0
+        steps = (0.002, 0.01, 0.03, 0.1, 0.5)
+        assert classes[0] == (f"h{1 + sum(share > step for step in steps)}" if images else "h0")
+        assert ("right" in classes) == (at // 10 == at % 10)
+    colours = shown.execute_script(
+        "return ['h0', 'h1', 'h3', 'h5', 'right'].map(name => document.querySelector(`.matrix td.${name}`))"
+        ".map(e => e && getComputedStyle(e).backgroundColor)"
+    )
+    assert len({colour for colour in colours if colour}) == sum(colour is not None for colour in colours) >= 4
+    lines = shown.find_elements(By.CSS_SELECTOR, "#each ~ div tbody tr")
+    for line, each in zip(lines, report["digits"], strict=True):
+        shares = [each[name] or {"of": 0, "correct": 0} for name in ("recall", "precision")]
+        percent = [100 * part for share in shares if share["of"] for part in (share["value"], *share["interval"])]
+        expected = [each["digit"], shares[0]["of"], shares[1]["of"], shares[0]["correct"], *percent]
+        assert [float(number) for number in re.findall(r"[\d.]+", line.text)] == pytest.approx(expected, abs=0.006)
+    for row, item in zip(report["least_certain"], shown.find_elements(By.CSS_SELECTOR, ".least li"), strict=True):
+        found = row["probabilities"]
+        other = max((digit for digit in range(10) if digit != row["digit"]), key=found.__getitem__)
+        first, second = (f"{digit} {100 * found[digit]:.1f} %" for digit in (row["digit"], other))
+        label = {None: [], row["digit"]: [f"is {row['label']}"]}.get(row["label"], [f"but is {row['label']}"])
+        assert item.text.splitlines() == [first, second, *label, f"id {row['id']}"]
+        marked = [mark.text for mark in item.find_elements(By.CSS_SELECTOR, ".wrong")]
+        assert marked == [text for text in label if text.startswith("but")]
 
 
 @pytest.mark.parametrize("width", [1280, 390])
@@ -341,7 +379,7 @@ def test_what_is_odd_in_the_tables_is_told_and_not_counted() -> None:
             row |= {"p0": {10: -3.0, 11: 17.5, 12: float("nan")}[row["id"]], "digit": 0}
             row |= {f"p{digit}": row["p0"] - 1 for digit in range(1, 10)}
         if row["id"] == 7:
-            row |= {"digit": 2, "p2": 0.11} | {f"p{digit}": 0.01 for digit in range(10) if digit != 2}
+            row |= {"digit": 2, "p2": 0.05} | {f"p{digit}": 0.01 for digit in range(10) if digit != 2}
     made = page.render(facts(), warehouse(digits, pa.Table.from_pylist(rows, schema=predictions.schema)))
     report = json.loads(made["report.json"])
     assert report["images"]["scored"] == 400
