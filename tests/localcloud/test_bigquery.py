@@ -729,6 +729,52 @@ def test_a_query_writes_a_partition_and_statements_make_and_clear_tables(client:
     assert [row["x"] for row in service.rows("d.made")] == [1, None]
 
 
+def test_a_merge_that_matches_nothing_replaces_the_rows_that_a_condition_names(
+    client: api.Client, service: BigQuery, storage: Storage
+) -> None:
+    """Of files that the job itself calls a table, as Google's "constant false predicate" does; both or neither."""
+    _table(client)
+    _load(client, _put(storage, "a.parquet", _file(_words(("a", 1, DAY), ("b", 2, DAY), ("c", 3, NEXT)))))
+    files = api.ExternalConfig("PARQUET")
+    files.source_uris = [
+        _put(storage, "b-1.parquet", _file(_words(("x", 4, NEXT)))),
+        _put(storage, "b-2.parquet", _file(_words(("y", 5, NEXT)).select(["word", "count"]))),
+    ]
+    files.schema = SCHEMA
+    sql = (
+        "MERGE d.words AS there USING files ON FALSE WHEN NOT MATCHED BY SOURCE AND there.date = @day THEN DELETE "
+        "WHEN NOT MATCHED THEN INSERT (word, count, date) VALUES (files.word, files.count + 1, @day)"
+    )
+    day = api.ScalarQueryParameter("day", "DATE", DAY)
+    config = api.QueryJobConfig(query_parameters=[day], table_definitions={"files": files})
+    job = client.query(sql, job_config=config, job_id="merge")
+    job.result()
+    assert (job.num_dml_affected_rows, job.dml_stats) == (4, api.DmlStats(2, 2, 0))
+    assert sorted(service.rows("d.words"), key=lambda row: str(row["word"])) == [
+        {"word": "c", "count": 3, "date": NEXT},
+        {"word": "x", "count": 5, "date": DAY},
+        {"word": "y", "count": 6, "date": DAY},
+    ]
+    with pytest.raises(exceptions.Conflict):
+        client.query(sql, job_config=config, job_id="merge", job_retry=None)
+    assert _query(client, "SELECT SUM(count) AS n FROM files", table_definitions={"files": files}) == [{"n": 9}]
+    before = service.rows("d.words")
+    for wrong, error in (
+        (sql.replace("ON FALSE", "ON there.word = files.word"), exceptions.MethodNotImplemented),
+        (sql.replace("THEN DELETE", "THEN UPDATE SET count = 0"), exceptions.MethodNotImplemented),
+        (sql.replace("WHEN NOT MATCHED THEN INSERT", "WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT"), None),
+        (sql.replace("files.word,", "files.wrd,"), exceptions.BadRequest),
+        (sql.replace("@day)", "'no day')"), exceptions.BadRequest),
+        (sql.replace("d.words", "d.gone"), exceptions.NotFound),
+    ):
+        with pytest.raises(error or exceptions.MethodNotImplemented):
+            client.query(wrong, job_config=config, job_retry=None).result()
+    files.source_uris = ["gs://bucket/gone.parquet"]
+    with pytest.raises(exceptions.NotFound):
+        client.query(sql, job_config=api.QueryJobConfig(query_parameters=[day], table_definitions={"files": files})).result()
+    assert service.rows("d.words") == before
+
+
 # Partitions
 
 
