@@ -771,7 +771,9 @@ def test_a_merge_that_matches_nothing_replaces_the_rows_that_a_condition_names(
             client.query(wrong, job_config=config, job_retry=None).result()
     files.source_uris = ["gs://bucket/gone.parquet"]
     with pytest.raises(exceptions.NotFound):
-        client.query(sql, job_config=api.QueryJobConfig(query_parameters=[day], table_definitions={"files": files})).result()
+        client.query(
+            sql, job_config=api.QueryJobConfig(query_parameters=[day], table_definitions={"files": files})
+        ).result()
     assert service.rows("d.words") == before
 
 
