@@ -26,7 +26,7 @@ DOCS = [running.ROOT / "README.md", running.ROOT / "CONTRIBUTING.md", *sorted((r
 _FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 #: What runs in the place of a command line that can't run within the tests: the tests themselves, say, or linters.
 _INSTEAD = {
-    **{f"make {target}": f"make --dry-run {target}" for target in ("test", "lint", "docs")},
+    **{f"make {target}": f"make --dry-run {target}" for target in ("test", "lint", "docs", "stream-demo")},
     ".venv/bin/pre-commit install": ".venv/bin/pre-commit validate-config",
 }
 
