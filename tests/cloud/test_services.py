@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import running
 from cloud_running import state_of
 from dataflow_running import Set, new_name
 from running import EVERY, LONGEST, WHOLE
@@ -35,7 +36,7 @@ from millrace.tasks import advice, serving, session
 from millrace.tasks.session import Session
 
 #: How many effects of each run are followed by its death, unless all are.
-SAMPLE = 2
+SAMPLE = 1
 
 pytestmark = pytest.mark.timeout(LONGEST if WHOLE else 300)
 
@@ -409,6 +410,19 @@ def test_a_stop_that_was_killed_is_gone_on_with(local: Dataflow, deaths: Deaths,
             again.run()
         if states(local, label) != ["CANCELLED" if force else "DRAINED"] or not again.complete():
             deaths.trouble.append(f"{label}: {states(local, label)}")
+
+
+def test_a_stop_that_died_is_remembered_all_the_same(local: Dataflow, label: str) -> None:
+    """Cron's next run starts nothing, and the next stop waits for the end."""
+    Stream(label=label).run()
+    died = Fault("kill")
+    local.faults.at(1, died, call="jobs.update")
+    stop = StopStream(label=label)
+    assert Child(stop.run, died).end() == -signal.SIGKILL
+    running.wait_for(lambda: states(local, label) == ["DRAINED"], 10)
+    Stream(label=label).run()
+    assert states(local, label) == ["DRAINED"]
+    assert stop.complete()
 
 
 def test_a_run_that_begins_while_another_submits_waits_for_it(local: Dataflow, label: str) -> None:
