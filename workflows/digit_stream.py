@@ -15,7 +15,8 @@ def _resource(kind: str) -> Callable[[str], str]:
     """Return what takes the whole name of a topic or subscription, or nothing."""
 
     def convert(value: str) -> str:
-        if value and not re.fullmatch(rf"projects/[^/\s]+/{kind}/[^/\s]+", value):
+        name = r"(?!goog)[A-Za-z][-.\w~+%]{2,254}"
+        if value and not re.fullmatch(rf"projects/[a-z][-a-z0-9:.]{{4,61}}[a-z0-9]/{kind}/{name}", value):
             raise ValueError
         return value
 

@@ -13,6 +13,7 @@ import luigi
 import luigi.tools.range
 
 from millrace.errors import SettingError
+from millrace.tasks.settings import Day
 
 _RangeDaily: Any = luigi.tools.range.RangeDaily
 
@@ -34,7 +35,15 @@ class RangeDaily(_RangeDaily):  # type: ignore[misc]
     )
 
     def requires(self) -> Any:
-        """Return the tasks of the days that are left to do. Raises SettingError for values that are no days."""
+        """Return the tasks of the days that are left to do.
+
+        Raises SettingError for values that are no days, and for a task that has none.
+        """
+        parameters = [each for _, each in self.of_cls.get_params()]
+        if self.param_name is None and not any(isinstance(each, luigi.DateParameter | Day) for each in parameters):
+            raise SettingError(
+                f"RangeDaily is over tasks of a day, and {self.of_cls.task_family} has no day; run it alone"
+            )
         if self.start is None and not (self.stop and self.reverse):
             raise SettingError("RangeDaily needs --start, the first day")
         if self.start is not None and self.stop is not None and self.start > self.stop:

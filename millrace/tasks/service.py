@@ -36,7 +36,10 @@ class Service(Task):
     version: Any = ""
 
     start: bool = Flag(
-        default=False, significant=False, description="the job is started also where it was stopped on purpose"
+        default=False,
+        significant=False,
+        positional=False,
+        description="the job is started also where it was stopped on purpose",
     )
 
     @classmethod

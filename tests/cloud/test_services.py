@@ -27,7 +27,7 @@ from localcloud.dataflow import Dataflow
 from localcloud.dataflow_jobs import Job
 from localcloud.faults import Fault
 from localcloud.storage import Storage
-from millrace.core.findings import OK, WARNING, Finding
+from millrace.core.findings import OK, WARNING, WRONG, Finding
 from millrace.core.ledger import Ledger
 from millrace.errors import JobFailedError, SettingError
 from millrace.ops import clear
@@ -283,14 +283,21 @@ def test_the_doctor_tells_of_each_service(local: Dataflow, label: str, setting: 
     Stream().run()
     assert found().state == OK
     assert "RUNNING" in found().said
+    assert found().mend[0].startswith("https://console.cloud.google.com/dataflow/jobs/")
     setting("dataflow.Stream", "max_num_workers", "3")
     with session.use(Session()):
-        assert (found().state, list(found().mend)) == (WARNING, [run])
+        assert (found().state, found().mend[-1]) == (WARNING, run)
         Stream().run()
         assert found().state == OK
         [job] = [job for job in local.jobs if job.name.startswith("millrace-stream-stream-") and not job.over]
         local.cancel(job.id)
-        assert (found().state, list(found().mend)) == (WARNING, [run])
+        assert (found().state, found().mend[-1]) == (WARNING, run)
+        local.release()
+        setting("dataflow", "attempts", "1")
+        local.fail("*", "no such topic")
+        with pytest.raises(JobFailedError):
+            Stream().run()
+        assert (found().state, list(found().mend[1:])) == (WRONG, [advice.clear("Stream"), run])
         StopStream().run()
         assert found().said.endswith(f"{run} --start true starts it again")
         setting("millrace", "runner", "FnApiRunner")

@@ -12,7 +12,8 @@ from luigi.task_register import Register
 from millrace import RangeDaily
 from millrace.core.storage import LocalStorage
 from millrace.core.warehouse import LocalWarehouse
-from workflows import Etl
+from millrace.errors import SettingError
+from workflows import DigitStream, Etl, WordCount
 
 #: Just after a midnight, UTC.
 MIDNIGHT = datetime.datetime(2026, 11, 19, tzinfo=datetime.UTC)
@@ -69,6 +70,13 @@ def test_days_to_come() -> None:
     """A start that is not over yet, or yet to come, is no day at all, which is soon done."""
     assert days(Wanted, MIDNIGHT, start=MIDNIGHT.date()) == []
     assert days(Wanted, MIDNIGHT, start=datetime.date(2027, 1, 1)) == []
+
+
+@pytest.mark.parametrize("of", [WordCount, DigitStream])
+def test_a_task_of_no_day_is_refused(of: Any) -> None:
+    """A stage of no day, and a service, whose --start is none."""
+    with pytest.raises(SettingError, match=f"RangeDaily is over tasks of a day, and {of.task_family} has no day"):
+        days(of, MIDNIGHT, start=MIDNIGHT.date())
 
 
 def test_backfill_of_users_own_tasks(tmp_path: Path) -> None:

@@ -84,6 +84,7 @@ def settings(setting: Set, tmp_path: Path) -> Iterator[Set]:
             f"projects/{PROJECT}/topics/images",
             r"stream\.subscription = .*: allowed is projects/",
         ),
+        ("rejects", "projects/p/topics/rejects", r"stream\.rejects = .*: allowed is projects/PROJECT/topics/NAME"),
         ("rejects", "", "no topic for rejects is known"),
         ("model", "here.onnx", r"Dataflow's workers can't read the model here\.onnx"),
     ],

@@ -3,8 +3,9 @@
 import functools
 from collections.abc import Sequence
 
-from millrace.core.findings import NOT_ASKED, Finding, ok, warning, wrong
+from millrace.core.findings import NOT_ASKED, OK, WARNING, WRONG, Finding, ok
 from millrace.core.ledger import Ledger
+from millrace.errors import MillraceError
 from millrace.ops.checks.findings import Check
 from millrace.tasks import advice, serving, session
 from millrace.tasks.service import Service
@@ -36,16 +37,22 @@ def _may_be_there(task: Service) -> bool:
 
 
 def _look(task: Service) -> Finding:
+    """Return how a service stands, what the next run of its task does, and the page of its job."""
     standing, run = serving.look(task), advice.run(task.task_family)
-    said = f"{standing.said}; {standing.url}" if standing.url else standing.said
-    if standing.state == "new":
-        return ok(f"{said}; {run} starts it")
+    link = [standing.url] if standing.url else []
     if standing.state == "stopped":
-        return ok(f"{said}; {task.starter} starts it again")
+        return Finding(OK, f"{standing.said}; {task.starter} starts it again", link)
     if standing.state == "running":
-        return ok(said)
+        return Finding(OK, standing.said, link)
+    try:
+        task.check()
+    except MillraceError as error:
+        state = OK if standing.state == "new" else WARNING
+        return Finding(state, f"{standing.said}; the next run would say: {error}", link)
+    if standing.state == "new":
+        return ok(f"{standing.said}; {run} starts it")
     if standing.state == "other":
-        return warning(f"{said}; the next run updates it", run)
+        return Finding(WARNING, f"{standing.said}; the next run updates it", [*link, run])
     if given_up := serving.given_up(task):
-        return wrong(str(given_up), advice.clear(task.task_family), run)
-    return warning(f"{said}; the next run starts another job", run)
+        return Finding(WRONG, str(given_up), [*link, advice.clear(task.task_family), run])
+    return Finding(WARNING, f"{standing.said}; the next run starts another job", [*link, run])
