@@ -46,7 +46,7 @@ class TextTask(SourceTask):
     def check(self, manifest: Manifest) -> None:
         """Say how many bytes were no text; they make no result wrong, because each ends a word as a space does."""
         if invalid := manifest.counters.get("invalid_bytes"):
-            log.warning("%-34s %s bytes are no UTF-8; each ended a word", self, f"{invalid:,}")
+            log.warning("%-34s bytes that are no UTF-8, and ended a word each: %s", self, f"{invalid:,}")
 
 
 class WordCount(TextTask):

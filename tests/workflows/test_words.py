@@ -34,7 +34,7 @@ def counted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     text.write_bytes(TEXT)
     ran = running.succeed("WordCount", *flags(text), storage=storage)
     assert " 5 words, 4 distinct, " in ran.err
-    assert "1 bytes are no UTF-8; each ended a word" in ran.err
+    assert "bytes that are no UTF-8, and ended a word each: 1\n" in ran.err
     return text, storage
 
 

@@ -9,6 +9,7 @@ from typing import IO
 
 from millrace.beam.sources import named, ranges, records
 from millrace.beam.sources.ranges import Unit
+from millrace.common.text import plain
 from millrace.errors import SourceError
 
 #: Bytes of a piece, which stay in the processor's cache.
@@ -34,8 +35,18 @@ def units(source: str, length: int, max_bytes: int, redirect_hosts: Sequence[str
     ]
 
 
-def read(unit: Unit, max_bytes: int, max_seconds: float = 3600, redirect_hosts: Sequence[str] = ()) -> Iterator[bytes]:
-    """Yield a text, or a range of one, in pieces; decompressed, and in UTF-8 where it begins as UTF-16 does."""
+def read(
+    unit: Unit,
+    max_bytes: int,
+    max_seconds: float = 3600,
+    redirect_hosts: Sequence[str] = (),
+    *,
+    longest: int = _LONGEST,
+) -> Iterator[bytes]:
+    """Yield a text, or a range of one, in pieces; decompressed, and in UTF-8 where it begins as UTF-16 does.
+
+    Raises SourceError for what can't be read, and for more than `longest` bytes without an end.
+    """
     with contextlib.ExitStack() as stack:
         if unit.part is None:
             stream = stack.enter_context(named.open_uri(unit.file.uri, max_bytes, max_seconds, redirect_hosts))
@@ -44,11 +55,11 @@ def read(unit: Unit, max_bytes: int, max_seconds: float = 3600, redirect_hosts: 
             first = b""
             stream = stack.enter_context(ranges.open_range(unit.file, unit.part, ends=ENDS, block=_BLOCK))
         try:
-            yield from pieces(stream, first)
+            yield from pieces(stream, first, longest=longest)
         except _Endless:
             raise SourceError(
-                f"source {unit.file.uri} has {_LONGEST:,} bytes without a space or the end of a line, so that it is no "
-                "text; name another"
+                f"source {plain(unit.file.uri)} has {longest:,} bytes without a space or the end of a line, so that it "
+                "is no text; name another"
             ) from None
 
 

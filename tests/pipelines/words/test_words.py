@@ -24,7 +24,7 @@ from millrace.beam import files
 from millrace.beam.options import run
 from millrace.beam.sources import texts
 from millrace.common.results import Written, read_result
-from millrace.errors import NotThereYetError
+from millrace.errors import NotThereYetError, SourceError
 from pipelines.words import count, letters, tokens
 
 LEAR = running.ROOT.parent / "shared/data/text/kinglear.txt"
@@ -165,10 +165,13 @@ def test_text_in_utf16_is_read_as_what_it_is(tmp_path: Path) -> None:
     assert counted(texts.read(unit, 1 << 30)) == (Counter({"Ärger's": 2, "日本": 1}), 0)
 
 
-def test_what_has_no_space_is_no_text() -> None:
-    """Bytes that go on without a space end in an error, before they fill the memory."""
-    with pytest.raises(texts._Endless):
-        list(texts.pieces(io.BytesIO(b"x" * 100), size=10, longest=50))
+@pytest.mark.parametrize("length", [1 << 20, 30])
+def test_what_has_no_space_is_no_text(tmp_path: Path, length: int) -> None:
+    """Bytes that go on without a space, read whole or in ranges, end in an error, before they fill the memory."""
+    (tmp_path / "text.txt").write_bytes(b"some words " + b"x" * (1 << 19) + b" more")
+    units = texts.units(str(tmp_path / "text.txt"), length, 1 << 30)[:1]
+    with pytest.raises(SourceError, match=r"text\.txt has 1,000 bytes without a space or the end of a line"):
+        list(texts.read(units[0], 1 << 30, longest=1000))
 
 
 def test_a_large_text_is_shared_by_ranges(tmp_path: Path) -> None:
