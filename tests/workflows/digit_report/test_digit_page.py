@@ -72,7 +72,9 @@ def probabilities() -> NDArray[np.float64]:
     """Give what a model that is often wrong says of 400 images, as sure as may be of some and of one not at all."""
     made = np.random.default_rng(7).dirichlet(np.ones(10) * 0.4, 400)
     made[:, 3] *= 0.05  # hardly any is taken for a 3
-    made[[0, *range(370, 400)]] = 0.1  # equally little certain, and more than are drawn
+    made[0] = 0.1
+    made[350:360] = 10 + made[350:360]  # little certain, each in its way
+    made[370:] = np.linspace(1, 2, 10)  # a little more certain, all alike, and more than are drawn
     made[1], made[2] = np.eye(10)[4], np.eye(10)[5]
     scaled: NDArray[np.float64] = made / made.sum(axis=1, keepdims=True)
     return scaled
