@@ -217,11 +217,11 @@ def test_the_page_has_the_figures_of_the_json(made: dict[str, bytes], show: Show
         steps = (0.002, 0.01, 0.03, 0.1, 0.5)
         assert classes[0] == (f"h{1 + sum(share > step for step in steps)}" if images else "h0")
         assert ("right" in classes) == (at // 10 == at % 10)
-    colours = shown.execute_script(
-        "return ['h0', 'h1', 'h3', 'h5', 'right'].map(name => document.querySelector(`.matrix td.${name}`))"
-        ".map(e => e && getComputedStyle(e).backgroundColor)"
+    strengths = shown.execute_script(
+        "const cell = document.querySelector('.matrix td.h0'); return [1, 2, 3, 4, 5, 6].map(step => {"
+        "cell.className = `h${step}`; return parseFloat(getComputedStyle(cell).backgroundColor.split('/')[1]); })"
     )
-    assert len({colour for colour in colours if colour}) == sum(colour is not None for colour in colours) >= 4
+    assert strengths == sorted(set(strengths))
     lines = shown.find_elements(By.CSS_SELECTOR, "#each ~ div tbody tr")
     for line, each in zip(lines, report["digits"], strict=True):
         shares = [each[name] or {"of": 0, "correct": 0} for name in ("recall", "precision")]
