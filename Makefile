@@ -11,11 +11,11 @@ report: .venv/workflows
 	@$(BIN)/python -P millrace/tasks/surroundings.py
 	@$(BIN)/luigi --module workflows Report $(ARGS)
 
-# The digits that come with scikit-learn, loaded, scored with the project's own model, and how many it has right.
+# The digits that come with scikit-learn: loaded, scored with the project's own model, and the page of that.
 digits: .venv/digits
-	@$(BIN)/luigi --module workflows LoadDigits --source sample://
-	@$(BIN)/luigi --module workflows ScoreDigits $(ARGS)
-	@$(BIN)/millrace query "SELECT COUNT(*) AS images, AVG(IF(label = digit, 1, 0)) AS accuracy FROM digits JOIN digit_predictions USING (id)"
+	@$(BIN)/python -P millrace/tasks/surroundings.py
+	@$(BIN)/luigi --module workflows LoadDigits $(ARGS)
+	@$(BIN)/luigi --module workflows DigitReport
 
 # 500 images through Google's Pub/Sub emulator and the stream of digits.
 stream-demo: .venv/digits

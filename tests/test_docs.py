@@ -77,7 +77,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if not there.exists() and script.is_file() and (data := script.read_bytes()).startswith(shebang):
             there.write_bytes(data.replace(shebang, f"#!{root}/.venv/bin/python\n".encode(), 1))
             there.chmod(0o755)
-    for mark in ("python", "workflows", "localcloud", "test"):
+    for mark in ("python", "workflows", "digits", "localcloud", "test"):
         (root / ".venv" / mark).touch()
     return root
 
