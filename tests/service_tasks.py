@@ -31,7 +31,7 @@ class Newer(Stream):
     version: Any = "2"
 
 
-class StopStream(StopService):
+class EndStream(StopService):
     """Its end."""
 
     label: str = luigi.Parameter(default="stream", positional=False)

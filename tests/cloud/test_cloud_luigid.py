@@ -197,6 +197,6 @@ def test_a_service_is_shown_while_there_is_nothing_to_do(
     wait.until(expected.element_to_be_clickable((By.CSS_SELECTOR, "#taskTable .statusMessage"))).click()
     wait.until(lambda page: "lag: system 4 s" in page.find_element(By.CSS_SELECTOR, "#statusMessageModal pre").text)
     chromium.save_screenshot(str(tmp_path / "service-status.png"))
-    ran("StopStream")
-    assert ran("Stream")["status_message"].startswith("stopped by StopStream at ")
+    ran("EndStream")
+    assert ran("Stream")["status_message"].startswith("stopped by EndStream at ")
     assert state_of(job) == "DRAINED"
