@@ -18,4 +18,4 @@ COPY pipelines /tmp/millrace/packages/pipelines
 RUN cp -r /tmp/millrace/packages/. "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/" \
     && rm -r /tmp/millrace \
     && cd / && python -c 'import pipelines.posts.aggregate, pipelines.posts.count, pipelines.posts.etl, pipelines.posts.fetch, \
-        pipelines.digits.load, pipelines.digits.score'
+        pipelines.digits.load, pipelines.digits.score, pipelines.digits.stream'
