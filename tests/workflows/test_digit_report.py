@@ -5,9 +5,16 @@ import random
 from pathlib import Path
 from typing import Any
 
+import cloud_running
 import numpy as np
 import pytest
 import running
+from cloud_running import Place
+
+from localcloud import BUCKET, Cloud
+
+FILES = {"source": "images.txt", "labels": "labels.csv"}
+NAMES = ("index.html", "report.json")
 
 
 @pytest.fixture(scope="module")
@@ -25,17 +32,41 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "data"
 
 
+@pytest.fixture(scope="module")
+def told(loaded: Path) -> str:
+    """What the run that makes the page of that table says."""
+    return str(running.succeed("DigitReport", storage=loaded))
+
+
 def report(storage: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((storage / "digit_reports/report.json").read_text(encoding="utf-8"))
     return found
 
 
-def test_the_page_says_what_the_tables_have(loaded: Path) -> None:
+def test_the_page_in_the_cloud_is_that_of_one_machine(loaded: Path, told: str, tmp_path: Path) -> None:
+    """From Cloud Storage by way of Dataflow and BigQuery, the page says the same of the same images."""
+    with Cloud() as cloud:
+        place = Place(cloud, tmp_path)
+        cloud_running.upload(cloud, [loaded.parent / "images.txt", loaded.parent / "labels.csv"], "in")
+        place.succeed("LoadDigits", *(f"--{name}=gs://{BUCKET}/in/{file}" for name, file in FILES.items()))
+        place.succeed("DigitReport")
+        assert place.stages() == {"loaddigits": 1, "scoredigits": 1}
+        blobs = [cloud_running.bucket(cloud).blob(f"{place.name}/digit_reports/{name}") for name in NAMES]
+        page, data = (blob.download_as_text() for blob in blobs)
+        assert blobs[0].content_type == "text/html; charset=utf-8"
+    assert "DataflowRunner" in page
+    there, here = json.loads(data), report(loaded)
+    for each in (there, here):
+        for name in ("made_at", "stages", "images"):
+            del each[name]
+    assert there == here
+
+
+def test_the_page_says_what_the_tables_have(loaded: Path, told: str) -> None:
     """One command scores the table and makes the page, whose figures are those of the tables' rows; it lies alone.
     When the table has changed it is made anew where that is asked for, and refused where not.
     """
-    ran = running.succeed("DigitReport", storage=loaded)
-    assert f"The page is {loaded}/digit_reports/index.html" in str(ran)
+    assert f"The page is {loaded}/digit_reports/index.html" in told
     rows = running.select(loaded, "SELECT * FROM digit_predictions JOIN digits USING (id) ORDER BY id")
     assert len(rows) == 40
     made = report(loaded)
@@ -52,9 +83,7 @@ def test_the_page_says_what_the_tables_have(loaded: Path) -> None:
     assert name.endswith(made["model"]["digest"][:12])
     assert made["images"]["source"].endswith("/images.txt")
     assert [run["stage"] for run in made["stages"]] == ["LoadDigits", "TableStage", "ScoreDigits"]
-    assert sorted(path.name for path in (loaded / "digit_reports").iterdir()) == [
-        *("_MANIFEST.json", "index.html", "report.json"),
-    ]
+    assert sorted(path.name for path in (loaded / "digit_reports").iterdir()) == ["_MANIFEST.json", *NAMES]
 
     labels = loaded.parent / "labels.csv"
     labels.write_text(labels.read_text(encoding="utf-8").replace("0,0\n", "0,9\n", 1), encoding="utf-8")
