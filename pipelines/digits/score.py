@@ -139,8 +139,8 @@ class Score(beam.PTransform):
 
 def _keyed(element: tuple[tuple[str, str], pa.Table]) -> tuple[tuple[str, str, pa.Array], Pixels]:
     (key, name), table = element
-    pixels = table["pixels"].combine_chunks().flatten().to_numpy().reshape(-1, PIXELS)
-    return (key, name.partition("/")[0], table["id"].combine_chunks()), pixels
+    (pixels,), (ids,) = table["pixels"].chunks, table["id"].chunks  # as a slice was read, or a worker got it
+    return (key, name.partition("/")[0], ids), pixels.flatten().to_numpy().reshape(-1, PIXELS)
 
 
 def _predictions(element: tuple[Any, PredictionResult], model: str) -> tuple[tuple[str, str], pa.Table]:

@@ -67,10 +67,10 @@ class DigitModel(OnnxModelHandlerNumpy):
         inference_session: onnxruntime.InferenceSession,
         inference_args: dict[str, Any] | None = None,
     ) -> list[PredictionResult]:
-        # All blocks are scored in one call, and each is handed its own rows.
+        # All blocks are scored in one call, and each is handed its own rows, but not its images, which nobody asks for.
         ends = np.cumsum([len(block) for block in batch])
-        found = np.split(score(inference_session, np.concatenate(batch)), ends[:-1])
-        return [PredictionResult(block, rows, self.digest) for block, rows in zip(batch, found, strict=True)]
+        scored = score(inference_session, batch[0] if len(batch) == 1 else np.concatenate(batch))
+        return [PredictionResult(None, rows, self.digest) for rows in np.split(scored, ends[:-1])]
 
     def get_num_bytes(self, batch: Sequence[Pixels]) -> int:
         return sum(block.nbytes for block in batch)
