@@ -62,9 +62,14 @@ def read_column(column: pa.Array) -> tuple[Pixels, NDArray[np.bool_]]:
 
     All rows are read at once. Whether a row that such reading can't take is an image, and if not, why, says pixels_of.
     """
-    fits = _lengths(column) == PIXELS
-    rows = column if fits.all() else column.filter(pa.array(fits))
-    pixels = _read(rows)
+    if pa.types.is_large_binary(column.type):
+        column = column.cast(pa.binary())
+    parts, lengths = _cut(column) if _is_text(column.type) else (column, _lengths(column))
+    fits = lengths == PIXELS
+    if not fits.all():
+        rows = column.filter(pa.array(fits))
+        parts = _cut(rows)[0] if _is_text(column.type) else rows
+    pixels = _read(parts)
     # A sum that is no number has a pixel that is none.
     good = ~np.isnan(pixels.sum(axis=1))
     fits[fits] = good
@@ -73,63 +78,60 @@ def read_column(column: pa.Array) -> tuple[Pixels, NDArray[np.bool_]]:
 
 #: Types that numpy and `_number` read alike.
 _PLAIN = {str, int, float}
-#: Different numbers as text in a sample of rows, above which looking each up costs more than reading it.
-_SAMPLE, _FEW = 64, 4096
+#: Numbers in a sample, and how many different ones make looking each up cost more than reading it.
+_SAMPLE, _FEW = 64 * PIXELS, 4096
 
 
 def _lengths(column: pa.Array) -> NDArray[np.int64]:
-    """Return how many values each row has; -1 for null."""
+    """Return how many values each row has, of bytes or lists; -1 for null."""
     kind = column.type
-    if _is_text(kind):
-        found = pc.add(pc.count_substring(column, ","), 1)
-    elif _is_bytes(kind):
-        found = pc.binary_length(column)
-    elif pa.types.is_null(kind):
+    if pa.types.is_null(kind):
         return np.full(len(column), -1, np.int64)
-    else:
-        found = pc.list_value_length(column)
+    found = pc.binary_length(column) if _is_bytes(kind) else pc.list_value_length(column)
     return np.asarray(found.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)).copy()
 
 
+def _cut(rows: pa.Array) -> tuple[pa.Array, NDArray[np.int64]]:
+    """Return the parts of texts, each with its comma, as one array on the texts' own bytes, and how many a text has."""
+    if not len(rows):
+        return rows, np.empty(0, np.int64)
+    empty, comma = (pa.scalar(text, pa.large_string()) for text in ("", ","))
+    texts = pc.binary_join_element_wise(rows.cast(pa.large_string()).fill_null(""), empty, comma)
+    data = texts.buffers()[2]
+    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord(",")) + 1
+    offsets = np.concatenate([[0], ends]).astype(np.int64, copy=False)
+    parts = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(ends), [None, pa.py_buffer(offsets), data])
+    return parts, np.diff(np.searchsorted(offsets, np.frombuffer(texts.buffers()[1], np.int64)[: len(rows) + 1]))
+
+
 def _read(rows: pa.Array) -> Pixels:
-    """Return the pixels of rows of the right length; what is no number from 0 to 1 is NaN."""
+    """Return the pixels of rows of the right length, of texts their parts; what is no number from 0 to 1 is NaN."""
     if not len(rows):
         return np.empty((0, PIXELS), np.float32)
-    if _is_bytes(rows.type):
-        # Of rows that all have 784 bytes, as those that are here.
-        begin = rows.cast(pa.large_binary())
-        first = np.frombuffer(begin.buffers()[1], np.int64)[begin.offset]
-        levels = np.frombuffer(begin.buffers()[2], np.uint8)[first : first + len(rows) * PIXELS]
-        return of_levels(levels).reshape(-1, PIXELS)
-    if _is_text(rows.type):
-        numbers = _numbers_of_text(rows)
+    if pa.types.is_large_binary(rows.type):
+        numbers = _numbers_of(rows)
+    elif pa.types.is_binary(rows.type):
+        first = np.frombuffer(rows.buffers()[1], np.int32)[rows.offset]
+        numbers = of_levels(np.frombuffer(rows.buffers()[2], np.uint8)[first : first + len(rows) * PIXELS])
     else:
         numbers = _in_range(rows.flatten().cast(pa.float64()).fill_null(math.nan).to_numpy(zero_copy_only=False))
     return numbers.reshape(-1, PIXELS)
 
 
-def _numbers_of_text(rows: pa.Array) -> Pixels:
-    """Return the numbers of texts as one array.
+def _numbers_of(parts: pa.Array) -> Pixels:
+    """Return the numbers of parts of texts.
 
     Images have few levels of grey, so that the same texts come again and again: each is read once.
     """
-    sample = _cut(rows[:_SAMPLE]).unique()
-    if len(sample) > _FEW:
-        return _numbers(pc.split_pattern(rows, ",").flatten())
-    encoded = _cut(rows).dictionary_encode()
-    texts = pc.utf8_slice_codeunits(encoded.dictionary.cast(pa.large_string()), 0, -1)
-    found: Pixels = _numbers(texts)[encoded.indices.to_numpy()]
+    if len(parts[:_SAMPLE].unique()) > _FEW:
+        return _numbers(_without_comma(parts))
+    encoded = parts.dictionary_encode()
+    found: Pixels = _numbers(_without_comma(encoded.dictionary))[encoded.indices.to_numpy()]
     return found
 
 
-def _cut(rows: pa.Array) -> pa.Array:
-    """Return the parts of texts, each with its comma, as one array on the texts' own bytes."""
-    empty, comma = (pa.scalar(text, pa.large_string()) for text in ("", ","))
-    texts = pc.binary_join_element_wise(rows.cast(pa.large_string()), empty, comma)
-    data = texts.buffers()[2]
-    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord(",")) + 1
-    offsets = np.concatenate([[0], ends]).astype(np.int64)
-    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(ends), [None, pa.py_buffer(offsets), data])
+def _without_comma(parts: pa.Array) -> pa.Array:
+    return pc.utf8_slice_codeunits(parts.cast(pa.large_string()), 0, -1)
 
 
 def _numbers(texts: pa.Array) -> Pixels:
@@ -156,7 +158,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    return bool(pa.types.is_binary(kind))
 
 
 def _number(part: object, at: int) -> float:

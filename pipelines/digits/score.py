@@ -28,8 +28,8 @@ from pipelines.digits import images, models, scoring
 from pipelines.digits.images import PIXELS, NotAnImageError, Pixels
 from pipelines.digits.tables import TABLES, P
 
-#: Rows that are read and scored at once.
-ROWS = 1024
+#: Rows that are read and scored at once: few, because what comes before the first of them waits.
+ROWS = 256
 #: Row groups of a file of images whose predictions become one file, because those are a fortieth as large.
 GROUPS = 32
 
