@@ -401,8 +401,12 @@ def _metrics(job: Job) -> Any:
     ]
     if job.streaming and not job.over:
         for name, seconds in zip(("system", "data"), job.behind, strict=True):
-            micros = int((now().timestamp() - seconds) * 1e6)
-            updates.append(_update(_ORIGIN, f"F1-windmill-{name}-watermark", {}, scalar=micros))
+            # Three stages: one that is behind, one that is not, and one whose watermark is not known yet.
+            stages = {"F1": int((now().timestamp() - seconds) * 1e6), "F2": int(now().timestamp() * 1e6), "F3": -1}
+            updates += [
+                _update(_ORIGIN, f"{stage}-windmill-{name}-watermark", {}, scalar=micros)
+                for stage, micros in stages.items()
+            ]
     for step, namespace, name, value, committed in told.get("counters", []):
         context = {"namespace": namespace, "step": step} | ({} if committed else {"tentative": "true"})
         updates.append(_update("user", name, context, kind="Sum", scalar=value))

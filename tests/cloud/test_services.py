@@ -419,6 +419,17 @@ def test_a_stop_that_was_killed_is_gone_on_with(local: Dataflow, deaths: Deaths,
             deaths.trouble.append(f"{label}: {states(local, label)}")
 
 
+def test_a_job_that_was_created_and_is_not_seen_yet_is_not_created_again(local: Dataflow, label: str) -> None:
+    """Dataflow may not know of a job for a moment: the next run asks for the same job again, and gets it."""
+    died = Fault("kill")
+    local.faults.at(1, died, call="jobs.create")
+    local.unseen = 3
+    assert Child(lambda: Stream(label=label).run(), died).end() == -signal.SIGKILL
+    Stream(label=label).run()
+    assert states(local, label) == ["RUNNING"]
+    assert Stream(label=label).complete()
+
+
 def test_a_stop_that_died_is_remembered_all_the_same(local: Dataflow, label: str) -> None:
     """Cron's next run starts nothing, and the next stop waits for the end."""
     Stream(label=label).run()
