@@ -144,6 +144,11 @@ class Claim:
         if self.attempt.job_id != job_id:
             self.enter(replace(self.attempt, job_id=job_id))
 
+    def note(self, error: str) -> None:
+        """Note what kept the attempt from having a job so far."""
+        if self.attempt.error != error:
+            self.enter(replace(self.attempt, error=error))
+
     def close(self, error: str = "", state: str = "", *, counts: bool = False) -> None:
         """Note how the attempt ended: failed if there is an error, else done, unless a state is given.
 

@@ -59,7 +59,7 @@ def look(task: ServiceLike) -> Standing:
         left = f", and job {job.id} is {job.state}" if job else ""
         return Standing("stopped", f"{entry.error} at {entry.ended[:19]}Z{left}", url)
     if job is None or job.state != "RUNNING":
-        return Standing("down", _end_of(job) if job else entry.error or "it has no job yet", url)
+        return Standing("down", _end_of(job) if job else f"it has no job{entry.error and f': {entry.error}'}", url)
     running = f"job {job.id} is RUNNING, for {lasting(job.lasted)}; {_lag_of(job)}"
     if task.as_wanted(entry):
         return Standing("running", f"{running}; with this code and these options", url)
@@ -201,7 +201,12 @@ class _Keeper:
         given = {**session.current().google.access.options(), **task.pipeline_options()}
         google = session.current().google
         how: dict[str, Any] = {"streaming": True, "replaces": entry.replaces}
-        self._wait(submission.submit(google, task.pipeline, given, task.task_family, ticket, task.say, **how))
+        try:
+            job = submission.submit(google, task.pipeline, given, task.task_family, ticket, task.say, **how)
+        except MillraceError as error:
+            self._claim.note(str(error))
+            raise
+        self._wait(job)
 
     def _wait(self, job: "Job") -> None:
         from millrace.runners.dataflow import jobs, reports

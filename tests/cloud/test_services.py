@@ -29,7 +29,7 @@ from localcloud.faults import Fault
 from localcloud.storage import Storage
 from millrace.core.findings import OK, WARNING, WRONG, Finding
 from millrace.core.ledger import Ledger
-from millrace.errors import JobFailedError, SettingError
+from millrace.errors import AccessError, JobFailedError, SettingError
 from millrace.ops import clear
 from millrace.ops.checks import services
 from millrace.tasks import advice, serving, session
@@ -270,6 +270,18 @@ def test_how_a_service_stands_is_told(local: Dataflow, label: str, caplog: pytes
     EndStream(label=label).run()
     assert serving.look(task).said.startswith("stopped by EndStream at 20")
     assert serving.look(task).state == "stopped"
+
+
+def test_what_keeps_a_job_from_being_created_is_told(local: Dataflow, label: str) -> None:
+    local.denied.add("dataflow.jobs.create")
+    task = Stream(label=label)
+    with pytest.raises(AccessError):
+        task.run()
+    local.denied.clear()
+    assert "it has no job: " in serving.look(task).said
+    assert "dataflow.jobs.create" in serving.look(task).said
+    task.run()
+    assert task.complete()
 
 
 def test_the_doctor_tells_of_each_service(local: Dataflow, label: str, setting: Set) -> None:
