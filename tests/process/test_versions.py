@@ -15,7 +15,7 @@ from luigi.configuration import get_config
 from localcloud import BUCKET, DATASET, PROJECT, Cloud
 from millrace import Claim, FileEntry, Outcome, Stage, Table, TableStage
 from millrace.core.storage import crc32c
-from millrace.errors import QueryError, SettingsDifferError
+from millrace.errors import QueryError, SettingsDifferError, SourceError
 from millrace.ops import clear
 from millrace.tasks import session
 from millrace.tasks.session import Session
@@ -27,7 +27,7 @@ Again = Callable[..., None]
 class Loaded(Stage):
     """The numbers of a file, as a table that is replaced whole."""
 
-    writes = ("loaded",)
+    writes = ("loaded", "loaded_besides")
     tables = {"loaded": Table({"n": "INT64"}, by="")}
     file: str = luigi.Parameter()
 
@@ -150,9 +150,28 @@ def test_the_command_that_the_error_names_forgets_the_old_result_alone(
     assert session.current().warehouse.count("loaded", loaded.key) == 2
     assert clear.main([*command[1:], "--module", __name__]) == 0
     again()
-    assert session.current().warehouse.rows({}) in (None, {})
+    assert not [dataset for dataset in loaded.datasets() if dataset.exists()]
     run(loaded)
     assert loaded.query("SELECT n FROM loaded").to_pylist() == [{"n": 4}]
+
+
+class Asking(Stage):
+    """What is made of something that can't be asked."""
+
+    writes = ("asking",)
+
+    def versions(self) -> Mapping[str, str]:
+        raise SourceError("the server is down")
+
+    def execute(self, claim: Claim) -> Outcome:
+        return self.empty("nothing_came")
+
+
+def test_what_cannot_be_asked_changes_nothing(again: Again) -> None:
+    """A complete result stays complete while the server that its source lies on is down."""
+    run(Asking())
+    again()
+    assert Asking().complete()
 
 
 def test_a_table_that_is_not_there_is_told(again: Again) -> None:
