@@ -79,7 +79,11 @@ def load_file(
 ) -> Iterator[Written]:
     """Write the images of a file, a row group a block, and its dead letters."""
     number, of, file = unit
-    given = pa.concat_tables(labels[digits.key, "labels"]) if digits.options["labels"] else None
+    given = None
+    if digits.options["labels"]:
+        if not (tables := list(labels[digits.key, "labels"])):  # the error of the labels is the partition's
+            return
+        given = pa.concat_tables(tables)
     with ParquetFile(digits.output, "digits", f"digits-{number:05d}-of-{of:05d}", readers.DIGITS) as output:
         for at, images in enumerate(_images(digits, file)):
             if images.placed and of > 1:

@@ -60,7 +60,9 @@ def check(source: str, generated: Collection[str] = ()) -> None:
         fields = _fields(source)
         first, second = (_at(source, day) for day in (datetime.date(2001, 2, 3), datetime.date(2002, 3, 4)))
     except (ValueError, KeyError, IndexError, AttributeError) as error:
-        raise SourceError(f"source {shown!r}: a field is written {{date:%Y-%m-%d}} ({error})") from None
+        raise SourceError(
+            f"source {shown!r}: a field is written {{date:%Y-%m-%d}}, any other brace twice ({error})"
+        ) from None
     if fields and first == second:
         raise SourceError(f"source {shown!r}: its field gives every day the same name; write {{date:%Y-%m-%d}}")
     if scheme == "gs" and "//" in "/" + gcs.split(first)[1]:

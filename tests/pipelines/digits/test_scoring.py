@@ -128,6 +128,14 @@ def test_a_model_that_does_not_fit_is_one_sentence(model: bytes, said: str) -> N
     assert "\n" not in str(raised.value)
 
 
+def test_a_name_that_is_no_models_is_one_sentence() -> None:
+    with pytest.raises(SourceError, match=r"has the scheme ftp://; allowed are model://digits, a path or glob"):
+        models.check("ftp://x/y")
+    assert models.check("gs://b/m.onnx") == "gs://b/m.onnx"
+    assert not models.is_local(models.BUNDLED)
+    assert models.is_local("m.onnx")
+
+
 def test_a_model_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no.onnx can't be read") as raised:
         models.read_model(str(tmp_path / "no.onnx"))
