@@ -131,7 +131,7 @@ def test_a_model_that_does_not_fit_is_one_sentence(model: bytes, said: str) -> N
 def test_a_name_that_is_no_models_is_one_sentence() -> None:
     with pytest.raises(SourceError, match=r"has the scheme ftp://; allowed are model://digits, a path or glob"):
         models.check("ftp://x/y")
-    assert models.check("gs://b/m.onnx") == "gs://b/m.onnx"
+    assert models.check("gs://models/m.onnx") == "gs://models/m.onnx"
     assert not models.is_local(models.BUNDLED)
     assert models.is_local("m.onnx")
 
