@@ -52,6 +52,17 @@ def pixels_of(value: str | bytes | Sequence[float] | None) -> Pixels:
     return np.array([_number(part, at) for at, part in enumerate(parts)], np.float64).astype(np.float32)
 
 
+#: The types of a column of images, as BigQuery calls them.
+ALLOWED = "STRING, BYTES or ARRAY<FLOAT64>"
+
+
+def may_be(kind: pa.DataType) -> bool:
+    """Return whether a column of a type may hold images."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return bool(pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type))
+    return _is_text(kind) or _is_bytes(kind) or bool(pa.types.is_large_binary(kind) or pa.types.is_null(kind))
+
+
 def of_levels(levels: NDArray[np.uint8]) -> Pixels:
     """Return levels of grey from 0 to 255 as numbers from 0 to 1."""
     return levels.astype(np.float32) / np.float32(255)

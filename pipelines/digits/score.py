@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from apache_beam.ml.inference.base import KeyedModelHandler, PredictionResult, RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ from millrace.beam.batch import Batch, Block, Item
 from millrace.beam.options import StageOptions, main
 from millrace.common.partitions import Partition
 from millrace.common.results import Written
+from millrace.common.tables import type_of
+from millrace.errors import SourceError
 from pipelines.digits import images, models, scoring
 from pipelines.digits.images import PIXELS, NotAnImageError, Pixels
 from pipelines.digits.tables import TABLES, P
@@ -53,6 +56,22 @@ class _Read(NamedTuple):
     ids: pa.Array
     pixels: Pixels
     rejects: list[tuple[int | None, NotAnImageError, bytes]]
+
+
+def check_columns(digits: Partition) -> None:
+    """Raise SourceError for a table that has no ids or no images, whatever its rows are."""
+    if not digits.input:
+        return
+    with files.open_checked(digits.input[0]) as stream:
+        schema = pq.read_schema(stream)
+    for name, fits, allowed in (("id", pa.types.is_integer, "INT64"), ("image", images.may_be, images.ALLOWED)):
+        if name not in schema.names:
+            raise SourceError(f"the table has no column {name}, but {', '.join(schema.names)}", mend=_MEND)
+        if not fits(kind := schema.field(name).type):
+            raise SourceError(f"the table's column {name} is {type_of(str(kind))}, not {allowed}", mend=_MEND)
+
+
+_MEND = "--images takes a table with a column id and a column image"
 
 
 def read_block(digits: Partition, block: Block) -> Iterator[Item]:
@@ -162,6 +181,7 @@ def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
     ((uri, digest),) = {(each.options["model"], each.options["digest"]) for each in batch.partitions.values()}
     model = scoring.DigitModel(uri, digest or models.digest_of(models.read_model(uri)))
     model.load_model()  # before anything is read
+    batch.find(check_columns)
     batch.blocks("id", "image").each(read_block).through(Score(uri, model.digest)).by_key(write)
     batch.results("digit_predictions")
 

@@ -114,6 +114,21 @@ def test_a_model_that_does_not_fit_is_an_error_before_anything_is_read(tmp_path:
     assert not (tmp_path / "digit_predictions").exists()
 
 
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (pa.table({"key": [1], "image": ["0"]}), "the table has no column id, but key, image"),
+        (pa.table({"id": ["1"], "image": ["0"]}), "the table's column id is STRING, not INT64"),
+        (pa.table({"id": [1], "image": [[["0"]]]}), "column image is ARRAY<ARRAY<STRING>>, not STRING, BYTES or ARRAY"),
+        (pa.table({"id": [1], "image": [0.5]}), "the table's column image is FLOAT64, not STRING"),
+    ],
+)
+def test_a_table_of_something_else_is_one_sentence(table: pa.Table, said: str, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=said) as raised:
+        scored(table, tmp_path)
+    assert "\n" not in str(raised.value)
+
+
 def test_a_table_without_rows_has_no_predictions(tmp_path: Path) -> None:
     scored(pa.table({"id": pa.array([], pa.int64()), "image": pa.array([], pa.string())}), tmp_path)
     assert rows(tmp_path / "digit_predictions") == []
