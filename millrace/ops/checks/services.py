@@ -1,5 +1,6 @@
 """What bin/doctor says of streaming services: which job there is, whether it is as it should be, and how far behind."""
 
+import contextlib
 import functools
 from collections.abc import Sequence
 
@@ -13,7 +14,7 @@ from millrace.tasks.tasks import known_tasks
 
 
 def checks() -> Sequence[Check]:
-    """Return a check for each service that may run on Dataflow, or has."""
+    """Return a check for each service that was started, or that the settings set up on Dataflow."""
     found = []
     for family, kind in known_tasks().items():
         if issubclass(kind, Service):
@@ -32,8 +33,13 @@ def _lacking(kind: type[Service]) -> str:
 
 
 def _may_be_there(task: Service) -> bool:
-    entry = Ledger(session.current().storage).entry(task.service)
-    return entry is not None or task.named_runner() in (serving.RUNNER, "auto")
+    """Return whether a service was ever started, or the settings have all that it needs."""
+    if Ledger(session.current().storage).entry(task.service) is not None:
+        return True
+    with contextlib.suppress(MillraceError):
+        task.check()
+        return task.named_runner() in (serving.RUNNER, "auto")
+    return False
 
 
 def _look(task: Service) -> Finding:
@@ -44,13 +50,12 @@ def _look(task: Service) -> Finding:
         return Finding(OK, f"{standing.said}; {task.starter} starts it again", link)
     if standing.state == "running":
         return Finding(OK, standing.said, link)
+    if standing.state == "new":
+        return ok(f"{standing.said}; {run} starts it")
     try:
         task.check()
     except MillraceError as error:
-        state = OK if standing.state == "new" else WARNING
-        return Finding(state, f"{standing.said}; the next run would say: {error}", link)
-    if standing.state == "new":
-        return ok(f"{standing.said}; {run} starts it")
+        return Finding(WARNING, f"{standing.said}; the next run would say: {error}", link)
     if standing.state == "other":
         return Finding(WARNING, f"{standing.said}; the next run updates it", [*link, run])
     if given_up := serving.given_up(task):
