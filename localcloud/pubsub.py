@@ -56,18 +56,18 @@ class PubSub:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.host = f"127.0.0.1:{port}"
-        log = tempfile.TemporaryFile()
-        command = [str(self._program), "--host=127.0.0.1", f"--port={port}"]
-        # In a group of its own, because a Ctrl-C is for the command, and the emulator ends after that.
-        self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        until = time.monotonic() + _PATIENCE
-        while not _answers(port):
-            if self._process.poll() is not None or time.monotonic() > until:
-                self.__exit__(None, None, None)
-                log.seek(0)
-                said = log.read().decode("utf-8", "replace").strip().splitlines() or ["it said nothing"]
-                raise RuntimeError(f"the Pub/Sub emulator did not start: {said[-1]}")
-            time.sleep(0.05)
+        with tempfile.TemporaryFile() as log:
+            command = [str(self._program), "--host=127.0.0.1", f"--port={port}"]
+            # In a group of its own, because a Ctrl-C is for the command, and the emulator ends after that.
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            until = time.monotonic() + _PATIENCE
+            while not _answers(port):
+                if self._process.poll() is not None or time.monotonic() > until:
+                    self.__exit__(None, None, None)
+                    log.seek(0)
+                    said = log.read().decode("utf-8", "replace").strip().splitlines() or ["it said nothing"]
+                    raise RuntimeError(f"the Pub/Sub emulator did not start: {said[-1]}")
+                time.sleep(0.05)
         for name in self._topics:
             self.make(name)
         return self

@@ -11,6 +11,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -23,8 +24,10 @@ PULL, PATIENCE = 1000, 0.5
 #: Seconds for which Pub/Sub is asked to take messages before the bundle fails, and what it takes at once.
 _TIMEOUT = 120.0
 _MOST, _MOST_BYTES = 1000, 9 << 20
-#: Bytes that a message takes besides data and attributes, at most: an ordering key may be of 1 KiB.
-_OVERHEAD = 2048
+#: Bytes that a request takes for each message besides the message.
+_OVERHEAD = 16
+#: Requests at once, where a bundle has messages of several ordering keys.
+_AT_ONCE = 16
 
 
 class Message(NamedTuple):
@@ -47,27 +50,26 @@ class Publish(beam.PTransform):
 
 
 class _Publish(beam.DoFn):
-    """Publishes a bundle's messages in their order, some at a time, before the bundle is done."""
+    """Publishes a bundle's messages, some at a time, before the bundle is done; those of a key in their order."""
 
     def __init__(self, topic: str) -> None:
         self._topic = topic
-        self._client: Any = None
-        self._waiting: list[Message] = []
+        self._sender: _Sender | None = None
+        self._waiting: list[Any] = []
         self._bytes = 0
 
     def setup(self) -> None:
-        from google.cloud import pubsub_v1  # type: ignore[attr-defined]
-
-        self._client = pubsub_v1.PublisherClient()
+        self._sender = _Sender(self._topic)
 
     def start_bundle(self) -> None:
         self._waiting, self._bytes = [], 0
 
     def process(self, message: Message) -> None:
-        size = len(message.data) + sum(len(name) + len(text) for name, text in message.attributes.items()) + _OVERHEAD
+        made = _as_published(message)
+        size = type(made).pb(made).ByteSize() + _OVERHEAD
         if self._waiting and (len(self._waiting) == _MOST or self._bytes + size > _MOST_BYTES):
             self._send()
-        self._waiting.append(message)
+        self._waiting.append(made)
         self._bytes += size
 
     def finish_bundle(self) -> None:
@@ -75,37 +77,83 @@ class _Publish(beam.DoFn):
             self._send()
 
     def _send(self) -> None:
-        _send(self._client, self._topic, self._waiting)
+        assert self._sender  # setup was before
+        self._sender.send(self._waiting)
         self._waiting, self._bytes = [], 0
 
     def teardown(self) -> None:
-        if self._client:
-            self._client.transport.close()
+        if self._sender:
+            self._sender.close()
 
 
-def _send(client: Any, topic: str, messages: Sequence[Message]) -> None:
-    """Publish messages in one request."""
-    from google.pubsub_v1 import PublisherClient, PubsubMessage
+class _Sender:
+    """Publishes messages that fit into one request.
 
-    # The client's own publish takes attributes as keywords, among which some names have another meaning.
-    found = [
-        PubsubMessage(data=each.data, attributes=dict(each.attributes), ordering_key=each.ordering_key)
-        for each in messages
-    ]
-    PublisherClient.publish(client, request={"topic": topic, "messages": found}, timeout=_TIMEOUT)
+    Each ordering key has a request of its own, because Pub/Sub refuses two keys in one; its emulator would take them.
+    """
+
+    def __init__(self, topic: str) -> None:
+        from google.cloud import pubsub_v1  # type: ignore[attr-defined]
+
+        self._topic, self._client = topic, pubsub_v1.PublisherClient()
+        self._threads = ThreadPoolExecutor(_AT_ONCE)
+
+    def send(self, messages: Sequence[Any]) -> None:
+        keys: dict[str, list[Any]] = {}
+        for each in messages:
+            keys.setdefault(each.ordering_key, []).append(each)
+        if len(keys) == 1:
+            self._publish(messages)
+        else:
+            list(self._threads.map(self._publish, keys.values()))  # raises what publishing raises
+
+    def _publish(self, messages: Sequence[Any]) -> None:
+        from google.pubsub_v1 import PublisherClient
+
+        # The client's own publish takes attributes as keywords, among which some names have another meaning.
+        request = {"topic": self._topic, "messages": messages}
+        PublisherClient.publish(self._client, request=request, timeout=_TIMEOUT)
+
+    def close(self) -> None:
+        self._threads.shutdown()
+        self._client.transport.close()
+
+
+def _as_published(message: Message) -> Any:
+    """Return a message as Pub/Sub's client takes it.
+
+    Attributes that begin with `goog` are left out, because Pub/Sub takes none: it sets them itself, as where a topic
+    has a schema.
+    """
+    from google.pubsub_v1 import PubsubMessage
+
+    attributes = {name: text for name, text in message.attributes.items() if not name.startswith("goog")}
+    return PubsubMessage(data=message.data, attributes=attributes, ordering_key=message.ordering_key)
+
+
+def check_name(option: str, value: str, kind: str) -> str:
+    """Return a value that is a full name, projects/PROJECT/{kind}/NAME. Raises SettingError."""
+    parts = value.split("/")
+    if (
+        len(parts) == 4
+        and parts[0] == "projects"
+        and parts[2] == kind
+        and all(parts)
+        and value == "".join(value.split())
+    ):
+        return value
+    raise SettingError(f"{option} = {value!r}: write projects/PROJECT/{kind}/NAME")
 
 
 @contextlib.contextmanager
 def publisher(topic: str) -> Iterator[Callable[[Sequence[Message]], None]]:
     """Yield what publishes some messages to a topic, projects/P/topics/T. Raises a MillraceError that says why not."""
-    from google.cloud import pubsub_v1  # type: ignore[attr-defined]
-
     with google_errors.told(f"publish to {topic}"):
-        client = pubsub_v1.PublisherClient()
+        sender = _Sender(topic)
         try:
-            yield lambda messages: _send(client, topic, messages)
+            yield lambda messages: sender.send([_as_published(each) for each in messages])
         finally:
-            client.transport.close()
+            sender.close()
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 Beam's BundleBasedDirectRunner is the only one of its local runners that reads Pub/Sub. As it comes it acknowledges
 messages before it works on them, ten at a time, and a process that dies loses them. `run_here` has it acknowledge a
-pull's messages when the next pull begins, which is when everything that was pulled has been worked on.
+pull's messages once no bundle that came of them is left; what fails is never acknowledged, and comes again.
 """
 
 import argparse
@@ -34,6 +34,8 @@ from millrace.errors import MillraceError
 
 #: Beam's runner that reads Pub/Sub on one machine.
 LOCAL_RUNNER = "BundleBasedDirectRunner"
+#: Seconds between two looks at whether all is worked on.
+_PAUSE = 0.01
 
 
 @dataclass
@@ -52,15 +54,17 @@ class _Read(transform_evaluator._PubSubReadEvaluator):
 
     def finish_bundle(self) -> TransformResult:
         client = self._get_subscriber_client(self._applied_ptransform)  # type: ignore[no-untyped-call]
-        # A root gets its turn when nothing else is left to do.
-        if done := self.here.left.pop(self._sub_name, None):
+        working = self._working()
+        if not working and (done := self.here.left.pop(self._sub_name, None)):
             client.acknowledge(subscription=self._sub_name, ack_ids=done)
-        if self.here.ending.is_set():
+        if not working and self.here.ending.is_set():
             # The end of time closes the windows, so that what they hold is written.
             end = {None: WatermarkManager.WATERMARK_POS_INF}
             return TransformResult(self, [], [], None, end)
         bundles = []
-        if messages := self._pulled(client):
+        if working:
+            time.sleep(_PAUSE)
+        elif messages := self._pulled(client):
             bundle = self._evaluation_context.create_bundle(next(iter(self._outputs)))
             for message in messages:
                 bundle.output(message)
@@ -69,6 +73,17 @@ class _Read(transform_evaluator._PubSubReadEvaluator):
         inputs, begun = self._applied_ptransform.inputs, cast("Any", self._applied_ptransform.transform)
         again = self._evaluation_context.create_bundle(inputs[0] if inputs else PBegin(begun.pipeline))
         return TransformResult(self, bundles, [again], None, {None: Timestamp.of(time.time())})
+
+    def _working(self) -> bool:
+        """Return whether a bundle of any step is left to work on, or has failed.
+
+        That a root has its turn does not say so, because it has one between a bundle and the next step, and after a
+        failure, too.
+        """
+        steps = self._evaluation_context._watermark_manager._transform_to_watermarks
+        return any(
+            marks._pending for step, marks in steps.items() if not isinstance(step.transform, _DirectReadFromPubSub)
+        )
 
     def _pulled(self, client: Any) -> list[WindowedValue]:
         """Return some messages that are there, none after a short wait."""

@@ -31,6 +31,11 @@ def consume(args: argparse.Namespace) -> int:
     """Print messages; return how many."""
     if bool(args.subscription) == bool(args.topic):
         raise SettingError("predictions come from one place: say --subscription or --topic")
+    for name, kind in (("subscription", "subscriptions"), ("topic", "topics")):
+        if value := getattr(args, name):
+            pubsub.check_name(f"--{name}", value, kind)
+    if args.count < 0:
+        raise SettingError(f"--count = {args.count}: allowed is a whole number from 0")
     count = 0
     with pubsub.subscriber(args.subscription, args.topic) as pull:
         for messages in pull(args.seconds):

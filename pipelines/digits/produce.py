@@ -7,6 +7,7 @@ its emulator, PUBSUB_EMULATOR_HOST names it.
 """
 
 import argparse
+import contextlib
 import datetime
 import itertools
 import json
@@ -17,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from millrace.beam import pubsub
 from millrace.beam.sources import named
 from millrace.beam.sources.named import Stored
-from millrace.errors import SourceError
+from millrace.errors import SettingError, SourceError
 from pipelines.digits import readers, sample, sources
 
 #: Images of one request, at most.
@@ -47,6 +48,12 @@ def _read(file: Stored) -> Iterator[readers.Images]:
 
 def produce(args: argparse.Namespace) -> int:
     """Publish images; return how many."""
+    pubsub.check_name("--topic", args.topic, "topics")
+    if args.count is not None and args.count < 0:
+        raise SettingError(f"--count = {args.count}: allowed is a whole number from 0")
+    for each in args.attribute:
+        if each.find("=") < 1:
+            raise SettingError(f"--attribute {each}: write NAME=VALUE")
     extra = dict(each.partition("=")[::2] for each in args.attribute)
     found = images(args.source)
     if args.again:
@@ -91,9 +98,10 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _rate(text: str) -> float:
-    if not 0 < (rate := float(text)) < float("inf"):
-        raise ValueError
-    return rate
+    with contextlib.suppress(ValueError):
+        if 0 < (rate := float(text)) < float("inf"):
+            return rate
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
 
 
 if __name__ == "__main__":

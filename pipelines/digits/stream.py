@@ -30,7 +30,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms import trigger, window
 from apache_beam.utils.timestamp import Duration, Timestamp
 
-from millrace.beam import streaming
+from millrace.beam import pubsub, streaming
 from millrace.beam.pubsub import Message, Publish
 from millrace.errors import SettingError
 from pipelines.digits import models
@@ -47,6 +47,10 @@ WINDOWS = {
     "share": "FLOAT64",
     "pane": "INT64",
 }
+#: What Pub/Sub takes: bytes of data beside the largest attributes, attributes of a message, bytes of a value.
+_MOST_BYTES, _MOST_ATTRIBUTES, _MOST_OF_VALUE = 9_860_000, 100, 1024
+#: Times of images, in seconds of Unix time: what windows and BigQuery's timestamps have room for.
+_TIMES = range(253402214400)
 _REJECTED = "rejected"
 #: A table of BigQuery.
 _TABLE = re.compile(r"[\w.:-]+:\w+\.[\w-]+")
@@ -96,15 +100,17 @@ def check(options: PipelineOptions) -> StreamOptions:
         ("rejects", "topics"),
     ):
         value = getattr(given, name)
-        parts = value.split("/")
-        right = len(parts) == 4 and parts[0] == "projects" and parts[2] == kind and all(parts)
-        if not right and (value or name in ("predictions", "rejects")):
-            raise SettingError(f"--{name} = {value!r}: write projects/PROJECT/{kind}/NAME")
+        if value or name in ("predictions", "rejects"):
+            pubsub.check_name(f"--{name}", value, kind)
     if given.windows and not _TABLE.fullmatch(given.windows) and "://" in given.windows:
         raise SettingError(f"--windows = {given.windows!r}: write PROJECT:DATASET.TABLE, or a folder of this machine")
-    for name, least in (("window_seconds", 1), ("lateness_seconds", 0), ("max_batch", 1)):
-        if getattr(given, name) < least:
-            raise SettingError(f"--{name} = {getattr(given, name)}: allowed is a whole number from {least}")
+    for name, least, most in (
+        ("window_seconds", 1, 86400),
+        ("lateness_seconds", 0, 10**7),
+        ("max_batch", 1, 10000),
+    ):
+        if not least <= getattr(given, name) <= most:
+            raise SettingError(f"--{name} = {getattr(given, name)}: allowed is a whole number from {least} to {most}")
     return given
 
 
@@ -139,8 +145,16 @@ def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
 
 
 def rejected(message: PubsubMessage, reason: str) -> Message:
-    """Return what the dead-letter topic gets of a message: the message as it came, and why it is no image."""
-    return Message(message.data, {**message.attributes, "reason": reason[:1024]}, message.ordering_key)
+    """Return what the dead-letter topic gets of a message: the message as it came, and why it is no image.
+
+    Where the message is as large as Pub/Sub takes one, its last bytes or attributes make room for the reason.
+    """
+    if len(message.data) > _MOST_BYTES:
+        reason = f"{reason} (here the first {_MOST_BYTES:,} of {len(message.data):,} bytes)"
+    others = [(name, text) for name, text in message.attributes.items() if name != "reason"]
+    told = reason.encode("utf-8", "replace")[:_MOST_OF_VALUE].decode("utf-8", "ignore")
+    attributes = {**dict(others[: _MOST_ATTRIBUTES - 1]), "reason": told}
+    return Message(message.data[:_MOST_BYTES], attributes, message.ordering_key)
 
 
 def read(message: PubsubMessage, time_attribute: str = "") -> tuple[int | str, Pixels, float | None]:
@@ -157,6 +171,8 @@ def read(message: PubsubMessage, time_attribute: str = "") -> tuple[int | str, P
     name = said.get("id")
     if isinstance(name, bool) or not isinstance(name, int | str):
         raise NotAnImageError("no id that is a number or a text")
+    if isinstance(name, str) and any("\ud800" <= each <= "\udfff" for each in name):
+        raise NotAnImageError("the id has half a character (a surrogate)")
     image = said.get("image")
     if not isinstance(image, list | str | None):
         raise NotAnImageError(f"image is neither a list nor a text but {type(image).__name__}")
@@ -171,9 +187,11 @@ def _time(value: str | None, attribute: str) -> float | None:
         return None
     try:
         found = Timestamp(micros=int(value) * 1000) if value.isdecimal() else Timestamp.from_rfc3339(value)
-        return float(found.seconds())
     except (ValueError, OverflowError):
         raise NotAnImageError(f"{attribute} is no time: {value[:40]!r}") from None
+    if (seconds := found.seconds()) not in _TIMES:
+        raise NotAnImageError(f"{attribute} is not between 1970 and 9999: {value[:40]!r}")
+    return float(seconds)
 
 
 def prediction(scored: tuple[Key, PredictionResult], model: str) -> Message:

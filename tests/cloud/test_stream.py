@@ -22,9 +22,10 @@ import running
 
 from localcloud import pubsub
 from localcloud.pubsub import PubSub
+from millrace.beam import streaming
 from millrace.beam.options import Options
 from millrace.errors import SettingError
-from pipelines.digits import stream
+from pipelines.digits import consume, produce, stream
 from pipelines.digits.model import MODEL
 
 IMAGES = Path(__file__).parents[3] / "shared/data/digits/images.txt.gz"
@@ -54,13 +55,16 @@ class Place:
         self.publisher, self.client = pubsub_v1.PublisherClient(publisher_options=ordered), pubsub_v1.SubscriberClient()
         self.started: list[subprocess.Popen[str]] = []
         for each in ("images", "predictions", "rejects"):
-            emulator.make(f"{name}-{each}", ack_deadline_seconds=10)
+            emulator.make(self.name(each), ack_deadline_seconds=10)
+
+    def name(self, name: str) -> str:
+        return f"{self._name}-{name}"
 
     def topic(self, name: str) -> str:
-        return pubsub.topic(f"{self._name}-{name}")
+        return pubsub.topic(self.name(name))
 
     def subscription(self, name: str) -> str:
-        return pubsub.subscription_of(f"{self._name}-{name}")
+        return pubsub.subscription_of(self.name(name))
 
     def stream(self, *options: object) -> "subprocess.Popen[str]":
         """Start the stream."""
@@ -68,8 +72,8 @@ class Place:
             *(sys.executable, "-m", "pipelines.digits.stream", "--subscription", self.subscription("images")),
             *("--predictions", self.topic("predictions"), "--rejects", self.topic("rejects"), *map(str, options)),
         ]
-        log = (self.folder / f"stream-{len(self.started)}.log").open("w")
-        process = subprocess.Popen(command, cwd=self.folder, env=self._env, stdout=log, stderr=log, text=True)
+        with (self.folder / f"stream-{len(self.started)}.log").open("w") as log:
+            process = subprocess.Popen(command, cwd=self.folder, env=self._env, stdout=log, stderr=log, text=True)
         self.started.append(process)
         return process
 
@@ -154,6 +158,7 @@ MALFORMED = {
     b"[1]": "not an object but list",
     b'{"image": "0"}': "no id that is a number or a text",
     b'{"id": true, "image": "0"}': "no id that is a number or a text",
+    b'{"id": "\\ud800", "image": "0"}': "the id has half a character (a surrogate)",
     b'{"id": 1}': "null",
     b'{"id": 1, "image": {"0": 1}}': "image is neither a list nor a text but dict",
     b'{"id": 1, "image": "0,1"}': "2 values, not 784",
@@ -161,6 +166,13 @@ MALFORMED = {
     json.dumps({"id": 1, "image": ["x"] + [0] * 783}).encode(): "pixel 0 is not a number: 'x'",
     json.dumps({"id": 1, "image": [float("nan")] + [0] * 783}).encode(): "pixel 0 is NaN",
     b"[" * 100_000: "not JSON",
+}
+
+#: What is no time of an image, and why.
+UNTIMELY = {
+    "yesterday": "shot is no time: 'yesterday'",
+    "9" * 20: f"shot is not between 1970 and 9999: '{'9' * 20}'",
+    "0001-01-01T00:00:00Z": "shot is not between 1970 and 9999: '0001-01-01T00:00:00Z'",
 }
 
 
@@ -176,13 +188,14 @@ def test_500_images_are_500_predictions_equal_to_the_batchs(place: Place, images
         sent = {"id": number, "image": image if at % 2 else [float(each) for each in image.split(",")]}
         attributes = {"source": "test", "data": "a name of the client's own"} if at % 5 == 0 else {}
         shot = {"shot": f"{then:%FT%T}Z"} if at < 100 else {"shot": f"{then.timestamp():.0f}000"} if at < 150 else {}
-        message = {**attributes, **shot}
+        message: dict[str, str] = {**attributes, **shot}
         request = {"data": json.dumps(sent).encode(), "attributes": message, "ordering_key": f"key {number % 3}"}
         _raw(place, [request])
     for data in MALFORMED:
         _raw(place, [{"data": data or b" ", "attributes": {"source": "odd"}, "ordering_key": "bad"}])
     image = images[next(iter(images))]
-    _raw(place, [{"data": json.dumps({"id": "a", "image": image}).encode(), "attributes": {"shot": "yesterday"}}])
+    for odd in UNTIMELY:
+        _raw(place, [{"data": json.dumps({"id": "a", "image": image}).encode(), "attributes": {"shot": odd}}])
 
     found = place.take("predictions", lambda taken: len(taken) >= len(images))
     expected = scores(images)
@@ -201,14 +214,14 @@ def test_500_images_are_500_predictions_equal_to_the_batchs(place: Place, images
         "a name of the client's own", None, None, None, None, "a name of the client's own"
     ]  # fmt: skip
 
-    rejected = place.take("rejects", lambda taken: len(taken) > len(MALFORMED))
+    rejected = place.take("rejects", lambda taken: len(taken) == len(MALFORMED) + len(UNTIMELY))
     reasons = {message.data: message.attributes["reason"] for message in rejected if message.ordering_key == "bad"}
     assert reasons == {data or b" ": reason for data, reason in MALFORMED.items()}
     assert {message.attributes["source"] for message in rejected if message.ordering_key} == {"odd"}
-    assert [m.attributes["reason"] for m in rejected if not m.ordering_key] == ["shot is no time: 'yesterday'"]
+    assert {m.attributes["reason"] for m in rejected if not m.ordering_key} == {*UNTIMELY.values()}
 
     assert ended(process) == 0
-    assert place.log().endswith("514 messages read\n")
+    assert place.log().endswith(f"{len(images) + len(MALFORMED) + len(UNTIMELY)} messages read\n")
     rows = [json.loads(line) for line in (place.folder / "counts {x}=1/digit_windows.jsonl").read_text().splitlines()]
     counts = Counter[int]()
     for row in rows:
@@ -293,23 +306,57 @@ def test_options_that_do_not_fit_are_told(options: str, said: str) -> None:
         stream.check(Options(options.split()))
 
 
-def test_what_is_not_there_is_told_in_a_sentence(place: Place) -> None:
-    """With an exit code that is not 0, and no traceback."""
+def test_what_could_not_be_published_comes_again(place: Place, images: dict[int, str], emulator: PubSub) -> None:
+    """A stream whose topic of predictions is gone ends, with a sentence; what it had read was not acknowledged."""
+    process = place.stream()
+    few = dict(list(images.items())[:4])
+    first, *others = ({"data": json.dumps({"id": each, "image": few[each]}).encode()} for each in few)
+    _raw(place, [first])
+    assert len(place.take("predictions", lambda taken: len(taken) > 0)) == 1
+    place.publisher.delete_topic(topic=place.topic("predictions"))
+    place.client.delete_subscription(subscription=place.subscription("predictions"))
+    _raw(place, others)
+    assert process.wait(PATIENCE) == 1
+    assert "could not run the stream: " in place.log().splitlines()[-1]
+    assert place.log().splitlines()[-1].startswith("error: ")
+    emulator.make(place.name("predictions"))
+    place.stream()
+    found = place.take("predictions", lambda taken: len(taken) >= len(others))
+    assert {json.loads(message.data)["id"] for message in found} == {*list(few)[1:]}
+
+
+def test_what_is_not_there_is_told_in_a_sentence(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an exit with that sentence; that no traceback comes of that is Python's own."""
+    monkeypatch.chdir(place.folder)
+    Path("few.txt").write_text("0:" + "0," * 783 + "0\n")
+    before = signal.getsignal(signal.SIGTERM)
+    topic, ours = place.topic("images"), place.subscription("images")
     given = f"--predictions {place.topic('predictions')} --rejects {place.topic('rejects')} --subscription"
-    ours, gone = place.subscription("images"), f"{place.subscription('images')}-gone"
-    for module, options, said in (
-        ("stream", f"{given} {gone}", f"{gone} does not exist; make it with `gcloud pubsub subscriptions create "),
-        ("stream", f"{given} {ours} --model no.onnx", "no.onnx"),
-        ("produce", f"gone.txt --topic {place.topic('images')}", "there is nothing at gone.txt"),
-        ("produce", f"{place.folder}/few.txt --topic {place.topic('images')}-gone", "could not publish to projects/"),
-        ("consume", f"--subscription {gone} --seconds 1", f"could not read {gone}"),
-    ):
-        (place.folder / "few.txt").write_text("0:" + "0," * 783 + "0\n")
-        ran = place.command(sys.executable, "-m", f"pipelines.digits.{module}", *options.split())
-        assert ran.returncode == 1, ran.stderr
-        assert said in ran.stderr
-        assert ran.stderr.startswith("error: ")
-        assert ran.stderr.count("\n") == 1
+    try:
+        for main, options, said in (
+            (_stream, f"{given} {ours}-gone", f"{ours}-gone does not exist; make it with `gcloud pubsub subscriptions"),
+            (_stream, f"{given} {ours} --model no.onnx", "no.onnx"),
+            (produce.main, f"gone.txt --topic {topic}", "there is nothing at gone.txt"),
+            (produce.main, f"few.txt --topic {topic}-gone", "could not publish to projects/"),
+            (produce.main, "few.txt --topic images", "--topic = 'images': write projects/PROJECT/topics/NAME"),
+            (produce.main, f"few.txt --topic {topic} --count -1", "--count = -1: allowed is a whole number from 0"),
+            (produce.main, f"few.txt --topic {topic} --attribute x", "--attribute x: write NAME=VALUE"),
+            (consume.main, f"--subscription {ours}-gone --seconds 1", f"could not read {ours}-gone"),
+            (consume.main, "--topic images", "--topic = 'images': write projects/PROJECT/topics/NAME"),
+            (consume.main, "", "say --subscription or --topic"),
+        ):
+            with pytest.raises(SystemExit) as ended:
+                main(options.split())
+            sentence = str(ended.value)
+            assert sentence.startswith("error: ")
+            assert said in sentence
+            assert "\n" not in sentence
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stream(argv: list[str]) -> None:
+    streaming.main(stream.build, stream.StreamOptions, argv, stream.names)
 
 
 @pytest.mark.skipif(not running.WHOLE, reason="ten seconds; make test-all")
