@@ -188,8 +188,8 @@ def test_500_images_are_500_predictions_equal_to_the_batchs(place: Place, images
         sent = {"id": number, "image": image if at % 2 else [float(each) for each in image.split(",")]}
         attributes = {"source": "test", "data": "a name of the client's own"} if at % 5 == 0 else {}
         shot = {"shot": f"{then:%FT%T}Z"} if at < 100 else {"shot": f"{then.timestamp():.0f}000"} if at < 150 else {}
-        message: dict[str, str] = {**attributes, **shot}
-        request = {"data": json.dumps(sent).encode(), "attributes": message, "ordering_key": f"key {number % 3}"}
+        marked = {**attributes, **shot}
+        request = {"data": json.dumps(sent).encode(), "attributes": marked, "ordering_key": f"key {number % 3}"}
         _raw(place, [request])
     for data in MALFORMED:
         _raw(place, [{"data": data or b" ", "attributes": {"source": "odd"}, "ordering_key": "bad"}])
