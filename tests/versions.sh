@@ -30,10 +30,11 @@ END
     diff "$folder/said" "$folder/said-$1" || { echo "$1 makes another report"; exit 1; }
 }
 
-# What a library decides: parsing, words, links, SQL. How processes behave is tested in `make test`.
+# What a library decides: parsing, words, links, SQL, scores. How processes behave is tested in `make test`.
 check() {
     "$folder/$1/bin/python" -m pytest -q -p no:cacheprovider tests/bigquery_sql tests/pipelines/posts/test_case_files.py \
-        tests/pipelines/posts/test_parse.py tests/pipelines/posts/test_rules.py tests/core/test_text.py
+        tests/pipelines/posts/test_parse.py tests/pipelines/posts/test_rules.py tests/core/test_text.py \
+        tests/pipelines/digits/test_scoring.py tests/pipelines/words
 }
 
 environment() { # NAME INTERPRETER, and what uv is told besides
