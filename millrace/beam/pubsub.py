@@ -157,9 +157,10 @@ def publisher(topic: str) -> Iterator[Callable[[Sequence[Message]], None]]:
 
 
 @contextlib.contextmanager
-def subscriber(subscription: str, topic: str = "") -> Iterator[Callable[[float], Iterator[list[Message]]]]:
-    """Yield what gives messages as they come, until none has come for some seconds; they are acknowledged when the next
-    are asked for.
+def subscriber(subscription: str, topic: str = "") -> Iterator[Callable[[float, int], Iterator[list[Message]]]]:
+    """Yield what gives messages as they come, until none has come for some seconds, or so many (0: any number) have.
+
+    They are acknowledged when the next are asked for.
 
     topic: in place of a subscription, one is made, and deleted in the end. Raises a MillraceError.
     """
@@ -179,12 +180,12 @@ def subscriber(subscription: str, topic: str = "") -> Iterator[Callable[[float],
             client.close()
 
 
-def _pulled(client: Any, subscription: str, seconds: float) -> Iterator[list[Message]]:
+def _pulled(client: Any, subscription: str, seconds: float, most: int) -> Iterator[list[Message]]:
     from google.api_core.exceptions import DeadlineExceeded
 
-    last = time.monotonic()
-    while time.monotonic() < last + seconds:
-        request = {"subscription": subscription, "max_messages": PULL}
+    last, count = time.monotonic(), 0
+    while time.monotonic() < last + seconds and (not most or count < most):
+        request = {"subscription": subscription, "max_messages": min(PULL, most - count) if most else PULL}
         try:
             found = client.pull(request=request, timeout=max(PATIENCE, min(seconds, 5.0)), retry=None).received_messages
         except DeadlineExceeded:
@@ -192,7 +193,7 @@ def _pulled(client: Any, subscription: str, seconds: float) -> Iterator[list[Mes
         if found:
             yield [Message(m.message.data, dict(m.message.attributes), m.message.ordering_key) for m in found]
             client.acknowledge(request={"subscription": subscription, "ack_ids": [each.ack_id for each in found]})
-            last = time.monotonic()
+            last, count = time.monotonic(), count + len(found)
 
 
 def check_there(subscription: str, topics: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ of --subscription a subscription is made for the time that the command runs.
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 
@@ -38,12 +39,13 @@ def consume(args: argparse.Namespace) -> int:
         raise SettingError(f"--count = {args.count}: allowed is a whole number from 0")
     count = 0
     with pubsub.subscriber(args.subscription, args.topic) as pull:
-        for messages in pull(args.seconds):
-            for message in messages:
-                print(line(message), flush=True)
-            count += len(messages)
-            if args.count and count >= args.count:
+        for messages in pull(args.seconds, args.count):
+            try:
+                print("\n".join(map(line, messages)), flush=True)
+            except BrokenPipeError:  # its reader, such as head, has had enough
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 break
+            count += len(messages)
     return count
 
 
