@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
+from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import TypeAlias
@@ -276,9 +277,36 @@ def _enter_environment(environment: Mapping[str, str]) -> None:
 def _race(work: Callable[[Opens, int, Barrier, int], int], opens: Opens, times: int) -> list[int]:
     """Return what each of some processes of their own gives that do the same at once."""
     context = _processes()
-    with context.Manager() as manager, context.Pool(PROCESSES, _enter_environment, [dict(os.environ)]) as pool:
-        barrier = manager.Barrier(PROCESSES)
-        return pool.starmap(work, [(opens, times, barrier, number) for number in range(PROCESSES)])
+    # And not a manager's, because Beam's multi_process_shared replaces what managers pickle their proxies by.
+    barrier, gave = context.Barrier(PROCESSES), context.SimpleQueue()
+    racers = [
+        context.Process(target=_run, args=(work, opens, times, barrier, number, dict(os.environ), gave))
+        for number in range(PROCESSES)
+    ]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join()
+    assert [racer.exitcode for racer in racers] == [0] * PROCESSES
+    return [gave.get() for _ in racers]
+
+
+def _run(
+    work: Callable[[Opens, int, Barrier, int], int],
+    opens: Opens,
+    times: int,
+    barrier: Barrier,
+    number: int,
+    environment: Mapping[str, str],
+    gave: "SimpleQueue[int]",
+) -> None:
+    """Do one process's part of a race."""
+    _enter_environment(environment)
+    try:
+        gave.put(work(opens, times, barrier, number))
+    except BaseException:
+        barrier.abort()  # or the others would wait for ever
+        raise
 
 
 def _create(opens: Opens, times: int, barrier: Barrier, number: int) -> int:
