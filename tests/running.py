@@ -37,7 +37,7 @@ WHOLE = os.environ.get("MILLRACE_TEST_ALL") == "1"
 EVERY = int(os.environ.get("MILLRACE_TEST_EVERY", "1"))
 LONGEST = 2 * 3600
 #: Of long lists of texts, and of random ones, each so-manieth is tried unless the long matrices are tried whole.
-SHARE = 1 if WHOLE else 4
+SHARE = 1 if WHOLE else 8
 
 Row = dict[str, Any]
 

@@ -29,7 +29,8 @@ def private(group: int) -> list[int]:
     return found
 
 
-@pytest.mark.timeout(LONGEST if WHOLE else 600)
+@pytest.mark.skipif(not WHOLE, reason="twenty seconds; make test-cloud")
+@pytest.mark.timeout(LONGEST)
 def test_a_hundred_jobs_awaited_take_less_than_two_gib(tmp_path: Path) -> None:
     """`--workers 100` with a job each: the private memory of all processes stays under 2 GiB; by default 12 of them."""
     jobs = ALL if WHOLE else SOME
