@@ -11,45 +11,31 @@ from pipelines.digits import models
 WINDOWS = "digit_windows"
 
 
-def _resource(kind: str) -> Callable[[str], str]:
-    """Return what takes the whole name of a topic or subscription, or nothing."""
+def _like(pattern: str) -> Callable[[str], str]:
+    """Return what takes a text that a regular expression describes, or nothing."""
 
     def convert(value: str) -> str:
-        name = r"(?!goog)[A-Za-z][-.\w~+%]{2,254}"
-        if value and not re.fullmatch(rf"projects/[a-z][-a-z0-9:.]{{4,61}}[a-z0-9]/{kind}/{name}", value):
+        if value and not re.fullmatch(pattern, value):
             raise ValueError
         return value
 
     return convert
 
 
+def _resource(kind: str, description: str) -> Any:
+    """Return the setting that names a topic or subscription; none unless it is set."""
+    pattern = rf"projects/[a-z][-a-z0-9:.]{{4,61}}[a-z0-9]/{kind}/(?!goog)[A-Za-z][-.\w~+%]{{2,254}}"
+    allowed = f"projects/PROJECT/{kind}/NAME"
+    return Setting(convert=_like(pattern), allowed=allowed, default="", description=description)
+
+
 class stream(Settings):
     """Where images come from, and where predictions go."""
 
-    subscription: str = Setting(
-        convert=_resource("subscriptions"),
-        allowed="projects/PROJECT/subscriptions/NAME",
-        default="",
-        description="where images come from",
-    )
-    topic: str = Setting(
-        convert=_resource("topics"),
-        allowed="projects/PROJECT/topics/NAME",
-        default="",
-        description="in its place: a topic, from when the job begins to read it",
-    )
-    predictions: str = Setting(
-        convert=_resource("topics"),
-        allowed="projects/PROJECT/topics/NAME",
-        default="",
-        description="the topic that predictions go to",
-    )
-    rejects: str = Setting(
-        convert=_resource("topics"),
-        allowed="projects/PROJECT/topics/NAME",
-        default="",
-        description="the topic that messages go to which are no images, with the reason",
-    )
+    subscription: str = _resource("subscriptions", "where images come from")
+    topic: str = _resource("topics", "in its place: a topic, from when the job begins to read it")
+    predictions: str = _resource("topics", "the topic that predictions go to")
+    rejects: str = _resource("topics", "the topic that messages go to which are no images, with the reason")
     model: str = Setting(
         convert=models.check,
         allowed=f"{models.BUNDLED}, or a gs:// or http(s):// URI",
@@ -60,7 +46,8 @@ class stream(Settings):
         convert=str, default="", description="the attribute that has an image's time; without, that of its publishing"
     )
     windows: str = Setting(
-        convert=str,
+        convert=_like(r"[\w.:-]+:\w+\.[\w-]+"),  # a folder would be one of a worker's own
+        allowed="PROJECT:DATASET.TABLE",
         default="",
         description=f"the table of counts, PROJECT:DATASET.TABLE; without, {WINDOWS} in the warehouse's dataset",
     )

@@ -104,6 +104,11 @@ class _Read(transform_evaluator._PubSubReadEvaluator):
         ]
 
 
+def runs_here(options: PipelineOptions) -> bool:
+    """Return whether a streaming pipeline with these options runs on this machine, as it does unless they say else."""
+    return short(options.view_as(StandardOptions).runner or LOCAL_RUNNER) == short(LOCAL_RUNNER)
+
+
 def run_here(build: Build, options: PipelineOptions) -> int:
     """Run a streaming pipeline on this machine until SIGTERM or SIGINT; return how many messages were read.
 
@@ -170,7 +175,7 @@ def main(
     parser.parse_known_args(argv)
     try:
         given = Options([*argv])
-        if short(given.view_as(StandardOptions).runner or LOCAL_RUNNER) == short(LOCAL_RUNNER):
+        if runs_here(given):
             pubsub.check_there(*named(given))
             with google_errors.told("run the stream"):
                 read = run_here(build, given)

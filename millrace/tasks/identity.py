@@ -94,16 +94,20 @@ def versions(stage: StageLike) -> dict[str, str]:
             log.debug("%s: %s", task, error)
             return {}
 
-    found: dict[str, str] = {}
-    for task in chain(stage, by_kind=True):
-        if is_stage(task):
-            found |= session.current().once(("versions", task.task_id), functools.partial(asked, task))
-    return found
+    def found(tasks: Iterator[luigi.Task]) -> dict[str, str]:
+        known: dict[str, str] = {}
+        for task in tasks:
+            if is_stage(task):
+                known |= session.current().once(("versions", task.task_id), functools.partial(asked, task))
+        return known
+
+    # Most stages have none, and then one of a kind tells; else each day may have its own.
+    return found(chain(stage)) if found(chain(stage, by_kind=True)) else {}
 
 
 def changed(stage: StageLike, made_of: Mapping[str, str]) -> str:
     """Return the first of what a partition was made of that is different now; "" where there is none."""
-    now = versions(stage)
+    now = versions(stage) if made_of else {}
     return next((name for name, made in sorted(made_of.items()) if now.get(name, made) != made), "")
 
 

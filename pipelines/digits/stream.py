@@ -102,7 +102,9 @@ def check(options: PipelineOptions) -> StreamOptions:
         value = getattr(given, name)
         if value or name in ("predictions", "rejects"):
             pubsub.check_name(f"--{name}", value, kind)
-    if given.windows and not _TABLE.fullmatch(given.windows) and "://" in given.windows:
+    # What workers elsewhere write to a folder of theirs, nobody reads.
+    no_folder = "://" in given.windows or not streaming.runs_here(options)
+    if given.windows and not _TABLE.fullmatch(given.windows) and no_folder:
         raise SettingError(f"--windows = {given.windows!r}: write PROJECT:DATASET.TABLE, or a folder of this machine")
     for name, least, most in (
         ("window_seconds", 1, 86400),

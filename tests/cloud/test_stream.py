@@ -297,6 +297,10 @@ GIVEN = "--predictions projects/p/topics/a --rejects projects/p/topics/b"
             f"{GIVEN} --topic projects/p/topics/t --windows gs://b/x",
             "--windows = 'gs://b/x': write PROJECT:DATASET.TABLE",
         ),
+        (
+            f"{GIVEN} --topic projects/p/topics/t --windows counts --runner DataflowRunner",
+            "--windows = 'counts': write PROJECT:DATASET.TABLE",
+        ),
     ],
 )
 def test_options_that_do_not_fit_are_told(options: str, said: str) -> None:

@@ -1,5 +1,6 @@
 """What a result is made of that no stage makes, such as a file, and tables of the warehouse as inputs."""
 
+import datetime
 import hashlib
 import io
 import shlex
@@ -13,11 +14,11 @@ import pytest
 from luigi.configuration import get_config
 
 from localcloud import BUCKET, DATASET, PROJECT, Cloud
-from millrace import Claim, FileEntry, Outcome, Stage, Table, TableStage
+from millrace import Claim, Day, FileEntry, Outcome, Stage, Table, TableStage
 from millrace.core.storage import crc32c
 from millrace.errors import QueryError, SettingsDifferError, SourceError
 from millrace.ops import clear
-from millrace.tasks import session
+from millrace.tasks import identity, session
 from millrace.tasks.session import Session
 
 #: Begins another run, with flags such as refresh.
@@ -172,6 +173,32 @@ def test_what_cannot_be_asked_changes_nothing(again: Again) -> None:
     run(Asking())
     again()
     assert Asking().complete()
+
+
+class OfDay(Asking):
+    """What is made of a file of its day."""
+
+    writes = ("of_day",)
+    date: datetime.date = Day()
+
+    def versions(self) -> Mapping[str, str]:
+        return {f"file of {self.date}": "a"}
+
+
+class OfDays(Asking):
+    """What is made of two days."""
+
+    writes = ("of_days",)
+
+    def versions(self) -> Mapping[str, str]:
+        return {}
+
+    def requires(self) -> list[OfDay]:
+        return [OfDay(date=datetime.date(2026, 11, day)) for day in (18, 19)]
+
+
+def test_what_is_made_of_several_days_knows_what_each_was_made_of(again: Again) -> None:
+    assert identity.versions(OfDays()) == {"file of 2026-11-18": "a", "file of 2026-11-19": "a"}
 
 
 def test_a_table_that_is_not_there_is_told(again: Again) -> None:
