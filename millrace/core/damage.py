@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from millrace.common.checksums import Input
+from millrace.core import keys
 from millrace.core.manifests import FileEntry
 from millrace.core.storage import Storage
 from millrace.errors import Command, DamagedError
@@ -40,4 +41,4 @@ def differing(storage: Storage, files: Sequence[FileEntry], there: Stored) -> It
 def told(partition: str, error: DamagedError) -> DamagedError:
     """Return the error with the command that mends what it says."""
     mend = f"make partition {partition.replace('{', '{{').replace('}', '}}')} anew: {{0}}, then run again"
-    return DamagedError(str(error), Command("clear", [partition]), mend=mend)
+    return DamagedError(str(error), Command("clear", [keys.argument(partition)]), mend=mend)

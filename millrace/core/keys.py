@@ -112,6 +112,11 @@ def told(key: Key) -> str:
     return f" for {key.date or key.folder}" if key.folder else ""
 
 
+def argument(partition: str) -> str:
+    """Return a partition as commands take it: with a slash, without which it would be the name of a task."""
+    return partition if "/" in partition else f"{partition}/"
+
+
 def spans(times: Iterable[Time]) -> list[tuple[Time, Time]]:
     """Return the first and the last of those days, or hours, that follow each other without a gap, in order."""
     found: list[tuple[Time, Time]] = []

@@ -120,7 +120,10 @@ class Command(click.Command):
         if self._parameters:
             ctx.params["parameters"] = parameters
         with CmdlineParser.global_instance(line, allow_override=True):
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            except MillraceError as error:  # told here, because the commands that it prints repeat these flags
+                return console.print_error(error)
 
 
 def load(argv: Sequence[str]) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from luigi.cmdline_parser import CmdlineParser
 
 from millrace import errors
+from millrace.core import keys
 from millrace.errors import Command
 from millrace.tasks import sections
 from millrace.tasks.settings import Settings
@@ -51,7 +52,7 @@ def clear(
 
 def clear_partition(partition: str) -> str:
     """Return the bin/clear command for a partition alone, and what was made of it."""
-    return clear(partition if "/" in partition else f"{partition}/")  # without a slash it would be a task
+    return clear(keys.argument(partition))
 
 
 #: What workflows call it.
@@ -168,9 +169,9 @@ def _flags(folder: Path) -> Iterator[str]:
     written = configparser.RawConfigParser()
     with contextlib.suppress(configparser.Error, UnicodeDecodeError):  # nothing is taken of a file that can't be read
         written.read(folder / "luigi.cfg", encoding="utf-8-sig")
-    for section, keys in _WHERE.items():
+    for section, names in _WHERE.items():
         own, name = section(), section.__name__
-        for key in keys:
+        for key in names:
             here = str(getattr(own, key))
             there = written.get(name, key, fallback=str(own.default(key))).strip()
             if section is sections.millrace and key == "storage":

@@ -17,7 +17,7 @@ from localcloud import BUCKET, DATASET, PROJECT, Cloud
 from millrace import Claim, Day, FileEntry, Outcome, Stage, Table, TableStage
 from millrace.core.storage import crc32c
 from millrace.errors import QueryError, SettingsDifferError, SourceError
-from millrace.ops import clear
+from millrace.ops import clear, query
 from millrace.tasks import identity, session
 from millrace.tasks.session import Session
 
@@ -154,6 +154,27 @@ def test_the_command_that_the_error_names_forgets_the_old_result_alone(
     assert not [dataset for dataset in loaded.datasets() if dataset.exists()]
     run(loaded)
     assert loaded.query("SELECT n FROM loaded").to_pylist() == [{"n": 4}]
+
+
+def test_a_damaged_whole_table_is_mended_by_the_command_as_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Asked for by bin/query with flags, which the printed command repeats."""
+    get_config().set("millrace", "storage", str(tmp_path / "storage {x}=1"))
+    (tmp_path / "numbers").write_text("1 2")
+    with session.use(Session()):
+        run(Loaded(file=str(tmp_path / "numbers")))
+        [place] = (tmp_path / "storage {x}=1/loaded").rglob("*.parquet")
+    get_config().remove_option("millrace", "storage")
+    data = bytearray(place.read_bytes())
+    data[len(data) // 2] ^= 1
+    place.write_bytes(data)
+    flags = ["--module", __name__, "--millrace-storage", str(tmp_path / "storage {x}=1")]
+    assert query.main(["SELECT n FROM loaded", *flags]) == 1
+    printed = shlex.split(capsys.readouterr().err.partition(" anew: ")[2].partition(", then")[0])
+    assert {*flags} <= {*printed}
+    assert clear.main(printed[printed.index("loaded/") :]) == 0
+    assert not place.exists()
 
 
 class Asking(Stage):

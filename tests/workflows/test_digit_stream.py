@@ -86,6 +86,7 @@ def settings(setting: Set, tmp_path: Path) -> Iterator[Set]:
         ),
         ("rejects", "projects/p/topics/rejects", r"stream\.rejects = .*: allowed is projects/PROJECT/topics/NAME"),
         ("rejects", "", "no topic for rejects is known"),
+        ("windows", "/data/counts", r"stream\.windows = .*: allowed is PROJECT:DATASET\.TABLE"),
         ("model", "here.onnx", r"Dataflow's workers can't read the model here\.onnx"),
     ],
 )
