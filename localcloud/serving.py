@@ -201,9 +201,11 @@ class Service(abc.ABC):
     def _handled(self, request: Request) -> Response:
         try:
             return self.handle(request)
-        except Exception:
-            # A bug of the service: the caller is told, with a status that nobody retries.
-            return error_response(501, f"local {self.name}: {traceback.format_exc()}")
+        except Exception as problem:
+            # A bug of the service: the caller is told, with a status that nobody retries. The error comes first,
+            # because callers cut long messages short.
+            kind = type(problem).__name__
+            return error_response(501, f"local {self.name} failed: {kind}: {problem}\n{traceback.format_exc()}")
 
 
 class _Server(ThreadingHTTPServer):
