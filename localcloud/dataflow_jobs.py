@@ -20,9 +20,13 @@ from typing import IO, Any
 from google.cloud import dataflow_v1beta3 as api
 from google.protobuf import json_format
 
+from localcloud.dataflow_templates import Launch
+
 _WORKER = Path(__file__).with_name("dataflow_worker.py")
 #: States that a job never leaves, by what `jobs.list` calls them.
 TERMINAL = ("JOB_STATE_DONE", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED", "JOB_STATE_UPDATED", "JOB_STATE_DRAINED")
+#: How much of a launcher's log an error has.
+_LOG_END = 20_000
 _LOST = (
     "The worker lost contact with the service. The process of the job ended without a word, as one does that is "
     "killed, or out of memory."
@@ -92,10 +96,26 @@ class Message:
 
 
 @dataclass
+class Stage:
+    """A stage of a job, as it is executed: transforms, fused.
+
+    ended: None until it is done with what it had so far. told: whether a message said so.
+    """
+
+    id: str
+    name: str
+    transforms: list[str]
+    started: datetime.datetime | None = None
+    ended: datetime.datetime | None = None
+    told: bool = False
+
+
+@dataclass
 class Job:
     """A job. submitted: the api.Job that was asked for; asked: the state that somebody wants it to go to.
 
-    launcher: the command that is to submit it, of a flex template; until then "submitted" holds only its name.
+    launch: of a flex template, what is to make the job; until then "submitted" holds only its name. graph: the
+    transforms that were submitted; stages: what the worker made of them.
     metrics: the worker's last report of them. workers: (time, number) whenever the number changed. held: why the job is
     RUNNING and executes nothing, "" where it executes. behind: of a streaming job, by how many seconds its system and
     data watermarks are behind; tests set it.
@@ -112,7 +132,9 @@ class Job:
     error: str = ""
     pid: int = 0
     replaced_by: str = ""
-    launcher: list[str] = field(default_factory=list)
+    launch: Launch | None = None
+    graph: list[dict[str, Any]] = field(default_factory=list)
+    stages: list[Stage] = field(default_factory=list)
     created: datetime.datetime = field(default_factory=lambda: now())
     entered: datetime.datetime = field(default_factory=lambda: now())
     started: datetime.datetime | None = None
@@ -144,11 +166,6 @@ class Job:
         return bool(self.submitted.type_ == api.JobType.JOB_TYPE_STREAMING)
 
     @property
-    def launching(self) -> bool:
-        """Whether it waits for its launcher to submit it."""
-        return bool(self.launcher) and "pipelineUrl" not in self.options
-
-    @property
     def over(self) -> bool:
         """Whether its state is terminal."""
         return self.state in TERMINAL
@@ -177,13 +194,21 @@ def new_id() -> str:
 class Life:
     """Moves jobs from state to state, a thread each, and runs them: `at_once` at a time, each up to `tries` times."""
 
-    def __init__(self, start_workers: Callable[[Path], Workers], at_once: int, tries: int) -> None:
+    def __init__(
+        self,
+        start_workers: Callable[[Path], Workers],
+        at_once: int,
+        tries: int,
+        take: Callable[[Job, str], str],
+    ) -> None:
         self.changed = threading.Condition()
         self._folder = Path()
         self._start_workers = start_workers
         self._workers: Workers | None = None
         self._free = at_once
         self._tries = tries
+        #: Makes of a launched job what its launcher wrote; gets the log, returns the error.
+        self._take = take
         self._held: list[str] = []
         self._stuck: list[str] = []
         self._failing: list[tuple[str, str]] = []
@@ -272,7 +297,7 @@ class Life:
 
     def _lived(self, job: Job) -> str:
         """Bring a job to what comes before its end; return the error, or ""."""
-        if job.launcher and (error := self._launched(job)):
+        if job.launch and (error := self._launched(job)):
             return error
         with self.changed:
             if _matches(job, self._held) or _matches(job, [pattern for pattern, _ in self._failing]):
@@ -319,15 +344,23 @@ class Life:
         return error
 
     def _launched(self, job: Job) -> str:
-        """Run the process that is to submit the job; return the error, or ""."""
+        """Run the process that is to make the job; return the error, or ""."""
+        assert job.launch
+        name = f"{job.id}.launcher"
+        job.say("JOB_MESSAGE_BASIC", f"Console log from launcher will be available at {job.launch.log}.")
         try:
-            self._reported(job, f"{job.id}.launcher", {"command": job.launcher})
+            described = {"command": job.launch.command, "folder": job.launch.folder or str(self._folder)}
+            error = self._reported(job, name, described)
+            log = (self._folder / f"{name}.json.log").read_text(encoding="utf-8", errors="replace")
         except OSError as problem:
             return f"The local Dataflow could not launch the job: {problem}."
-        if not job.launching or job.asked:
+        if job.asked or self._stopping:
             return ""
-        log = (self._folder / f"{job.id}.launcher.json.log").read_text(encoding="utf-8", errors="replace")
-        error = f"Error occurred in the launcher container: Template launch failed. See console logs.\n{log}"
+        if not error and not (error := self._take(job, log)):
+            return ""
+        error = (
+            f"Error occurred in the launcher container: Template launch failed. See console logs.\n{error}\n{_end(log)}"
+        )
         job.say("JOB_MESSAGE_ERROR", error)
         return error
 
@@ -362,6 +395,12 @@ class Life:
                 elif "held" in report:
                     job.held = report["held"]
                     job.say("JOB_MESSAGE_WARNING", job.held)
+                elif "graph" in report:
+                    job.graph = report["graph"]
+                elif "stages" in report:
+                    job.stages = [Stage(**each) for each in report["stages"]]
+                elif "stage" in report:
+                    self._go_on(job, **report["stage"])
                 elif "metrics" in report:
                     job.metrics = report["metrics"]
                 else:
@@ -372,6 +411,19 @@ class Life:
         with suppress(OSError):  # the workers end before the service does
             workers.end(pid)
         return error
+
+    def _go_on(self, job: Job, id: str, *, done: bool) -> None:
+        """Note that a stage begins to work, or is done with what it had."""
+        stage = next(each for each in job.stages if each.id == id)
+        first = stage.started is None
+        stage.started = stage.started or now()
+        stage.ended = now() if done else None
+        operation = "+".join(stage.transforms)
+        if first and not done:
+            job.say("JOB_MESSAGE_BASIC", f"Executing operation {operation}")
+        if done and not stage.told:
+            stage.told = True
+            job.say("JOB_MESSAGE_BASIC", f"Finished operation {operation}")
 
     def _ready(self) -> Workers:
         """Return the workers, which the first job starts, because most clouds of tests never need them.
@@ -396,3 +448,7 @@ def _cause(error: str, attempts: int) -> str:
         f"The job failed because a work item has failed {attempts} times. Look in previous log entries for the cause "
         f"of each one of the {attempts} failures."
     )
+
+
+def _end(log: str) -> str:
+    return log if len(log) <= _LOG_END else f"…{log[-_LOG_END:]}"

@@ -7,8 +7,9 @@ packages that a job staged, but not the checkout. The service speaks to it over 
                The file describes a `Spec`, or has the command that a flex template's image runs
     end PID    kills the job's group, if anything is left of it, and answers when the process is gone
 
-A report is a line of JSON: {"message": [importance, text]}, {"metrics": {…}}, {"held": text} of a streaming job that is
-to be RUNNING without a process, and at last {"end": error text or null}.
+A report is a line of JSON: {"message": [importance, text]}, {"metrics": {…}}, {"graph": [transform, …]}, {"stages":
+[stage, …]} and {"stage": {"id", "done"}}, {"held": text} of a streaming job that is to be RUNNING without a process,
+and at last {"end": error text or null}.
 Whatever becomes of the service, its jobs die with it.
 """
 
@@ -22,6 +23,7 @@ import json
 import os
 import resource
 import select
+import shlex
 import signal
 import socket
 import subprocess
@@ -30,7 +32,7 @@ import tarfile
 import threading
 import traceback
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +56,15 @@ from google.protobuf import json_format, struct_pb2
 _PR_SET_PDEATHSIG = 1
 #: Seconds between two reports of a running job's counters.
 _INTERVAL = 0.25
+#: What Dataflow calls Beam's transforms.
+_KINDS = {
+    common_urns.primitives.PAR_DO.urn: "PAR_DO_KIND",
+    common_urns.primitives.GROUP_BY_KEY.urn: "GROUP_BY_KEY_KIND",
+    common_urns.primitives.FLATTEN.urn: "FLATTEN_KIND",
+    common_urns.primitives.IMPULSE.urn: "READ_KIND",
+    common_urns.deprecated_primitives.READ.urn: "READ_KIND",
+    common_urns.composites.COMBINE_PER_KEY.urn: "GROUP_BY_KEY_KIND",
+}
 _PACKAGES = (".tar.gz", ".whl", ".zip")
 
 
@@ -88,18 +99,33 @@ class Report:
 class Runner(FnApiRunner):
     """Beam's runner, its counters in sight: those of bundles done (committed), and of the one at work (tentative)."""
 
-    def __init__(self, provision: ExtendedProvisionInfo) -> None:
+    def __init__(self, provision: ExtendedProvisionInfo, report: Report) -> None:
         super().__init__(provision_info=provision)
         self.shuffled_bytes = 0
+        self._report = report
+        self._stages: dict[str, str] = {}
         self._done: list[Any] = []
         self._handlers: list[Any] = []
 
+    def run_stages(self, stage_context: Any, stages: Any) -> Any:
+        self._stages = {stage.name: f"S{number:02d}" for number, stage in enumerate(stages, 1)}
+        fused = [[transform.unique_name for transform in stage.transforms] for stage in stages]
+        told = [
+            {"id": id, "name": f"F{number}", "transforms": transforms}
+            for number, (id, transforms) in enumerate(zip(self._stages.values(), fused, strict=True), 1)
+        ]
+        self._report.send(stages=told)
+        return super().run_stages(stage_context, stages)
+
     def _execute_bundle(self, context: Any, bundle: Any, data: Any) -> Any:
+        id = self._stages[bundle.stage.name]
+        self._report.send(stage={"id": id, "done": False})
         self._handlers = bundle.worker_handlers
         grouped = [buffer for buffer in data.data.values() if isinstance(buffer, GroupingBuffer)]
         self.shuffled_bytes += sum(len(part) for buffer in grouped for part in buffer)
         result = super()._execute_bundle(context, bundle, data)
         self._done = list(consolidate(itertools.chain(self._done, result.process_bundle.monitoring_infos)))
+        self._report.send(stage={"id": id, "done": True})
         return result
 
     def counted(self) -> tuple[list[Any], list[Any]]:
@@ -159,6 +185,7 @@ def run(spec: Spec, report: Report) -> None:
     FileSystems.set_options(options)
     pickler.set_library(options.view_as(SetupOptions).pickle_library)
     pipeline = beam_runner_api_pb2.Pipeline.FromString(_read(spec.pipeline_url))
+    report.send(graph=graph(pipeline))
     if unbounded := check(pipeline):
         report.send(held=f"The job is RUNNING and executes nothing, because {unbounded}; Beam's direct runner runs it.")
         return
@@ -171,11 +198,27 @@ def run(spec: Spec, report: Report) -> None:
     provision = beam_provision_api_pb2.ProvisionInfo(
         pipeline_options=json_format.ParseDict(spec.options, struct_pb2.Struct())
     )
-    runner = Runner(ExtendedProvisionInfo(provision, job_name=spec.name))
+    runner = Runner(ExtendedProvisionInfo(provision, job_name=spec.name), report)
     steps = {transform.unique_name: id for id, transform in pipeline.components.transforms.items()}
     with _reporting(runner, steps, report):
         runner.run_via_runner_api(pipeline, options)
     report.send(metrics=metrics(runner, steps))
+
+
+def graph(pipeline: Any) -> list[dict[str, Any]]:
+    """Return the transforms of a pipeline that do something themselves: id, name, kind, what they read and write."""
+    transforms = pipeline.components.transforms
+    return [
+        {
+            "id": id,
+            "name": each.unique_name,
+            "kind": _KINDS.get(each.spec.urn, "UNKNOWN_KIND"),
+            "inputs": sorted(each.inputs.values()),
+            "outputs": sorted(each.outputs.values()),
+        }
+        for id, each in transforms.items()
+        if not each.subtransforms and (each.inputs or each.outputs)
+    ]
 
 
 def check(pipeline: Any) -> str:
@@ -296,10 +339,10 @@ def work(path: str, pipe: int) -> NoReturn:
     os.dup2(log, 1)
     os.dup2(log, 2)
     described = json.loads(Path(path).read_text(encoding="utf-8"))
-    if command := described.get("command"):
-        os.set_inheritable(pipe, True)  # closed when the command ends
-        os.execv(command[0], command)
     report = Report(pipe)
+    if command := described.get("command"):
+        report.send(end=launch(command, described["folder"]))
+        os._exit(0)
     try:
         run(Spec(**described), report)
         report.send(end=None)
@@ -309,6 +352,17 @@ def work(path: str, pipe: int) -> NoReturn:
         report.send(end=f"Error message from worker: {traceback.format_exc()}")
     sys.stdout.flush()
     os._exit(0)
+
+
+def launch(command: Sequence[str], folder: str) -> str | None:
+    """Run a flex template's program to its end; return the error, or None."""
+    here = os.getpid()
+    try:
+        process = subprocess.Popen(command, cwd=folder, preexec_fn=lambda: _die_with(here))
+    except OSError as error:
+        return f"{command[0]} can't be run: {error.strerror}."
+    code = process.wait()
+    return f"{shlex.join(command[:2])} failed with exit status {code}." if code else None
 
 
 def _die_with(parent: int) -> None:

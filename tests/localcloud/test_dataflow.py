@@ -1,13 +1,11 @@
 """The local Dataflow, through DataflowRunner's own submission and Google's client: what Dataflow promises."""
 
 import datetime
-import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,188 +15,39 @@ import pyarrow as pa
 import pytest
 import requests
 import running
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics.metric import Metrics
-from apache_beam.options import pipeline_options
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.dataflow.internal import apiclient
 from apache_beam.transforms.periodicsequence import PeriodicImpulse
 from google.api_core import exceptions
 from google.cloud import dataflow_v1beta3 as api
+from local_dataflow import (
+    Started,
+    alive,
+    create,
+    ended,
+    get,
+    job_of,
+    jobs_client,
+    messages,
+    metrics,
+    numbers,
+    options,
+    place,
+    proto,
+    read,
+    run,
+    sleeper,
+    submit,
+    update,
+    write,
+)
 
-from localcloud import BUCKET, CREDENTIALS, PROJECT, REGION
+from localcloud import BUCKET, PROJECT, REGION
 from localcloud.dataflow import Dataflow
 from localcloud.dataflow_jobs import Job
 from localcloud.faults import Fault
 from localcloud.storage import Storage
-
-Build = Callable[[beam.Pipeline], object]
-Started = Callable[..., Dataflow]
-
-
-@pytest.fixture(scope="module")
-def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
-    """A storage service that this process' clients use."""
-    credentials = tmp_path_factory.mktemp("credentials") / "credentials.json"
-    credentials.write_text(json.dumps(CREDENTIALS))
-    with Storage() as service, pytest.MonkeyPatch.context() as patch:
-        service.create_bucket(BUCKET)
-        patch.setenv("STORAGE_EMULATOR_HOST", service.url)
-        patch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(credentials))
-        patch.setenv("GOOGLE_CLOUD_PROJECT", PROJECT)
-        yield service
-
-
-@pytest.fixture(scope="module")
-def shared(storage: Storage) -> Iterator[Dataflow]:
-    with Dataflow(storage.worker_url) as service:
-        yield service
-
-
-@pytest.fixture
-def dataflow(shared: Dataflow) -> Iterator[Dataflow]:
-    """A service with its defaults, in which no job is left over."""
-    yield shared
-    shared.release()
-    for job in shared.jobs:
-        if not job.over and not job.asked:
-            shared.cancel(job.id)
-    running.wait_for(lambda: all(job.over for job in shared.jobs), 60)
-    shared.faults.clear()
-    assert all(job.over for job in shared.jobs)
-
-
-@pytest.fixture
-def special(storage: Storage) -> Iterator[Started]:
-    """Starts a service with other settings."""
-    services = []
-
-    def start(**settings: Any) -> Dataflow:
-        service = Dataflow(storage.worker_url, **settings)
-        service.start()
-        services.append(service)
-        return service
-
-    yield start
-    for service in services:
-        service.stop()
-
-
-def options(url: str, name: str, *flags: str) -> list[str]:
-    return [
-        "--runner=DataflowRunner",
-        f"--dataflow_endpoint={url}",
-        f"--project={PROJECT}",
-        f"--region={REGION}",
-        f"--job_name={name}",
-        f"--temp_location=gs://{BUCKET}/tmp",
-        "--experiments=disable_logging_submission_environment",
-        *flags,
-    ]
-
-
-def submit(dataflow: Dataflow, name: str, build: Build, *flags: str) -> Any:
-    """Submits a pipeline with DataflowRunner; Beam's result."""
-    pipeline = beam.Pipeline(options=PipelineOptions(options(dataflow.url, name, *flags)))
-    build(pipeline)
-    return pipeline.run()
-
-
-def job_of(dataflow: Dataflow, result: Any) -> Job:
-    return next(job for job in dataflow.jobs if job.id == result.job_id())
-
-
-def ended(job: Job) -> str:
-    """The state in which a job ends."""
-    running.wait_for(lambda: job.over, 60)
-    return job.state
-
-
-def run(dataflow: Dataflow, name: str, build: Build, *flags: str) -> Job:
-    """Submits a pipeline, waits for its end."""
-    job = job_of(dataflow, submit(dataflow, name, build, *flags))
-    ended(job)
-    return job
-
-
-def numbers(pipeline: beam.Pipeline) -> None:
-    pipeline | beam.Create([1, 2, 3]) | beam.Map(lambda number: number)
-
-
-def sleeper(pipeline: beam.Pipeline) -> None:
-    """Counts one element, then takes very long."""
-
-    def sleep(element: int) -> int:
-        Metrics.counter("tests", "begun").inc()
-        time.sleep(300)
-        return element
-
-    pipeline | beam.Create([1]) | beam.Map(sleep)
-
-
-def jobs_client(dataflow: Dataflow) -> api.JobsV1Beta3Client:
-    return api.JobsV1Beta3Client(transport="rest", client_options={"api_endpoint": dataflow.url})
-
-
-def place(id: str) -> dict[str, str]:
-    return {"project_id": PROJECT, "location": REGION, "job_id": id}
-
-
-def get(dataflow: Dataflow, id: str, **more: Any) -> Any:
-    return jobs_client(dataflow).get_job(request={**place(id), **more}, retry=None)
-
-
-def update(dataflow: Dataflow, id: str, state: str) -> Any:
-    request = {**place(id), "job": {"requested_state": state}}
-    return jobs_client(dataflow).update_job(request=request, retry=None)
-
-
-def messages(dataflow: Dataflow, id: str, **more: Any) -> list[Any]:
-    client = api.MessagesV1Beta3Client(transport="rest", client_options={"api_endpoint": dataflow.url})
-    return list(client.list_job_messages(request={**place(id), **more}))
-
-
-def metrics(dataflow: Dataflow, id: str) -> list[Any]:
-    client = api.MetricsV1Beta3Client(transport="rest", client_options={"api_endpoint": dataflow.url})
-    return list(client.get_job_metrics(request=place(id)).metrics)
-
-
-def read(pattern: str) -> bytes:
-    """The bytes of the one file of a pattern."""
-    (found,) = FileSystems.match([pattern])[0].metadata_list
-    with FileSystems.open(found.path) as stream:
-        return bytes(stream.read())
-
-
-def write(path: str, data: bytes) -> None:
-    with FileSystems.create(path) as stream:
-        stream.write(data)
-
-
-def alive(pid: int) -> bool:
-    """Whether a process is there and no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def proto(dataflow: Dataflow, name: str, request_id: str) -> Any:
-    """A job as the product submits it: described and staged by Beam, created with a request id of our own."""
-    argv = options(dataflow.url, name, "--dry_run=True")
-    pipeline = beam.Pipeline(options=PipelineOptions(argv))
-    numbers(pipeline)
-    result: Any = pipeline.run()
-    job = result.job
-    job.options.view_as(pipeline_options.TestOptions).dry_run = False
-    apiclient.DataflowApplicationClient(job.options, job.root_staging_location).create_job_description(job)
-    job.proto.client_request_id = request_id
-    return job.proto
-
-
-def create(dataflow: Dataflow, job: Any, location: str = REGION) -> Any:
-    request = {"project_id": PROJECT, "location": location, "job": job}
-    return jobs_client(dataflow).create_job(request=request, retry=None)
 
 
 def test_a_submitted_pipeline_is_really_executed(dataflow: Dataflow) -> None:
@@ -492,7 +341,7 @@ def test_an_updated_job_names_the_one_that_replaced_it(dataflow: Dataflow) -> No
     assert ended(old) == "JOB_STATE_UPDATED"
     found = get(dataflow, old.id)
     assert (found.current_state, found.replaced_by_job_id) == (api.JobState.JOB_STATE_UPDATED, new.id)
-    assert get(dataflow, new.id).replace_job_id == old.id
+    assert get(dataflow, new.id, view=api.JobView.JOB_VIEW_ALL).replace_job_id == old.id
     dataflow.release()
     assert ended(new) == "JOB_STATE_DONE"
 
@@ -513,7 +362,7 @@ def test_jobs_hang_fail_and_get_stuck_as_tests_want_it(dataflow: Dataflow) -> No
     assert ended(hanging) == "JOB_STATE_CANCELLED"
 
 
-@pytest.mark.parametrize("name", ["Upper", "9digit", "ends-", "under_score", "a" * 64, ""])
+@pytest.mark.parametrize("name", ["Upper", "9digit", "ends-", "under_score", "a" * 1025, ""])
 def test_a_bad_job_name_is_refused(dataflow: Dataflow, name: str) -> None:
     with pytest.raises(exceptions.BadRequest, match="job name"):
         create(dataflow, api.Job(name=name))
@@ -603,14 +452,41 @@ def test_jobs_are_listed_by_name_state_and_page(special: Started) -> None:
     assert [len(page.jobs) for page in pages] == [2, 2]
 
 
-def test_a_summary_leaves_out_what_the_job_was_made_of(dataflow: Dataflow) -> None:
-    job = run(dataflow, "viewed", numbers)
-    whole, summary = get(dataflow, job.id), get(dataflow, job.id, view=api.JobView.JOB_VIEW_SUMMARY)
+def test_views_of_a_job_are_as_documented(dataflow: Dataflow) -> None:
+    """A summary unless more is asked for; DESCRIPTION adds labels and the graph, ALL everything."""
+    views = api.JobView
+    job = run(dataflow, "viewed", numbers, "--labels=team=data", "--experiments=tried")
+    whole = get(dataflow, job.id, view=views.JOB_VIEW_ALL)
     assert whole.environment.sdk_pipeline_options["options"]["project"] == PROJECT
-    assert not summary.environment.sdk_pipeline_options
-    assert not summary.client_request_id
-    assert (summary.name, summary.current_state) == (whole.name, whole.current_state)
+    assert whole.client_request_id
     assert whole.id.startswith(f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d_}")
+    for summary in (get(dataflow, job.id), get(dataflow, job.id, view=views.JOB_VIEW_SUMMARY)):
+        assert (summary.name, summary.current_state, summary.type_) == (whole.name, whole.current_state, whole.type_)
+        assert summary.job_metadata.sdk_version.version == beam.__version__
+        for field in ("environment", "client_request_id", "labels", "pipeline_description"):
+            assert field not in summary
+    described = get(dataflow, job.id, view=views.JOB_VIEW_DESCRIPTION)
+    assert described.labels == whole.labels == {"team": "data"}
+    assert "tried" in described.environment.experiments
+    assert not described.environment.sdk_pipeline_options
+    names = [each.name for each in described.pipeline_description.original_pipeline_transform]
+    assert "Create/Impulse" in names
+    assert described.pipeline_description == whole.pipeline_description
+
+
+def test_how_a_job_is_executed_is_told_by_stage(dataflow: Dataflow) -> None:
+    job = run(dataflow, "staged", lambda pipeline: pipeline | beam.Create([("a", 1)]) | beam.GroupByKey())
+    client = api.MetricsV1Beta3Client(transport="rest", client_options={"api_endpoint": dataflow.url})
+    stages = list(client.get_job_execution_details(request={**place(job.id), "page_size": 1}))
+    assert [each.stage_id for each in stages] == [f"S{number:02d}" for number in range(1, len(stages) + 1)]
+    assert len(stages) > 1
+    assert {each.state.name for each in stages} == {"EXECUTION_STATE_SUCCEEDED"}
+    assert all(each.start_time <= each.end_time for each in stages)
+    request = {**place(job.id), "stage_id": "S01"}
+    (worker,) = client.get_stage_execution_details(request=request)
+    assert [each.state.name for each in worker.work_items] == ["EXECUTION_STATE_SUCCEEDED"]
+    with pytest.raises(exceptions.NotFound, match="S99"):
+        client.get_stage_execution_details(request={**request, "stage_id": "S99"})
 
 
 def test_enums_are_names_unless_numbers_are_asked_for(dataflow: Dataflow) -> None:
@@ -636,92 +512,3 @@ def test_messages_come_by_time_importance_and_page(dataflow: Dataflow) -> None:
     assert messages(dataflow, id, end_time=everything[1].time) == everything[:1]
     basic = messages(dataflow, id, minimum_importance=api.JobMessageImportance.JOB_MESSAGE_BASIC)
     assert {each.message_importance for each in basic} == {api.JobMessageImportance.JOB_MESSAGE_BASIC}
-
-
-class TemplateOptions(PipelineOptions):
-    @classmethod
-    def _add_argparse_args(cls, parser: Any) -> None:
-        parser.add_value_provider_argument("--said", default="nothing")
-
-
-def test_a_classic_template_is_launched_with_its_parameters(dataflow: Dataflow) -> None:
-    template = f"gs://{BUCKET}/templates/say"
-
-    def build(pipeline: beam.Pipeline) -> None:
-        said = pipeline.options.view_as(TemplateOptions).said
-        text = pipeline | beam.Create([0]) | beam.Map(lambda _: said.get())
-        text | beam.io.WriteToText(f"gs://{BUCKET}/said/classic")
-
-    before = len(dataflow.jobs)
-    submit(dataflow, "template", build, f"--template_location={template}")
-    assert len(dataflow.jobs) == before
-    parameter = {"name": "said", "label": "Said", "helpText": "What to say", "regexes": ["[a-z]+"]}
-    write(f"{template}_metadata", json.dumps({"name": "Say", "parameters": [parameter]}).encode())
-    client = api.TemplatesServiceClient(transport="rest", client_options={"api_endpoint": dataflow.url})
-    where = {"project_id": PROJECT, "location": REGION, "gcs_path": template}
-    assert [each.name for each in client.get_template(request=where).metadata.parameters] == ["said"]
-
-    def launch(parameters: dict[str, str], **more: Any) -> Any:
-        wanted = {"job_name": "say", "parameters": parameters}
-        return client.launch_template(request={**where, "launch_parameters": wanted, **more}).job
-
-    for bad, problem in (({}, "Missing"), ({"said": "1"}, "regex"), ({"said": "a", "x": "y"}, "Unrecognized")):
-        with pytest.raises(exceptions.BadRequest, match=problem):
-            launch(bad)
-    assert not launch({"said": "hello"}, validate_only=True).id
-    with pytest.raises(exceptions.NotFound):
-        launch({"said": "hello"}, gcs_path=f"{template}-not")
-    assert launch({"said": "hello"}).id == dataflow.jobs[-1].id
-    assert ended(dataflow.jobs[-1]) == "JOB_STATE_DONE", dataflow.jobs[-1].error
-    assert read(f"gs://{BUCKET}/said/classic*") == b"hello\n"
-
-
-def test_a_flex_template_is_launched_by_its_image(special: Started, tmp_path: Path) -> None:
-    main = tmp_path / "main.py"
-    main.write_text(
-        textwrap.dedent("""
-        import sys
-        import apache_beam as beam
-        from apache_beam.options.pipeline_options import PipelineOptions
-        said = next(each for each in sys.argv if each.startswith("--said=")).removeprefix("--said=")
-        output = next(each for each in sys.argv if each.startswith("--output=")).removeprefix("--output=")
-        with_options = beam.Pipeline(options=PipelineOptions(sys.argv[1:]))
-        with_options | beam.Create([said]) | beam.io.WriteToText(output)
-        with_options.run()
-        """)
-    )
-    broken = tmp_path / "broken.py"
-    broken.write_text("raise SystemExit('no such option')")
-    command = [sys.executable, "-I"]
-    dataflow = special(images={"say:1": [*command, str(main)], "broken:1": [*command, str(broken)]})
-    client = api.FlexTemplatesServiceClient(transport="rest", client_options={"api_endpoint": dataflow.url})
-
-    def launch(image: str, **more: Any) -> Any:
-        spec = f"gs://{BUCKET}/templates/flex.json"
-        names = ("said", "output")
-        described = {
-            "image": image,
-            "sdkInfo": {"language": "PYTHON"},
-            "metadata": {"name": "Say", "parameters": [{"name": name, "label": name} for name in names]},
-            "defaultEnvironment": {"tempLocation": f"gs://{BUCKET}/tmp"},
-        }
-        write(spec, json.dumps(described).encode())
-        parameters = {"said": "hello", "output": f"gs://{BUCKET}/said/flex"}
-        wanted = {"job_name": "say", "container_spec_gcs_path": spec, "parameters": parameters}
-        request = {"project_id": PROJECT, "location": REGION, "launch_parameter": wanted, **more}
-        return client.launch_flex_template(request=request).job
-
-    assert not launch("say:1", validate_only=True).id
-    with pytest.raises(exceptions.BadRequest, match="image"):
-        launch("unknown:1")
-    launched = launch("say:1")
-    assert launched.current_state == api.JobState.JOB_STATE_QUEUED
-    with pytest.raises(exceptions.Conflict):
-        launch("say:1")
-    (job,) = dataflow.jobs
-    assert ended(job) == "JOB_STATE_DONE", job.error
-    assert job.id == launched.id
-    assert read(f"gs://{BUCKET}/said/flex*") == b"hello\n"
-    launch("broken:1")
-    assert ended(dataflow.jobs[-1]) == "JOB_STATE_FAILED"
-    assert "no such option" in dataflow.jobs[-1].error

@@ -114,7 +114,8 @@ def get(google: Google, id: str, where: Where) -> Job | None:
     import google.api_core.exceptions as api
 
     try:
-        return _get(Job(id, id, "", "", where, google), google.retry())
+        # A summary, which Dataflow gives unless it is asked for more, does not tell of requests either.
+        return _get(Job(id, id, "", "", where, google), google.retry(), view="JOB_VIEW_ALL")
     except SettingError as error:
         if isinstance(error.__cause__, api.NotFound):
             return None
@@ -222,9 +223,10 @@ def request_of(job: Job) -> dict[str, str]:
     return {"project_id": job.where[0], "location": job.where[1], "job_id": job.id}
 
 
-def _get(job: Job, again: "Retry") -> Job:
+def _get(job: Job, again: "Retry", view: str = "JOB_VIEW_SUMMARY") -> Job:
+    request = {**request_of(job), "view": view}
     with job.google.told(f"look at Dataflow job {job.name} ({job.id})"):
-        found = job.google.dataflow.jobs.get_job(request=request_of(job), retry=again, timeout=TIMEOUT)
+        found = job.google.dataflow.jobs.get_job(request=request, retry=again, timeout=TIMEOUT)
     return job_of(job.google, found, job.where)
 
 
