@@ -300,7 +300,7 @@ def test_a_file_that_has_gone_is_named(gcs: GcsStorage, tmp_path: Path) -> None:
 def test_damaged_bytes_are_noticed(gcs: GcsStorage, service: Storage, tmp_path: Path) -> None:
     """What arrives with another checksum than it was stored with is not taken."""
     gcs.create("f", b"good")
-    service._buckets[localcloud.BUCKET].objects["data/f"].data = b"evil"
+    service.store.buckets[localcloud.BUCKET].objects["data/f"].data = b"evil"
     for work in (lambda: gcs.read("f"), lambda: gcs.fetch("f", str(tmp_path))):
         with pytest.raises(ServiceError, match="data/f: what arrived has another checksum"):
             work()
