@@ -35,6 +35,7 @@ from localcloud.dataflow_checks import (
 )
 from localcloud.dataflow_environments import unused
 from localcloud.dataflow_jobs import Job, Life, Workers, new_id
+from localcloud.dataflow_network import held
 from localcloud.dataflow_templates import Image, classic, flex, read, template, write
 from localcloud.dataflow_views import described, details, listed, messages, metrics, stage_details
 from localcloud.faults import FaultPlan
@@ -109,6 +110,8 @@ class Dataflow(Service):
         self.images = dict(images or {})
         #: Permissions that the caller does not have, as in "dataflow.jobs.create"; tests add to them.
         self.denied: set[str] = set()
+        #: What jobs have in their environment besides, as DATASTORE_EMULATOR_HOST; read when the first one starts.
+        self.variables: dict[str, str] = {}
         #: Every job, in the order of their creation.
         self.jobs: list[Job] = []
         self._storage_url = storage_url
@@ -352,6 +355,9 @@ class Dataflow(Service):
             return described(job, api.JobView.JOB_VIEW_ALL)
 
     def _start_workers(self, folder: Path) -> Workers:
+        site = folder / "site"
+        site.mkdir()
+        held(site)
         credentials = folder / "credentials.json"
         credentials.write_text(json.dumps(CREDENTIALS), encoding="utf-8")
         environment = {
@@ -361,6 +367,8 @@ class Dataflow(Service):
             "STORAGE_EMULATOR_HOST": self._storage_url,
             "GOOGLE_APPLICATION_CREDENTIALS": str(credentials),
             "NO_GCE_CHECK": "true",
+            "PYTHONPATH": str(site),
+            **self.variables,
         }
         return Workers(folder, environment)
 

@@ -53,6 +53,8 @@ from apache_beam.runners.portability.fn_api_runner.execution import GroupingBuff
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo, FnApiMetrics, FnApiRunner
 from google.protobuf import json_format, struct_pb2
 
+from localcloud import dataflow_network
+
 _PR_SET_PDEATHSIG = 1
 #: Seconds between two reports of a running job's counters.
 _INTERVAL = 0.25
@@ -65,6 +67,8 @@ _KINDS = {
     common_urns.deprecated_primitives.READ.urn: "READ_KIND",
     common_urns.composites.COMBINE_PER_KEY.urn: "GROUP_BY_KEY_KIND",
 }
+#: How many refused connections a job's messages tell of.
+_REFUSALS = 20
 _PACKAGES = (".tar.gz", ".whl", ".zip")
 
 
@@ -332,26 +336,51 @@ def _reporting(runner: Runner, steps: Mapping[str, str], report: Report) -> Iter
         thread.join()
 
 
-def work(path: str, pipe: int) -> NoReturn:
-    """Live the whole life of a job's process."""
+def work(path: str, pipe: int, link: socket.socket) -> NoReturn:
+    """Live the whole life of a job's process. link: who answers for the network."""
     os.setpgid(0, 0)
     log = os.open(f"{path}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)
     described = json.loads(Path(path).read_text(encoding="utf-8"))
     report = Report(pipe)
-    if command := described.get("command"):
-        report.send(end=launch(command, described["folder"]))
-        os._exit(0)
     try:
-        run(Spec(**described), report)
-        report.send(end=None)
+        hold(report, link)
+        if command := described.get("command"):
+            report.send(end=launch(command, described["folder"]))
+        else:
+            run(Spec(**described), report)
+            report.send(end=None)
     except UnsupportedError as error:
         report.send(end=f"{error}.")
     except BaseException:
         report.send(end=f"Error message from worker: {traceback.format_exc()}")
     sys.stdout.flush()
     os._exit(0)
+
+
+def hold(report: Report, link: socket.socket) -> None:
+    """Keep this process, and what it starts, off the network."""
+    dataflow_network.watch()
+    dataflow_network.watch_grpc()
+    try:
+        listener = dataflow_network.confine()
+    except OSError as error:
+        text = f"Only Python's own connections are kept off the network, because {error.strerror}."
+        report.send(message=["JOB_MESSAGE_WARNING", text])
+        link.close()
+        return
+    socket.send_fds(link, [b"ask"], [listener])
+    os.close(listener)
+
+    def tell() -> None:
+        told: set[str] = set()
+        while text := link.recv(1 << 16).decode():
+            if text not in told and len(told) < _REFUSALS:
+                told.add(text)
+                report.send(message=["JOB_MESSAGE_ERROR", f"{text[0].upper()}{text[1:]}."])
+
+    threading.Thread(target=tell, daemon=True).start()
 
 
 def launch(command: Sequence[str], folder: str) -> str | None:
@@ -378,26 +407,78 @@ def _end(pid: int) -> None:
     os.waitpid(pid, 0)
 
 
+class Guards:
+    """Those who answer the kernel for the jobs: a link to each job's process, and the place where its kernel asks."""
+
+    def __init__(self) -> None:
+        self._links: list[socket.socket] = []
+        self._listeners: dict[int, socket.socket] = {}
+
+    def link(self) -> socket.socket:
+        """Return a job's end of a new link."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._links.append(ours)
+        return theirs
+
+    def waiting(self) -> list[int]:
+        """Return the descriptors where something may be said."""
+        return [*(link.fileno() for link in self._links), *self._listeners]
+
+    def answer(self, ready: int, event: int) -> None:
+        """Do what is wanted at one of them."""
+        if ready not in self._listeners:
+            link = next(each for each in self._links if each.fileno() == ready)
+            self._links.remove(link)
+            said, listeners, _, _ = socket.recv_fds(link, 16, 1)
+            if said and listeners:
+                self._listeners[listeners[0]] = link
+            else:
+                link.close()
+        elif not event & select.POLLIN:  # nobody is left who could ask
+            os.close(ready)
+            self._listeners.pop(ready).close()
+        elif refused := dataflow_network.decide(ready):
+            with suppress(OSError):
+                self._listeners[ready].send(refused.encode(), socket.MSG_DONTWAIT)
+
+    def forget(self) -> None:
+        """Close everything, as in a job's process."""
+        for listener, link in self._listeners.items():
+            os.close(listener)
+            link.close()
+        for link in self._links:
+            link.close()
+
+
 def serve(channel: socket.socket) -> None:
     """Obey the service until it is gone, then kill what still runs."""
-    service, jobs = os.getppid(), set[int]()
+    service, jobs, guards = os.getppid(), set[int](), Guards()
     while os.getppid() == service:
-        if not select.select([channel], [], [], 1)[0]:
+        poll = select.poll()
+        for each in (channel.fileno(), *guards.waiting()):
+            poll.register(each, select.POLLIN)
+        ready = dict(poll.poll(1000))
+        commanded = ready.pop(channel.fileno(), None)
+        for each, event in ready.items():
+            guards.answer(each, event)
+        if commanded is None:
             continue
         command, pipes, _, _ = socket.recv_fds(channel, 1 << 16, 1)
         if not command:
             break
         verb, argument = command.decode().split(" ", 1)
         if verb == "run":
-            here = os.getpid()
+            here, link = os.getpid(), guards.link()
             pid = os.fork()
             if not pid:
                 _die_with(here)
                 channel.close()
-                work(argument, pipes[0])
+                guards.forget()
+                work(argument, pipes[0], link)
             with suppress(PermissionError):  # either process may be first, this one or the job's
                 os.setpgid(pid, pid)
             os.close(pipes[0])
+            link.close()
             jobs.add(pid)
             channel.send(str(pid).encode())
         else:

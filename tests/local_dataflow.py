@@ -1,5 +1,6 @@
 """What the tests of the local Dataflow share: submissions through Beam's own runner, and Google's client."""
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,9 @@ from localcloud.dataflow_jobs import Job
 
 Build = Callable[[beam.Pipeline], object]
 Started = Callable[..., Dataflow]
+
+#: Parameters of a flex template that says something.
+SAID = {"said": "hello", "output": f"gs://{BUCKET}/said/flex"}
 
 
 def options(url: str, name: str, *flags: str) -> list[str]:
@@ -137,3 +141,20 @@ def proto(dataflow: Dataflow, name: str, request_id: str) -> Any:
 def create(dataflow: Dataflow, job: Any, location: str = REGION) -> Any:
     request = {"project_id": PROJECT, "location": location, "job": job}
     return jobs_client(dataflow).create_job(request=request, retry=None)
+
+
+def launch_flex(dataflow: Dataflow, image: str, parameters: dict[str, str], **more: Any) -> Any:
+    """Launches a flex template of an image; the job. spec: more of the template's spec."""
+    spec = f"gs://{BUCKET}/templates/flex.json"
+    described = {
+        "image": image,
+        "sdkInfo": {"language": "PYTHON"},
+        "metadata": {"name": "Say", "parameters": [{"name": name, "label": name} for name in ("said", "output")]},
+        **more.pop("spec", {"defaultEnvironment": {"tempLocation": f"gs://{BUCKET}/tmp"}}),
+    }
+    write(spec, json.dumps(described).encode())
+    wanted = {"job_name": "say", "container_spec_gcs_path": spec, "parameters": parameters, **more.pop("launch", {})}
+    client = api.FlexTemplatesServiceClient(transport="rest", client_options={"api_endpoint": dataflow.url})
+    return client.launch_flex_template(
+        request={"project_id": PROJECT, "location": REGION, "launch_parameter": wanted, **more}
+    ).job

@@ -12,7 +12,7 @@ import requests
 from apache_beam.options.pipeline_options import PipelineOptions
 from google.api_core import exceptions
 from google.cloud import dataflow_v1beta3 as api
-from local_dataflow import Started, ended, get, messages, read, submit, write
+from local_dataflow import SAID, Started, ended, get, launch_flex, messages, read, submit, write
 
 from localcloud import BUCKET, PROJECT, REGION
 from localcloud.dataflow import Dataflow
@@ -74,30 +74,10 @@ def test_a_classic_template_is_launched_with_its_parameters(dataflow: Dataflow) 
     assert read(f"gs://{BUCKET}/said/classic*") == b"hello\n"
 
 
-def launch_flex(dataflow: Dataflow, image: str, parameters: dict[str, str], **more: Any) -> Any:
-    """Launches a flex template of an image; the job. spec: more of the template's spec."""
-    spec = f"gs://{BUCKET}/templates/flex.json"
-    described = {
-        "image": image,
-        "sdkInfo": {"language": "PYTHON"},
-        "metadata": {"name": "Say", "parameters": [{"name": name, "label": name} for name in ("said", "output")]},
-        **more.pop("spec", {"defaultEnvironment": {"tempLocation": f"gs://{BUCKET}/tmp"}}),
-    }
-    write(spec, json.dumps(described).encode())
-    wanted = {"job_name": "say", "container_spec_gcs_path": spec, "parameters": parameters, **more.pop("launch", {})}
-    client = api.FlexTemplatesServiceClient(transport="rest", client_options={"api_endpoint": dataflow.url})
-    return client.launch_flex_template(
-        request={"project_id": PROJECT, "location": REGION, "launch_parameter": wanted, **more}
-    ).job
-
-
 def program(folder: Path, text: str = PROGRAM, name: str = "main.py") -> str:
     path = folder / name
     path.write_text(textwrap.dedent(text))
     return str(path)
-
-
-SAID = {"said": "hello", "output": f"gs://{BUCKET}/said/flex"}
 
 
 def test_a_flex_template_runs_the_program_of_its_image(special: Started, tmp_path: Path) -> None:
