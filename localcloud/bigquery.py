@@ -319,7 +319,7 @@ class BigQuery(Service):
 
     def _jobs_list(self, request: Request, project: str) -> Response:
         self._catalog.need("bigquery.jobs.list", f"Project {project}")
-        only(request.query, "maxResults pageToken stateFilter projection allUsers alt prettyPrint fields", "jobs.list")
+        only(request.query, "maxResults pageToken stateFilter projection allUsers", "jobs.list")
         wanted = request.query.get("stateFilter", "done").lower() == "done"
         found = [{**job.resource(), "state": "DONE"} for job in reversed(self._jobs.all()) if job.project == project]
         shown, token = _page(found if wanted else [], request.query)

@@ -159,7 +159,7 @@ class Dataflow(Service):
             return _refused(refusal)
 
     def _answer(self, request: Request, message: Any) -> Response:
-        numbers = "enum-encoding=int" in request.query.get("$alt", "")
+        numbers = "enum-encoding=int" in request.system.get("alt", "")
         return json_response(json_format.MessageToDict(type(message).pb(message), use_integers_for_enums=numbers))
 
     def _of_project(self, call: str, request: Request, project: str, location: str) -> Any:
@@ -170,7 +170,7 @@ class Dataflow(Service):
                 submitted.replace_job_id = replaced
             return described(self._create(project, location, submitted), api.JobView.JOB_VIEW_ALL)
         if call in ("jobs.list", "jobs.aggregated"):
-            wanted = parsed(api.ListJobsRequest, _query(request))
+            wanted = parsed(api.ListJobsRequest, request.query)
             with self.life.changed:
                 found = [job for job in self.jobs if job.project == project]
                 return listed(found, wanted, "" if call == "jobs.aggregated" else location)
@@ -179,15 +179,15 @@ class Dataflow(Service):
     def _of_job(self, call: str, request: Request, job: Job, place: Mapping[str, str]) -> Any:
         """Answer a call that names a job."""
         if call == "jobs.get":
-            return described(job, parsed(api.GetJobRequest, _query(request)).view)
+            return described(job, parsed(api.GetJobRequest, request.query).view)
         if call == "jobs.update":
             return self._updated(job, _body(request))
         if call == "messages.list":
-            return messages(job, parsed(api.ListJobMessagesRequest, _query(request)))
+            return messages(job, parsed(api.ListJobMessagesRequest, request.query))
         if call == "jobs.getExecutionDetails":
-            return details(job, parsed(api.GetJobExecutionDetailsRequest, _query(request)))
+            return details(job, parsed(api.GetJobExecutionDetailsRequest, request.query))
         if call == "stages.getExecutionDetails":
-            return stage_details(job, place["stage"], parsed(api.GetStageExecutionDetailsRequest, _query(request)))
+            return stage_details(job, place["stage"], parsed(api.GetStageExecutionDetailsRequest, request.query))
         return metrics(job)
 
     def _templates(self, call: str, request: Request, project: str, location: str) -> Any:
@@ -411,7 +411,3 @@ def _body(request: Request) -> Any:
         return request.json()
     except ValueError as problem:
         raise RefusedError(400, f"Invalid JSON payload received. {problem}") from None
-
-
-def _query(request: Request) -> dict[str, str]:
-    return {key: value for key, value in request.query.items() if not key.startswith("$")}

@@ -26,6 +26,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from localcloud import parameters
 from localcloud.faults import Fault, FaultPlan
 
 #: What Google's APIs call an error besides its HTTP status: the canonical code, and the reason where none is given.
@@ -45,13 +46,17 @@ _CODES = {
     503: ("UNAVAILABLE", "backendError"),
     504: ("DEADLINE_EXCEEDED", "gatewayTimeout"),
 }
+JSON = "application/json; charset=UTF-8"
 #: What a service's host is called.
 _NAMES = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass
 class Request:
-    """A request, whole. path: decoded, without the query; target: path and query as they were sent."""
+    """A request, whole. path: decoded, without the query; target: path and query as they were sent.
+
+    query: without the system parameters (localcloud.parameters), which are in `system`.
+    """
 
     method: str
     path: str
@@ -61,13 +66,14 @@ class Request:
     target: str = ""
     #: The short name of the API call, as in "objects.insert".
     call: str = ""
+    system: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, method: str, target: str, headers: Message, body: bytes) -> Self:
         """Return the request that was sent as this."""
         url = urlsplit(target)
-        query = dict(parse_qsl(url.query, keep_blank_values=True))
-        return cls(method, unquote(url.path), query, headers, body, target)
+        query, system = parameters.split(dict(parse_qsl(url.query, keep_blank_values=True)))
+        return cls(method, unquote(url.path), query, headers, body, target, system=system)
 
     def json(self) -> Any:
         """Return the body, read as JSON; nothing is an empty object."""
@@ -99,7 +105,7 @@ class Answered:
 
 def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return an answer that is JSON."""
-    return Response(status, json.dumps(value).encode(), {"Content-Type": "application/json", **(headers or {})})
+    return Response(status, json.dumps(value).encode(), {"Content-Type": JSON, **(headers or {})})
 
 
 def error_response(status: int, message: str, reason: str = "") -> Response:
@@ -198,9 +204,21 @@ class Service(abc.ABC):
         self._handled(request)
         return None
 
+    def respond(self, request: Request) -> Response:
+        """Return the answer to a request in the form, and with the fields, that its system parameters ask for."""
+        try:
+            parameters.check(request.system)
+        except parameters.ParameterError as problem:
+            return error_response(400, str(problem), "invalidParameter")
+        response = self.handle(request)
+        fields = parameters.mask(request.system.get("fields", ""))
+        if fields and response.body and response.status < 300 and response.headers.get("Content-Type") == JSON:
+            response.body = json.dumps(parameters.partial(json.loads(response.body), fields)).encode()
+        return response
+
     def _handled(self, request: Request) -> Response:
         try:
-            return self.handle(request)
+            return self.respond(request)
         except Exception as problem:
             # A bug of the service: the caller is told, with a status that nobody retries. The error comes first,
             # because callers cut long messages short.

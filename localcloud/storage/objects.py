@@ -16,7 +16,7 @@ def get(store: Store, request: Request, named: dict[str, str]) -> Response:
     store.permit("storage.objects.get")
     there = store.live(named["bucket"], named["name"], request.query)
     check(request.query, there, reading=True)
-    if request.query.get("alt") == "media":
+    if request.system.get("alt") == "media":
         return _media(request, there)
     return told(request, there.resource)
 

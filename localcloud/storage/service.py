@@ -113,7 +113,7 @@ class Storage(Service):
             if "Host" not in inner.headers:
                 inner.headers["Host"] = request.headers["Host"]
             inner.call = self.call_of(inner)
-            answer = self.handle(inner)
+            answer = self.respond(inner)
             lines = [f"HTTP/1.1 {answer.status} {http.HTTPStatus(answer.status).phrase}"]
             lines += [f"{name}: {value}" for name, value in answer.headers.items()]
             content_id = part.get("Content-ID", "").strip("<>")

@@ -184,7 +184,7 @@ def test_what_an_upload_says_of_an_object_is_kept_and_listed(client: api.Client,
     blob.storage_class = "NEARLINE"
     blob.cache_control = "no-store"
     blob.upload_from_string(b"{}", content_type="application/json")
-    (listed,) = client.list_blobs(BUCKET, fields="items(name,metadata)")
+    (listed,) = client.list_blobs(BUCKET)
     for each in (bucket.get_blob("a"), listed):
         assert each.metadata == {"rows": "3", "name": "Zoë"}
         assert each.storage_class == "NEARLINE"
