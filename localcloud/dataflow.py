@@ -5,7 +5,7 @@
 
 The API is v1b3's as google-cloud-dataflow-client speaks it: jobs (create, get, update, list, aggregated), messages,
 metrics, classic and flex templates. A job's workers are this machine's Python with the libraries that are installed
-here and the packages that the job staged; `Life` (localcloud.dataflow_jobs) moves a job from state to state.
+here and the packages that the job staged; `Life` (localcloud.dataflow_life) moves a job from state to state.
 
 Not here: SDKs but Python, requirements.txt, work spread over machines, retries of single bundles (a job runs once,
 whole; `tries` gives it more). A streaming job is one that was submitted as such, and may be drained and updated. Where
@@ -34,7 +34,8 @@ from localcloud.dataflow_checks import (
     unsupported,
 )
 from localcloud.dataflow_environments import unused
-from localcloud.dataflow_jobs import Job, Life, Workers, new_id
+from localcloud.dataflow_jobs import Job, Workers, new_id
+from localcloud.dataflow_life import Life
 from localcloud.dataflow_network import held
 from localcloud.dataflow_templates import Image, classic, flex, read, template, write
 from localcloud.dataflow_views import described, details, listed, messages, metrics, stage_details
@@ -74,7 +75,7 @@ _CALLS = [
 
 
 class Dataflow(Service):
-    """The local Dataflow. For tests there are hold, stick, fail and release, by job names; cancel and replace, by job.
+    """The local Dataflow. For tests: hold, stick, fail, take and release, by job names; cancel and replace, by job.
 
     storage_url: where workers, and the service itself, read gs:// (STORAGE_EMULATOR_HOST).
     at_once: how many jobs run at a time; further ones wait, JOB_STATE_QUEUED.
@@ -117,7 +118,7 @@ class Dataflow(Service):
         self._storage_url = storage_url
         self.life = Life(self._start_workers, at_once, tries, self._take)
         self.hold, self.stick, self.fail = self.life.hold, self.life.stick, self.life.fail
-        self.release = self.life.release
+        self.take, self.release = self.life.take, self.life.release
 
     def start(self) -> None:
         self.life.start()

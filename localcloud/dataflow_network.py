@@ -14,6 +14,7 @@ import fcntl
 import ipaddress
 import os
 import platform
+import select
 import socket
 import struct
 import sys
@@ -172,6 +173,49 @@ def _command(pid: int) -> str:
             return file.read().strip()
     except OSError:
         return "a process"
+
+
+class Guards:
+    """Those who answer the kernel for the jobs: a link to each job's process, and the place where its kernel asks."""
+
+    def __init__(self) -> None:
+        self._links: list[socket.socket] = []
+        self._listeners: dict[int, socket.socket] = {}
+
+    def link(self) -> socket.socket:
+        """Return a job's end of a new link."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._links.append(ours)
+        return theirs
+
+    def waiting(self) -> list[int]:
+        """Return the descriptors where something may be said."""
+        return [*(link.fileno() for link in self._links), *self._listeners]
+
+    def answer(self, ready: int, event: int) -> None:
+        """Do what is wanted at one of them."""
+        if ready not in self._listeners:
+            link = next(each for each in self._links if each.fileno() == ready)
+            self._links.remove(link)
+            said, listeners, _, _ = socket.recv_fds(link, 16, 1)
+            if said and listeners:
+                self._listeners[listeners[0]] = link
+            else:
+                link.close()
+        elif not event & select.POLLIN:  # nobody is left who could ask
+            os.close(ready)
+            self._listeners.pop(ready).close()
+        elif refused := decide(ready):
+            with suppress(OSError):
+                self._listeners[ready].send(refused.encode(), socket.MSG_DONTWAIT)
+
+    def forget(self) -> None:
+        """Close everything, as in a job's process."""
+        for listener, link in self._listeners.items():
+            os.close(listener)
+            link.close()
+        for link in self._links:
+            link.close()
 
 
 def is_here(host: str) -> bool:

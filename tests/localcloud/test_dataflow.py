@@ -164,7 +164,7 @@ def test_a_job_is_run_as_often_as_it_is_allowed_to_fail(special: Started) -> Non
 
     job = run(dataflow, "thrice", build)
     assert (job.state, job.attempts) == ("JOB_STATE_FAILED", 3)
-    assert "failed 3 times" in job.messages[-1].text
+    assert any("failed 3 times" in each.text for each in job.messages)
 
 
 def test_counters_are_seen_while_the_job_runs(dataflow: Dataflow) -> None:
@@ -360,6 +360,41 @@ def test_jobs_hang_fail_and_get_stuck_as_tests_want_it(dataflow: Dataflow) -> No
     assert get(dataflow, hanging.id).current_state == api.JobState.JOB_STATE_CANCELLING
     dataflow.release()
     assert ended(hanging) == "JOB_STATE_CANCELLED"
+
+
+def test_a_jobs_messages_are_those_of_dataflow(dataflow: Dataflow) -> None:
+    """Those that clients look for, as "Worker pool stopped.", and an operation's beginning and end."""
+    job = run(dataflow, "talker", numbers)
+    texts = [each.message_text for each in messages(dataflow, job.id)]
+    assert texts[0] == f"Worker configuration: n1-standard-1 in {REGION}."
+    assert texts[-1] == "Worker pool stopped."
+    order = [f"Starting 1 workers in {REGION}...", "Workers have started successfully.", "Cleaning up."]
+    assert [each for each in texts if each in order] == order
+    begun, ended = (
+        [each.removeprefix(f"{verb} operation ") for each in texts if each.startswith(verb)]
+        for verb in ("Executing", "Finished")
+    )
+    assert begun == ended
+    assert any("Create/Impulse" in each for each in begun)
+    dataflow.hold("regrets")
+    regretted = job_of(dataflow, submit(dataflow, "regrets", numbers))
+    update(dataflow, regretted.id, "JOB_STATE_CANCELLED")
+    assert f"Cancel request is committed for workflow job: {regretted.id}." in [
+        each.text for each in regretted.messages
+    ]
+
+
+def test_jobs_take_time_as_tests_want_it(dataflow: Dataflow) -> None:
+    """So that time-outs of clients can be tried; a cancelled job does not wait."""
+    dataflow.take("slow*", pending=0.5, running=1.5)
+    slow, cancelled = (job_of(dataflow, submit(dataflow, name, numbers)) for name in ("slow", "slow-and-cancelled"))
+    assert slow.state == "JOB_STATE_PENDING"
+    dataflow.cancel(cancelled.id)
+    assert ended(cancelled) == "JOB_STATE_CANCELLED"
+    assert ended(slow) == "JOB_STATE_DONE"
+    assert slow.started
+    assert slow.entered - slow.started >= datetime.timedelta(seconds=1.5)
+    assert slow.started - slow.created >= datetime.timedelta(seconds=0.5)
 
 
 @pytest.mark.parametrize("name", ["Upper", "9digit", "ends-", "under_score", "a" * 1025, ""])
