@@ -61,7 +61,9 @@ def piece(store: Store, request: Request, named: dict[str, str]) -> Response:
 
 def _parts(request: Request) -> tuple[dict[str, Any], bytes]:
     """Return a multipart upload's fields and data. By hand, because a parser of mail would read the data as text."""
-    boundary = headers_and_body(f"Content-Type: {request.headers['Content-Type']}\n\n")[0].get_boundary()
+    boundary = headers_and_body(f"Content-Type: {request.headers['Content-Type']}\n\n")[0].get_boundary() or ""
+    if f"--{boundary}".encode() not in request.body:
+        boundary = boundary.strip("'")  # gcloud's client puts it in such quotes, which are none in a header
     _, first, second, _ = request.body.split(f"--{boundary}".encode(), 3)
     about, data = re.split(rb"\r?\n\r?\n", second.lstrip(b"\r\n"), maxsplit=1)
     content_type = headers_and_body(about.decode() + "\n\n")[0].get("Content-Type")
