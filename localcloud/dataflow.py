@@ -70,8 +70,26 @@ _CALLS = [
         ("templates.get", "GET", "/templates:get"),
         ("templates.launch", "POST", "/templates:launch"),
         ("flexTemplates.launch", "POST", "/flexTemplates:launch"),
+        ("jobs.snapshot", "POST", "/jobs/[^/:]+:snapshot"),
+        ("snapshots.list", "GET", "(/jobs/[^/:]+)?/snapshots"),
+        ("snapshots.get", "GET", "/snapshots/[^/:]+"),
+        ("snapshots.delete", "DELETE", "/snapshots(/[^/:]+)?"),
+        ("workItems.lease", "POST", "/jobs/[^/:]+/workItems:lease"),
+        ("workItems.reportStatus", "POST", "/jobs/[^/:]+/workItems:reportStatus"),
+        ("debug.getConfig", "POST", "/jobs/[^/:]+/debug/getConfig"),
+        ("debug.sendCapture", "POST", "/jobs/[^/:]+/debug/sendCapture"),
+        ("debug.getWorkerStacktraces", "POST", "/jobs/[^/:]+/debug/getWorkerStacktraces"),
+        ("workerMessages", "POST", "/WorkerMessages"),
     )
 ]
+#: Calls that are refused by name, each by how it begins, with what the local Dataflow has not.
+_REFUSED = {
+    "jobs.snapshot": "snapshots: its streaming jobs keep no state",
+    "snapshots.": "snapshots: its streaming jobs keep no state",
+    "workItems.": "work items: its workers are processes of its own",
+    "debug.": "debugging of workers: what they say is in a job's messages",
+    "workerMessages": "messages of workers: its workers are processes of its own",
+}
 
 
 class Dataflow(Service):
@@ -149,6 +167,9 @@ class Dataflow(Service):
         try:
             if not call:
                 raise RefusedError(404, f"the local Dataflow has no {request.method} {request.path}")
+            for begin, what in _REFUSED.items():
+                if call.startswith(begin):
+                    raise unsupported(f"{call}, as it has no {what}")
             check_region(location)
             permission = f"dataflow.{_PERMISSIONS.get(call, call)}"
             if permission in self.denied:
@@ -301,7 +322,7 @@ class Dataflow(Service):
                 again = job.client_request_id and other.client_request_id == job.client_request_id
                 if not again and (other.over or submitted.replace_job_id == other.id):
                     continue
-                if self.duplicates == "answer":
+                if self.duplicates == "answer" and job.client_request_id:
                     return other
                 raise RefusedError(
                     409,

@@ -15,6 +15,8 @@ _PAGE = 100
 _IMPORTANCE = [
     f"JOB_MESSAGE_{name}" for name in ("IMPORTANCE_UNKNOWN", "DEBUG", "DETAILED", "BASIC", "WARNING", "ERROR")
 ]
+#: What steps call the kinds of transforms.
+_STEP_KINDS = {"READ_KIND": "ParallelRead", "GROUP_BY_KEY_KIND": "GroupByKey", "FLATTEN_KIND": "Flatten"}
 #: What a stage's state is among the states of jobs.
 _STAGE_STATES = {
     "NOT_STARTED": api.JobState.JOB_STATE_PENDING,
@@ -79,6 +81,8 @@ def described(job: Job, view: Any) -> Any:
         told.labels = job.submitted.labels
         told.environment.user_agent, told.environment.version = agent, environment.version
         told.environment.experiments = environment.experiments
+    if view == views.JOB_VIEW_ALL:
+        told.steps = _steps(job)
     if view in (views.JOB_VIEW_DESCRIPTION, views.JOB_VIEW_ALL):
         told.pipeline_description = _pipeline(job)
         told.stage_states = [
@@ -90,6 +94,23 @@ def described(job: Job, view: Any) -> Any:
             for stage in list(job.stages)
         ]
     return told
+
+
+def _steps(job: Job) -> list[Any]:
+    """Return the transforms as steps, each with the steps whose outputs it reads."""
+    makers = {output: each["id"] for each in job.graph for output in each["outputs"]}
+    steps = []
+    for each in job.graph:
+        inputs = [
+            {"@type": "OutputReference", "step_name": makers[read], "output_name": read}
+            for read in each["inputs"]
+            if read in makers
+        ]
+        known = {"user_name": each["name"], **({"parallel_input": inputs[0]} if inputs else {})}
+        if each["kind"] == "FLATTEN_KIND":
+            known = {"user_name": each["name"], "inputs": inputs}
+        steps.append(api.Step(kind=_STEP_KINDS.get(each["kind"], "ParallelDo"), name=each["id"], properties=known))
+    return steps
 
 
 def _pipeline(job: Job) -> Any:
