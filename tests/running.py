@@ -36,6 +36,8 @@ WHOLE = os.environ.get("MILLRACE_TEST_ALL") == "1"
 #: Of a matrix that is tried whole, each so-manieth case alone: CI has not the time for all of them.
 EVERY = int(os.environ.get("MILLRACE_TEST_EVERY", "1"))
 LONGEST = 2 * 3600
+#: What is tried only where the long matrices are, because it takes more than its share of a quarter of an hour.
+long = pytest.mark.skipif(not WHOLE, reason="long; make test-all")
 #: Of long lists of texts, and of random ones, each so-manieth is tried unless the long matrices are tried whole.
 SHARE = 1 if WHOLE else 8
 

@@ -14,7 +14,7 @@ import cloud_running
 import pytest
 import running
 from cloud_running import Place, keys_of, stage_of, state_of
-from running import LONGEST, WHOLE
+from running import LONGEST
 
 from localcloud import BUCKET
 from localcloud.faults import Fault
@@ -44,6 +44,7 @@ def days_of(place: Place, dataset: str) -> dict[str, str]:
     return {name.rpartition("=")[2]: str(m.job_id) for name, m in there if name.startswith(f"{dataset}/")}
 
 
+@running.long
 def test_a_cold_week_is_seven_jobs_at_most_and_the_next_day_four(place: Place) -> None:
     """Fourteen days of Fetch to Count are a job a stage; the ledger is asked a few times a day, whatever the batch."""
     tiny(place, [day(n) for n in range(-13, 2)])
@@ -62,7 +63,7 @@ def test_a_cold_week_is_seven_jobs_at_most_and_the_next_day_four(place: Place) -
     assert min(usage) > 0
 
 
-@pytest.mark.skipif(not WHOLE, reason="a year of days; make test-all")
+@running.long
 @pytest.mark.timeout(LONGEST)
 def test_a_backfill_of_a_year_is_sixty_jobs_at_most(place: Place) -> None:
     """365 days of Fetch to Aggregate, each with its 7-day window, by RangeDaily."""
@@ -124,7 +125,7 @@ def test_a_batch_that_fails_is_cut_smaller(place: Place) -> None:
     assert days_of(place, "posts").keys() == {str(day(-1))}
 
 
-@pytest.mark.parametrize("part", [False, True])
+@pytest.mark.parametrize("part", [False, pytest.param(True, marks=running.long)])
 def test_a_batch_that_was_never_submitted(place: Place, part: bool) -> None:
     """Killed (-9) after all days were entered and before the job is there: a run with all of them submits just that
     job; one that wants a part of them makes a new attempt, and so does then the other day.

@@ -77,6 +77,7 @@ def test_a_result_that_is_gone_is_made_again(place: Place) -> None:
     assert place.entry("Fetch").number == 2
 
 
+@running.long
 def test_input_made_anew_while_a_job_runs(place: Place) -> None:
     """A job whose input was forgotten and made anew is not published: the lineage would name what it never read."""
     place.succeed(*FETCH)

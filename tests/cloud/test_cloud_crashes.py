@@ -21,7 +21,7 @@ from localcloud import Cloud
 from localcloud.faults import Fault, Kind
 
 #: How many effects are tried in each way, unless all are; and how many seeds of random faults.
-SAMPLE, SEEDS, ALL_SEEDS = 2, 1, 20
+SAMPLE, SEEDS = 1, 20
 SHARE = 0.2
 Settings = Mapping[str, Mapping[str, str]]
 #: No lock is renewed by the clock, so that every run has the same effects. Who died on this host is found out at once.
@@ -127,6 +127,7 @@ def test_answer_lost_after_an_effect(effects: list[str], expected: dict[str, lis
     disturb_all("lost", effects, expected, tmp_path)
 
 
+@running.long
 def test_a_fifth_of_all_calls_failing(expected: dict[str, list[Row]], tmp_path: Path) -> None:
     """With 20 % of all calls failing at random (429, 500, 503, cut, slow, answer lost) the Report completes."""
 
@@ -143,4 +144,4 @@ def test_a_fifth_of_all_calls_failing(expected: dict[str, list[Row]], tmp_path: 
         )
 
     # A run has 250 calls and more that are no looks at its jobs; of those there are as many as it takes time.
-    try_all([str(seed) for seed in range(1, (ALL_SEEDS if WHOLE else SEEDS) + 1, EVERY)], tmp_path, {}, trouble)
+    try_all([str(seed) for seed in range(1, SEEDS + 1, EVERY)], tmp_path, {}, trouble)

@@ -70,6 +70,7 @@ def test_our_own_sentence_of_a_worker_is_the_error(place: Place, runner: str) ->
     assert f"--source '{broken}'" in error, ran
 
 
+@running.long
 def test_a_job_that_has_failed_too_often_is_not_submitted_again(place: Place) -> None:
     """After [dataflow] attempts failures of the same code and input there are no more jobs until something changes.
 
@@ -151,6 +152,7 @@ def test_job_that_somebody_else_cancels(place: Place) -> None:
     assert place.entry("Fetch").number == 2
 
 
+@running.long
 def test_job_that_is_stuck_cancelling_is_given_up(place: Place) -> None:
     """After [dataflow] stuck_after seconds the error names it, and it counts; the next run does not wait for it."""
     place.set("dataflow", stuck_after="1", attempts="1")

@@ -88,7 +88,7 @@ def test_job_is_shown(place: Place, server: int) -> None:
     assert done["status_message"].startswith("DONE")
 
 
-@pytest.mark.parametrize("stage", ["Etl", "Count"])
+@pytest.mark.parametrize("stage", ["Etl", pytest.param("Count", marks=running.long)])
 def test_progress_is_the_share_of_the_rows_that_were_read(place: Place, server: int, stage: str) -> None:
     """Etl and Count know the rows that they have to read: 0 % before, half of them 50 %, at the end 100 %."""
     for before in {"Etl": ["Fetch"], "Count": ["Fetch", "Etl"]}[stage]:

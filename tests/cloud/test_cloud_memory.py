@@ -7,8 +7,9 @@ from pathlib import Path
 
 import cloud_running
 import pytest
+import running
 from cloud_running import Place
-from running import LONGEST, WHOLE
+from running import LONGEST
 
 from localcloud import Cloud
 
@@ -29,7 +30,7 @@ def private(group: int) -> list[int]:
     return found
 
 
-@pytest.mark.skipif(not WHOLE, reason="minutes; make test-cloud")
+@running.long
 @pytest.mark.timeout(LONGEST)
 def test_a_hundred_jobs_awaited_take_less_than_two_gib(tmp_path: Path) -> None:
     """`--workers 100` with a job each: the private memory of all processes stays under 2 GiB."""

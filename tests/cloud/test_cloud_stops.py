@@ -93,6 +93,7 @@ def test_all_jobs_of_a_stopped_run_are_cancelled(place: Place) -> None:
     assert place.locks() == []
 
 
+@running.long
 def test_wait_for_the_cancelled_job_is_bounded(place: Place) -> None:
     """A job that does not get cancelled holds the stopped run for [dataflow] cancel_wait seconds; nor the next run."""
     place.set("dataflow", cancel_wait="1")

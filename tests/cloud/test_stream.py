@@ -361,7 +361,7 @@ def _stream(argv: list[str]) -> None:
     streaming.main(stream.build, stream.StreamOptions, argv, stream.names)
 
 
-@pytest.mark.skipif(not running.WHOLE, reason="ten seconds; make test-all")
+@running.long
 def test_the_demo_shows_500_predictions(emulator: PubSub) -> None:
     """The command of make stream-demo prints a line a prediction, and the counts in the end."""
     root = Path(__file__).parents[2]

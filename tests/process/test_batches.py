@@ -272,6 +272,7 @@ def test_batch_takes_of_a_resource_what_one_of_its_days_takes(tmp_path: Path) ->
     assert processes(tmp_path, "Made") == [[1], [2, 3], [4, 5, 6]]
 
 
+@running.long
 def test_each_day_of_a_batch_has_the_time_of_a_task(tmp_path: Path) -> None:
     """[worker] timeout: a batch may take so long for each of its days; those that are not done then have failed."""
     for number in (1, 2, 3):

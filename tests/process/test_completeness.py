@@ -140,6 +140,7 @@ def test_a_partition_of_no_rows_is_complete(year: Place) -> None:
     assert len([each for each in asked if each.startswith("bigquery")]) <= 2, asked
 
 
+@running.long
 def test_tables_of_another_warehouse_do_not_count(year: Place) -> None:
     """What the note says was published elsewhere is not there, though the warehouse has as many rows."""
     blob = manifest_of_aggregate(year, DAYS[250])

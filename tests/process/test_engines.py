@@ -33,6 +33,7 @@ def test_all_tables_on_dask_are_those_of_one_process(
     equal(made_by(tmp_path, said, "DaskRunner"), undisturbed)
 
 
+@running.long
 def test_all_tables_of_several_processes_are_those_of_one(undisturbed: Path, tmp_path: Path) -> None:
     """Beam's own processes, two of them: direct_running_mode = multi_processing."""
     said = "[fnapi]\ndirect_running_mode = multi_processing\ndirect_num_workers = 2\n"

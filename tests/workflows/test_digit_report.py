@@ -43,6 +43,7 @@ def report(storage: Path) -> dict[str, Any]:
     return found
 
 
+@running.long
 def test_the_page_in_the_cloud_is_that_of_one_machine(loaded: Path, told: str, tmp_path: Path) -> None:
     """From Cloud Storage by way of Dataflow and BigQuery, the page says the same of the same images."""
     with Cloud() as cloud:

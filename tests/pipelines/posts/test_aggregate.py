@@ -11,6 +11,7 @@ import posts_cases as cases
 import posts_stages as stages
 import pyarrow.parquet as pq
 import pytest
+import running
 from posts_cases import DAY, status
 from posts_stages import Chain
 
@@ -49,7 +50,7 @@ def records_of_archives() -> Iterator[bytes]:
         yield from oracle.read_source(path)
 
 
-@pytest.fixture(scope="module", params=RULES)
+@pytest.fixture(scope="module", params=["classic", pytest.param("standard", marks=running.long)])
 def rules(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -72,6 +73,7 @@ def test_the_real_archives_give_the_oracles_tables(name: str, found: results.Wri
     assert rows == cases.near(expected[name])  # type: ignore[literal-required]
 
 
+@running.long
 def test_a_crowd_spread_over_two_windows_gives_the_oracles_tables(tmp_path: Path) -> None:
     """12,118 real posts of 70 minutes, as if each 12 minutes had been a day: every emerging pair has a past."""
     (path,) = cases.real("mayweather_2017.jsonl")
@@ -96,7 +98,11 @@ def test_a_crowd_spread_over_two_windows_gives_the_oracles_tables(tmp_path: Path
     assert sum(row["previous_count"] > 0 for row in emerging) > 20
 
 
-@pytest.mark.parametrize("how", [Chain(shards=1), Chain(pack=1, block=500)], ids=["one shard", "many blocks"])
+@pytest.mark.parametrize(
+    "how",
+    [Chain(shards=1), pytest.param(Chain(pack=1, block=500), marks=running.long)],
+    ids=["one shard", "many blocks"],
+)
 def test_shards_and_blocks_do_not_show(
     how: Chain, folder: Path, posts: list[results.Written], archives: dict[str, list[str]], tmp_path: Path
 ) -> None:
@@ -222,6 +228,7 @@ def test_days_without_posts_or_words_give_empty_tables(rules_: str, tmp_path: Pa
         check_types(written)
 
 
+@running.long
 def test_days_of_different_shards_add_up(tmp_path: Path) -> None:
     """Whichever day has more of them; and so do the windows of such days that are ranked together."""
     data = {}
