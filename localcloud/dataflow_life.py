@@ -1,6 +1,7 @@
 """The life of the local Dataflow's jobs: from PENDING, or a flex template's launch, to a terminal state."""
 
 import json
+import re
 import shutil
 import tempfile
 import threading
@@ -14,6 +15,8 @@ from localcloud.dataflow_jobs import Job, Stage, Workers, now
 
 #: What a job's workers are, and how many there may be, where it does not say.
 _MACHINE, _WORKERS = "n1-standard-1", 1000
+#: Images that are Beam's own.
+_BEAMS = re.compile(r"(^|/)beam_python[0-9.]+_sdk(:|$)")
 #: How much of a launcher's log an error has.
 _LOG_END = 20_000
 _LOST = (
@@ -72,6 +75,10 @@ class Life:
             "JOB_MESSAGE_DETAILED",
             f"Autoscaling is enabled for job {job.id}. The number of workers will be between 1 and {most}.",
         )
+        named = [image.container_image for pool in pools for image in pool.sdk_harness_container_images]
+        if own := [each for each in named if not _BEAMS.search(each)]:
+            text = f"The workers are this machine's Python, with what is installed here, and not {', '.join(own)}."
+            job.say("JOB_MESSAGE_DETAILED", text)
         thread = threading.Thread(target=self._live, args=(job,), daemon=True)
         self._threads.append(thread)
         thread.start()

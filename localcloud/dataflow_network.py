@@ -42,6 +42,12 @@ _RECEIVE, _SEND, _VALID = 0xC0502100, 0xC0182101, 0x40082102
 _NOTICE, _VERDICT = struct.Struct("=QIIiIQ6Q"), struct.Struct("=QqiI")
 _GO_ON = 1
 _NAMES = 53
+#: Where services of this machine listen that look up names, or run programs on the network, for others.
+_DOORS = tuple(
+    f"{run}/{name}"
+    for run in ("/run", "/var/run")
+    for name in ("nscd", "systemd/resolve", "dbus", "docker", "containerd", "podman")
+)
 #: Where programs ask whether they run on Google's machines; they are told that they do not.
 _METADATA = ("metadata", "metadata.google.internal", "169.254.169.254")
 _RULE = "no job of the local cloud reaches the network"
@@ -147,17 +153,25 @@ def decide(listener: int) -> str:
             host, port = _place(found)
     except (OSError, ValueError, struct.error):
         host, port = "an unknown address", 0
-    allowed = not host or (is_here(host) and port != _NAMES)
+    door = host.startswith(_DOORS)
+    allowed = not door and (not host or (is_here(host) and port != _NAMES))
     verdict = bytearray(_VERDICT.pack(id, 0, 0 if allowed else -errno.EACCES, _GO_ON if allowed else 0))
     with suppress(FileNotFoundError):  # whoever asked is gone
         fcntl.ioctl(listener, _SEND, verdict)
-    return "" if allowed else refusal(host, port, _command(pid))
+    # The C library knocks at some of the doors before it looks a name up elsewhere, be it this machine's own.
+    return "" if allowed or door else refusal(host, port, _command(pid))
 
 
 def _place(address: bytes) -> tuple[str, int]:
-    """Return the host and port of a socket's address; no host for one that is of this machine by its kind."""
+    """Return the host and port of a socket's address; no host for one that is of this machine by its kind.
+
+    Of the sockets in the file system those count as hosts, by their paths, behind which somebody goes on the network.
+    """
     family = int(struct.unpack_from("=H", address)[0])
-    if family in (socket.AF_UNIX, socket.AF_UNSPEC, socket.AF_NETLINK):
+    if family == socket.AF_UNIX:
+        path = address[2:].partition(b"\0")[0].decode("utf-8", "replace")
+        return (path if path.startswith(_DOORS) else ""), 0
+    if family in (socket.AF_UNSPEC, socket.AF_NETLINK):
         return "", 0
     port = int(struct.unpack_from(">H", address, 2)[0])
     if family == socket.AF_INET:
@@ -242,7 +256,7 @@ def _hint(host: str) -> str:
     service = host.removesuffix(_GOOGLE)
     if service == host:
         return ""
-    if variable := _EMULATORS.get(service):
+    if variable := _EMULATORS.get(service.removeprefix("batch-")):
         return f"; Google's emulator of it is reached where {variable} names one"
     return "; the local cloud does not serve it to this client"
 

@@ -49,6 +49,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 from apache_beam.options.value_provider import RuntimeValueProvider
 from apache_beam.portability import common_urns, python_urns
 from apache_beam.portability.api import beam_provision_api_pb2, beam_runner_api_pb2
+from apache_beam.runners.internal import names as shared_names
 from apache_beam.runners.portability.fn_api_runner.execution import GroupingBuffer
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo, FnApiMetrics, FnApiRunner
 from google.protobuf import json_format, struct_pb2
@@ -188,7 +189,10 @@ def run(spec: Spec, report: Report) -> None:
     RuntimeValueProvider.set_runtime_options(spec.options)
     FileSystems.set_options(options)
     pickler.set_library(options.view_as(SetupOptions).pickle_library)
-    pipeline = beam_runner_api_pb2.Pipeline.FromString(_read(spec.pipeline_url))
+    staged, expected = _read(spec.pipeline_url), spec.options.get("pipelineProtoHash")
+    if expected and hashlib.sha256(staged).hexdigest() != expected:
+        raise ValueError(f"{spec.pipeline_url} is not the pipeline that was staged: its SHA-256 is not {expected}")
+    pipeline = beam_runner_api_pb2.Pipeline.FromString(staged)
     report.send(graph=graph(pipeline))
     if unbounded := check(pipeline):
         report.send(held=f"The job is RUNNING and executes nothing, because {unbounded}; Beam's direct runner runs it.")
@@ -259,8 +263,12 @@ def install(artifacts: Iterable[Any], packages: Path) -> list[str]:
         name = beam_runner_api_pb2.ArtifactStagingToRolePayload.FromString(artifact.role_payload).staged_name
         if name == "requirements.txt":
             raise UnsupportedError("the local Dataflow's workers install packages, but no requirements.txt")
+        if name == shared_names.PICKLED_MAIN_SESSION_FILE:
+            raise UnsupportedError("the local Dataflow's workers load no main session; --pickle_library=cloudpickle")
         if not name.endswith(_PACKAGES):
             continue
+        if artifact.type_urn != common_urns.artifact_types.URL.urn:
+            raise UnsupportedError(f"the staged file {name} has no URL but is of type {artifact.type_urn}")
         where = beam_runner_api_pb2.ArtifactUrlPayload.FromString(artifact.type_payload)
         data = _read(where.url)
         if where.sha256 and hashlib.sha256(data).hexdigest() != where.sha256:
@@ -313,6 +321,9 @@ def _pip(verb: str, *arguments: str) -> None:
 
 
 def _read(url: str) -> bytes:
+    """Return a staged file. What a job unpickles, or installs, is of the cloud's own storage and of nowhere else."""
+    if not url.startswith("gs://"):
+        raise UnsupportedError(f"the local Dataflow's workers read what was staged in gs://, not {url}")
     with FileSystems.open(url, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
         return bytes(stream.read())
 

@@ -1,6 +1,8 @@
 """No job of the local Dataflow reaches the network, whatever it tries; what this machine serves, it reaches."""
 
 import socket
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
@@ -105,6 +107,13 @@ def test_a_launchers_program_is_held_too(special: Started, tmp_path: Path) -> No
     launch_flex(dataflow, "asks", SAID)
     assert ended(dataflow.jobs[-1]) == "JOB_STATE_FAILED"
     assert "nowhere.example.com, port 443, was asked for" in dataflow.jobs[-1].error
+
+
+def test_where_the_kernel_cannot_ask_is_said() -> None:
+    """As where the local cloud itself runs in a sandbox that asks: a process can be asked for once."""
+    tried = "from localcloud.dataflow_network import confine\nconfine()\nconfine()"
+    ran = subprocess.run([sys.executable, "-c", tried], capture_output=True, text=True)
+    assert "OSError: [Errno 16] system calls can't be filtered" in ran.stderr
 
 
 @pytest.mark.parametrize(
