@@ -10,9 +10,12 @@ import apache_beam as beam
 import pytest
 import requests
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.portability import common_urns
+from apache_beam.portability.api import beam_runner_api_pb2
+from apache_beam.transforms.periodicsequence import PeriodicImpulse
 from google.api_core import exceptions
 from google.cloud import dataflow_v1beta3 as api
-from local_dataflow import SAID, Started, ended, get, launch_flex, messages, read, submit, write
+from local_dataflow import SAID, Started, create, ended, get, launch_flex, messages, proto, read, submit, write
 
 from localcloud import BUCKET, PROJECT, REGION
 from localcloud.dataflow import Dataflow
@@ -208,3 +211,53 @@ def test_an_environment_that_cannot_be_is_refused(dataflow: Dataflow, environmen
     wanted = {"job_name": "never", "gcs_path": template, "environment": environment}
     with pytest.raises(exceptions.BadRequest, match=said):
         client.create_job_from_template(request={"project_id": PROJECT, "location": REGION, **wanted})
+
+
+def test_a_launch_can_update_the_streaming_job_of_its_name(dataflow: Dataflow) -> None:
+    template = f"gs://{BUCKET}/templates/ticks"
+    flags = ("--streaming", f"--template_location={template}")
+    submit(dataflow, "ticks", lambda pipeline: pipeline | PeriodicImpulse(), *flags)
+    client = api.TemplatesServiceClient(transport="rest", client_options={"api_endpoint": dataflow.url})
+
+    def launch(**more: Any) -> Any:
+        wanted = {"job_name": "ticks", **more}
+        where = {"project_id": PROJECT, "location": REGION, "gcs_path": template}
+        return client.launch_template(request={**where, "launch_parameters": wanted}).job
+
+    with pytest.raises(exceptions.BadRequest, match="no active job named ticks"):
+        launch(update=True)
+    first = launch()
+    with pytest.raises(exceptions.Conflict):
+        launch()
+    second = launch(update=True)
+    old, new = dataflow.jobs[-2:]
+    assert (old.id, new.id, new.submitted.replace_job_id) == (first.id, second.id, first.id)
+    assert ended(old) == "JOB_STATE_UPDATED"
+    assert old.replaced_by == second.id
+
+
+def test_what_a_job_unpickles_is_of_the_clouds_own_storage(dataflow: Dataflow, tmp_path: Path) -> None:
+    """A pipeline from elsewhere is refused, a staged package from elsewhere too, and one that was changed."""
+    made = proto(dataflow, "stranger", "one")
+    strange = api.Job(made)
+    strange.environment.sdk_pipeline_options["options"]["pipelineUrl"] = str(tmp_path / "pipeline.pb")
+    with pytest.raises(exceptions.BadRequest, match="no staged pipeline"):
+        create(dataflow, strange)
+    url = made.environment.sdk_pipeline_options["options"]["pipelineUrl"]
+    staged = beam_runner_api_pb2.Pipeline.FromString(read(url))
+    package = beam_runner_api_pb2.ArtifactInformation(
+        type_urn=common_urns.artifact_types.URL.urn,
+        type_payload=beam_runner_api_pb2.ArtifactUrlPayload(url=str(tmp_path / "x.whl")).SerializeToString(),
+        role_payload=beam_runner_api_pb2.ArtifactStagingToRolePayload(staged_name="x.whl").SerializeToString(),
+    )
+    for environment in staged.components.environments.values():
+        environment.dependencies.append(package)
+    write(url, staged.SerializeToString())
+    create(dataflow, made)
+    assert ended(dataflow.jobs[-1]) == "JOB_STATE_FAILED"
+    assert "is not the pipeline that was staged" in dataflow.jobs[-1].error
+    del made.environment.sdk_pipeline_options["options"]["pipelineProtoHash"]
+    made.client_request_id = "two"
+    create(dataflow, made)
+    assert ended(dataflow.jobs[-1]) == "JOB_STATE_FAILED"
+    assert "read what was staged in gs://, not" in dataflow.jobs[-1].error

@@ -107,7 +107,7 @@ def test_a_flex_template_is_built_and_run(special: Started, gcloud: Callable[[st
     run("dataflow", "snapshots", "list", f"--region={REGION}", failing="no snapshots")
 
 
-@pytest.mark.skipif(not running.WHOLE, reason="gcloud takes long to start: `make test-all` runs it")
+@running.long  # gcloud takes its time to start
 def test_a_classic_template_is_run_and_its_job_cancelled(special: Started, gcloud: Callable[[str], Gcloud]) -> None:
     dataflow = special()
     run, template = gcloud(dataflow.url), f"gs://{BUCKET}/templates/gcloud-classic"
