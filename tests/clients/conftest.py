@@ -1,0 +1,85 @@
+"""The measure of the local cloud: `make test-clients` runs other people's programs and clients against it.
+
+These tests are not part of `make test`: they take minutes, gcloud, and the packages of .venv-clients. A run of all of
+them writes docs/localcloud-clients.md.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import client_results
+import pytest
+import running
+from client_running import Given, Program
+
+from localcloud import Cloud
+
+MEASURED = os.environ.get("MILLRACE_TEST_CLIENTS") == "1"
+collect_ignore_glob = [] if MEASURED else ["test_*.py"]
+#: The Python that has the clients which are nothing of ours, as `make .venv-clients/made` makes it.
+CLIENTS = running.ROOT / ".venv-clients" / "bin" / "python"
+
+
+@pytest.fixture(scope="session")
+def cloud() -> Iterator[Cloud]:
+    """The local cloud of the whole measure."""
+    with Cloud() as started:
+        yield started
+
+
+@pytest.fixture
+def given(cloud: Cloud, request: pytest.FixtureRequest, tmp_path: Path) -> Given:
+    """What a program of the test's own finds: the cloud's environment, an empty folder, a prefix in the bucket."""
+    name = "".join(letter if letter.isalnum() else "-" for letter in request.node.name.lower()).strip("-")
+    return Given(cloud, tmp_path, name)
+
+
+@pytest.fixture
+def gcloud(given: Given) -> Program:
+    """gcloud, which talks to nobody but the local cloud."""
+    return _sdk("gcloud", given)
+
+
+@pytest.fixture
+def bq(given: Given) -> Program:
+    """The command bq, which talks to nobody but the local cloud."""
+    return _sdk("bq", given)
+
+
+@pytest.fixture
+def client(given: Given) -> Program:
+    """Python with googleapiclient and Airflow."""
+    if not CLIENTS.exists():
+        running.absent("there is no .venv-clients; make test-clients makes it")
+    return Program(given, str(CLIENTS))
+
+
+def _sdk(name: str, given: Given) -> Program:
+    if shutil.which(name) is None:
+        running.absent(f"{name} is not installed (https://cloud.google.com/sdk/docs/install)")
+    return Program(given, name)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    client_results.record(report)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    report = yield
+    client_results.describe(item, report)
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if MEASURED and client_results.whole(session):
+        client_results.write(running.ROOT / "docs" / "localcloud-clients.md", version())
+
+
+def version() -> str:
+    """The version of the Cloud SDK, in words."""
+    done = subprocess.run(["gcloud", "--version"], capture_output=True, text=True, check=False)
+    return (done.stdout.splitlines() or ["no Cloud SDK"])[0]
