@@ -92,6 +92,7 @@ class BigQuery(Service):
     """
 
     name = "bigquery"
+    api = "bigquery", "v2"
 
     def __init__(self, storage_url: str | Callable[[], str], faults: FaultPlan | None = None) -> None:
         super().__init__(faults)

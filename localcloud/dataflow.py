@@ -109,6 +109,7 @@ class Dataflow(Service):
     """
 
     name = "dataflow"
+    api = "dataflow", "v1b3"
 
     def __init__(
         self,

@@ -26,7 +26,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from localcloud import parameters
+from localcloud import discovery, parameters
 from localcloud.faults import Fault, FaultPlan
 
 #: What Google's APIs call an error besides its HTTP status: the canonical code, and the reason where none is given.
@@ -122,6 +122,8 @@ class Service(abc.ABC):
     """
 
     name = ""
+    #: The API's name and version, as its discovery document has them.
+    api = "", ""
 
     def __init__(self, faults: FaultPlan | None = None) -> None:
         self.faults = faults or FaultPlan()
@@ -210,11 +212,20 @@ class Service(abc.ABC):
             parameters.check(request.system)
         except parameters.ParameterError as problem:
             return error_response(400, str(problem), "invalidParameter")
-        response = self.handle(request)
+        response = self._described(request) or self.handle(request)
         fields = parameters.mask(request.system.get("fields", ""))
         if fields and response.body and response.status < 300 and response.headers.get("Content-Type") == JSON:
             response.body = json.dumps(parameters.partial(json.loads(response.body), fields)).encode()
         return response
+
+    def _described(self, request: Request) -> Response | None:
+        """Return the discovery document of the service's API if that is what a request is for."""
+        try:
+            if request.method != "GET" or not discovery.asked(request.path, request.query, *self.api):
+                return None
+            return json_response(discovery.document(*self.api, root=f"http://{request.headers['Host']}/"))
+        except LookupError as unknown:
+            return error_response(404, str(unknown), "notFound")
 
     def _handled(self, request: Request) -> Response:
         try:

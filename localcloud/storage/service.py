@@ -67,6 +67,7 @@ class Storage(Service):
     """Cloud Storage. Every call is checked and done under one lock, so that of racing writers one is the first."""
 
     name = "storage"
+    api = "storage", "v1"
 
     def __init__(self, faults: FaultPlan | None = None) -> None:
         super().__init__(faults)
