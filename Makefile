@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: report digits stream-demo test test-all test-cloud test-versions lint docs architecture bench clean
+.PHONY: report digits stream-demo test test-all test-clients test-cloud test-versions lint docs architecture bench clean
 
 # The report of yesterday (UTC), or of another day: make report ARGS='--date 2026-11-19'
 report: .venv/workflows
@@ -36,6 +36,10 @@ test-all: .venv/test
 test-cloud: .venv/test
 	MILLRACE_TEST_ALL=1 $(BIN)/pytest tests/cloud/test_cloud_crashes.py tests/cloud/test_cloud_memory.py $(ARGS)
 
+# Other people's programs and clients against the local cloud; writes docs/localcloud-clients.md. gcloud has to be there.
+test-clients: .venv/test .venv-clients/made
+	MILLRACE_TEST_CLIENTS=1 $(BIN)/pytest tests/clients $(ARGS)
+
 # Every Python, and the lowest versions, that pyproject.toml promises.
 test-versions: .venv/test
 	tests/versions.sh
@@ -59,7 +63,7 @@ bench: .venv/test
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
 clean:
-	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-clients build *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
 .venv/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14) and "error: Millrace needs Python 3.11 to 3.13, and $(PYTHON) is another; say make PYTHON=python3.12")'
@@ -85,6 +89,12 @@ clean:
 	@echo "Installing Millrace and its tests' tools into .venv (once, about a minute)"
 	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[workflows,test,lint]'
 	@touch .venv/workflows .venv/digits .venv/localcloud $@
+
+.venv-clients/made: tests/clients/requirements.txt
+	@echo "Installing Airflow and googleapiclient into .venv-clients (once, some minutes)"
+	@$(PYTHON) -m venv .venv-clients
+	@.venv-clients/bin/pip install -qq --disable-pip-version-check -r $<
+	@touch $@
 
 .venv/docs: .venv/workflows
 	@echo "Installing what the site is made with into .venv (once)"

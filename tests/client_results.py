@@ -10,9 +10,9 @@ import pytest
 _HEAD = """\
 # What other clients do with the local cloud
 
-`make test-clients` runs programs and clients that know nothing of it, unchanged, against `localcloud`. This page is written
-by that run: {passed} of {all} pass.
-With apache-beam {beam}, {sdk}, and of .venv-clients what [tests/clients/requirements.txt](../tests/clients/requirements.txt) names.
+`make test-clients` runs programs and clients that know nothing of it, unchanged, against `localcloud`, and writes this
+page: {passed} of {all} pass. With apache-beam {beam}, {versions}.
+
 **refused** is what the local cloud refuses by name and in one sentence; **fails** is what is not right yet, and why.
 """
 #: What each test is about, and how it ended: module → {test: (claim, outcome)}.
@@ -53,14 +53,16 @@ def whole(session: pytest.Session) -> bool:
     return files == ran and not chosen and count == len(session.items) and not session.testsfailed
 
 
-def write(path: Path, sdk: str) -> None:
+def write(path: Path, versions: str) -> None:
     """Write the page."""
     outcomes = [outcome for tests in _found.values() for _, outcome in tests.values()]
     beam = importlib.metadata.version("apache-beam")
-    text = _HEAD.format(passed=outcomes.count("passes"), all=len(outcomes), beam=beam, sdk=sdk)
+    text = _HEAD.format(passed=outcomes.count("passes"), all=len(outcomes), beam=beam, versions=versions)
     for module, tests in _found.items():
         text += f"\n## {module.rstrip('.')}\n\n| what | result |\n|---|---|\n"
-        text += "".join(f"| {_cell(claim)} | {_cell(outcome)} |\n" for claim, outcome in tests.values())
+        text += "".join(
+            f"| {_cell(claim).removesuffix('.')} | {_cell(outcome)} |\n" for claim, outcome in tests.values()
+        )
     path.write_text(text, encoding="utf-8")
 
 

@@ -42,7 +42,9 @@ class Given:
     def storage(self) -> Any:
         """Google's own client of Cloud Storage."""
         return storage_api.Client(
-            PROJECT, AnonymousCredentials(), client_options={"api_endpoint": self.cloud.storage.url}
+            PROJECT,
+            AnonymousCredentials(),  # type: ignore[no-untyped-call]
+            client_options={"api_endpoint": self.cloud.storage.url},
         )
 
     @property

@@ -7,7 +7,7 @@ them writes docs/localcloud-clients.md.
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import client_results
@@ -68,7 +68,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     client_results.describe(item, report)
     return report
@@ -76,10 +76,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if MEASURED and client_results.whole(session):
-        client_results.write(running.ROOT / "docs" / "localcloud-clients.md", version())
+        client_results.write(running.ROOT / "docs" / "localcloud-clients.md", _versions())
 
 
-def version() -> str:
-    """The version of the Cloud SDK, in words."""
+def _versions() -> str:
+    """The versions of the Cloud SDK and of the clients, in words."""
     done = subprocess.run(["gcloud", "--version"], capture_output=True, text=True, check=False)
-    return (done.stdout.splitlines() or ["no Cloud SDK"])[0]
+    pins = (Path(__file__).parent / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    clients = [pin.replace("==", " ") for pin in pins if "==" in pin]
+    return ", ".join([*done.stdout.splitlines()[:1], *clients])

@@ -1,6 +1,6 @@
 """Beam's own examples, submitted by Beam's own DataflowRunner.
 
-Each is started as its documentation says, `python -m apache_beam.examples.…`, in the environment that `localcloud` gives.
+Each is started as its documentation says, `python -m apache_beam.examples.…`, in the environment of `localcloud`.
 What has to come out is Beam's own checksum, what Beam's own tests expect, or computed here in plain Python.
 """
 
@@ -66,7 +66,7 @@ def found(pattern: str, text: str) -> list[str]:
 
 
 def test_wordcount(given: Given, lear: str) -> None:
-    """`wordcount`: its default input, and Beam's checksum of King Lear"""
+    """`wordcount`: its default input, and Beam's checksum of King Lear."""
     example(given, "wordcount", f"--output={given.gs('counts')}")
     lines = given.lines("counts")
     assert len(lines) == len(set(found(r"[\w\']+", lear)))
@@ -77,19 +77,19 @@ def test_wordcount(given: Given, lear: str) -> None:
 
 
 def test_wordcount_minimal(given: Given, lear: str) -> None:
-    """`wordcount_minimal`: the main session is pickled, and comes back in the workers"""
+    """`wordcount_minimal`: the main session is pickled, and comes back in the workers."""
     example(given, "wordcount_minimal", f"--output={given.gs('counts')}")
     assert given.lines("counts") == counted(found(r"[A-Za-z\']+", lear))
 
 
 def test_wordcount_debugging(given: Given, lear: str) -> None:
-    """`wordcount_debugging`: `assert_that` within the job, counters, and its log"""
+    """`wordcount_debugging`: `assert_that` within the job, counters, and its log."""
     example(given, "wordcount_debugging", f"--output={given.gs('counts')}")
     assert given.lines("counts") == ["Flourish: 3", "stomach: 1"]
 
 
 def test_wordcount_with_metrics(given: Given, lear: str) -> None:
-    """`wordcount_with_metrics`: counters and a distribution, asked for after the job"""
+    """`wordcount_with_metrics`: counters and a distribution, asked for after the job."""
     said = str(example(given, "wordcount_with_metrics", f"--output={given.gs('counts')}"))
     words = found(r"[\w\']+", lear)
     assert given.lines("counts") == counted(words)
@@ -98,7 +98,7 @@ def test_wordcount_with_metrics(given: Given, lear: str) -> None:
 
 
 def test_wordcount_of_data_frames(given: Given, lear: str) -> None:
-    """`dataframe.wordcount`: Beam's data frames, and a file of CSV"""
+    """`dataframe.wordcount`: Beam's data frames, and a file of CSV."""
     pytest.importorskip("pandas")
     example(given, "dataframe.wordcount", f"--output={given.gs('counts.csv')}")
     lines = [line for line in given.lines("counts.csv") if line != "word,count"]
@@ -106,7 +106,7 @@ def test_wordcount_of_data_frames(given: Given, lear: str) -> None:
 
 
 def test_multiple_output_pardo(given: Given, lear: str) -> None:
-    """`cookbook.multiple_output_pardo`: branches of one ParDo, each with an output of its own"""
+    """`cookbook.multiple_output_pardo`: branches of one ParDo, each with an output of its own."""
     example(given, "cookbook.multiple_output_pardo", f"--output={given.gs('counts')}")
     words = found(r"[A-Za-z\']+", lear)
     assert given.lines("counts-words") == counted(word for word in words if len(word) > 3)
@@ -115,7 +115,7 @@ def test_multiple_output_pardo(given: Given, lear: str) -> None:
 
 
 def test_mergecontacts(given: Given) -> None:
-    """`cookbook.mergecontacts`: CoGroupByKey of three files"""
+    """`cookbook.mergecontacts`: CoGroupByKey of three files."""
     files = {
         "email": "Ann A\tann@example.com\nBob B\tbob@example.com\n",
         "phone": "Ann A\t1-2\nLud L\t3-4\n",
@@ -132,14 +132,14 @@ def test_mergecontacts(given: Given) -> None:
 
 
 def test_group_with_coder(given: Given) -> None:
-    """`cookbook.group_with_coder`: keys of a class of the main session, with a coder of its own"""
+    """`cookbook.group_with_coder`: keys of a class of the main session, with a coder of its own."""
     path = given.put("points.txt", "joe,10\nmary,7\njoe,20\n")
     example(given, "cookbook.group_with_coder", f"--input={path}", f"--output={given.gs('sums')}")
     assert given.lines("sums") == ["joe,30", "mary,7"]
 
 
 def test_coders(given: Given) -> None:
-    """`cookbook.coders`: text read and written by a coder of the main session"""
+    """`cookbook.coders`: text read and written by a coder of the main session."""
     games = [{"host": ["Germany", 1], "guest": ["Italy", 0]}, {"host": ["Germany", 1], "guest": ["Brasil", 3]}]
     path = given.put("games.txt", "".join(json.dumps(game) + "\n" for game in games))
     example(given, "cookbook.coders", f"--input={path}", f"--output={given.gs('points')}")
@@ -147,14 +147,14 @@ def test_coders(given: Given) -> None:
 
 
 def test_custom_ptransform(given: Given) -> None:
-    """`cookbook.custom_ptransform`: three jobs of one name, one after the other"""
+    """`cookbook.custom_ptransform`: three jobs of one name, one after the other."""
     path = given.put("words.txt", "CAT\nDOG\nCAT\nCAT\nDOG\n")
     example(given, "cookbook.custom_ptransform", f"--input={path}", f"--output={given.gs('counts')}")
     assert given.lines("counts") == ["('CAT', 6)", "('DOG', 4)"]
 
 
 def test_user_score(given: Given) -> None:
-    """`complete.game.user_score`: what is not an event is counted and left out"""
+    """`complete.game.user_score`: what is not an event is counted and left out."""
     path = given.put("games.csv", GAMES)
     example(given, "complete.game.user_score", f"--input={path}", f"--output={given.gs('scores')}")
     assert given.lines("scores") == [
@@ -165,7 +165,7 @@ def test_user_score(given: Given) -> None:
 
 
 def test_tfidf(given: Given) -> None:
-    """`complete.tfidf`: files that the launcher lists, and side inputs"""
+    """`complete.tfidf`: files that the launcher lists, and side inputs."""
     texts = {"1.txt": "abc def ghi", "2.txt": "abc def", "3.txt": "abc"}
     for name, text in texts.items():
         given.put(f"texts/{name}", text)
@@ -182,7 +182,7 @@ def test_tfidf(given: Given) -> None:
 
 
 def test_top_wikipedia_sessions(given: Given) -> None:
-    """`complete.top_wikipedia_sessions`: session windows, the tops of each month"""
+    """`complete.top_wikipedia_sessions`: session windows, the tops of each month."""
     edits = [("user1", 0), ("user1", 1), ("user2", 0), ("user2", 3599), ("user2", 7300), ("user3", 3024)]
     lines = "".join(json.dumps({"timestamp": time, "contributor_username": user}) + "\n" for user, time in edits)
     path = given.put("edits.json", lines)
@@ -197,7 +197,7 @@ def test_top_wikipedia_sessions(given: Given) -> None:
 
 
 def test_autocomplete(given: Given) -> None:
-    """`complete.autocomplete`: the tops of each prefix"""
+    """`complete.autocomplete`: the tops of each prefix."""
     path = given.put("words.txt", "this this that to to to\n")
     example(given, "complete.autocomplete", f"--input={path}", f"--output={given.gs('prefixes')}")
     lines = given.lines("prefixes")
@@ -207,14 +207,14 @@ def test_autocomplete(given: Given) -> None:
 
 
 def test_estimate_pi(given: Given) -> None:
-    """`complete.estimate_pi`: ten million random points, and JSON from a coder of its own"""
+    """`complete.estimate_pi`: ten million random points, and JSON from a coder of its own."""
     example(given, "complete.estimate_pi", f"--output={given.gs('pi')}", "--tries=1")
     (line,) = given.lines("pi")
     assert json.loads(line)[2] == pytest.approx(math.pi, abs=0.01)
 
 
 def test_matrix_power(given: Given) -> None:
-    """`matrix_power`: side inputs that are themselves computed, thrice"""
+    """`matrix_power`: side inputs that are themselves computed, thrice."""
     inputs = {"matrix": "0: 1 2\n1: 3 4\n", "vector": "1 1\n"}
     flags = [f"--input_{name}={given.put(name, text)}" for name, text in inputs.items()]
     python(given).succeed(
@@ -226,7 +226,7 @@ def test_matrix_power(given: Given) -> None:
 
 
 def test_avro_nyc_trips(given: Given) -> None:
-    """`avro_nyc_trips`: Avro read and written"""
+    """`avro_nyc_trips`: Avro read and written."""
     fastavro = pytest.importorskip("fastavro")
     times = "request_datetime on_scene_datetime pickup_datetime dropoff_datetime".split()
     numbers = "trip_miles trip_time base_passenger_fare tips driver_pay".split()
@@ -252,7 +252,7 @@ def test_avro_nyc_trips(given: Given) -> None:
 
 
 def test_juliaset(given: Given) -> None:
-    """`complete.juliaset`: a package of its own, by `--setup_file`"""
+    """`complete.juliaset`: a package of its own, by `--setup_file`."""
     source = Path(apache_beam.examples.__file__).parent / "complete" / "juliaset"
     shutil.copytree(source, given.folder / "juliaset")
     flags = f"--coordinate_output={given.gs('points')}", "--grid_size=8"
@@ -267,12 +267,13 @@ def test_juliaset(given: Given) -> None:
 
 
 def _julia(x: int, y: int, n: int) -> int:
-    z, steps = complex(2.0 * x / n - 1.0, 2.0 * y / n - 1.0), 0
-    for steps in range(100):
+    """The last step, of 100, before a point has left the circle."""
+    z = complex(2.0 * x / n - 1.0, 2.0 * y / n - 1.0)
+    for step in range(100):
         if z.real * z.real + z.imag * z.imag > 2.0:
-            break
+            return step
         z = z * z + complex(-0.62772, 0.42193)
-    return steps
+    return 99
 
 
 def loaded(given: Given, name: str) -> str:
@@ -292,14 +293,14 @@ def output(given: Given) -> Output:
 
 
 def test_bigquery_tornadoes(given: Given, output: Output) -> None:
-    """`cookbook.bigquery_tornadoes`: BigQuery read by an export and written by a load"""
+    """`cookbook.bigquery_tornadoes`: BigQuery read by an export and written by a load."""
     example(given, "cookbook.bigquery_tornadoes", f"--input={loaded(given, 'in')}", f"--output={output('out')}")
     rows = given.rows(f"SELECT * FROM {DATASET}.{given.table('out')} ORDER BY month")
     assert rows == [{"month": 7, "tornado_count": 2}, {"month": 8, "tornado_count": 1}]
 
 
 def test_bigquery_schema(given: Given, output: Output) -> None:
-    """`cookbook.bigquery_schema`: nested and repeated columns written"""
+    """`cookbook.bigquery_schema`: nested and repeated columns written."""
     example(given, "cookbook.bigquery_schema", f"--output={output('people')}")
     rows = given.rows(f"SELECT * FROM {DATASET}.{given.table('people')} ORDER BY kind")
     assert len(rows) == 5
@@ -314,7 +315,7 @@ def test_bigquery_schema(given: Given, output: Output) -> None:
 
 
 def test_filters(given: Given, output: Output) -> None:
-    """`cookbook.filters`: a table read, a mean as side input, a table written"""
+    """`cookbook.filters`: a table read, a mean as side input, a table written."""
     example(given, "cookbook.filters", f"--input={loaded(given, 'in')}", f"--output={output('out')}")
     rows = given.rows(f"SELECT * FROM {DATASET}.{given.table('out')} ORDER BY day")
     cold = [{key: row[key] for key in ("year", "month", "day", "mean_temp")} for row in (WEATHER[0], WEATHER[2])]
@@ -322,7 +323,7 @@ def test_filters(given: Given, output: Output) -> None:
 
 
 def test_hourly_team_score(given: Given) -> None:
-    """`complete.game.hourly_team_score`: fixed windows, the main session, a table written"""
+    """`complete.game.hourly_team_score`: fixed windows, the main session, a table written."""
     path, table = given.put("games.csv", GAMES), given.table("scores")
     example(
         given, "complete.game.hourly_team_score", f"--input={path}", f"--dataset={DATASET}", f"--table_name={table}"
@@ -332,19 +333,19 @@ def test_hourly_team_score(given: Given) -> None:
 
 
 def test_bigquery_side_input(given: Given) -> None:
-    """`cookbook.bigquery_side_input`: queries in legacy SQL over a public table"""
+    """`cookbook.bigquery_side_input`: queries in legacy SQL over a public table."""
     example(given, "cookbook.bigquery_side_input", f"--output={given.gs('groups')}", "--num_groups=3")
     assert len(given.lines("groups")) == 3
 
 
 def test_datastore_wordcount(given: Given, lear: str) -> None:
-    """`cookbook.datastore_wordcount`: written to Datastore by one job, read from it and counted by another"""
+    """`cookbook.datastore_wordcount`: written to Datastore by one job, read from it and counted by another."""
     example(given, "cookbook.datastore_wordcount", "--kind=lines", f"--output={given.gs('counts')}")
     assert given.lines("counts") == counted(found(r"[A-Za-z\']+", lear))
 
 
 def test_leader_board(given: Given) -> None:
-    """`complete.game.leader_board`: a stream of Pub/Sub"""
+    """`complete.game.leader_board`: a stream of Pub/Sub."""
     flags = f"--topic=projects/{PROJECT}/topics/games", f"--dataset={DATASET}", f"--table_name={given.table('scores')}"
     ran = python(given)("-m", "apache_beam.examples.complete.game.leader_board", *flags, *on_dataflow(given))
     assert ran.code == 0, ran

@@ -5,19 +5,21 @@ import requests
 import running
 
 from localcloud import discovery
+from localcloud.bigquery import BigQuery
 from localcloud.storage import Storage
 
 
 def test_the_document_leads_to_this_machine(storage: Storage) -> None:
     """Its methods are Google's, its address is the one that was asked; without a document that is said."""
-    answer = requests.get(f"{storage.url}/$discovery/rest", {"version": "v1"}, timeout=10)
+    with BigQuery(storage_url=storage.worker_url) as bigquery:
+        answer = requests.get(f"{bigquery.url}/$discovery/rest", {"version": "v2"}, timeout=10)
     if answer.status_code == 404:
         assert "google-api-python-client" in answer.json()["error"]["message"]
         running.absent("neither google-api-python-client nor the Cloud SDK is installed")
     found = answer.json()
-    assert found["baseUrl"] == f"{storage.url}/storage/v1/"
-    assert found["rootUrl"] == f"{storage.url}/"
-    assert found["resources"]["objects"]["methods"]["insert"]["httpMethod"] == "POST"
+    assert found["baseUrl"] == f"{bigquery.url}/bigquery/v2/"
+    assert found["rootUrl"] == f"{bigquery.url}/"
+    assert found["resources"]["jobs"]["methods"]["insert"]["httpMethod"] == "POST"
 
 
 def test_another_api_s_document_is_not_there(storage: Storage) -> None:
