@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from millrace.tasks.stage import Outcome, Stage
     from millrace.tasks.tables import TableStage
     from millrace.tasks.targets import BigQueryTarget, GCSTarget
+    from millrace.tasks.template_job import TemplateJob
 
 __all__ = [
     "BeamTask",
@@ -71,6 +72,7 @@ __all__ = [
     "StopService",
     "Table",
     "TableStage",
+    "TemplateJob",
     "WindowEnd",
     "accounting",
     "check_rejects",
@@ -121,6 +123,7 @@ HOMES = {
     "StopService": "millrace.tasks.service",
     "Table": "millrace.common.tables",
     "TableStage": "millrace.tasks.tables",
+    "TemplateJob": "millrace.tasks.template_job",
     "WindowEnd": "millrace.tasks.fetching",
     "accounting": "millrace.tasks.rejects",
     "check_rejects": "millrace.tasks.rejects",

@@ -72,11 +72,11 @@ class Ledger:
         """Return the last attempt of a task as it stands; None for none."""
         return _entry(self._storage.read(f"{FOLDER}/{task}.json"))
 
-    def failed(self) -> list[str]:
-        """Return the tasks whose last attempt failed."""
+    def ended(self, state: str) -> list[str]:
+        """Return the tasks whose last attempt is in a state, such as "failed"."""
         paths = [path for path in self._storage.list(FOLDER) if path.endswith(".json")]
         entries = map(_entry, read_all(self._storage, paths))
-        return [entry.task for entry in entries if entry and entry.state == "failed"]
+        return [entry.task for entry in entries if entry and entry.state == state]
 
     def pardon(self, task: str) -> None:
         """Have the failures of a task count no more; its next attempt clears what they left. Raises ConflictError."""
@@ -138,6 +138,10 @@ class Claim:
         """Return a name for the next attempt."""
         number = self.entry.number + 1 if self.entry else 1
         return f"attempt-{number:03d}-{secrets.token_hex(3)}"
+
+    def confirm(self) -> None:
+        """Write the attempt anew, as this process's. Raises ConflictError if another process has gone on with it."""
+        self.enter(replace(self.attempt, host=socket.gethostname(), pid=os.getpid()))
 
     def submitted(self, job_id: str) -> None:
         """Note the job's id."""

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from google.cloud import dataflow_v1beta3
 
 _SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
+#: The attributes of `Google` that hold connections.
+_CLIENTS = ("storage", "bigquery", "dataflow", "templates", "session")
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,19 @@ class DataflowClients:
     def close(self) -> None:
         """Close the clients' connections."""
         for client in (self.jobs, self.messages, self.metrics):
+            client.transport.close()  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True)
+class TemplateClients:
+    """The clients of Dataflow's API that launch templates, the classic ones and the flex ones."""
+
+    classic: "dataflow_v1beta3.TemplatesServiceClient"
+    flex: "dataflow_v1beta3.FlexTemplatesServiceClient"
+
+    def close(self) -> None:
+        """Close the clients' connections."""
+        for client in (self.classic, self.flex):
             client.transport.close()  # type: ignore[no-untyped-call]
 
 
@@ -99,13 +114,26 @@ class Google:
         """Dataflow's clients."""
         from google.cloud import dataflow_v1beta3 as api
 
+        how = self._of_dataflow()
+        return DataflowClients(
+            api.JobsV1Beta3Client(**how), api.MessagesV1Beta3Client(**how), api.MetricsV1Beta3Client(**how)
+        )
+
+    @cached_property
+    def templates(self) -> TemplateClients:
+        """Dataflow's clients that launch templates."""
+        from google.cloud import dataflow_v1beta3 as api
+
+        how = self._of_dataflow()
+        return TemplateClients(api.TemplatesServiceClient(**how), api.FlexTemplatesServiceClient(**how))
+
+    def _of_dataflow(self) -> dict[str, Any]:
+        """Return how clients of Dataflow's API are made."""
         # Dataflow's default transport is gRPC, which does not survive a fork that happens beside it; HTTP does.
         how: dict[str, Any] = {"credentials": self.credentials, "transport": "rest"}
         if endpoint := self.config.dataflow.endpoint:
             how["client_options"] = {"api_endpoint": endpoint}
-        return DataflowClients(
-            api.JobsV1Beta3Client(**how), api.MessagesV1Beta3Client(**how), api.MetricsV1Beta3Client(**how)
-        )
+        return how
 
     @cached_property
     def session(self) -> "google.auth.transport.requests.AuthorizedSession":
@@ -140,12 +168,12 @@ class Google:
         """Have every client made anew, as a child process has to, because connections that a fork shares mix up their
         answers.
         """
-        for name in ("storage", "bigquery", "dataflow", "session", "_credentials"):
+        for name in (*_CLIENTS, "_credentials"):
             vars(self).pop(name, None)
 
     def close(self) -> None:
         """Close the connections of the clients that were made; a client that is asked for once more is a new one."""
-        for name in ("storage", "bigquery", "dataflow", "session"):
+        for name in _CLIENTS:
             if name in vars(self):
                 vars(self)[name].close()
         self.forget()

@@ -2,7 +2,7 @@
 
 What goes is shown first; where it is more than one day's, a person is asked, and a script has to say --yes. Failures
 are forgotten too: after too many of them no further job would be submitted. Of a streaming service these are all that
-goes; its job stays as it is.
+goes; its job stays as it is. Of a template's job what goes is that it was done: it is launched again.
 
 TASK is one of the project's tasks, PARTITION one as this command shows it (posts/date=2026-11-19).
 """
@@ -34,6 +34,7 @@ from millrace.tasks.service import Service
 from millrace.tasks.stage import Stage
 from millrace.tasks.targets import WRITER, BigQueryTarget
 from millrace.tasks.tasks import known_tasks, no_task
+from millrace.tasks.template_job import TemplateJob
 
 _DAY = datetime.date(2000, 1, 1)
 #: Flags that are no task's parameter: days have their own, and the rest means something else here.
@@ -74,7 +75,7 @@ def command(
     if not names and not stale:
         raise SettingError("no TASK or PARTITION is named; name what is to go, or say --stale for all that is stale")
     days = None if first is None and last is None else (begin, end)
-    return _clear(_Named(known_tasks(), names, days, parameters), stale, dry_run, yes)
+    return _clear(_Named({**known_tasks(), "TemplateJob": TemplateJob}, names, days, parameters), stale, dry_run, yes)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -113,11 +114,14 @@ def _clear(named: _Named, stale: bool, dry_run: bool, yes: bool) -> int:
     if stale:
         meant = freshness.Lineage(storage, freshness.kind).stale(meant)
     gone = _with_what_was_made_of(meant, there, named.tasks)
-    failed = [job for job in Ledger(storage).failed() if _of(job, named) and named.within(job)]
+    failed = [job for job in Ledger(storage).ended("failed") if _of(job, named) and named.within(job)]
+    done = [job for job in _launched(named, storage) if named.within(job)]
     for partition in reversed(gone):  # what was made of another goes first, so that a death leaves no orphan
         print(plain(storage.uri(partition)))
     for job in failed:
         print(plain(f"failures of {job}"))
+    for job in done:
+        print(plain(f"that {job} was done, so that it is launched again"))
     for note in _notes(meant, gone, there):
         print(plain(f"note: {note}"), file=sys.stderr)
     if not dry_run:
@@ -130,6 +134,8 @@ def _clear(named: _Named, stale: bool, dry_run: bool, yes: bool) -> int:
             _delete(partition, there[partition], named.tasks)
         for job in failed:
             Ledger(storage).pardon(job)
+        for job in done:
+            Ledger(storage).forget(job)
         touched = {partition.split("/")[0] for partition in gone}
         for family, task in named.tasks.items():
             if issubclass(task, Stage) and (family in named.families or any(_makes(task, name) for name in touched)):
@@ -143,9 +149,29 @@ def _of(job: str, named: _Named) -> bool:
     tasks = [(family, named.tasks[family]) for family in named.families]
     stages = [(family, task) for family, task in tasks if issubclass(task, Stage)]
     services = [_instance(task, _DAY, named.parameters) for _, task in tasks if issubclass(task, Service)]
-    return any(job.startswith(job_of(family, stage.writes[0])) for family, stage in stages) or job in [
-        each.service for each in services if isinstance(each, Service)
-    ]
+    return (
+        any(job.startswith(job_of(family, stage.writes[0])) for family, stage in stages)
+        or job in [each.service for each in services if isinstance(each, Service)]
+        or _is_launch(job, named)
+    )
+
+
+def _launched(named: _Named, storage: Storage) -> list[str]:
+    """Return the jobs of templates that are done, of the tasks that are named: the ledger alone knows of them."""
+    if not any(issubclass(named.tasks[family], TemplateJob) for family in named.families):
+        return []
+    return [job for job in Ledger(storage).ended("done") if _is_launch(job, named)]
+
+
+def _is_launch(job: str, named: _Named) -> bool:
+    """Return whether a job of the ledger is a template's, of a task that is named, with the parameters that are."""
+    for family in named.families:
+        task = named.tasks[family]
+        if issubclass(task, TemplateJob) and job.startswith(f"{family}_"):
+            instance = _instance(task, _DAY, named.parameters) if named.parameters else None
+            if not isinstance(instance, TemplateJob) or instance.job == job:
+                return True
+    return False
 
 
 def _partitions(storage: Storage) -> dict[str, Manifest | None]:
@@ -216,7 +242,7 @@ def _datasets(task: type[luigi.Task], parameters: Mapping[str, str]) -> set[str]
     """Return the datasets, or tables, that a task fills. Raises SettingError if there is none that could be cleared."""
     if issubclass(task, Stage):
         return set(task.writes)
-    if issubclass(task, Service):
+    if issubclass(task, Service | TemplateJob):
         return set()
     outputs = flatten(_instance(task, _DAY, parameters).output())
     names = {out.name for out in outputs if isinstance(out, BigQueryTarget | Dataset)}

@@ -20,7 +20,7 @@ from millrace.core.config import Config
 from millrace.errors import SettingError
 
 #: Options of jobs that are Millrace's to give, and why.
-_TAKEN = {
+TAKEN = {
     "project": "say project in [gcp]",
     "region": "say region in [gcp]",
     "impersonate_service_account": "say impersonate in [gcp]",
@@ -41,7 +41,7 @@ def arguments(config: Config, task: str, runner: str = "DataflowRunner") -> list
     found: list[str] = []
     for option in config.options(runner, task):
         where = f"[{option.section}] {option.name} = {option.value!r}, {config.origin(option.section, option.name)}"
-        if why := (_TAKEN if runner == "DataflowRunner" else taken).get(option.name):
+        if why := (TAKEN if runner == "DataflowRunner" else taken).get(option.name):
             raise SettingError(f"{where}: this option is taken; {why}")
         if (option.name, option.value.strip()) == ("direct_running_mode", "multi_threading"):
             raise SettingError(f"{where}: {engines.MULTI_THREADING}")

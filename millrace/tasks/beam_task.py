@@ -5,13 +5,10 @@ What becomes of the pipeline, which may be one for several partitions, is in job
 
 import hashlib
 import json
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from queue import Queue
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
-
-from luigi.rpc import RPCError
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from millrace.common.checksums import Input
 from millrace.common.partitions import Partition
@@ -25,15 +22,11 @@ from millrace.errors import (
     SettingError,
 )
 from millrace.runners.runner import Progress, Run
-from millrace.tasks import advice, auto, preflight, sections, session, settings
+from millrace.tasks import advice, auto, preflight, sections, session, settings, telling
 from millrace.tasks.stage import Outcome, Stage
 
 if TYPE_CHECKING:
     from luigi.worker import SchedulerMessage
-
-log = logging.getLogger("millrace")
-
-T = TypeVar("T")
 
 
 class BeamTask(Stage):
@@ -206,34 +199,14 @@ class BeamTask(Stage):
 
     def say(self, message: str) -> None:
         """Show luigid a message."""
-        _show(self.set_status_message, message)
+        telling.show(self.set_status_message, message)
 
     def link(self, url: str) -> None:
         """Show luigid where the job's page is."""
-        _show(self._link, url)
+        telling.link(self, url)
 
     def tell(self, progress: Progress, rows: int) -> None:
         """Show luigid how the job stands; rows: those of all its input."""
         self.say(progress.message)
         if self.progress and rows:
-            _show(self.set_progress_percentage, min(100, 100 * progress.counters.get(self.progress, 0) // rows))
-
-    def _link(self, url: str) -> None:
-        if self.set_tracking_url is None:  # nobody runs the task through luigi
-            return
-        try:
-            # luigi's own call leaves out that the task accepts messages, which luigid takes for a no.
-            reporter = self.set_tracking_url.__self__
-            worker = {"worker": reporter._worker_id, "status": "RUNNING", "accepts_messages": self.accepts_messages}
-            reporter._scheduler.add_task(task_id=self.task_id, tracking_url=url, **worker)
-        except (AttributeError, TypeError) as error:  # another luigi may do this otherwise
-            log.warning("%s: luigid can't be shown the job's page %s with this version of luigi: %s", self, url, error)
-
-
-def _show(show: Callable[[T], None] | None, value: T) -> None:
-    """Show luigid something; a luigid that is gone is no reason to stop waiting for a job."""
-    try:
-        if show:
-            show(value)
-    except RPCError as error:
-        log.info("luigid does not answer: %s", error)
+            telling.show(self.set_progress_percentage, min(100, 100 * progress.counters.get(self.progress, 0) // rows))

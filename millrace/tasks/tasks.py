@@ -24,6 +24,7 @@ from millrace.tasks.ranges import RangeDaily as RangeDaily  # which a command li
 from millrace.tasks.service import Service
 from millrace.tasks.settings import in_luigi_command, not_filled_in, origin
 from millrace.tasks.stage import Stage
+from millrace.tasks.template_job import TemplateJob as TemplateJob  # which a command line names as it is
 
 #: What a task of each kind says, so that one that does not is a base of others.
 _SAYS = {Stage: "writes", Service: "pipeline"}

@@ -6,18 +6,17 @@ The jobs are held: they are RUNNING and execute nothing, since the local Dataflo
 import datetime
 import functools
 import json
-import os
 import re
 import shlex
 import signal
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import running
+from children import Child
 from cloud_running import state_of
 from dataflow_running import Set, new_name
 from running import EVERY, LONGEST, WHOLE
@@ -327,35 +326,6 @@ def test_no_service_runs_in_process(local: Dataflow, label: str, setting: Set) -
     flags = ["--runner=BundleBasedDirectRunner", "--streaming=True", "--input", "--output=gs://nowhere/out"]
     assert typed[1:3] == ["-m", "dataflow_case"]
     assert [each.partition("=")[0] if "--input" in each else each for each in typed[3:]] == flags
-
-
-class Child:
-    """A process of its own, the leader of a group, that calls a function; fault: what happens to it."""
-
-    def __init__(self, call: Callable[[], object], fault: Fault | None = None) -> None:
-        reading, writing = os.pipe()
-        self.pid = os.fork()
-        if not self.pid:
-            code = 1
-            try:
-                os.setpgid(0, 0)
-                os.close(writing)
-                os.read(reading, 1)  # until the fault knows whom it strikes
-                call()
-                code = 0
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                os._exit(code)
-        os.setpgid(self.pid, self.pid)
-        if fault:
-            fault.pid = self.pid
-        os.close(reading)
-        os.close(writing)
-
-    def end(self) -> int:
-        """Wait for its end; its exit code, or the signal that killed it as a negative number."""
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
 @dataclass

@@ -172,7 +172,7 @@ def test_only_what_failed_has_failed_and_is_pardoned(storage: LocalStorage, tmp_
     enter(storage, "Task_done")
     Claim(storage, "Task_running").begin("millrace-task")
     (tmp_path / "_jobs" / "Task_broken.json").write_text("{")
-    assert Ledger(storage).failed() == ["Task_failed"]
+    assert Ledger(storage).ended("failed") == ["Task_failed"]
     before = running.files(tmp_path)
     for task in ("Task_done", "Task_running", "Task_broken", "Task_none"):
         Ledger(storage).pardon(task)

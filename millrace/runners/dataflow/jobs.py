@@ -8,6 +8,7 @@ import datetime
 import logging
 import math
 import queue
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,8 @@ log = logging.getLogger("millrace")
 
 #: Seconds until a single call is taken for a broken connection.
 TIMEOUT = 60.0
+#: The label that tells for which request a template was launched, because a launch takes no request id.
+REQUEST_LABEL = "millrace-request"
 _FINISHED = ("DONE", "FAILED", "CANCELLED", "DRAINED", "UPDATED")
 
 
@@ -36,6 +39,8 @@ Where: TypeAlias = tuple[str, str]
 @dataclass(frozen=True)
 class Job:
     """A job as Dataflow last told. state: as in RUNNING or DONE; request_id and replaced_by are "" where unknown.
+
+    request_id: of the request that created the job, or, of a template's job, what its label says instead.
 
     where: its project and region. They stay what they were when settings change. google: through which it is asked.
     started, changed: when it began to run, and when it came to be in its state; None where Dataflow has not said.
@@ -88,6 +93,11 @@ def place(google: Google) -> Where:
     return google.project, region
 
 
+def task_label(task: str) -> str:
+    """Return a task's name as the value of a label, which names it on each of its jobs."""
+    return re.sub(r"[^a-z0-9_-]", "-", task.lower())[:63]
+
+
 def where_of(ticket: Ticket) -> Where:
     """Return the project and region of a ticket's job."""
     project, _, region = ticket.place.partition("/")
@@ -130,7 +140,7 @@ def job_of(google: Google, proto: Any, where: Where) -> Job:
         proto.id,
         proto.name,
         state,
-        proto.client_request_id,
+        proto.client_request_id or proto.labels.get(REQUEST_LABEL, ""),
         where,
         google,
         proto.replaced_by_job_id,

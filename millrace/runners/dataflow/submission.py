@@ -59,7 +59,7 @@ def submit(
         proto = in_child(lambda: _described(google, module, own, task, ticket, folder))
     if replaces:
         proto.replace_job_id = replaces
-    return _create(google, proto, ticket, waits)
+    return in_turn(google, ticket, lambda: _created(google, proto, ticket), waits)
 
 
 class UpdateRefusedError(TerminalError):
@@ -117,7 +117,7 @@ def _job_options(google: Google, module: str, task: str, ticket: Ticket, folder:
         f"--project={project}",
         f"--region={region}",
         f"--job_name={ticket.name}",
-        f"--labels=millrace-task={re.sub(r'[^a-z0-9_-]', '-', task.lower())[:63]}",
+        f"--labels=millrace-task={jobs.task_label(task)}",
         "--experiments=disable_logging_submission_environment",  # spares a second of `pip freeze`
     ]
     places = {"--temp_location", "--staging_location"} - named
@@ -173,16 +173,16 @@ def _stage(google: Google, uri: str, source: Any) -> None:
         blob.upload_from_string(data, "application/octet-stream", retry=google.retry(), timeout=TIMEOUT)
 
 
-def _create(google: Google, proto: Any, ticket: Ticket, waits: Callable[[str], None]) -> Job:
-    """Create a job; where the project runs as many as it may, as soon as it no longer does."""
+def in_turn(google: Google, ticket: Ticket, create: Callable[[], Job], waits: Callable[[str], None]) -> Job:
+    """Create a job; where the project runs as many as it may (FullError), as soon as it no longer does."""
     patience = google.config.dataflow.stuck_after
     waiting = jobs.pauses(google, patience)
     while True:
         try:
-            return _created(google, proto, ticket)
-        except _FullError as full:
+            return create()
+        except FullError as refusal:
             project, _ = jobs.where_of(ticket)
-            what = f"project {project} runs as many Dataflow jobs as its quota allows ({full})"
+            what = f"project {project} runs as many Dataflow jobs as its quota allows ({refusal})"
             if not waiting.begun:
                 log.warning("%s waits for its turn: %s", ticket.name, what)
                 waits(f"waits for its turn: {what}")
@@ -194,7 +194,7 @@ def _create(google: Google, proto: Any, ticket: Ticket, waits: Callable[[str], N
                 ) from None
 
 
-class _FullError(Exception):
+class FullError(Exception):
     """The project runs as many jobs as it may; the text is Dataflow's."""
 
 
@@ -203,15 +203,15 @@ def _created(google: Google, proto: Any, ticket: Ticket) -> Job:
 
     project, region = jobs.where_of(ticket)
     asked = {"project_id": project, "location": region, "job": proto}
-    again = google.retry().with_predicate(lambda error: passes(error) and not _full(error))
+    again = google.retry().with_predicate(lambda error: passes(error) and not full(error))
     with google.told(f"create Dataflow job {ticket.name}"):
         try:
             made = google.dataflow.jobs.create_job(request=asked, retry=again, timeout=TIMEOUT)
         except api.Conflict as error:
             return _existing(google, ticket, said(error))
         except api.GoogleAPICallError as error:
-            if _full(error):
-                raise _FullError(said(error)) from None
+            if full(error):
+                raise FullError(said(error)) from None
             if proto.replace_job_id and isinstance(error, api.BadRequest):
                 raise UpdateRefusedError(
                     f"Dataflow does not update job {proto.replace_job_id} ({ticket.name}) in place: {said(error)}"
@@ -222,7 +222,8 @@ def _created(google: Google, proto: Any, ticket: Ticket) -> Job:
     return jobs.job_of(google, made, jobs.where_of(ticket))
 
 
-def _full(error: BaseException) -> bool:
+def full(error: BaseException) -> bool:
+    """Return whether Dataflow refuses a job because the project runs as many as it may."""
     return bool(_FULL.search(str(error)))
 
 
