@@ -90,6 +90,13 @@ _REFUSED = {
     "debug.": "debugging of workers: what they say is in a job's messages",
     "workerMessages": "messages of workers: its workers are processes of its own",
 }
+#: What calls leave out.
+_PARTLY = {
+    "jobs.create": "A pipeline that Beam's Python SDK staged; not the steps of older SDKs, nor other languages.",
+    "jobs.update": "requestedState: JOB_STATE_CANCELLED, and JOB_STATE_DRAINED for a streaming job.",
+    "templates.launch": "Templates that are staged in Cloud Storage; no dynamic ones (dynamicTemplate).",
+    "flexTemplates.launch": "A spec whose image was given a local program (--image).",
+}
 
 
 class Dataflow(Service):
@@ -110,6 +117,8 @@ class Dataflow(Service):
 
     name = "dataflow"
     api = "dataflow", "v1b3"
+    partly = _PARTLY
+    refused = _REFUSED
 
     def __init__(
         self,

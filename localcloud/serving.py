@@ -119,11 +119,19 @@ class Service(abc.ABC):
     """A service on two free ports of this machine: its own, and one for workers, which the fault plan and the log skip.
 
     Subclasses give `name`, `handle` and `call_of`. `handle` is called by many threads at once.
+
+    A call's name is its method's in Google's discovery document, without the API and the collection of projects, as in
+    "objects.insert"; `call_of` answers "" or "unknown" for what there is not. docs/localcloud-api.md is made of what
+    `call_of` says of every method that Google documents, and of `partly` and `refused`.
     """
 
     name = ""
     #: The API's name and version, as its discovery document has them.
     api = "", ""
+    #: Calls of which a part is refused or differs, each with a sentence that says which.
+    partly: Mapping[str, str] = {}
+    #: Calls that are refused by name, each, or what its name begins with, with what it is that the service lacks.
+    refused: Mapping[str, str] = {}
 
     def __init__(self, faults: FaultPlan | None = None) -> None:
         self.faults = faults or FaultPlan()
