@@ -53,6 +53,8 @@ _PERMISSIONS = {
     "templates.launch": "jobs.create",
     "flexTemplates.launch": "jobs.create",
 }
+#: How a job names its temporary files: storage.googleapis.com/BUCKET/OBJECT or BUCKET.storage.googleapis.com/OBJECT.
+_TEMPORARY = re.compile(r"storage\.googleapis\.com/[^/]|[^/]+\.storage\.googleapis\.com(/|$)")
 _PLACE = r"/v1b3/projects/(?P<project>[^/]+)(/locations/(?P<location>[^/]+))?"
 _CALLS = [
     (call, method, re.compile(_PLACE + path))
@@ -423,11 +425,9 @@ def _refused(refusal: RefusedError) -> Response:
 
 def _check_submitted(submitted: Any) -> None:
     """Raise RefusedError for a job that names no place for temporary files, or no pipeline."""
-    options = Job("", "", "", submitted).options
-    temp = str(options.get("temp_location", ""))
-    if not (
-        temp.startswith("gs://") and submitted.environment.temp_storage_prefix.startswith("storage.googleapis.com/")
-    ):
+    options, prefix = Job("", "", "", submitted).options, submitted.environment.temp_storage_prefix
+    if not _TEMPORARY.match(prefix):
+        temp = options.get("temp_location", "") or prefix
         raise RefusedError(400, f"The workflow's temporary location must be a gs:// URL, not {temp!r}.")
     if not str(options.get("pipelineUrl", "")).startswith("gs://"):
         raise RefusedError(400, "The job names no staged pipeline (pipelineUrl); legacy steps are not run here.")

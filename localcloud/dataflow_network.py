@@ -207,21 +207,34 @@ class Guards:
         return [*(link.fileno() for link in self._links), *self._listeners]
 
     def answer(self, ready: int, event: int) -> None:
-        """Do what is wanted at one of them."""
-        if ready not in self._listeners:
-            link = next(each for each in self._links if each.fileno() == ready)
-            self._links.remove(link)
-            said, listeners, _, _ = socket.recv_fds(link, 16, 1)
-            if said and listeners:
-                self._listeners[listeners[0]] = link
+        """Do what is wanted at one of them. Where that fails, the job can't connect any more."""
+        try:
+            if ready in self._listeners:
+                self._answer(ready, event)
             else:
-                link.close()
-        elif not event & select.POLLIN:  # nobody is left who could ask
-            os.close(ready)
-            self._listeners.pop(ready).close()
-        elif refused := decide(ready):
+                self._meet(next(each for each in self._links if each.fileno() == ready))
+        except OSError:
+            if ready in self._listeners:
+                self._leave(ready)
+
+    def _meet(self, link: socket.socket) -> None:
+        self._links.remove(link)
+        said, listeners, _, _ = socket.recv_fds(link, 16, 1)
+        if said and listeners:
+            self._listeners[listeners[0]] = link
+        else:
+            link.close()
+
+    def _answer(self, listener: int, event: int) -> None:
+        if not event & select.POLLIN:  # nobody is left who could ask
+            self._leave(listener)
+        elif refused := decide(listener):
             with suppress(OSError):
-                self._listeners[ready].send(refused.encode(), socket.MSG_DONTWAIT)
+                self._listeners[listener].send(refused.encode(), socket.MSG_DONTWAIT)
+
+    def _leave(self, listener: int) -> None:
+        os.close(listener)
+        self._listeners.pop(listener).close()
 
     def forget(self) -> None:
         """Close everything, as in a job's process."""
@@ -263,6 +276,8 @@ def _hint(host: str) -> str:
 
 def _check(event: str, arguments: tuple[Any, ...]) -> None:
     """Raise UnreachableError where Python is about to reach what is not here."""
+    if event[:7] != "socket.":
+        return
     if event in ("socket.getaddrinfo", "socket.gethostbyname"):
         host, port = arguments[0], arguments[1] if len(arguments) > 1 else None
     elif event in ("socket.connect", "socket.sendto", "socket.sendmsg") and isinstance(arguments[1], tuple):

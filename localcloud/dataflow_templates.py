@@ -18,6 +18,15 @@ from localcloud.dataflow_environments import apply, flags, merged, unused
 
 #: What an image is on this machine: a Python program by its path, or the words of a command.
 Image = str | Sequence[str]
+#: Options of Dataflow's runner, which a flex template takes as parameters although its metadata need not name them.
+_RUNNERS = set(
+    "autoscaling_algorithm dataflow_kms_key dataflow_service_options disk_size_gb docker_registry_push_url "
+    "enable_streaming_engine experiments extra_package extra_packages flexrs_goal labels machine_type max_num_workers "
+    "min_cpu_platform network num_workers number_of_worker_harness_threads pickle_library "
+    "prebuild_sdk_container_engine requirements_file save_main_session sdk_container_image sdk_location "
+    "service_account_email setup_file staging_location streaming subnetwork temp_location use_public_ips "
+    "worker_disk_type worker_machine_type worker_region worker_zone zone".split()
+)
 _VIOLATIONS = "type.googleapis.com/google.dataflow.v1beta3.InvalidTemplateParameters"
 
 
@@ -102,7 +111,7 @@ def flex(storage_url: str, launch: Any, images: Mapping[str, Image], place: Mapp
             f"Unable to pull the image {spec.image!r}: the local Dataflow knows {sorted(images) or 'none'}; "
             f"localcloud --image {spec.image or 'IMAGE'}=PROGRAM names one.",
         )
-    _check(launch.parameters, spec.metadata)
+    _check({name: value for name, value in launch.parameters.items() if name not in _RUNNERS}, spec.metadata)
     environment = merged(launch.environment, spec.default_environment)
     check_environment(environment)
     default = f"gs://dataflow-staging-{place['region']}-{place['project']}"
@@ -118,11 +127,12 @@ def flex(storage_url: str, launch: Any, images: Mapping[str, Image], place: Mapp
         if launch.transform_name_mappings:
             arguments.append(f"--transform_name_mapping={json.dumps(dict(launch.transform_name_mappings))}")
     found = images[spec.image]
-    command = [sys.executable, found] if isinstance(found, str) else list(found)
+    path = Path(found).resolve() if isinstance(found, str) else None
+    command = [sys.executable, str(path)] if path else list(found)
     kind = api.JobType.JOB_TYPE_STREAMING if spec.metadata.streaming else api.JobType.JOB_TYPE_BATCH
     job = api.Job(name=launch.job_name, type_=kind, labels=environment.additional_user_labels)
     ignored = unused(environment) + [f"launchOptions.{name}" for name in launch.launch_options]
-    folder = str(Path(found).parent) if isinstance(found, str) else ""
+    folder = str(path.parent) if path else ""
     return Launch(job, [*command, *arguments, *flags(environment)], written, folder, ignored)
 
 

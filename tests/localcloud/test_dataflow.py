@@ -418,7 +418,10 @@ def test_what_could_not_be_run_is_refused_at_once(dataflow: Dataflow) -> None:
         assert answer.json()["error"]["message"].startswith("Invalid JSON payload received.")
     for query in ({"pageToken": "x"}, {"filter": "SOME"}):
         assert requests.get(url, params=query, timeout=10).status_code == 400
-    assert requests.get(f"{url}/x/snapshots", timeout=10).status_code == 404
+    assert requests.get(f"{url}/x/nothing", timeout=10).status_code == 404
+    refused = requests.get(f"{url}/x/snapshots", timeout=10)
+    assert refused.status_code == 501
+    assert "snapshots.list" in refused.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,14 @@ from typing import Any
 import apache_beam as beam
 import pytest
 import requests
+import running
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability import common_urns
 from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.transforms.periodicsequence import PeriodicImpulse
 from google.api_core import exceptions
 from google.cloud import dataflow_v1beta3 as api
-from local_dataflow import SAID, Started, create, ended, get, launch_flex, messages, proto, read, submit, write
+from local_dataflow import SAID, Started, alive, create, ended, get, launch_flex, messages, proto, read, submit, write
 
 from localcloud import BUCKET, PROJECT, REGION
 from localcloud.dataflow import Dataflow
@@ -92,13 +93,17 @@ def test_a_flex_template_runs_the_program_of_its_image(special: Started, tmp_pat
     with pytest.raises(exceptions.BadRequest, match="output: Missing") as refused:
         launch_flex(dataflow, "say:1", {"said": "a"})
     assert "output" in str(refused.value.details)
-    launched = launch_flex(dataflow, "say:1", SAID)
+    with pytest.raises(exceptions.BadRequest, match="loud: Unrecognized"):
+        launch_flex(dataflow, "say:1", {**SAID, "loud": "yes"})
+    # The runner's own options are no business of the template's metadata.
+    launched = launch_flex(dataflow, "say:1", {**SAID, "number_of_worker_harness_threads": "3"})
     assert launched.current_state == api.JobState.JOB_STATE_QUEUED
     with pytest.raises(exceptions.Conflict):
         launch_flex(dataflow, "say:1", SAID)
     (job,) = dataflow.jobs
     assert ended(job) == "JOB_STATE_DONE", job.error
     assert job.id == launched.id
+    assert job.options["number_of_worker_harness_threads"] == 3
     assert read(f"gs://{BUCKET}/said/flex*") == b"hello\n"
     told = [each.message_text for each in messages(dataflow, job.id)]
     assert job.launch
@@ -119,6 +124,20 @@ def test_a_flex_template_that_makes_no_job_fails_and_says_why(special: Started, 
         assert ended(dataflow.jobs[-1]) == "JOB_STATE_FAILED"
         assert "Template launch failed" in dataflow.jobs[-1].error
         assert said in dataflow.jobs[-1].error
+
+
+def test_a_launch_can_be_cancelled(special: Started, tmp_path: Path) -> None:
+    """While its program still runs, which ends then, with what it started."""
+    pid = tmp_path / "pid"
+    waits = f"import os, time\nopen({str(pid)!r}, 'w').write(str(os.getpid()))\ntime.sleep(300)"
+    dataflow = special(images={"waits": program(tmp_path, waits)})
+    launch_flex(dataflow, "waits", SAID)
+    running.wait_for(lambda: pid.exists() and pid.read_text(), 30)
+    (job,) = dataflow.jobs
+    assert job.state == "JOB_STATE_QUEUED"
+    dataflow.cancel(job.id)
+    assert ended(job) == "JOB_STATE_CANCELLED"
+    running.wait_for(lambda: not alive(int(pid.read_text())), 10)
 
 
 def test_an_image_is_named_with_its_program(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from local_dataflow import SAID, Started, ended, read, submit
 from localcloud import BUCKET, PROJECT, REGION
 from localcloud.storage import Storage
 
-pytestmark = pytest.mark.skipif(not shutil.which("gcloud"), reason="gcloud is not installed")
+#: gcloud takes its time to start.
+pytestmark = [running.long, pytest.mark.skipif(not shutil.which("gcloud"), reason="gcloud is not installed")]
 Gcloud = Callable[..., Any]
 #: As the documentation's own example has it.
 PROGRAM = """
@@ -91,8 +92,6 @@ def test_a_flex_template_is_built_and_run(special: Started, gcloud: Callable[[st
     (pool,) = described["environment"]["workerPools"]
     assert (pool["machineType"], pool["numWorkers"]) == ("n2-standard-2", 2)
     assert (pool["autoscalingSettings"]["maxNumWorkers"], described["labels"]) == (4, {"team": "data"})
-    if not running.WHOLE:
-        return
     (listed,) = run("dataflow", "jobs", "list", f"--region={REGION}", "--status=terminated")
     assert (listed["id"], listed["name"], listed["state"], listed["type"]) == (job.id, "say", "Done", "Batch")
     assert [each["id"] for each in run("dataflow", "jobs", "list")] == [job.id]
@@ -107,7 +106,6 @@ def test_a_flex_template_is_built_and_run(special: Started, gcloud: Callable[[st
     run("dataflow", "snapshots", "list", f"--region={REGION}", failing="no snapshots")
 
 
-@running.long  # gcloud takes its time to start
 def test_a_classic_template_is_run_and_its_job_cancelled(special: Started, gcloud: Callable[[str], Gcloud]) -> None:
     dataflow = special()
     run, template = gcloud(dataflow.url), f"gs://{BUCKET}/templates/gcloud-classic"
