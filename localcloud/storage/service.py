@@ -8,59 +8,110 @@ from urllib.parse import unquote, urlsplit
 
 from localcloud.faults import FaultPlan
 from localcloud.serving import Request, Response, Service
-from localcloud.storage import buckets, listing, objects, uploads
+from localcloud.storage import access, buckets, extras, listing, objects, uploads, xml
 from localcloud.storage.mime import headers_and_body, mime
 from localcloud.storage.state import RefusedError, Store
 
 #: What the documentation promises as the largest batch.
 BATCH = 100
 
-_BUCKET = r"/storage/v1/b/(?P<bucket>[^/]+)"
-_OBJECT = r"(?:/storage|/download/storage)/v1/b/(?P<bucket>[^/]+)/o/(?P<name>[^/]+)"
-_TARGET = r"/b/(?P<to_bucket>[^/]+)/o/(?P<to_name>[^/]+)"
-_UPLOAD = r"/upload/storage/v1/b/(?P<bucket>[^/]+)/o"
-#: Methods and path → the call, by its name in the API's reference.
-_ROUTES = tuple(
-    (methods.split(), re.compile(path), call)
-    for methods, path, call in (
-        ("GET", _OBJECT, "objects.get"),
-        ("POST", _UPLOAD, "objects.insert"),
-        ("PUT", _UPLOAD, "objects.insert.piece"),
-        ("GET", _BUCKET + "/o", "objects.list"),
-        ("PATCH", _OBJECT, "objects.patch"),
-        ("PUT", _OBJECT, "objects.update"),
-        ("DELETE", _OBJECT, "objects.delete"),
-        ("POST", _OBJECT + "/copyTo" + _TARGET, "objects.copy"),
-        ("POST", _OBJECT + "/rewriteTo" + _TARGET, "objects.rewrite"),
-        ("POST", _OBJECT + "/compose", "objects.compose"),
-        ("POST", "/batch/storage/v1", "batch"),
-        ("GET", "/storage/v1/b", "buckets.list"),
-        ("POST", "/storage/v1/b", "buckets.insert"),
-        ("GET", _BUCKET, "buckets.get"),
-        ("PATCH", _BUCKET, "buckets.patch"),
-        ("DELETE", _BUCKET, "buckets.delete"),
-        ("GET", _BUCKET + "/iam/testPermissions", "buckets.testIamPermissions"),
-    )
+_Call = Callable[[Store, Request, dict[str, str]], Response]
+_COPY = "b/{sourceBucket}/o/{sourceObject}/%s/b/{destinationBucket}/o/{destinationObject}"
+#: Every method by its name in the API's discovery document, its verb and path there, and what answers it.
+METHODS: tuple[tuple[str, str, str, _Call], ...] = (
+    ("buckets.delete", "DELETE", "b/{bucket}", buckets.delete_bucket),
+    ("buckets.get", "GET", "b/{bucket}", buckets.get_bucket),
+    ("buckets.getIamPolicy", "GET", "b/{bucket}/iam", access.get_policy),
+    ("buckets.getStorageLayout", "GET", "b/{bucket}/storageLayout", buckets.layout),
+    ("buckets.insert", "POST", "b", buckets.insert_bucket),
+    ("buckets.list", "GET", "b", buckets.list_buckets),
+    ("buckets.lockRetentionPolicy", "POST", "b/{bucket}/lockRetentionPolicy", buckets.lock),
+    ("buckets.patch", "PATCH", "b/{bucket}", buckets.patch_bucket),
+    ("buckets.restore", "POST", "b/{bucket}/restore", buckets.restore),
+    ("buckets.setIamPolicy", "PUT", "b/{bucket}/iam", access.set_policy),
+    ("buckets.testIamPermissions", "GET", "b/{bucket}/iam/testPermissions", access.test_permissions),
+    ("buckets.update", "PUT", "b/{bucket}", buckets.patch_bucket),
+    *(
+        (
+            f"{kind}AccessControls.{verb}",
+            method,
+            path + ("" if verb in ("insert", "list") else "/{entity}"),
+            access.control,
+        )
+        for kind, path in (
+            ("bucket", "b/{bucket}/acl"),
+            ("defaultObject", "b/{bucket}/defaultObjectAcl"),
+            ("object", "b/{bucket}/o/{object}/acl"),
+        )
+        for verb, method in (
+            ("delete", "DELETE"),
+            ("get", "GET"),
+            ("insert", "POST"),
+            ("list", "GET"),
+            ("patch", "PATCH"),
+            ("update", "PUT"),
+        )
+    ),
+    ("managedFolders.delete", "DELETE", "b/{bucket}/managedFolders/{managedFolder}", extras.folder),
+    ("managedFolders.get", "GET", "b/{bucket}/managedFolders/{managedFolder}", extras.folder),
+    ("managedFolders.insert", "POST", "b/{bucket}/managedFolders", extras.folder),
+    ("managedFolders.list", "GET", "b/{bucket}/managedFolders", extras.folder),
+    ("notifications.delete", "DELETE", "b/{bucket}/notificationConfigs/{notification}", extras.notification),
+    ("notifications.get", "GET", "b/{bucket}/notificationConfigs/{notification}", extras.notification),
+    ("notifications.insert", "POST", "b/{bucket}/notificationConfigs", extras.notification),
+    ("notifications.list", "GET", "b/{bucket}/notificationConfigs", extras.notification),
+    ("objects.compose", "POST", "b/{destinationBucket}/o/{destinationObject}/compose", objects.compose),
+    ("objects.copy", "POST", _COPY % "copyTo", objects.copy),
+    ("objects.delete", "DELETE", "b/{bucket}/o/{object}", objects.delete),
+    ("objects.get", "GET", "b/{bucket}/o/{object}", objects.get),
+    ("objects.insert", "POST", "b/{bucket}/o", uploads.insert),
+    ("objects.list", "GET", "b/{bucket}/o", listing.list_objects),
+    ("objects.move", "POST", "b/{bucket}/o/{sourceObject}/moveTo/o/{destinationObject}", objects.move),
+    ("objects.patch", "PATCH", "b/{bucket}/o/{object}", objects.patch),
+    ("objects.restore", "POST", "b/{bucket}/o/{object}/restore", objects.restore),
+    ("objects.rewrite", "POST", _COPY % "rewriteTo", objects.copy),
+    ("objects.update", "PUT", "b/{bucket}/o/{object}", objects.patch),
+    ("projects.hmacKeys.create", "POST", "projects/{projectId}/hmacKeys", extras.hmac_key),
+    ("projects.hmacKeys.delete", "DELETE", "projects/{projectId}/hmacKeys/{accessId}", extras.hmac_key),
+    ("projects.hmacKeys.get", "GET", "projects/{projectId}/hmacKeys/{accessId}", extras.hmac_key),
+    ("projects.hmacKeys.list", "GET", "projects/{projectId}/hmacKeys", extras.hmac_key),
+    ("projects.hmacKeys.update", "PUT", "projects/{projectId}/hmacKeys/{accessId}", extras.hmac_key),
+    ("projects.serviceAccount.get", "GET", "projects/{projectId}/serviceAccount", extras.service_account),
 )
-#: The call → what answers it.
-_CALLS: dict[str, Callable[[Store, Request, dict[str, str]], Response]] = {
-    "objects.get": objects.get,
-    "objects.insert": uploads.insert,
-    "objects.insert.piece": uploads.piece,
-    "objects.list": listing.list_objects,
-    "objects.patch": objects.patch,
-    "objects.update": objects.patch,
-    "objects.delete": objects.delete,
-    "objects.copy": objects.copy,
-    "objects.rewrite": objects.copy,
-    "objects.compose": objects.compose,
-    "buckets.list": buckets.list_buckets,
-    "buckets.insert": buckets.insert_bucket,
-    "buckets.get": buckets.get_bucket,
-    "buckets.patch": buckets.patch_bucket,
-    "buckets.delete": buckets.delete_bucket,
-    "buckets.testIamPermissions": buckets.test_permissions,
+#: What methods answer only in part.
+PARTLY = {
+    "notifications.insert": "A notification is kept, but nothing is published.",
+    "objects.list": 'filter is one context: contexts."KEY"="VALUE" or contexts."KEY":*, with or without -.',
+    "objects.rewrite": "Every rewrite is done in one call, whatever maxBytesRewrittenPerCall.",
+    "buckets.insert": "Without softDeletePolicy nothing is kept; Cloud Storage keeps deleted objects for 7 days. "
+    "Lifecycle rules are kept, and not acted on.",
 }
+
+
+def _pattern(path: str, prefix: str = "/storage/v1/") -> re.Pattern[str]:
+    return re.compile(prefix + re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path))
+
+
+_OBJECTS = "b/{bucket}/o"
+_ROUTES: tuple[tuple[str, re.Pattern[str], str], ...] = (
+    ("GET", _pattern(_OBJECTS + "/{object}", "(?:/download)?/storage/v1/"), "objects.get"),
+    *(
+        ("POST" if call == "objects.insert" else verb, _pattern(path), call)
+        for call, verb, path, _ in METHODS
+        if call != "objects.insert"
+    ),
+    ("POST", _pattern(_OBJECTS, "/(?:resumable/)?upload/storage/v1/"), "objects.insert"),
+    ("PUT", _pattern(_OBJECTS, "/(?:resumable/)?upload/storage/v1/"), "objects.insert.piece"),
+    ("DELETE", _pattern(_OBJECTS, "/(?:resumable/)?upload/storage/v1/"), "objects.insert.cancel"),
+    ("POST", re.compile("/batch/storage/v1"), "batch"),
+)
+_CALLS: dict[str, _Call] = {
+    **{call: answer for call, _, _, answer in METHODS},
+    "objects.insert.piece": uploads.piece,
+    "objects.insert.cancel": uploads.piece,
+}
+#: How paths of the JSON API begin; another path names a bucket of the XML API.
+_JSON = ("storage", "download", "upload", "resumable", "batch", "b", "")
 
 
 class Storage(Service):
@@ -79,26 +130,31 @@ class Storage(Service):
 
     def create_bucket(self, name: str, location: str = "US") -> None:
         """Make an empty bucket."""
-        self.store.create_bucket(name, location)
+        buckets.create(self.store, name, location)
 
     def call_of(self, request: Request) -> str:
-        return _routed(request)[0]
+        return xml.call_of(request) if _is_xml(request) else _routed(request)[0]
 
     def has_effect(self, request: Request) -> bool:
         """Return whether a request may change things; the question how far an upload has come changes nothing."""
         return super().has_effect(request) and request.headers.get("Content-Range") != "bytes */*"
 
     def handle(self, request: Request) -> Response:
+        of_xml = _is_xml(request)
         try:
             if request.call == "batch":
                 return self._batch(request)
-            call, named = _routed(request)
-            if call not in _CALLS:
+            if request.call == "unknown":
                 raise RefusedError(501, f"local storage has no {request.method} {request.path}")
             with self._lock:
+                if of_xml:
+                    return xml.answer(self.store, request)
+                call, named = _routed(request)
+                for key in ("bucket", "destinationBucket", "sourceBucket"):
+                    self.store.bill(named.get(key, ""), request.query)
                 return _CALLS[call](self.store, request, named)
         except RefusedError as refused:
-            return refused.answer
+            return xml.error(refused) if of_xml and refused.status >= 400 else refused.answer
 
     def _batch(self, request: Request) -> Response:
         """Answer many calls in one request, each with an answer of its own; none is an upload or a download."""
@@ -127,10 +183,14 @@ class Storage(Service):
         return Response(200, text.encode(), {"Content-Type": "multipart/mixed; boundary=batch_answer"})
 
 
+def _is_xml(request: Request) -> bool:
+    return urlsplit(request.target).path.split("/")[1] not in _JSON
+
+
 def _routed(request: Request) -> tuple[str, dict[str, str]]:
-    """Return the call that a request is, and the buckets and objects it names."""
+    """Return the call that a request is, and what its path names."""
     path = urlsplit(request.target).path
-    for methods, pattern, call in _ROUTES:
-        if request.method in methods and (found := pattern.fullmatch(path)):
+    for method, pattern, call in _ROUTES:
+        if request.method == method and (found := pattern.fullmatch(path)):
             return call, {key: unquote(value) for key, value in found.groupdict().items()}
     return "unknown", {}

@@ -1,44 +1,46 @@
-"""What Cloud Storage knows: buckets, their objects, and what every call checks and changes in them."""
+"""What Cloud Storage knows: buckets and their objects, live, replaced and deleted ones."""
 
 import base64
 import bisect
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import quote
 
 import google_crc32c
 
-from localcloud.serving import Request, Response, error_response, json_response
+from localcloud.serving import Response, error_response
 
 #: Pieces of a resumable upload but the last are multiples of this many bytes.
 PIECE = 256 * 1024
-#: What the documentation promises as the largest custom metadata.
-METADATA_BYTES = 8192
-#: The fields of an object that callers may write.
-WRITABLE = (
-    "cacheControl contentDisposition contentEncoding contentLanguage contentType customTime metadata storageClass"
-).split()
+#: Whom all calls are made by, and what the project's number is.
+CALLER = "tester@example.com"
+PROJECT_NUMBER = "123456789012"
 
 
 class RefusedError(Exception):
     """A call that is answered with an error."""
 
-    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, status: int, message: str, reason: str = "", headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
-        self.answer = error_response(status, message) if status >= 400 else Response(status)
+        self.status = status
+        self.reason = reason
+        self.answer = error_response(status, message, reason) if status >= 400 else Response(status)
         self.answer.headers.update(headers or {})
 
 
 @dataclass
 class Object:
-    """A live object. resource: what the API tells of it, but for its links."""
+    """One generation of an object. resource: what the API tells of it, but for its links."""
 
     data: bytes
     resource: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.resource["name"])
 
     @property
     def generation(self) -> str:
@@ -51,23 +53,63 @@ class Object:
 
 @dataclass
 class Bucket:
-    """A bucket and its live objects. names: theirs, in the order of listings."""
+    """A bucket. names: those of the live objects, in the order of listings; replaced: by name, oldest first."""
 
     resource: dict[str, Any]
     objects: dict[str, Object] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
+    replaced: dict[str, list[Object]] = field(default_factory=dict)
+    #: What soft delete keeps.
+    deleted: list[Object] = field(default_factory=list)
+    #: Managed folders, notifications by id, and the policy that was set last.
+    folders: dict[str, dict[str, Any]] = field(default_factory=dict)
+    notifications: dict[str, dict[str, Any]] = field(default_factory=dict)
+    policy: dict[str, Any] = field(default_factory=dict)
+
+    def versions(self, name: str) -> list[Object]:
+        """Return all generations of an object, oldest first."""
+        live = self.objects.get(name)
+        return self.replaced.get(name, []) + ([live] if live else [])
+
+    def put(self, new: Object) -> None:
+        """Make an object the live one of its name."""
+        if new.name not in self.objects:
+            bisect.insort(self.names, new.name)
+        self.objects[new.name] = new
+
+    def drop(self, old: Object, *, for_good: bool) -> None:
+        """Delete an object: for good, or so that an earlier generation of it stays where the bucket keeps them."""
+        name = old.name
+        if self.objects.get(name) is old:
+            del self.objects[name]
+            del self.names[bisect.bisect_left(self.names, name)]
+            if not for_good and self.resource.get("versioning", {}).get("enabled"):
+                old.resource["timeDeleted"] = now()
+                self.replaced.setdefault(name, []).append(old)
+                return
+        else:
+            self.replaced[name].remove(old)
+            if not self.replaced[name]:
+                del self.replaced[name]
+        seconds = int(self.resource.get("softDeletePolicy", {}).get("retentionDurationSeconds", 0))
+        if seconds:
+            old.resource["softDeleteTime"] = now()
+            old.resource["hardDeleteTime"] = now(seconds)
+            self.deleted.append(old)
 
 
 @dataclass
 class Session:
-    """A resumable upload. done: the answer to its last piece, in case that piece is sent again."""
+    """An upload in pieces. done: what it wrote, in case that the last piece is sent again."""
 
     bucket: str
     name: str
     query: dict[str, str]
     fields: dict[str, Any]
     received: bytearray = field(default_factory=bytearray)
-    done: dict[str, Any] | None = None
+    done: Object | None = None
+    #: The numbered parts of a multipart upload of the XML API.
+    parts: dict[int, bytes] = field(default_factory=dict)
 
     def take(self, start: int, piece: bytes, *, last: bool) -> None:
         """Keep what is new of a piece; keep nothing of one that leaves a gap, and let the answer say where to go on."""
@@ -80,31 +122,29 @@ class Session:
 
 @dataclass
 class Store:
-    """All buckets. denied: the permissions that the caller does not have."""
+    """All that is stored. denied: the permissions that the caller does not have."""
 
     denied: set[str] = field(default_factory=set)
     buckets: dict[str, Bucket] = field(default_factory=dict)
     sessions: dict[str, Session] = field(default_factory=dict)
+    #: HMAC keys by their access id.
+    hmac_keys: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: What soft delete keeps.
+    deleted: list[Bucket] = field(default_factory=list)
     last_generation: int = 0
+    sessions_begun: int = 0
 
-    def create_bucket(self, name: str, location: str = "US") -> None:
-        """Make an empty bucket."""
-        at = now()
-        self.buckets[name] = Bucket(
-            {
-                "kind": "storage#bucket",
-                "id": name,
-                "name": name,
-                "location": location.upper(),
-                "locationType": _location_type(location.upper()),
-                "storageClass": "STANDARD",
-                "projectNumber": "123456789012",
-                "metageneration": "1",
-                "etag": "CAE=",
-                "timeCreated": at,
-                "updated": at,
-            }
-        )
+    def next_generation(self) -> str:
+        """Return a generation that is greater than every one before."""
+        self.last_generation = max(self.last_generation + 1, time.time_ns() // 1000)
+        return str(self.last_generation)
+
+    def begin(self, session: Session) -> str:
+        """Keep a new upload in pieces, and return its id."""
+        self.sessions_begun += 1
+        upload_id = f"upload-{self.sessions_begun}"
+        self.sessions[upload_id] = session
+        return upload_id
 
     def bucket(self, name: str) -> Bucket:
         """Return a bucket."""
@@ -112,127 +152,72 @@ class Store:
             raise RefusedError(404, "The specified bucket does not exist.")
         return self.buckets[name]
 
-    def live(self, bucket: str, name: str, query: Mapping[str, Any]) -> Object:
-        """Return the object that is there, of the generation that is asked for if one is."""
-        there = self.bucket(bucket).objects.get(name)
-        if there is None or str(query.get("generation") or there.generation) != there.generation:
+    def object(self, bucket: str, name: str, generation: object = None) -> Object:
+        """Return the live object of a name, or its generation that is asked for."""
+        there = self.bucket(bucket)
+        found = there.objects.get(name)
+        if generation not in (None, ""):
+            found = next((each for each in there.versions(name) if each.generation == str(generation)), None)
+        if found is None:
             self.permit("storage.objects.list")  # a caller that may not list is not told what is missing
             raise RefusedError(404, f"No such object: {bucket}/{name}")
-        return there
-
-    def written(
-        self, bucket: str, name: str, data: bytes, fields: Mapping[str, Any], query: Mapping[str, str]
-    ) -> dict[str, Any]:
-        """Write an object, if the preconditions hold; return its resource."""
-        place = self.bucket(bucket)
-        there = place.objects.get(name)
-        self.permit("storage.objects.create")
-        if there:
-            self.permit("storage.objects.delete")
-        check(query, there)
-        checksum = base64.b64encode(google_crc32c.Checksum(data).digest()).decode()
-        md5 = base64.b64encode(hashlib.md5(data).digest()).decode()
-        for key, found in (("crc32c", checksum), ("md5Hash", md5)):
-            if fields.get(key) not in (None, "", found):
-                raise RefusedError(400, f"Provided {key} {fields[key]!r} doesn't match calculated {key} {found!r}.")
-        self.last_generation = max(self.last_generation + 1, time.time_ns() // 1000)
-        at = now()
-        resource: dict[str, Any] = {
-            "kind": "storage#object",
-            "id": f"{bucket}/{name}/{self.last_generation}",
-            "name": name,
-            "bucket": bucket,
-            "generation": str(self.last_generation),
-            "metageneration": "1",
-            "size": str(len(data)),
-            "crc32c": checksum,
-            "md5Hash": md5,
-            "storageClass": place.resource["storageClass"],
-            "timeCreated": at,
-            "updated": at,
-            "timeStorageClassUpdated": at,
-        }
-        if kms_key := query.get("kmsKeyName") or fields.get("kmsKeyName"):
-            resource["kmsKeyName"] = kms_key if "/cryptoKeyVersions/" in kms_key else f"{kms_key}/cryptoKeyVersions/1"
-        resource = tagged(changed(resource, fields))
-        if there is None:
-            bisect.insort(place.names, name)
-        place.objects[name] = Object(data, resource)
-        return resource
+        return found
 
     def permit(self, permission: str) -> None:
         """Refuse a call that needs a permission which the caller does not have."""
         if permission in self.denied:
             raise RefusedError(
                 403,
-                f"tester@example.com does not have {permission} access. "
+                f"{CALLER} does not have {permission} access. "
                 f"Permission '{permission}' denied on resource (or it may not exist).",
             )
 
-
-def _location_type(location: str) -> str:
-    if location in ("ASIA", "EU", "US"):
-        return "multi-region"
-    return "dual-region" if location in ("ASIA1", "EUR4", "EUR5", "EUR7", "EUR8", "NAM4") else "region"
-
-
-def check(query: Mapping[str, Any], there: Object | None, *, reading: bool = False) -> None:
-    """Refuse a call whose preconditions don't hold. "0" is the generation of what is not there."""
-    generation = there.generation if there else "0"
-    metageneration = there.metageneration if there else ""
-    same = [
-        str(query.get("ifGenerationMatch", generation)) == generation,
-        str(query.get("ifMetagenerationMatch", metageneration)) == metageneration,
-    ]
-    # "If no live object exists, the precondition fails", whatever the generation that must not be there.
-    other = [
-        "ifGenerationNotMatch" not in query or (there and str(query["ifGenerationNotMatch"]) != generation),
-        "ifMetagenerationNotMatch" not in query or (there and str(query["ifMetagenerationNotMatch"]) != metageneration),
-    ]
-    if not all(same):
-        raise RefusedError(412, "At least one of the pre-conditions you specified did not hold.")
-    if not all(other):
-        raise RefusedError(304 if reading else 412, "At least one of the pre-conditions you specified did not hold.")
+    def bill(self, bucket: str, query: Mapping[str, str]) -> None:
+        """Refuse a call that nobody pays for: whoever may not bill the bucket's project has to name another one."""
+        there = self.buckets.get(bucket)
+        if "userProject" in query:
+            self.permit("serviceusage.services.use")
+        elif (
+            there
+            and there.resource.get("billing", {}).get("requesterPays")
+            and "resourcemanager.projects.createBillingAssignment" in self.denied
+        ):
+            raise RefusedError(400, "Bucket is a requester pays bucket but no user project provided.", "required")
 
 
-def changed(resource: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a resource with the fields that may be written changed: null drops one, and a key of the custom
-    metadata.
-    """
-    result = {**resource, **{key: fields[key] for key in WRITABLE if key in fields}}
-    if isinstance(fields.get("metadata"), Mapping):
-        merged = {**resource.get("metadata", {}), **fields["metadata"]}
-        result["metadata"] = {key: str(value) for key, value in merged.items() if value is not None}
-    size = sum(len(key.encode()) + len(value.encode()) for key, value in (result.get("metadata") or {}).items())
-    if size > METADATA_BYTES:
-        raise RefusedError(400, f"custom metadata of {size} bytes; at most {METADATA_BYTES} are allowed")
-    return {key: value for key, value in result.items() if value not in (None, {})}
+def flag(query: Mapping[str, str], name: str) -> bool:
+    """Return whether a parameter says true."""
+    return query.get(name, "").lower() == "true"
 
 
-def tagged(resource: dict[str, Any]) -> dict[str, Any]:
-    """Return a resource with the ETag of its generation and metageneration."""
-    tag = f"{resource['generation']}/{resource['metageneration']}"
-    return {**resource, "etag": base64.b64encode(tag.encode()).decode()}
+def checksums(data: bytes) -> dict[str, str]:
+    """Return the checksums of an object's bytes, as the API writes them."""
+    return {
+        "crc32c": base64.b64encode(google_crc32c.Checksum(data).digest()).decode(),
+        "md5Hash": base64.b64encode(hashlib.md5(data).digest()).decode(),
+    }
 
 
-def base(request: Request) -> str:
-    """Return the service's address as the caller has it: an answer's links lead back to the port that was asked."""
-    return f"http://{request.headers['Host']}"
+def etag(*numbers: object) -> str:
+    """Return the ETag of a generation and metageneration, or of a metageneration alone, in the form of Google's."""
+    return base64.b64encode(bytes(_message(int(str(each)) for each in numbers))).decode()
 
 
-def linked(request: Request, resource: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an object's resource with its links."""
-    path = f"storage/v1/b/{resource['bucket']}/o/{quote(resource['name'], safe='')}"
-    root = base(request)
-    media = f"{root}/download/{path}?generation={resource['generation']}&alt=media"
-    return {**resource, "selfLink": f"{root}/{path}", "mediaLink": media}
+def _message(numbers: Iterator[int]) -> Iterator[int]:
+    """Return the bytes of a protocol buffer that has these numbers as its first fields."""
+    for index, number in enumerate(numbers, 1):
+        yield index << 3
+        while number > 127:
+            yield number & 127 | 128
+            number >>= 7
+        yield number
 
 
-def told(request: Request, resource: Mapping[str, Any]) -> Response:
-    """Answer with an object's resource."""
-    return json_response(linked(request, resource), headers={"ETag": resource["etag"]})
+def now(later: float = 0) -> str:
+    """Return the time, or the one that comes so many seconds later, as the API writes it."""
+    return written_time(datetime.now(UTC) + timedelta(seconds=later))
 
 
-def now() -> str:
-    """Return the time, as the API writes it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+def written_time(time: datetime) -> str:
+    """Return a time as the API writes it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
