@@ -83,6 +83,15 @@ _CALLS = [
         ("debug.getWorkerStacktraces", "POST", "/jobs/[^/:]+/debug/getWorkerStacktraces"),
         ("workerMessages", "POST", "/WorkerMessages"),
     )
+] + [
+    (f"configStoreSettings.{verb}", method, re.compile(rf"/v1b3/\w+/[^/]+/locations/[^/]+/configStoreSettings{path}"))
+    for verb, method, path in (
+        ("create", "POST", ""),
+        ("list", "GET", ""),
+        ("get", "GET", "/[^/:]+"),
+        ("delete", "DELETE", "/[^/:]+"),
+        ("resolve", "POST", "/[^/:]+:resolve"),
+    )
 ]
 #: Calls that are refused by name, each by how it begins, with what the local Dataflow has not.
 _REFUSED = {
@@ -90,6 +99,7 @@ _REFUSED = {
     "snapshots.": "snapshots: its streaming jobs keep no state",
     "workItems.": "work items: its workers are processes of its own",
     "debug.": "debugging of workers: what they say is in a job's messages",
+    "configStoreSettings.": "settings of organizations, folders and projects",
     "workerMessages": "messages of workers: its workers are processes of its own",
 }
 #: What calls leave out.

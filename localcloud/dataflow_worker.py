@@ -381,7 +381,7 @@ def hold(report: Report, link: socket.socket) -> None:
         report.send(message=["JOB_MESSAGE_WARNING", text])
         link.close()
         return
-    socket.send_fds(link, [b"ask"], [listener])
+    socket.send_fds(link, [str(os.getpid()).encode()], [listener])
     os.close(listener)
 
     def tell() -> None:
