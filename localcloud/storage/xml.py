@@ -41,6 +41,7 @@ _HEADERS = {
     "Content-Encoding": "contentEncoding",
     "Content-Language": "contentLanguage",
     "Content-Type": "contentType",
+    "X-Goog-Custom-Time": "customTime",
     "X-Goog-Storage-Class": "storageClass",
 }
 _META = "x-goog-meta-"
