@@ -4,6 +4,7 @@ import http
 import re
 import threading
 from collections.abc import Callable
+from types import MappingProxyType
 from urllib.parse import unquote, urlsplit
 
 from localcloud.faults import FaultPlan
@@ -71,21 +72,38 @@ METHODS: tuple[tuple[str, str, str, _Call], ...] = (
     ("objects.restore", "POST", "b/{bucket}/o/{object}/restore", objects.restore),
     ("objects.rewrite", "POST", _COPY % "rewriteTo", objects.copy),
     ("objects.update", "PUT", "b/{bucket}/o/{object}", objects.patch),
-    ("projects.hmacKeys.create", "POST", "projects/{projectId}/hmacKeys", extras.hmac_key),
-    ("projects.hmacKeys.delete", "DELETE", "projects/{projectId}/hmacKeys/{accessId}", extras.hmac_key),
-    ("projects.hmacKeys.get", "GET", "projects/{projectId}/hmacKeys/{accessId}", extras.hmac_key),
-    ("projects.hmacKeys.list", "GET", "projects/{projectId}/hmacKeys", extras.hmac_key),
-    ("projects.hmacKeys.update", "PUT", "projects/{projectId}/hmacKeys/{accessId}", extras.hmac_key),
-    ("projects.serviceAccount.get", "GET", "projects/{projectId}/serviceAccount", extras.service_account),
+    ("hmacKeys.create", "POST", "projects/{projectId}/hmacKeys", extras.hmac_key),
+    ("hmacKeys.delete", "DELETE", "projects/{projectId}/hmacKeys/{accessId}", extras.hmac_key),
+    ("hmacKeys.get", "GET", "projects/{projectId}/hmacKeys/{accessId}", extras.hmac_key),
+    ("hmacKeys.list", "GET", "projects/{projectId}/hmacKeys", extras.hmac_key),
+    ("hmacKeys.update", "PUT", "projects/{projectId}/hmacKeys/{accessId}", extras.hmac_key),
+    ("serviceAccount.get", "GET", "projects/{projectId}/serviceAccount", extras.service_account),
 )
 #: What methods answer only in part.
 PARTLY = {
     "notifications.insert": "A notification is kept, but nothing is published.",
+    "buckets.setIamPolicy": "Policies are kept, checked and told; what a caller may not do is `Storage.denied`.",
     "objects.list": 'filter is one context: contexts."KEY"="VALUE" or contexts."KEY":*, with or without -.',
     "objects.rewrite": "Every rewrite is done in one call, whatever maxBytesRewrittenPerCall.",
     "buckets.insert": "Without softDeletePolicy nothing is kept; Cloud Storage keeps deleted objects for 7 days. "
     "Lifecycle rules are kept, and not acted on.",
 }
+#: What is refused by name: the call or what its name begins with, what it is about, and the paths.
+REFUSED = (
+    ("anywhereCaches.", "caches (Anywhere Cache)", "b/{bucket}/anywhereCaches.*"),
+    ("rapidCaches.", "caches (Rapid Cache)", "b/{bucket}/rapidCaches.*"),
+    ("folders.", "folders of a hierarchical namespace, which it takes for names", "b/{bucket}/folders.*"),
+    ("buckets.operations.", "long-running operations", "b/{bucket}/operations.*"),
+    ("buckets.relocate", "relocation of buckets", "b/{bucket}/relocate"),
+    (
+        "managedFolders.iam",
+        "policies and updates of managed folders",
+        "b/{bucket}/managedFolders/{managedFolder}(?:/iam.*)?",
+    ),
+    ("objects.bulkRestore", "restoring many objects at once", "b/{bucket}/o/bulkRestore"),
+    ("objects.viewFullContext", "full contexts", "b/{bucket}/o/{object}/viewFullContext"),
+    ("objects.iam", "policies of objects", "b/{bucket}/o/{object}/iam.*"),
+)
 
 
 def _pattern(path: str, prefix: str = "/storage/v1/") -> re.Pattern[str]:
@@ -105,6 +123,7 @@ _ROUTES: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ("DELETE", _pattern(_OBJECTS, "/(?:resumable/)?upload/storage/v1/"), "objects.insert.cancel"),
     ("POST", re.compile("/batch/storage/v1"), "batch"),
 )
+_REFUSED_ROUTES = tuple((call, _pattern(path)) for call, _, path in REFUSED)
 _CALLS: dict[str, _Call] = {
     **{call: answer for call, _, _, answer in METHODS},
     "objects.insert.piece": uploads.piece,
@@ -118,6 +137,9 @@ class Storage(Service):
     """Cloud Storage. Every call is checked and done under one lock, so that of racing writers one is the first."""
 
     name = "storage"
+    api = "storage", "v1"
+    partly = PARTLY
+    refused = MappingProxyType({call: what for call, what, _ in REFUSED})
     api = "storage", "v1"
 
     def __init__(self, faults: FaultPlan | None = None) -> None:
@@ -144,8 +166,9 @@ class Storage(Service):
         try:
             if request.call == "batch":
                 return self._batch(request)
-            if request.call == "unknown":
-                raise RefusedError(501, f"local storage has no {request.method} {request.path}")
+            if request.call == "unknown" or request.call in self.refused:
+                what = self.refused.get(request.call, f"{request.method} {request.path}")
+                raise RefusedError(501, f"local storage has no {what}")
             with self._lock:
                 if of_xml:
                     return xml.answer(self.store, request)
@@ -193,4 +216,4 @@ def _routed(request: Request) -> tuple[str, dict[str, str]]:
     for method, pattern, call in _ROUTES:
         if request.method == method and (found := pattern.fullmatch(path)):
             return call, {key: unquote(value) for key, value in found.groupdict().items()}
-    return "unknown", {}
+    return next((call for call, pattern in _REFUSED_ROUTES if pattern.fullmatch(path)), "unknown"), {}

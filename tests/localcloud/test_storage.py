@@ -580,7 +580,7 @@ def test_calls_have_the_names_of_the_reference(service: Storage, client: api.Cli
 def test_what_is_not_there_says_so(service: Storage) -> None:
     answer = requests.get(f"{service.url}/storage/v1/b/{BUCKET}/anywhereCaches", timeout=10)
     assert answer.status_code == 501
-    assert "has no GET" in answer.json()["error"]["message"]
+    assert "has no caches" in answer.json()["error"]["message"]
 
 
 # Beam
