@@ -196,6 +196,6 @@ class _Launcher:
 def _summed_up(ran: Run) -> str:
     """Return what a job counted, and what it used, as a message has it."""
     told = [f"{name} {value}" for name, value in ran.counters.items()]
-    if cost := ran.usage.get("estimated_cost_usd"):
+    if (cost := ran.usage.get("estimated_cost_usd", 0.0)) >= 0.01:
         told.append(f"about {cost:.2f} USD")
     return f": {', '.join(told)}" if told else ""

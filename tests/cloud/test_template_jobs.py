@@ -1,5 +1,6 @@
 """TemplateJob in the local Dataflow: one job a task, whoever died at which step, and all that is wrong said at once."""
 
+import dataclasses
 import re
 import signal
 from collections.abc import Callable, Iterator
@@ -136,6 +137,10 @@ def test_a_parameter_that_another_one_calls_for_is_missing_only_then(given: dict
         ],
     )
     assert templates.problems(known, given) == wrong
+    given = {"format": "text", "sdk_container_image": "i"}
+    [problem] = templates.problems(known, given)
+    assert problem == "sdk_container_image = 'i' is not one of its parameters"
+    assert templates.problems(dataclasses.replace(known, flex=True), given) == []
 
 
 def test_settings_of_jobs_are_those_of_launches(local: Dataflow, setting: Set) -> None:
@@ -160,7 +165,8 @@ def test_settings_of_jobs_are_those_of_launches(local: Dataflow, setting: Set) -
         assert dict(found.additional_user_labels) == {"millrace-task": "say", "team": "data", "run": "x"}
         assert found.temp_location == found.staging_location == f"gs://{BUCKET}/data/_dataflow"
         setting("dataflow.Say", "region", "us-east1")
-    wrong = {"maxWorker": 3, "num_workers": "many", "ip_configuration": "NO"}
+    wrong: dict[str, object] = {"maxWorker": 3, "num_workers": "many", "ip_configuration": "NO"}
+    wrong["additional_experiments"] = ["create_or_update_job"]
     with session.use(session.Session()), pytest.raises(SettingError) as raised:
         environments.environment(session.current().google, "Say", wrong, flex=False)
     for said in (
@@ -170,6 +176,7 @@ def test_settings_of_jobs_are_those_of_launches(local: Dataflow, setting: Set) -
         "say region in [gcp]",
         "maxWorker = 3: there is no such field; there are ",
         "num_workers = 'many': ",
+        "the experiment create_or_update_job would have a repeated launch replace the job",
         "ip_configuration = 'NO': allowed is one of WORKER_IP_UNSPECIFIED, ",
     ):
         assert said in str(raised.value)

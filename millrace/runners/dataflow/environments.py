@@ -45,6 +45,8 @@ _VALUES = {
     "COST_OPTIMIZED": "FLEXRS_COST_OPTIMIZED",
     "SPEED_OPTIMIZED": "FLEXRS_SPEED_OPTIMIZED",
 }
+#: The experiment that makes a launch an update where there is an active job of the name.
+_UPDATES = "create_or_update_job"
 #: Settings of [dataflow] that are no options of a job.
 _NONE = ("runner", "dataflow_endpoint")
 
@@ -66,6 +68,8 @@ def environment(google: Google, task: str, own: Mapping[str, Any], *, flex: bool
     for name, value in own.items():
         if problem := _put(kind.pb(found), _snake(name), value):
             wrong.append(f"{name} = {value!r}: {problem}")
+    if _UPDATES in found.additional_experiments:
+        wrong.append(f"the experiment {_UPDATES} would have a repeated launch replace the job")
     if wrong:
         raise SettingError(f"the environment of {task} is not one of a {_called(flex)} template: {'; '.join(wrong)}")
     return found

@@ -20,6 +20,7 @@ from millrace.beam.google_errors import passes, said
 from millrace.common.polling import Pauses
 from millrace.errors import ConflictError, ServiceError, SettingError
 from millrace.gcloud.clients import Google
+from millrace.runners import beam_options
 from millrace.runners.dataflow import jobs
 from millrace.runners.dataflow.jobs import REQUEST_LABEL, TIMEOUT, Job, Where
 from millrace.runners.dataflow.submission import FullError, full, in_turn
@@ -60,7 +61,10 @@ def problems(known: Template, given: Mapping[str, str]) -> list[str]:
     A template without metadata takes any parameters, as far as anybody can say before its launch.
     """
     there = {each.name: each for each in known.parameters}
-    found = [f"{name} = {given[name]!r} is not one of its parameters" for name in given if there and name not in there]
+    others = [name for name in given if there and name not in there]
+    if others and known.flex:  # whose program may take any option of the runner, though its metadata names none
+        others = [name for name in others if name not in beam_options.known()]
+    found = [f"{name} = {given[name]!r} is not one of its parameters" for name in others]
     for name, each in there.items():
         if name not in given:
             if not each.is_optional and _asked_for(each, given, there):
