@@ -1,5 +1,6 @@
 """Templates for tests: a classic one that Beam stages and a flex one, both write a text, and tasks that launch them."""
 
+import datetime
 import json
 import sys
 import textwrap
@@ -14,7 +15,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from localcloud import BUCKET
 from localcloud.dataflow import Dataflow
-from millrace import TemplateJob
+from millrace import Day, TemplateJob
 
 CLASSIC = f"gs://{BUCKET}/templates/say"
 FLEX = f"gs://{BUCKET}/templates/say.json"
@@ -85,3 +86,16 @@ class Say(TemplateJob):
 
     def arguments(self) -> Mapping[str, Any]:
         return {"say_what": self.text, "say_where": f"gs://{BUCKET}/said/{self.text.replace(' ', '-')}", "loud": None}
+
+
+class SayDaily(TemplateJob):
+    """A task of a day, which needs another one."""
+
+    template = CLASSIC
+    date: datetime.date = Day()
+
+    def requires(self) -> Say:
+        return Say(text="before")
+
+    def arguments(self) -> Mapping[str, Any]:
+        return {"say_what": "daily", "say_where": f"gs://{BUCKET}/said/{self.date}"}

@@ -167,8 +167,9 @@ def _is_launch(job: str, named: _Named) -> bool:
     """Return whether a job of the ledger is a template's, of a task that is named, with the parameters that are."""
     for family in named.families:
         task = named.tasks[family]
-        if issubclass(task, TemplateJob) and job.startswith(f"{family}_"):
-            instance = _instance(task, _DAY, named.parameters) if named.parameters else None
+        if issubclass(task, TemplateJob) and task.is_of(job):
+            day = folders.date_of(job) or _DAY
+            instance = _instance(task, day, named.parameters) if named.parameters else None
             if not isinstance(instance, TemplateJob) or instance.job == job:
                 return True
     return False

@@ -156,7 +156,7 @@ class _Launcher:
         ran = self._runner.result(job)
         self._claim.close()
         self._task.say(f"job {job.id} is done")
-        log.info("%s: job %s is done%s", self._task.task_family, job.id, _summed_up(ran))
+        log.info("%s: job %s is done%s", self._task, job.id, _summed_up(ran))
 
     def _tell(self, progress: Progress) -> None:
         self._task.say(progress.message)
@@ -178,19 +178,19 @@ class _Launcher:
         if entry is None or entry.state != "running" or self._ended:
             return
         if sections.run().detach:
-            log.warning("%s: left running as job %s; the next run waits for it", self._task.job, entry.job_name)
+            log.warning("%s: left running as job %s; the next run waits for it", self._task, entry.job_name)
             return
         try:
             job = self._job or self._look()
             if job is None:  # the entry stays as it is
-                log.warning("%s: job %s may be on its way; the next run finds it", self._task.job, entry.job_name)
+                log.warning("%s: job %s may be on its way; the next run finds it", self._task, entry.job_name)
                 return
             job = self._runner.stop(job)
-            log.warning("%s: job %s is %s", self._task.job, job.id, job.state.lower())
+            log.warning("%s: job %s is %s", self._task, job.id, job.state.lower())
             if job.finished and job.state != "DONE":
                 self._claim.close(f"{stop}; job {job.id} is {job.state.lower()}", "stopped")
         except MillraceError as error:
-            log.warning("%s: job %s may still run; the next run finds it: %s", self._task.job, entry.job_name, error)
+            log.warning("%s: job %s may still run; the next run finds it: %s", self._task, entry.job_name, error)
 
 
 def _summed_up(ran: Run) -> str:

@@ -7,6 +7,7 @@ was done: a task is complete when its last attempt is done, for the same templat
 import datetime
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from queue import Queue
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,13 @@ class TemplateJob(Task):
     #: Where luigi puts messages of luigid while the task runs.
     scheduler_messages: "Queue[SchedulerMessage] | None" = None
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        # A task that says by itself what the template gets takes no parameters of the template's. They would come
+        # before the task's own, of which RangeDaily takes the first for the day.
+        if "arguments" in vars(cls) and "parameters" not in vars(cls):
+            cls.parameters = {}
+        super().__init_subclass__(**kwargs)
+
     def arguments(self) -> Mapping[str, Any]:
         """Return what the template gets: parameter → value. One that is None is left out."""
         return self.parameters
@@ -58,8 +66,15 @@ class TemplateJob(Task):
 
     @property
     def job(self) -> str:
-        """What the ledger calls the task: the same template with other parameters is another one."""
-        return str(self.task_id)
+        """What the ledger calls the task: its name, its day if it has one, and what tells its parameters."""
+        day = getattr(self, "date", None)
+        return ".".join([self.task_family, *([f"date={day}"] if day else []), str(self.task_id)[-10:]])
+
+    @classmethod
+    def is_of(cls, job: str) -> bool:
+        """Return whether what the ledger calls so is a task of this kind."""
+        family = re.escape(str(cls.task_family))
+        return bool(re.fullmatch(rf"{family}\.(date=[-0-9]+\.)?[0-9a-f]{{10}}", job))
 
     def output(self) -> "TemplateTarget":
         """Return what there is when the job is done."""

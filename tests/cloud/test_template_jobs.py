@@ -1,11 +1,13 @@
 """TemplateJob in the local Dataflow: one job a task, whoever died at which step, and all that is wrong said at once."""
 
 import dataclasses
+import datetime
+import queue
 import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import template_tasks
@@ -16,7 +18,7 @@ from dataflow_running import Set
 from google.cloud import dataflow_v1beta3 as api
 from local_dataflow import get, options, read
 from running import EVERY, LONGEST, WHOLE
-from template_tasks import CLASSIC, FLEX, Say
+from template_tasks import CLASSIC, FLEX, Say, SayDaily
 
 from localcloud import BUCKET, PROJECT, REGION
 from localcloud.dataflow import Dataflow
@@ -26,7 +28,7 @@ from localcloud.storage import Storage
 from millrace import TemplateJob
 from millrace.core.ledger import Ledger
 from millrace.core.stopping import Stopped
-from millrace.errors import ConflictError, JobFailedError, ServiceError, SettingError
+from millrace.errors import ConflictError, JobCancelledError, JobFailedError, ServiceError, SettingError
 from millrace.ops import clear
 from millrace.runners.dataflow import environments, templates
 from millrace.runners.runner import Ticket
@@ -206,12 +208,13 @@ def stopped(local: Dataflow, task: TemplateJob) -> None:
     """Runs a task, and stops it when its job runs."""
 
     class Stops(Say):
+        job = task.job
+
         def say(self, message: str) -> None:
             if "RUNNING" in message:
                 raise Stopped("stopped by SIGTERM")
 
-    stops = Stops(text=task.text) if isinstance(task, Say) else task
-    stops.task_id = task.task_id
+    stops = Stops(text=task.given()["say_what"])
     with pytest.raises(Stopped):
         stops.run()
 
@@ -249,6 +252,25 @@ def test_a_job_that_fails_is_told_and_not_launched_for_ever(local: Dataflow, say
     assert task.complete()
     assert clear.main(["Say", "--text", say]) == 0
     assert not task.complete()
+
+
+def test_a_job_that_luigid_is_told_to_cancel_is_told(local: Dataflow, say: str) -> None:
+    """As of any task with a job: the answer says so, and the error names the job and what runs it again."""
+    local.hold("*")
+    task, answers = Say(text=say), list[str]()
+    task.scheduler_messages = queue.Queue()
+    task.scheduler_messages.put(Message("cancel", answers.append))  # type: ignore[arg-type]
+    with pytest.raises(JobCancelledError, match=f"was cancelled.*run again: .* Say --text '{say}'"):
+        task.run()
+    assert [answer[:22] for answer in answers] == ["asked Dataflow to canc"]
+    assert states(local, task) == ["CANCELLED"]
+
+
+class Message(NamedTuple):
+    """What luigid passes on."""
+
+    content: str
+    respond: Callable[[str], object]
 
 
 def test_somebody_elses_job_of_that_name_is_not_taken(local: Dataflow, say: str) -> None:
@@ -289,6 +311,20 @@ def test_a_launch_beyond_the_quota_waits_for_its_turn(local: Dataflow, say: str,
     assert states(local, task) == ["DONE"]
 
 
+def test_days_are_forgotten_by_their_days(local: Dataflow, say: str) -> None:
+    """A task of a day takes it as its only parameter; clear forgets of some days that they were done."""
+    assert [name for name, _ in SayDaily.get_params()] == ["environment", "region", "date"]
+    days = [datetime.date(2026, 11, day) for day in (1, 2)]
+    storage = session.current().storage
+    for day in days:
+        task = SayDaily(date=day)
+        with Ledger(storage).claim(task.job) as claim:  # as a run leaves it
+            claim.begin("millrace-saydaily", work=task.work())
+            claim.close()
+    assert clear.main(["SayDaily", "--from", "2026-11-02", "--to", "2026-11-03"]) == 0
+    assert [SayDaily(date=day).complete() for day in days] == [True, False]
+
+
 @pytest.fixture
 def steady(setting: Set) -> Iterator[None]:
     """Locks are renewed by no clock, so that every run has the same effects."""
@@ -310,7 +346,8 @@ def test_whatever_happens_after_any_effect_there_is_one_job(
     assert Child(Say(text=f"{kind} counted").run).end() == 0
     count = effects() - before
     assert count > 3
-    numbers = range(1, count + 1, EVERY) if WHOLE else [(2 * i + 1) * count // (2 * SAMPLE) + 1 for i in range(SAMPLE)]
+    some = SAMPLE if kind == "kill" else 1
+    numbers = range(1, count + 1, EVERY) if WHOLE else [(2 * i + 1) * count // (2 * some) + 1 for i in range(some)]
     trouble = []
     for n in numbers:
         task, fault = Say(text=f"{kind} {'x' * n}"), Fault(kind)
