@@ -1,26 +1,27 @@
-"""Google Cloud on this machine: `Cloud` starts Cloud Storage, BigQuery and Dataflow for tests and for the command
+"""Google Cloud on this machine: `LocalCloud` starts Cloud Storage, BigQuery and Dataflow for tests and for the command
 `localcloud`.
 
-    with Cloud() as cloud:
+    with LocalCloud() as cloud:
         subprocess.run(command, env={**os.environ, **cloud.environment()})
         cloud.faults.at(1, Fault("lost"), call="jobs.insert")
 
-Modules: `serving` (the floor of the services), `faults` (what goes wrong), and one for each service.
+Modules: `serving` (the floor of the services), `faults` (what goes wrong), one or several for each service, and
+`pytest_plugin`, whose fixtures any project's tests have once this package is installed.
 """
 
 import contextlib
 import json
-import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-import requests
-
-from localcloud.faults import FaultPlan
+from localcloud.faults import Fault, FaultPlan
 
 if TYPE_CHECKING:
     from localcloud.serving import Answered
+
+__all__ = ["BUCKET", "DATASET", "LOCATION", "PROJECT", "REGION", "Fault", "FaultPlan", "LocalCloud"]
 
 PROJECT = "millrace-test"
 BUCKET = "millrace-test"
@@ -39,37 +40,61 @@ CREDENTIALS = {
 }
 
 
-class Cloud:
-    """The services with one fault plan, one bucket and one dataset; a context manager."""
+class LocalCloud:
+    """The services with one fault plan, one bucket and one dataset; a context manager.
 
-    def __init__(self) -> None:
+    images: flex templates' images, each by the Python program, or the command, that its container would run.
+    emulators: of Google's emulators, "pubsub" and "datastore", those to have beside; those that this machine has unless
+    they are named. Each starts when its first client connects.
+    """
+
+    def __init__(
+        self,
+        *,
+        images: Mapping[str, str | Sequence[str]] | None = None,
+        emulators: Sequence[str] | None = None,
+    ) -> None:
         # A Dataflow job's process imports this package too, and has no need of DuckDB and the rest.
         from localcloud.bigquery import BigQuery
         from localcloud.dataflow import Dataflow
+        from localcloud.emulators import Emulator, available
         from localcloud.projects import Projects
         from localcloud.storage import Storage
 
         self.faults = FaultPlan()
         self.storage = Storage(self.faults)
         self.bigquery = BigQuery(storage_url=self.storage.worker_url, faults=self.faults)
-        self.dataflow = Dataflow(storage_url=self.storage.worker_url, faults=self.faults)
+        self.dataflow = Dataflow(storage_url=self.storage.worker_url, faults=self.faults, images=images)
         self.projects = Projects(faults=self.faults)
+        self._emulators = [Emulator(name) for name in (available() if emulators is None else emulators)]
         self._stack = contextlib.ExitStack()
-        self._folder = ""
+        self._environment: dict[str, str] = {}
 
     def __enter__(self) -> Self:
+        from localcloud import sdk
+
         with contextlib.ExitStack() as stack:
-            self._folder = stack.enter_context(tempfile.TemporaryDirectory())
-            with open(self._credentials, "w") as file:
-                json.dump(CREDENTIALS, file)
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="localcloud-")))
+            for emulator in self._emulators:
+                stack.enter_context(emulator)
             for service in (self.storage, self.bigquery, self.dataflow, self.projects):
                 stack.enter_context(service)
             self.storage.create_bucket(BUCKET, LOCATION)
-            requests.post(
-                f"{self.bigquery.worker_url}/bigquery/v2/projects/{PROJECT}/datasets",
-                json={"datasetReference": {"projectId": PROJECT, "datasetId": DATASET}, "location": LOCATION},
-                timeout=10,
-            ).raise_for_status()
+            self.bigquery.create_dataset(DATASET, LOCATION)
+            credentials = folder / "credentials.json"
+            credentials.write_text(json.dumps(CREDENTIALS), encoding="utf-8")
+            for emulator in self._emulators:
+                self.dataflow.variables |= emulator.environment()
+            self._environment = {
+                "STORAGE_EMULATOR_HOST": self.storage.url,
+                "BIGQUERY_EMULATOR_HOST": self.bigquery.url,
+                "DATAFLOW_EMULATOR_HOST": self.dataflow.url,
+                "GOOGLE_APPLICATION_CREDENTIALS": str(credentials),
+                "GOOGLE_CLOUD_PROJECT": PROJECT,
+                **self.dataflow.variables,
+                **self.projects.environment(),
+                **sdk.environment(folder, self.storage.url, self.bigquery.url, self.dataflow.url),
+            }
             self._stack = stack.pop_all()
         return self
 
@@ -86,19 +111,13 @@ class Cloud:
         """How many of those requests changed anything, or would have but for a fault."""
         return sum(each.effect for each in self.requests)
 
-    @property
-    def _credentials(self) -> str:
-        return os.path.join(self._folder, "credentials.json")
-
     def environment(self) -> Mapping[str, str]:
-        """Return the variables with which Google's clients and Beam find this cloud."""
-        return {
-            "STORAGE_EMULATOR_HOST": self.storage.url,
-            "BIGQUERY_EMULATOR_HOST": self.bigquery.url,
-            "GOOGLE_APPLICATION_CREDENTIALS": self._credentials,
-            "GOOGLE_CLOUD_PROJECT": PROJECT,
-            **self.projects.environment(),
-        }
+        """Return the variables with which Google's clients, gcloud, bq and Beam find this cloud.
+
+        Beam's DataflowRunner alone has no variable; it takes --dataflow_endpoint, and here DATAFLOW_EMULATOR_HOST says
+        which.
+        """
+        return dict(self._environment)
 
     def settings(self) -> str:
         """Return the sections of a luigi.cfg with which Millrace works in this cloud."""
@@ -116,3 +135,7 @@ region = {REGION}
 dataflow_endpoint = {self.dataflow.url}
 poll_max = 1
 """
+
+
+#: Its name of old.
+Cloud = LocalCloud

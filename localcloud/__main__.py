@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from localcloud import Cloud
+from localcloud import LocalCloud
 
 #: What is missing where the extra was not installed.
 _MISSING = "error: localcloud needs {}; pip install 'millrace[localcloud]'"
@@ -31,21 +31,34 @@ except ModuleNotFoundError as missing:
     },
     epilog="For example: localcloud -- luigi --module workflows Report --days 1",
 )
+@click.option(
+    "--image",
+    "images",
+    multiple=True,
+    metavar="IMAGE=PROGRAM",
+    help="A flex template's image, and the Python program that its container would run. May be given several times.",
+)
+@click.option("--no-emulators", is_flag=True, help="Leave out Google's emulators of Pub/Sub and Datastore.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-def main(command: Sequence[str]) -> NoReturn:
+def main(images: Sequence[str], no_emulators: bool, command: Sequence[str]) -> NoReturn:
     """Run Cloud Storage, BigQuery and Dataflow on this machine, in memory: they end with this command.
 
-    COMMAND is run in that cloud; without one, it waits until it is stopped.
+    COMMAND is run in that cloud; without one, it waits until it is stopped. Google's emulators of Pub/Sub and Datastore
+    are there too where the Cloud SDK of this machine has them.
     """
-    sys.exit(_serve(command))
+    sys.exit(_serve(command, images, [] if no_emulators else None))
 
 
-def _serve(command: Sequence[str]) -> int:
+def _serve(command: Sequence[str], images: Sequence[str], emulators: Sequence[str] | None) -> int:
     """Start the services; return the exit code of the command, or 0."""
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, _leave)
     try:
-        made = Cloud()
+        from localcloud.dataflow_templates import image
+
+        made = LocalCloud(images=dict(map(image, images)), emulators=emulators)
+    except ValueError as problem:
+        sys.exit(f"error: --image: {problem}")
     except ModuleNotFoundError as error:
         sys.exit(_MISSING.format(error.name))
     with made as cloud, tempfile.TemporaryDirectory() as folder:
