@@ -332,6 +332,22 @@ def schemas(table: str, schema: pa.Schema) -> Mapping[str, Mapping[str, str]]:
     return {table: {field.name: str(field.type) for field in schema}}
 
 
+def replace(path: str, data: bytes) -> None:
+    """Write a file, over what has its name: whole, or not at all."""
+    if "://" not in path:
+        folder, name = os.path.split(path)
+        os.makedirs(folder, exist_ok=True)
+        prepared = os.path.join(folder, f".{name}.{secrets.token_hex(8)}.tmp")
+        with open(prepared, "xb") as file:
+            file.write(data)
+        os.replace(prepared, path)
+    elif path.startswith("gs://"):
+        gcs.replace(path, data)
+    else:
+        with open_output(path) as sink:
+            sink.write(data)
+
+
 def delete(path: str) -> None:
     """Delete a file; one that is not there is deleted already."""
     if "://" not in path:

@@ -160,6 +160,12 @@ def open_object(uri: str, seconds: float = PATIENCE) -> "Reader":
         return Reader(blob, seconds)
 
 
+def replace(uri: str, data: bytes, seconds: float = PATIENCE) -> None:
+    """Write an object, over what has its name. Raises AccessError, ServiceError, SourceError."""
+    with told(f"write {uri}"):
+        _blob(uri).upload_from_string(data, _TYPE, retry=retry(seconds))
+
+
 def delete(uri: str, seconds: float = PATIENCE) -> None:
     """Delete an object; none is fine. Raises AccessError, ServiceError."""
     from google.api_core.exceptions import NotFound

@@ -162,14 +162,25 @@ def words(partitions: Mapping[str, Partition], unit: Unit) -> Iterator[tuple[str
             yield key, error
             continue
         posts, previous_posts = (pc.sum(table["posts"]).as_py() or 0 for table in (now, before))
-        percent = pa.table({"word": merged["word"], "percent": merged["posts"].to_numpy() / max(posts, 1)})
-        yield key, ("word_counts", top("word_counts", percent))
+        ranked, totals = rank_words(merged, posts, previous_posts)
+        yield key, ("word_counts", ranked)
         if not unit.shard:
             yield key, ("posts_by_hour", now)
             for name in ("urls", "word_cooccur", "emerging_pairs"):  # every table is written, even an empty one
                 yield key, (name, top(name, None))
-        totals = merged.replace_schema_metadata({"posts": str(posts), "previous_posts": str(previous_posts)})
         yield key, (f"totals/{unit.shard}", totals)
+
+
+def rank_words(words: pa.Table, posts: int, previous_posts: int) -> tuple[pa.Table, pa.Table]:
+    """Return the top words of a shard by percent, and the posts of each word with those of all, for rank_pairs()."""
+    percent = pa.table({"word": words["word"], "percent": words["posts"].to_numpy() / max(posts, 1)})
+    totals = words.replace_schema_metadata({"posts": str(posts), "previous_posts": str(previous_posts)})
+    return top("word_counts", percent), totals
+
+
+def rank_urls(urls: pa.Table) -> pa.Table:
+    """Return the top URLs of a shard."""
+    return top("urls", urls.rename_columns(["url", "count"]))
 
 
 def rank(
@@ -186,7 +197,7 @@ def rank(
         except MillraceError as error:
             yield key, error
             continue
-        yield key, ("urls", top("urls", merged.rename_columns(["url", "count"])))
+        yield key, ("urls", rank_urls(merged))
         of_words = [each for name in sorted(first | second) for each in totals[key, f"totals/{name}"]]
         if len(of_words) == len(first | second):  # or else the window's words have failed
             weighted, emerging = rank_pairs(every, of_words)
@@ -197,7 +208,7 @@ def rank(
 def rank_pairs(every: pairs.Pairs, totals: Sequence[pa.Table]) -> tuple[pa.Table, pa.Table]:
     """Return the top pairs of a shard by log_weight, and those on the rise.
 
-    every: those of the window before and of the window, as two groups. totals: see words().
+    every: those of the window before and of the window, as two groups. totals: see rank_words().
     """
     posts, previous_posts = (int(totals[0].schema.metadata[name]) for name in (b"posts", b"previous_posts"))
     there = every.posts[1] > 0
@@ -285,12 +296,17 @@ def top(name: str, rows: pa.Table | Sequence[tuple[Any, ...]] | None) -> pa.Tabl
 
 def write_table(window: Partition, name: str, parts: Iterable[pa.Table]) -> Iterator[results.Written]:
     """Write a table, given the top rows of each shard."""
-    rows = top(name, pa.concat_tables([top(name, part) for part in parts]))
     day = datetime.date.fromisoformat(window.options["date"])
     end = datetime.datetime.combine(day + datetime.timedelta(days=1), datetime.time(), datetime.UTC)
+    yield files.write_parquet(window.output, name, name, whole(name, parts, end, day))
+
+
+def whole(name: str, parts: Iterable[pa.Table], end: datetime.datetime, day: datetime.date) -> pa.Table:
+    """Return a table, given the top rows of each shard, of the window that ends at a moment; day: its last."""
+    rows = top(name, pa.concat_tables([top(name, part) for part in parts]))
     ts, date = (pa.scalar(v, TABLES[name].field(n).type) for v, n in ((end, "ts"), (day, "date")))
     columns = [*rows.columns, pa.repeat(ts, rows.num_rows), pa.repeat(date, rows.num_rows)]
-    yield files.write_parquet(window.output, name, name, pa.Table.from_arrays(columns, schema=TABLES[name]))
+    return pa.Table.from_arrays(columns, schema=TABLES[name])
 
 
 def neighbours(windows: Windows, partitions: Mapping[str, Partition]) -> Iterator[Windows]:
