@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from millrace.beam.rejects import dead_letters, parsed
     from millrace.beam.shards import shard_of
     from millrace.beam.sources.records import Rejected
+    from millrace.beam.templates import Parameter, TemplateOptions
     from millrace.common.checksums import Input
     from millrace.common.partitions import Partition
     from millrace.common.results import Written
@@ -75,12 +76,14 @@ __all__ = [
     "Input",
     "Item",
     "Pack",
+    "Parameter",
     "ParquetFile",
     "Partition",
     "Rejected",
     "RowGroup",
     "StageOptions",
     "Tables",
+    "TemplateOptions",
     "Units",
     "Written",
     "add_up",
@@ -100,9 +103,9 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     # Imports that are written out, because they say which code makes a result.
-    from millrace.beam import adding, batch, fetching, files, options, rejects, shards
+    from millrace.beam import adding, batch, fetching, files, options, rejects, shards, templates
 
-    homes = (adding, batch, fetching, files, options, rejects, shards)
+    homes = (adding, batch, fetching, files, options, rejects, shards, templates)
     return next(vars(home)[name] for home in homes if name in vars(home))
 
 

@@ -13,7 +13,7 @@ https://cloud.google.com/dataflow/docs/guides/templates/configuring-flex-templat
 """
 
 import argparse
-import json
+import logging
 import re
 import sys
 from collections.abc import Mapping
@@ -25,6 +25,9 @@ from apache_beam.options.value_provider import ValueProvider
 
 from millrace.beam.options import Build, run
 from millrace.errors import MillraceError, SettingError
+
+#: What Beam adds to an error that a step raises.
+_WHERE = re.compile(r" \[while running .*\]$")
 
 
 @dataclass(frozen=True)
@@ -114,16 +117,7 @@ def main(build: Build, of: type[TemplateOptions]) -> None:
     try:
         if not given.template_location or any(getattr(given, each.name) for each in of.parameters):
             of.check(vars(given))
+        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # which writes the traceback of what a step raises
         run(build, sys.argv[1:])
     except MillraceError as error:
-        sys.exit(f"error: {error}")
-    except RuntimeError as error:
-        # Beam's runner in this process tells what a step raised as the text of a traceback.
-        if found := re.search(r"millrace\.errors\.\w+: (.*?)(?: \[while running .*\])?$", str(error), re.MULTILINE):
-            sys.exit(f"error: {found[1]}")
-        raise
-
-
-def to_json(value: Mapping[str, Any]) -> bytes:
-    """Return a template's description as its file has it."""
-    return json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n"
+        sys.exit(f"error: {_WHERE.sub('', str(error))}")

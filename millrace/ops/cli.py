@@ -26,6 +26,7 @@ _COMMANDS = {
     "query": ("query:command", "ask the warehouse, in BigQuery's dialect"),
     "doctor": ("doctor:command", "say whether a run can work, and what mends what can't"),
     "luigid": ("luigid:command", "serve luigi's page on this machine"),
+    "build-template": ("build_template:command", "make a pipeline a template of Dataflow, which others launch"),
     "new-workflow": ("new:workflow", "write a workflow that runs, to be changed; an empty folder becomes a project"),
     "new-stage": ("new:stage", "write a stage that runs, to be changed, into a workflow"),
 }

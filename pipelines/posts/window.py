@@ -93,6 +93,13 @@ class WindowOptions(TemplateOptions):
             default="en",
         ),
         Parameter(
+            "shards",
+            "Shards",
+            "shards of posts, URLs and pairs, a power of two; 0: as the source's size needs",
+            pattern="(0|[1-9][0-9]{0,4})",
+            default="0",
+        ),
+        Parameter(
             "bigquery",
             "BigQuery dataset",
             "dataset whose tables get the rows as well, PROJECT.DATASET; the rows of the same end are replaced",
@@ -106,6 +113,9 @@ class WindowOptions(TemplateOptions):
         super().check(given)
         end_of(given["timestamp"] or "")
         named.check(given["input"] or "", _GENERATED)
+        wanted = int(given.get("shards") or 0)
+        if wanted & (wanted - 1):
+            raise SettingError(f"--shards {wanted} is no power of two (1, 2, 4, …)")
         if given.get("bigquery") and not (given["output"] or "").startswith("gs://"):
             raise SettingError(
                 f"--bigquery {given['bigquery']} needs an --output in Cloud Storage, gs://…, not {given['output']}"
@@ -173,7 +183,8 @@ def find(_: object, parameters: Mapping[str, ValueProvider]) -> Iterator[tuple[P
             found += there
     units = [unit for n, file in enumerate(found) for unit in ranges.units(n, file, ranges.LENGTH, _MAX_BYTES)]
     size = sum(file.size or count.SHARD_BYTES // _UNPACKED for file in found) * _UNPACKED
-    plan = Plan(uuid.uuid4().hex, start, end, shards.number(size, count.SHARD_BYTES), values)
+    of = int(values["shards"]) or shards.number(size, count.SHARD_BYTES)
+    plan = Plan(uuid.uuid4().hex, start, end, of, values)
     yield plan, units, told(files=len(found), missing_days=missing)
 
 

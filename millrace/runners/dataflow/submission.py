@@ -102,7 +102,7 @@ def _described(google: Google, module: str, own: Sequence[str], task: str, ticke
     fcntl.lockf(_turns(), fcntl.LOCK_EX, 1, os.getpid() % (os.cpu_count() or 1))
     _ = google.credentials  # Beam looks for them for half a minute and then goes on without
     tempfile.tempdir = folder  # Beam leaves files behind
-    proto = _staged(google, module, [*own, *_job_options(google, module, task, ticket, folder)])
+    proto = staged(google, module, [*own, *_job_options(google, module, task, ticket, folder)]).proto
     proto.client_request_id = ticket.request_id
     return proto
 
@@ -131,8 +131,8 @@ def _job_options(google: Google, module: str, task: str, ticket: Ticket, folder:
     return chosen + given
 
 
-def _staged(google: Google, module: str, argv: list[str]) -> Any:
-    """Return the job of a pipeline as Beam describes it, with what it needs staged.
+def staged(google: Google, module: str, argv: list[str]) -> Any:
+    """Return the job of a pipeline as Beam describes it (internal.apiclient.Job), with what it needs staged.
 
     Raises SettingError for what Beam refuses.
     """
@@ -158,7 +158,7 @@ def _staged(google: Google, module: str, argv: list[str]) -> Any:
         raise SettingError(f"Beam refuses the job's options: {' '.join(str(error).split())}") from error
     job.options.view_as(TestOptions).dry_run = False
     Client(job.options, job.root_staging_location).create_job_description(job)  # type: ignore[no-untyped-call]
-    return job.proto
+    return job
 
 
 def _stage(google: Google, uri: str, source: Any) -> None:

@@ -1,0 +1,220 @@
+"""The window template, run by itself, gives what plain Python computes of the same posts."""
+
+import datetime
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import oracle
+import posts_cases as cases
+import pyarrow.parquet as pq
+import pytest
+import running
+from posts_cases import status
+
+from millrace.beam.options import run
+from millrace.errors import MillraceError
+from millrace.runners.dataflow import building
+from pipelines.posts import window
+
+NAMES = ("word_counts", "urls", "word_cooccur")
+MICROSECOND = datetime.timedelta(microseconds=1)
+
+
+def expected(records: Iterable[bytes], timestamp: str, days: int, rules: str) -> dict[str, list[tuple[Any, ...]]]:
+    """The three tables, from the issue's words: timestamp − days < created_at ≤ timestamp."""
+    end = datetime.datetime.fromisoformat(timestamp).replace(tzinfo=datetime.UTC)
+    kept: dict[tuple[str, datetime.date], oracle.Post] = {}
+    for post in map(oracle.parse, records):
+        if isinstance(post, oracle.Post) and end - datetime.timedelta(days=days) < post.created_at <= end:
+            kept[post.id, post.created_at.date()] = post
+    if not kept:
+        return {name: [] for name in NAMES}
+    found = oracle.tables(list(kept.values()), [], end.date() + datetime.timedelta(days=1), rules)
+    return {name: list(map(tuple, found[name])) for name in NAMES}  # type: ignore[literal-required]
+
+
+def made(folder: Path, **parameters: object) -> dict[str, list[tuple[Any, ...]]]:
+    """The three tables that the pipeline writes, without ts and date, which are checked."""
+    given = {"output": folder, **parameters}
+    run(window.build, [f"--{name}={value}" for name, value in given.items()])
+    return tables(folder, str(parameters["timestamp"]))
+
+
+def tables(folder: Path, timestamp: str) -> dict[str, list[tuple[Any, ...]]]:
+    end = datetime.datetime.fromisoformat(timestamp).replace(tzinfo=datetime.UTC)
+    found = {}
+    for name in NAMES:
+        where = Path(str(folder).replace("{dataset}", name))
+        rows = pq.ParquetFile(where / f"{name}.parquet").read().to_pylist()
+        lines = [json.loads(line) for line in (where / f"{name}.jsonl").read_text().splitlines()]
+        for row, line in zip(rows, lines, strict=True):
+            assert row["ts"] == end
+            assert row["date"] == (end - MICROSECOND).date()
+            assert datetime.datetime.fromisoformat(line.pop("ts")) == end
+            assert line.pop("date") == str(row["date"])
+            assert line == {key: value for key, value in row.items() if key not in ("ts", "date")}
+        found[name] = [tuple(row[key] for key in row if key not in ("ts", "date")) for row in rows]
+    return found
+
+
+def assert_equal(found: Mapping[str, list[tuple[Any, ...]]], wanted: Mapping[str, list[tuple[Any, ...]]]) -> None:
+    for name in NAMES:
+        assert found[name] == [
+            tuple(pytest.approx(x, rel=1e-12) if isinstance(x, float) else x for x in row) for row in wanted[name]
+        ], name
+
+
+@pytest.fixture(scope="module")
+def crowd() -> list[bytes]:
+    """12,118 real posts of 70 minutes."""
+    (path,) = cases.real("mayweather_2017.jsonl")
+    return list(oracle.read_source(path))
+
+
+#: How a window of one day lies to a post.
+MOMENTS = ["at", "just before", "a day after", "a microsecond less than a day after", "long before"]
+SAMPLE = [
+    pytest.param(each, marks=() if each in ("at", "a day after", "long before") else running.long) for each in MOMENTS
+]
+
+
+@pytest.mark.parametrize("where", SAMPLE)
+def test_real_posts_give_the_tables_of_plain_python(where: str, crowd: list[bytes], tmp_path: Path) -> None:
+    (path,) = cases.real("mayweather_2017.jsonl")
+    times = sorted(post.created_at for post in map(oracle.parse, crowd) if isinstance(post, oracle.Post))
+    middle, day = times[len(times) // 3], datetime.timedelta(days=1)
+    moment = {
+        "at": middle,
+        "just before": middle - MICROSECOND,
+        "a day after": middle + day,
+        "a microsecond less than a day after": middle + day - MICROSECOND,
+        "long before": middle - 100 * day,
+    }[where]
+    timestamp = moment.strftime("%Y-%m-%d %H:%M:%S.%f")
+    found = made(tmp_path, input=path, timestamp=timestamp, days=1, rules="classic", shards=4)
+    wanted = expected(crowd, timestamp, 1, "classic")
+    assert_equal(found, wanted)
+    assert bool(wanted["word_counts"]) == (where != "long before")
+
+
+TIMES = ["2026-11-18T05:00:00Z", "2026-11-18T05:00:00.000001Z", "2026-11-19T00:00:00Z", "2026-11-19T05:00:00Z"]
+
+
+def texts(times: Iterable[str]) -> dict[str, bytes]:
+    """Posts of these times by day, the number of each in a word and a link of its own."""
+    days: dict[str, bytes] = {}
+    for number, time in enumerate(times):
+        post = status(
+            id=str(number), text=f"alpha post{'abcdefgh'[number]}", urls=[f"https://a.org/{number}"], created_at=time
+        )
+        days[time[:10]] = days.get(time[:10], b"") + post + b"\n"
+    return days
+
+
+def test_the_days_of_a_dated_source_are_read_and_one_that_is_missing_is_counted(tmp_path: Path) -> None:
+    """The first day's post of exactly timestamp − days is out, a microsecond later is in; the last one's is in."""
+    for day, lines in texts(TIMES).items():
+        (tmp_path / f"{day}.jsonl").write_bytes(lines)
+    source = tmp_path / "{date:%Y-%m-%d}.jsonl"
+    found = made(tmp_path / "{dataset}=x", input=source, timestamp="2026-11-19 05:00:00", days=1)
+    assert {url for url, _ in found["urls"]} == {"https://a.org/1", "https://a.org/2", "https://a.org/3"}
+    assert dict(found["word_counts"])["alpha"] == 1
+    told = json.loads((tmp_path / "window=x" / "window.json").read_text())
+    assert {key: told["counters"][key] for key in ("read", "posts", "outside", "missing_days", "files")} == {
+        "read": 4, "posts": 3, "outside": 1, "missing_days": 0, "files": 2
+    }  # fmt: skip
+    found = made(tmp_path / "long" / "{dataset}", input=source, timestamp="2026-11-19 05:00:00", days=4)
+    assert len(found["urls"]) == 4
+    told = json.loads((tmp_path / "long" / "window" / "window.json").read_text())
+    assert told["counters"]["missing_days"] == 3
+
+
+def test_a_window_to_midnight_needs_no_file_of_the_day_that_begins(tmp_path: Path) -> None:
+    """But reads it where it is there, for the post of that very moment."""
+    days = texts(TIMES)
+    (tmp_path / "2026-11-18.jsonl").write_bytes(days["2026-11-18"])
+    source = tmp_path / "{date:%Y-%m-%d}.jsonl"
+    midnight = {"input": source, "timestamp": "2026-11-19 00:00:00", "days": 1}
+    assert len(made(tmp_path / "out", **midnight)["urls"]) == 2
+    (tmp_path / "2026-11-19.jsonl").write_bytes(days["2026-11-19"])
+    assert len(made(tmp_path / "out", **midnight)["urls"]) == 3, "and what an earlier run wrote is replaced"
+
+
+def test_a_post_counts_once_a_day_and_what_is_none_is_told(tmp_path: Path) -> None:
+    again = status(tid="0", text="alpha twice", urls=[], created_at="2026-11-18T06:00:00Z")
+    (tmp_path / "a.jsonl").write_bytes(texts(TIMES)["2026-11-18"] + b"nonsense\n{}\n")
+    (tmp_path / "b.jsonl").write_bytes(again + b"\n" + b'{"limit": {"track": 1}}\n')
+    found = made(tmp_path / "out", input=tmp_path / "*.jsonl", timestamp="2026-11-18 06:00:00", days=2, shards=8)
+    assert dict(found["word_counts"]) == {"alpha": 1.0, "twice": 0.5, "postb": 0.5}
+    counters = json.loads((tmp_path / "out" / "window.json").read_text())["counters"]
+    assert (counters["read"], counters["posts"], counters["duplicates"]) == (6, 2, 1)
+    assert (counters["rejected"], counters["notices"]) == (2, 1)
+    assert counters["rejected, bad JSON"] == counters["rejected, no id"] == 1
+
+
+def test_generated_posts_are_a_source_too(tmp_path: Path) -> None:
+    found = made(tmp_path / "out", input="sample://", timestamp="2026-11-19 05:00:00", days=1)
+    assert len(found["word_counts"]) == 500
+
+
+def command(folder: Path, *arguments: object) -> running.Ran:
+    return running.run([running.python(), "-m", "pipelines.posts.window", *arguments], folder, running.environment())
+
+
+def test_all_that_is_wrong_with_parameters_is_one_sentence(tmp_path: Path) -> None:
+    ran = command(tmp_path, "--timestamp", "yesterday", "--days", "0", "--output", "out", "--rules", "mine")
+    assert ran.code == 1
+    assert ran.out == ""
+    assert ran.err.startswith("error: --input is missing (where the posts come from")
+    for said in (
+        "--timestamp 'yesterday' does not match",
+        "--days '0' does not match",
+        "--rules 'mine' does not match",
+    ):
+        assert said in ran.err
+    assert ran.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"timestamp": "2026-02-30 05:00:00"}, "--timestamp '2026-02-30 05:00:00' is no moment"),
+        ({"input": "ftp://a/b"}, "has the scheme ftp://"),
+        ({"shards": "3"}, "--shards 3 is no power of two"),
+        ({"bigquery": "p.d"}, "--bigquery p.d needs an --output in Cloud Storage"),
+        ({"days": "10000"}, "--days '10000' does not match"),
+    ],
+)
+def test_values_that_can_not_be_are_refused(given: Mapping[str, str], said: str) -> None:
+    values = {"input": "x.jsonl", "timestamp": "2026-11-19 05:00:00", "output": "out", **given}
+    with pytest.raises(MillraceError, match=re.escape(said)):
+        window.WindowOptions.check(values)
+
+
+def test_a_source_that_has_nothing_yet_is_one_sentence(tmp_path: Path) -> None:
+    """Also where the day's file is missed by a step of the pipeline, and not before."""
+    flags = {"input": "{date:%Y-%m-%d}.jsonl", "timestamp": "2026-11-19 05:00:00", "output": "out"}
+    ran = command(tmp_path, *(f"--{name}={value}" for name, value in flags.items()))
+    said = "error: --input {date:%Y-%m-%d}.jsonl has nothing for 2026-11-19 yet, the last day of the window\n"
+    assert (ran.code, ran.out, ran.err) == (1, "", said)
+
+
+def test_help_tells_every_parameter(tmp_path: Path) -> None:
+    ran = command(tmp_path, "--help")
+    for each in window.WindowOptions.parameters:
+        assert f"--{each.name} " in ran.out
+
+
+def test_the_metadata_of_a_template_is_what_the_options_say() -> None:
+    """Names, labels, help and patterns of the one list; a launch has to say what has no default."""
+    told = building.described("pipelines.posts.window")
+    assert [each["name"] for each in told["parameters"]] == [each.name for each in window.WindowOptions.parameters]
+    by_name = {each["name"]: each for each in told["parameters"]}
+    assert {name for name, each in by_name.items() if not each.get("isOptional")} == {"input", "timestamp", "output"}
+    assert by_name["timestamp"]["regexes"] == [
+        r"^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?$"
+    ]
+    assert all(each["label"] and each["helpText"] for each in by_name.values())
