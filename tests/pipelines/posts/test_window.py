@@ -108,7 +108,7 @@ def texts(times: Iterable[str]) -> dict[str, bytes]:
     days: dict[str, bytes] = {}
     for number, time in enumerate(times):
         post = status(
-            id=str(number), text=f"alpha post{'abcdefgh'[number]}", urls=[f"https://a.org/{number}"], created_at=time
+            tid=str(number), text=f"alpha post{'abcdefgh'[number]}", urls=[f"https://a.org/{number}"], created_at=time
         )
         days[time[:10]] = days.get(time[:10], b"") + post + b"\n"
     return days
