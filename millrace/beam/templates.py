@@ -13,6 +13,7 @@ https://cloud.google.com/dataflow/docs/guides/templates/configuring-flex-templat
 """
 
 import argparse
+import importlib
 import logging
 import re
 import sys
@@ -103,8 +104,13 @@ def main(build: Build, of: type[TemplateOptions]) -> None:
 
     With --template_location it is the template that is built, which needs no parameters.
     """
+    program = sys.modules["__main__"]
+    if program.__spec__:
+        # Workers find what the pipeline is made of by the module's name; there is no such program as this one there.
+        module = importlib.import_module(program.__spec__.name)
+        build, of = getattr(module, build.__name__), getattr(module, of.__name__)
     parser = argparse.ArgumentParser(
-        description=sys.modules["__main__"].__doc__,
+        description=program.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         epilog="All other options go to Apache Beam; the default runner is FnApiRunner.",

@@ -13,27 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 import running
 from posts_cases import status
+from window_oracle import NAMES, expected
 
 from millrace.beam.options import run
 from millrace.errors import MillraceError
 from millrace.runners.dataflow import building
 from pipelines.posts import window
 
-NAMES = ("word_counts", "urls", "word_cooccur")
 MICROSECOND = datetime.timedelta(microseconds=1)
-
-
-def expected(records: Iterable[bytes], timestamp: str, days: int, rules: str) -> dict[str, list[tuple[Any, ...]]]:
-    """The three tables, from the issue's words: timestamp − days < created_at ≤ timestamp."""
-    end = datetime.datetime.fromisoformat(timestamp).replace(tzinfo=datetime.UTC)
-    kept: dict[tuple[str, datetime.date], oracle.Post] = {}
-    for post in map(oracle.parse, records):
-        if isinstance(post, oracle.Post) and end - datetime.timedelta(days=days) < post.created_at <= end:
-            kept[post.id, post.created_at.date()] = post
-    if not kept:
-        return {name: [] for name in NAMES}
-    found = oracle.tables(list(kept.values()), [], end.date() + datetime.timedelta(days=1), rules)
-    return {name: list(map(tuple, found[name])) for name in NAMES}  # type: ignore[literal-required]
 
 
 def made(folder: Path, **parameters: object) -> dict[str, list[tuple[Any, ...]]]:
