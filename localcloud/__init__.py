@@ -79,6 +79,7 @@ class LocalCloud:
                 stack.enter_context(emulator)
             for service in (self.storage, self.bigquery, self.dataflow, self.projects):
                 stack.enter_context(service)
+            self.dataflow.variables["BIGQUERY_EMULATOR_HOST"] = self.bigquery.worker_url
             self.storage.create_bucket(BUCKET, LOCATION)
             self.bigquery.create_dataset(DATASET, LOCATION)
             credentials = folder / "credentials.json"
