@@ -34,6 +34,7 @@ class Life:
         at_once: int,
         tries: int,
         take: Callable[[Job, str], str],
+        keep: Callable[[Job], None],
     ) -> None:
         self.changed = threading.Condition()
         self._folder = Path()
@@ -43,6 +44,8 @@ class Life:
         self._tries = tries
         #: Makes of a launched job what its launcher wrote; gets the log, returns the error.
         self._take = take
+        #: Is told of every job's change.
+        self._keep = keep
         self._held: list[str] = []
         self._stuck: list[str] = []
         self._failing: list[tuple[str, str]] = []
@@ -82,6 +85,18 @@ class Life:
         thread = threading.Thread(target=self._live, args=(job,), daemon=True)
         self._threads.append(thread)
         thread.start()
+
+    def resume(self, job: Job) -> None:
+        """Go on with a job of an earlier service. What it did is lost, and so it begins anew; a launch can't."""
+        job.attempts, job.held, job.metrics, job.stages, job.workers = 0, "", {}, [], []
+        if job.options.get("pipelineUrl"):
+            job.say("JOB_MESSAGE_BASIC", "The local Dataflow was started again, and the job begins anew.")
+            job.state = "JOB_STATE_PENDING"
+            self.begin(job)
+            return
+        job.error = "Workflow failed. Causes: The local Dataflow ended before the launcher of the job did."
+        job.say("JOB_MESSAGE_ERROR", job.error)
+        self._enter(job, job.asked or "JOB_STATE_FAILED")
 
     def hold(self, pattern: str) -> None:
         """Keep jobs with such names, a shell pattern, RUNNING without doing anything, until `release`."""
@@ -131,6 +146,7 @@ class Life:
     def _enter(self, job: Job, state: str) -> None:
         if state != job.state:
             job.state, job.entered = state, now()
+            self._keep(job)
             self.changed.notify_all()
 
     def _live(self, job: Job) -> None:

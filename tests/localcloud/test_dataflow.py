@@ -22,6 +22,7 @@ from apache_beam.transforms.periodicsequence import PeriodicImpulse
 from google.api_core import exceptions
 from google.cloud import dataflow_v1beta3 as api
 from local_dataflow import (
+    SAID,
     Started,
     alive,
     create,
@@ -29,6 +30,7 @@ from local_dataflow import (
     get,
     job_of,
     jobs_client,
+    launch_flex,
     messages,
     metrics,
     numbers,
@@ -550,3 +552,27 @@ def test_messages_come_by_time_importance_and_page(dataflow: Dataflow) -> None:
     assert messages(dataflow, id, end_time=everything[1].time) == everything[:1]
     basic = messages(dataflow, id, minimum_importance=api.JobMessageImportance.JOB_MESSAGE_BASIC)
     assert {each.message_importance for each in basic} == {api.JobMessageImportance.JOB_MESSAGE_BASIC}
+
+
+def test_kept_jobs_are_there_when_the_service_starts_again(storage: Storage, tmp_path: Path) -> None:
+    """What is over stays as it was told; what is not begins anew, by the same id; a launch can't, and fails."""
+    folder, views = tmp_path / "jobs", api.JobView
+    main = tmp_path / "main.py"
+    main.write_text("import time; time.sleep(300)")
+    with Dataflow(storage.worker_url, folder=folder, images={"waits": str(main)}) as dataflow:
+        done = run(dataflow, "done", numbers)
+        told = get(dataflow, done.id, view=views.JOB_VIEW_ALL), messages(dataflow, done.id), metrics(dataflow, done.id)
+        dataflow.hold("held")
+        held = job_of(dataflow, submit(dataflow, "held", numbers))
+        running.wait_for(lambda: held.state == "JOB_STATE_RUNNING", 30)
+        launch_flex(dataflow, "waits", SAID)
+        launched = dataflow.jobs[-1]
+    with Dataflow(storage.worker_url, folder=folder) as dataflow:
+        assert [job.id for job in dataflow.jobs] == [done.id, held.id, launched.id]
+        again = get(dataflow, done.id, view=views.JOB_VIEW_ALL), messages(dataflow, done.id)
+        assert again == told[:2]
+        assert [each.scalar for each in metrics(dataflow, done.id)] == [each.scalar for each in told[2]]
+        assert ended(dataflow.jobs[1]) == "JOB_STATE_DONE"
+        assert "the job begins anew" in "".join(each.text for each in dataflow.jobs[1].messages)
+        assert ended(dataflow.jobs[2]) == "JOB_STATE_FAILED"
+        assert "ended before the launcher" in dataflow.jobs[2].error
