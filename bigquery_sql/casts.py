@@ -1,5 +1,7 @@
 """CAST, SAFE_CAST, and literals of dates and times."""
 
+from decimal import ROUND_HALF_UP, Context, Decimal
+
 from sqlglot import exp
 
 from bigquery_sql import scalars, times
@@ -34,6 +36,10 @@ _READERS = {
 }
 
 
+#: The largest BIGNUMERIC: 2 to the 255th less one, in units of 10 to the minus 38th.
+_WIDEST = Decimal(2**255 - 1).scaleb(-38, Context(prec=80))
+
+
 def duckdb_type(kind: exp.DataType) -> str:
     """Return the name of a type in DuckDB. Raises SqlError for one that is not supported."""
     if kind.this == _T.ARRAY and len(kind.expressions) == 1:
@@ -49,6 +55,8 @@ def duckdb_type(kind: exp.DataType) -> str:
         return f"STRUCT({inner})"
     if kind.this == _T.JSON:
         return 'STRUCT("json$" VARCHAR)'
+    if kind.this == _T.BIGDECIMAL and not kind.expressions:
+        return 'STRUCT("bignumeric$" VARCHAR)'
     if kind.this not in _TYPES or kind.expressions:
         raise unsupported(f"the type {kind.sql('bigquery')}")
     return _TYPES[kind.this][1]
@@ -70,6 +78,8 @@ def cast_to(translator: Translator, node: exp.Expr) -> exp.Expr:
         if is_text(this):
             return call("bq_parse_json", this)
         raise unsupported("CAST AS JSON")
+    if kind.this == _T.BIGDECIMAL:
+        return _bignumeric(this)
     if kind.this in (_T.ARRAY, _T.STRUCT):
         if not isinstance(this, exp.Array | exp.Struct):
             raise unsupported(f"CAST AS {kind.sql('bigquery')}")
@@ -87,6 +97,20 @@ def cast_to(translator: Translator, node: exp.Expr) -> exp.Expr:
         except (ValueError, ArithmeticError) as error:
             raise SqlError(str(error)) from None
     return call("bq_text" if name == "STRING" else f"bq_to_{name.lower()}", translator.node(this))
+
+
+def _bignumeric(this: exp.Expr) -> exp.Expr:
+    """Return a BIGNUMERIC that is written as a literal; DuckDB has no number that is so wide, so it is text."""
+    if not isinstance(this, exp.Literal):
+        raise unsupported("CAST AS BIGNUMERIC of anything but a literal")
+    try:
+        value = Decimal(this.name.strip()).quantize(Decimal(1).scaleb(-38), ROUND_HALF_UP, Context(prec=77))
+    except ArithmeticError:
+        raise SqlError(f"Invalid BIGNUMERIC value: {this.name}") from None
+    if not value.is_finite() or abs(value) > _WIDEST:
+        raise SqlError(f"Invalid BIGNUMERIC value: {this.name}")
+    shown = format(value.normalize(Context(prec=80)), "f")
+    return named_struct({"bignumeric$": text(shown)})
 
 
 def _constructed(translator: Translator, this: exp.Expr, kind: exp.DataType) -> exp.Expr:

@@ -30,6 +30,8 @@ _TYPES = {
     "TIMESTAMP WITH TIME ZONE",
     "JSON",
 }
+#: Types that DuckDB has not: a struct with one field, which holds text.
+_HELD = {"JSON": "json$", "BIGNUMERIC": "bignumeric$"}
 _WIDER = {
     "INTEGER": "BIGINT",
     "SMALLINT": "BIGINT",
@@ -70,9 +72,9 @@ def translate(
 
 
 def fetch(connection: duckdb.DuckDBPyConnection, sql: str, *, only_types: bool = False) -> tuple["pa.Table", list[str]]:
-    """Return the rows that a translated query gives, and for each column DuckDB's type, or JSON. Raises SqlError.
+    """Return the rows that a translated query gives, and for each column DuckDB's type, or JSON, or BIGNUMERIC.
 
-    connection: prepared, with the tables that the query reads. only_types: no rows.
+    connection: prepared, with the tables that the query reads. only_types: no rows. Raises SqlError.
     """
     try:
         relation = connection.sql(sql)
@@ -93,10 +95,11 @@ def fetch(connection: duckdb.DuckDBPyConnection, sql: str, *, only_types: bool =
 def _column(name: str, was: str, kind: str) -> str:
     """Return a column of a result as a type that GoogleSQL has."""
     quoted = '"' + name.replace('"', '""') + '"'
-    if kind == "JSON":
-        return f"{quoted}['json$'] AS {quoted}"
-    if kind == "JSON[]":
-        return f"list_transform({quoted}, lambda j: j['json$']) AS {quoted}"
+    if kind.removesuffix("[]") in _HELD:
+        inside = _HELD[kind.removesuffix("[]")]
+        if kind.endswith("[]"):
+            return f"list_transform({quoted}, lambda j: j['{inside}']) AS {quoted}"
+        return f"{quoted}['{inside}'] AS {quoted}"
     return quoted if was == kind else f"CAST({quoted} AS {kind}) AS {quoted}"
 
 
@@ -106,8 +109,9 @@ def _known(kind: str, name: str) -> str:
         if kind.endswith("[][]"):
             raise SqlError(f"column {name} is an array of arrays, which BigQuery does not have")
         return _known(kind[:-2], name) + "[]"
-    if kind == 'STRUCT("json$" VARCHAR)':
-        return "JSON"
+    for held, inside in _HELD.items():
+        if kind == f'STRUCT("{inside}" VARCHAR)':
+            return held
     if kind.startswith("STRUCT("):
         built = exp.DataType.build(kind, dialect="duckdb")
         inner = ", ".join(

@@ -8,34 +8,24 @@ A job is done when jobs.insert answers, but that answer still says RUNNING. Tabl
 bigquery_jobs, and what they do: bigquery_work; SQL: bigquery_sql; files: bigquery_files.
 """
 
-import json
 import re
 import threading
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyarrow as pa
 
 from localcloud import PROJECT
+from localcloud import bigquery_results as results
+from localcloud.bigquery_catalog import Catalog
+from localcloud.bigquery_errors import ApiError, only, unsupported
+from localcloud.bigquery_fields import alter, conform, millis, normal
 from localcloud.bigquery_files import Objects
 from localcloud.bigquery_jobs import Job, Jobs
-from localcloud.bigquery_tables import (
-    ApiError,
-    Field,
-    Name,
-    Table,
-    alter,
-    cells,
-    check_shape,
-    conform,
-    millis,
-    normal,
-    only,
-    unsupported,
-)
-from localcloud.bigquery_work import Catalog, Query
+from localcloud.bigquery_query import Query
+from localcloud.bigquery_results import Upload
+from localcloud.bigquery_tables import Name, Table, check_shape
 from localcloud.faults import FaultPlan
 from localcloud.serving import Request, Response, Service, error_response, json_response
 
@@ -72,23 +62,12 @@ _SUMMARY_FIELDS = normal(
         for name in "project_id dataset_id table_id partition_id creation_time last_modified_time".split()
     ]
 )
-#: No page of rows is longer.
-_PAGE = 10_000
-
-
-@dataclass
-class _Upload:
-    """A resumable upload; answer: what its last part was answered."""
-
-    resource: dict[str, Any]
-    data: bytes = b""
-    answer: Response | None = None
 
 
 class BigQuery(Service):
     """The service. storage_url: where its jobs find the local Cloud Storage.
 
-    Views are made, shown and listed, but not read.
+    Tables, views and jobs are in memory.
     """
 
     name = "bigquery"
@@ -99,9 +78,9 @@ class BigQuery(Service):
         self._catalog = Catalog()
         self._objects = Objects(storage_url)
         self._jobs = Jobs(self._catalog, self._objects)
-        self._uploads: dict[str, _Upload] = {}
+        self._uploads: dict[str, Upload] = {}
         # One request at a time, so that a check and what follows from it are one step.
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
 
     @property
     def jobs(self) -> list[Job]:
@@ -173,6 +152,7 @@ class BigQuery(Service):
                 handler: Callable[..., Response] = getattr(self, "_" + call.replace(".", "_").lower())
                 try:
                     with self._lock:
+                        self._jobs.settle()
                         return handler(request, **found.groupdict())
                 except ApiError as problem:
                     return error_response(problem.status, problem.message, problem.reason)
@@ -182,8 +162,8 @@ class BigQuery(Service):
 
     def _datasets_list(self, request: Request, project: str) -> Response:
         found = [d for (its, _), d in sorted(self._catalog.datasets.items()) if its == project]
-        shown, token = _page(found, request.query)
-        return json_response({"kind": "bigquery#datasetList", "datasets": shown, **_if(nextPageToken=token)})
+        shown, token = results.page(found, request.query)
+        return json_response({"kind": "bigquery#datasetList", "datasets": shown, **results.given(nextPageToken=token)})
 
     def _datasets_insert(self, request: Request, project: str) -> Response:
         given = request.json()
@@ -196,14 +176,7 @@ class BigQuery(Service):
         return json_response(self._catalog.dataset(project, dataset))
 
     def _datasets_delete(self, request: Request, project: str, dataset: str) -> Response:
-        self._catalog.need("bigquery.datasets.delete", f"Dataset {project}:{dataset}")
-        self._catalog.dataset(project, dataset)
-        tables = self._catalog.within(project, dataset)
-        if tables and request.query.get("deleteContents") != "true":
-            raise ApiError("resourceInUse", f"Dataset {project}:{dataset} is still in use")
-        for table in tables:
-            del self._catalog.tables[table.name]
-        del self._catalog.datasets[project, dataset]
+        self._catalog.drop(project, dataset, contents=request.query.get("deleteContents") == "true")
         return Response(204)
 
     # Tables
@@ -216,9 +189,14 @@ class BigQuery(Service):
             {key: value for key, value in table.resource().items() if key not in hidden}
             for table in self._catalog.within(project, dataset)
         ]
-        shown, token = _page(found, request.query)
+        shown, token = results.page(found, request.query)
         return json_response(
-            {"kind": "bigquery#tableList", "tables": shown, "totalItems": len(found), **_if(nextPageToken=token)}
+            {
+                "kind": "bigquery#tableList",
+                "tables": shown,
+                "totalItems": len(found),
+                **results.given(nextPageToken=token),
+            }
         )
 
     def _tables_insert(self, request: Request, project: str, dataset: str) -> Response:
@@ -291,7 +269,7 @@ class BigQuery(Service):
         if request.query.get("selectedFields"):
             selected = request.query["selectedFields"].split(",")
             fields = [each for each in fields if each["name"] in selected]
-        return json_response({"kind": "bigquery#tableDataList", **_rows(rows, fields, request.query)})
+        return json_response({"kind": "bigquery#tableDataList", **results.rows(rows, fields, request.query)})
 
     def _table(self, project: str, dataset: str, table: str, permission: str) -> tuple[Table, str]:
         """Return a table and the partition that the path names. Raises ApiError."""
@@ -323,8 +301,8 @@ class BigQuery(Service):
         only(request.query, "maxResults pageToken stateFilter projection allUsers", "jobs.list")
         wanted = request.query.get("stateFilter", "done").lower() == "done"
         found = [{**job.resource(), "state": "DONE"} for job in reversed(self._jobs.all()) if job.project == project]
-        shown, token = _page(found if wanted else [], request.query)
-        return json_response({"kind": "bigquery#jobList", "jobs": shown, **_if(nextPageToken=token)})
+        shown, token = results.page(found if wanted else [], request.query)
+        return json_response({"kind": "bigquery#jobList", "jobs": shown, **results.given(nextPageToken=token)})
 
     def _jobs_insert(self, request: Request, project: str) -> Response:
         return self._inserted(project, request.json(), None)
@@ -337,8 +315,9 @@ class BigQuery(Service):
         return json_response(found.resource())
 
     def _jobs_cancel(self, request: Request, project: str, job: str) -> Response:
-        # Every job is done by now; cancelling one that is done is no error and changes nothing.
+        # Cancelling a job that is done is no error and changes nothing.
         found = self._jobs.get(project, request.query.get("location"), job)
+        self._jobs.cancel(found)
         return json_response({"kind": "bigquery#jobCancelResponse", "job": found.resource()})
 
     def _jobs_query(self, request: Request, project: str) -> Response:
@@ -358,27 +337,27 @@ class BigQuery(Service):
                     "cacheHit": False,
                 }
             )
-        resource = {"configuration": {"query": config, **_if(labels=given.get("labels"))}}
-        reference = _if(location=given.get("location"))
+        resource = {"configuration": {"query": config, **results.given(labels=given.get("labels"))}}
+        reference = results.given(location=given.get("location"))
         found = self._jobs.run(project, resource, reference, None, request_id=given.get("requestId", ""))
         paging = {key: str(given[key]) for key in ("maxResults",) if key in given}
         if given.get("formatOptions", {}).get("useInt64Timestamp"):
             paging["formatOptions.useInt64Timestamp"] = "true"
-        return json_response({**_results(found, paging), "kind": "bigquery#queryResponse"})
+        return json_response({**results.results(found, paging), "kind": "bigquery#queryResponse"})
 
     def _jobs_getqueryresults(self, request: Request, project: str, job: str) -> Response:
         found = self._jobs.get(project, request.query.get("location"), job)
         if found.kind != "query":
             raise ApiError("invalid", f"Job {found.name} is not a query job.")
-        return json_response({**_results(found, request.query), "kind": "bigquery#getQueryResultsResponse"})
+        return json_response({**results.results(found, request.query), "kind": "bigquery#getQueryResultsResponse"})
 
     def _jobs_upload(self, request: Request, project: str) -> Response:
         if request.query.get("uploadType") == "multipart":
-            resource, data = _parts(request)
+            resource, data = results.parts(request)
             return self._inserted(project, resource, data)
         if request.method == "POST":
             key = uuid.uuid4().hex
-            self._uploads[key] = _Upload(request.json())
+            self._uploads[key] = Upload(request.json())
             where = f"http://{request.headers['Host']}{request.path}?uploadType=resumable&upload_id={key}"
             return Response(200, headers={"Location": where})
         upload = self._uploads.get(request.query.get("upload_id", ""))
@@ -411,58 +390,3 @@ class BigQuery(Service):
 def _is_dry_run(request: Request) -> bool:
     plain = request.call == "jobs.insert" and request.path.startswith("/bigquery/")
     return plain and bool(request.json().get("configuration", {}).get("dryRun"))
-
-
-def _results(job: Job, query: Mapping[str, str]) -> dict[str, Any]:
-    """Return a query's result as the API gives it. Raises ApiError if the query failed."""
-    if job.error:
-        raise job.error
-    about = job.outcome.statistics["query"]
-    shown = {
-        "jobReference": job.reference,
-        "jobComplete": True,
-        "cacheHit": False,
-        "totalBytesProcessed": about["totalBytesProcessed"],
-        **_if(numDmlAffectedRows=about.get("numDmlAffectedRows")),
-    }
-    if job.outcome.rows is None:
-        return shown
-    found = _rows(job.outcome.rows, job.outcome.fields, query)
-    return {**shown, **found, "schema": {"fields": job.outcome.fields}}
-
-
-def _rows(rows: pa.Table, fields: Sequence[Field], query: Mapping[str, str]) -> dict[str, Any]:
-    """Return a page of a result's rows."""
-    start = int(query.get("pageToken") or query.get("startIndex") or 0)
-    size = min(int(query.get("maxResults", _PAGE)), _PAGE)
-    page = rows.slice(start, size)
-    more = size and start + size < rows.num_rows
-    micros = query.get("formatOptions.useInt64Timestamp", "").lower() == "true"
-    return {
-        "totalRows": str(rows.num_rows),
-        **_if(rows=cells(page, fields, micros=micros), pageToken=str(start + size) if more else None),
-    }
-
-
-def _page(items: Sequence[Any], query: Mapping[str, str]) -> tuple[Sequence[Any], str | None]:
-    """Return a page of a listing and the token of the next page."""
-    start = int(query.get("pageToken", 0))
-    end = start + int(query.get("maxResults", 1000))
-    return items[start:end], str(end) if end < len(items) else None
-
-
-def _if(**parts: Any) -> dict[str, Any]:
-    """Return what is there of this."""
-    return {key: value for key, value in parts.items() if value}
-
-
-def _parts(request: Request) -> tuple[dict[str, Any], bytes]:
-    """Return the two parts of a multipart upload: the job and the file."""
-    boundary = re.search(r'boundary="?([^";]+)', request.headers.get("Content-Type", ""))
-    if boundary is None:
-        raise ApiError("invalid", "A multipart upload needs a boundary.")
-    pieces = request.body.split(b"--" + boundary[1].encode())
-    if len(pieces) != 4:
-        raise ApiError("invalid", "A multipart upload has two parts.")
-    bodies = [piece.split(b"\r\n\r\n", 1)[1].removesuffix(b"\r\n") for piece in pieces[1:3]]
-    return json.loads(bodies[0]), bodies[1]

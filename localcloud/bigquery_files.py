@@ -14,7 +14,8 @@ import pyarrow.json
 import pyarrow.parquet as pq
 import requests
 
-from localcloud.bigquery_tables import ApiError, Field, arrow_schema, fields_of, unsupported
+from localcloud.bigquery_errors import ApiError, unsupported
+from localcloud.bigquery_fields import Field, arrow_schema, fields_of
 
 
 class Objects:

@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from localcloud import bigquery_work
+from localcloud.bigquery_catalog import Catalog, Outcome, Work
+from localcloud.bigquery_errors import ApiError, only
+from localcloud.bigquery_fields import millis
 from localcloud.bigquery_files import Objects
-from localcloud.bigquery_tables import ApiError, Name, millis, only
-from localcloud.bigquery_work import Catalog, Outcome, Query
+from localcloud.bigquery_query import Query
+from localcloud.bigquery_tables import Name
 
 
 @dataclass
@@ -30,6 +33,16 @@ class Job:
     error: ApiError | None = None
     ended: float = 0.0
     unseen: int = 0
+    #: When its work is to be done, and the work, until it is.
+    due: float = 0.0
+    work: Work | None = None
+    #: The script that it is a statement of.
+    parent: str = ""
+
+    @property
+    def over(self) -> bool:
+        """Whether it is done."""
+        return self.work is None
 
     @property
     def name(self) -> str:
@@ -51,7 +64,9 @@ class Job:
             "configuration": {**self.configuration, "jobType": self.kind.upper()},
             "user_email": self.account,
         }
-        if running:
+        if self.parent:
+            times["parentJobId"] = self.parent
+        if running or not self.over:
             return {**shown, "status": {"state": "RUNNING"}, "statistics": times}
         status: dict[str, Any] = {"state": "DONE"}
         if self.error:
@@ -79,6 +94,8 @@ class Jobs:
         self.failing: dict[str, list[ApiError]] = {}
         #: Where each job and dry run was asked to run, in order; "" for one that did not say.
         self.asked: list[str] = []
+        #: Kind → how many seconds its jobs take.
+        self.seconds: dict[str, float] = {}
         #: How many times a new job is not found.
         self.unseen = 0
 
@@ -121,25 +138,68 @@ class Jobs:
         if not re.fullmatch(r"[\w-]{1,1024}", job_id, re.ASCII):
             raise ApiError("invalid", f'Invalid job ID "{job_id}".')
         work = bigquery_work.work(self._catalog, self._objects, kinds[0], configuration[kinds[0]], project, data)
-        location = self._location(reference.get("location"), work.names)
+        failure: ApiError | None = None
+        try:
+            location = self._location(reference.get("location"), work.names)
+        except ApiError as problem:
+            if kinds[0] != "query":
+                raise
+            # A query's job is made whatever is wrong with it.
+            failure, location = problem, reference.get("location") or "US"
         job = Job(project, location, job_id, kinds[0], configuration, time.time(), self.account, unseen=self.unseen)
         key = (project, location.upper(), job_id)
         if key in self._jobs:
             raise ApiError("duplicate", f"Already Exists: Job {job.name}")
         work.check()
-        try:
-            if self.failing.get(job.kind):
-                raise self.failing[job.kind].pop()
-            job.outcome = work.run()
-        except ApiError as error:
-            if error.reason == "notImplemented":
-                raise
-            job.error = error
-        job.ended = time.time()
+        job.error, job.work, job.due = failure, work, job.created + self.seconds.get(job.kind, 0)
         self._jobs[key] = job
         if request_id:
             self._by_request[request_id] = job
+        try:
+            self.settle()
+        except ApiError:
+            del self._jobs[key]
+            self._by_request.pop(request_id, None)
+            raise
         return job
+
+    def settle(self) -> None:
+        """Do the work of the jobs whose time has come. Raises ApiError for what a job that takes no time can't do."""
+        now = time.time()
+        for job in [each for each in self._jobs.values() if each.work and each.due <= now]:
+            work, job.work, job.ended = job.work, None, job.due
+            if job.error or work is None:
+                continue
+            try:
+                if self.failing.get(job.kind):
+                    raise self.failing[job.kind].pop()
+                job.outcome = work.run()
+            except ApiError as error:
+                if error.reason == "notImplemented" and job.due <= job.created:
+                    raise
+                job.error = error
+            if job.due <= job.created:
+                job.ended = time.time()
+            for number, outcome in enumerate(job.outcome.children):
+                self._add_child(job, number, outcome)
+
+    def _add_child(self, script: Job, number: int, outcome: Outcome) -> None:
+        id = f"script_job_{script.id}_{number}"
+        made = Job(script.project, script.location, id, "query", script.configuration, script.created, script.account)
+        made.outcome, made.ended, made.parent = outcome, script.ended, script.id
+        self._jobs[script.project, script.location.upper(), id] = made
+
+    def cancel(self, job: Job) -> None:
+        """Let a job that is not done do nothing; one that is done stays as it is."""
+        if not job.over:
+            job.work, job.ended = None, time.time()
+            job.error = ApiError("stopped", "Job execution was cancelled: User requested cancellation")
+
+    def delete(self, job: Job) -> None:
+        """Forget a job. Raises ApiError for one that is not done."""
+        if not job.over:
+            raise ApiError("invalid", f"Cannot delete the job {job.name}, which is not done.")
+        del self._jobs[job.project, job.location.upper(), job.id]
 
     def dry_run(self, project: str, config: dict[str, Any], location: str | None) -> dict[str, Any]:
         """Return what a query would read and give, as the job that it would be; config: of the query.
