@@ -10,6 +10,7 @@ bigquery_jobs, and what they do: bigquery_work; SQL: bigquery_sql; files: bigque
 
 import re
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -121,6 +122,14 @@ class BigQuery(Service):
     ) -> None:
         """Let the next jobs of a kind (load, query, extract, copy) fail, for a reason such as "backendError"."""
         self._jobs.failing[kind] = [ApiError(reason, message)] * times
+
+    def take(self, kind: str, seconds: float) -> None:
+        """Let the jobs of a kind (load, query, extract, copy) take so many seconds from now on, so that clients wait.
+
+        What a job does is done at its end.
+        """
+        with self._lock:
+            self._jobs.seconds[kind] = seconds
 
     def hide_jobs(self, times: int) -> None:
         """Answer so many times that a new job is not found (404), as in the moment in which a job is created."""
@@ -298,10 +307,9 @@ class BigQuery(Service):
 
     def _jobs_list(self, request: Request, project: str) -> Response:
         self._catalog.need("bigquery.jobs.list", f"Project {project}")
-        only(request.query, "maxResults pageToken stateFilter projection allUsers", "jobs.list")
-        wanted = request.query.get("stateFilter", "done").lower() == "done"
-        found = [{**job.resource(), "state": "DONE"} for job in reversed(self._jobs.all()) if job.project == project]
-        shown, token = results.page(found if wanted else [], request.query)
+        known = "maxResults pageToken stateFilter projection allUsers parentJobId minCreationTime maxCreationTime"
+        only(request.query, known, "jobs.list")
+        shown, token = results.page(results.listed(self._jobs.all(), project, request.query), request.query)
         return json_response({"kind": "bigquery#jobList", "jobs": shown, **results.given(nextPageToken=token)})
 
     def _jobs_insert(self, request: Request, project: str) -> Response:
@@ -340,6 +348,7 @@ class BigQuery(Service):
         resource = {"configuration": {"query": config, **results.given(labels=given.get("labels"))}}
         reference = results.given(location=given.get("location"))
         found = self._jobs.run(project, resource, reference, None, request_id=given.get("requestId", ""))
+        self._wait(found, given.get("timeoutMs"))
         paging = {key: str(given[key]) for key in ("maxResults",) if key in given}
         if given.get("formatOptions", {}).get("useInt64Timestamp"):
             paging["formatOptions.useInt64Timestamp"] = "true"
@@ -349,7 +358,15 @@ class BigQuery(Service):
         found = self._jobs.get(project, request.query.get("location"), job)
         if found.kind != "query":
             raise ApiError("invalid", f"Job {found.name} is not a query job.")
+        self._wait(found, request.query.get("timeoutMs"))
         return json_response({**results.results(found, request.query), "kind": "bigquery#getQueryResultsResponse"})
+
+    def _wait(self, job: Job, milliseconds: str | int | None) -> None:
+        """Wait until a job is done, or for so long, and let others in meanwhile."""
+        end = time.monotonic() + min(int(10_000 if milliseconds is None else milliseconds), 200_000) / 1000
+        while not job.over and time.monotonic() < end and not self._stopping.is_set():
+            self._lock.wait(0.02)
+            self._jobs.settle()
 
     def _jobs_upload(self, request: Request, project: str) -> Response:
         if request.query.get("uploadType") == "multipart":

@@ -240,6 +240,9 @@ def _bytes(values: pa.Array) -> int:
 
 def cells(rows: pa.Table, fields: Sequence[Field], *, micros: bool) -> list[dict[str, Any]]:
     """Return rows as the API writes them. micros: a TIMESTAMP as microseconds, otherwise as seconds with a fraction."""
+    if not fields:
+        # Of a table without columns Arrow makes rows, as many as are asked for.
+        return []
     return [
         {"f": [{"v": _cell(row[each["name"]], each, micros)} for each in fields]}
         for row in rows.select([each["name"] for each in fields]).to_pylist()

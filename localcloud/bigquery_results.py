@@ -28,6 +28,8 @@ class Upload:
 
 def results(job: Job, query: Mapping[str, str]) -> dict[str, Any]:
     """Return a query's result as the API gives it. Raises ApiError if the query failed."""
+    if not job.over:
+        return {"jobReference": job.reference, "jobComplete": False}
     if job.error:
         raise job.error
     about = job.outcome.statistics["query"]
@@ -42,6 +44,21 @@ def results(job: Job, query: Mapping[str, str]) -> dict[str, Any]:
         return shown
     found = rows(job.outcome.rows, job.outcome.fields, query)
     return {**shown, **found, "schema": {"fields": job.outcome.fields}}
+
+
+def listed(jobs: Sequence[Job], project: str, query: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return the jobs that a listing shows, the last one first; a script's own only where it is named."""
+    found = []
+    for job in reversed(jobs):
+        state = "done" if job.over else "running"
+        earliest, latest = int(query.get("minCreationTime", 0)), int(query.get("maxCreationTime", 1 << 62))
+        wanted = query.get("stateFilter", state).lower() == state and job.parent == query.get("parentJobId", "")
+        if wanted and job.project == project and earliest <= job.created * 1000 <= latest:
+            shown = job.resource()
+            found.append(
+                {**shown, "state": shown["status"]["state"], **given(errorResult=shown["status"].get("errorResult"))}
+            )
+    return found
 
 
 def rows(rows: pa.Table, fields: Sequence[Field], query: Mapping[str, str]) -> dict[str, Any]:

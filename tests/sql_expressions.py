@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from localcloud import bigquery_sql as local_bigquery
-from localcloud.bigquery_tables import ApiError
+from localcloud.bigquery_errors import ApiError
 from millrace.core.storage import LocalStorage
 from millrace.core.warehouse import LocalWarehouse
 from millrace.errors import QueryError
@@ -75,7 +75,9 @@ def warehouse(sql: str) -> tuple[pa.Table, list[str] | None]:
 def bigquery(sql: str) -> tuple[pa.Table, list[str] | None]:
     """The local BigQuery's statement, without its service."""
     try:
-        rows, fields = local_bigquery.parse(sql, {"useLegacySql": False}, "p").run([])
+        (tree,) = local_bigquery.parse(sql, {"useLegacySql": False})
+        statement = local_bigquery.Reader(None, "p").statement(tree)
+        rows, fields = statement.run(statement.steps[0], [])
     except ApiError as error:
         raise Refused(error.message, error.reason == UNSUPPORTED) from None
     return rows, [_spelled(field) for field in fields]
