@@ -71,10 +71,13 @@ def translate(
     return sql
 
 
-def fetch(connection: duckdb.DuckDBPyConnection, sql: str, *, only_types: bool = False) -> tuple["pa.Table", list[str]]:
+def fetch(
+    connection: duckdb.DuckDBPyConnection, sql: str, *, only_types: bool = False, wide: bool = False
+) -> tuple["pa.Table", list[str]]:
     """Return the rows that a translated query gives, and for each column DuckDB's type, or JSON, or BIGNUMERIC.
 
-    connection: prepared, with the tables that the query reads. only_types: no rows. Raises SqlError.
+    connection: prepared, with the tables that the query reads. only_types: no rows. wide: a BIGNUMERIC is given, as its
+    text. Raises SqlError.
     """
     try:
         relation = connection.sql(sql)
@@ -82,6 +85,8 @@ def fetch(connection: duckdb.DuckDBPyConnection, sql: str, *, only_types: bool =
         if len({name.lower() for name in names}) < len(names):
             raise DuplicateError(names)
         kinds = [_known(str(kind), name) for kind, name in zip(relation.types, names, strict=True)]
+        if not wide and any(kind.startswith("BIGNUMERIC") for kind in kinds):
+            raise unsupported("a result of the type BIGNUMERIC")
         plain = [_column(name, str(was), kind) for name, was, kind in zip(names, relation.types, kinds, strict=True)]
         relation = relation.project(", ".join(plain))
         table = (relation.limit(0) if only_types else relation).to_arrow_table()

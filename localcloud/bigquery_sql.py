@@ -92,7 +92,7 @@ class Statement:
             connection.execute("SET enable_external_access = false")
             try:
                 translated = bigquery_sql.translate(connection, step.select)
-                found, kinds = bigquery_sql.fetch(connection, translated, only_types=only_types)
+                found, kinds = bigquery_sql.fetch(connection, translated, only_types=only_types, wide=True)
             except bigquery_sql.UnsupportedError as error:
                 raise ApiError("notImplemented", str(error)) from None
             except bigquery_sql.SqlError as error:
