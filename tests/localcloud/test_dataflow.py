@@ -22,7 +22,6 @@ from apache_beam.transforms.periodicsequence import PeriodicImpulse
 from google.api_core import exceptions
 from google.cloud import dataflow_v1beta3 as api
 from local_dataflow import (
-    SAID,
     Started,
     alive,
     create,
@@ -30,7 +29,6 @@ from local_dataflow import (
     get,
     job_of,
     jobs_client,
-    launch_flex,
     messages,
     metrics,
     numbers,
@@ -47,7 +45,8 @@ from local_dataflow import (
 
 from localcloud import BUCKET, PROJECT, REGION
 from localcloud.dataflow import Dataflow
-from localcloud.dataflow_jobs import Job
+from localcloud.dataflow_archive import Archive
+from localcloud.dataflow_jobs import Job, Stage
 from localcloud.faults import Fault
 from localcloud.storage import Storage
 
@@ -557,22 +556,27 @@ def test_messages_come_by_time_importance_and_page(dataflow: Dataflow) -> None:
 def test_kept_jobs_are_there_when_the_service_starts_again(storage: Storage, tmp_path: Path) -> None:
     """What is over stays as it was told; what is not begins anew, by the same id; a launch can't, and fails."""
     folder, views = tmp_path / "jobs", api.JobView
-    main = tmp_path / "main.py"
-    main.write_text("import time; time.sleep(300)")
-    with Dataflow(storage.worker_url, folder=folder, images={"waits": str(main)}) as dataflow:
-        done = run(dataflow, "done", numbers)
-        told = get(dataflow, done.id, view=views.JOB_VIEW_ALL), messages(dataflow, done.id), metrics(dataflow, done.id)
-        dataflow.hold("held")
-        held = job_of(dataflow, submit(dataflow, "held", numbers))
-        running.wait_for(lambda: held.state == "JOB_STATE_RUNNING", 30)
-        launch_flex(dataflow, "waits", SAID)
-        launched = dataflow.jobs[-1]
     with Dataflow(storage.worker_url, folder=folder) as dataflow:
-        assert [job.id for job in dataflow.jobs] == [done.id, held.id, launched.id]
-        again = get(dataflow, done.id, view=views.JOB_VIEW_ALL), messages(dataflow, done.id)
-        assert again == told[:2]
-        assert [each.scalar for each in metrics(dataflow, done.id)] == [each.scalar for each in told[2]]
-        assert ended(dataflow.jobs[1]) == "JOB_STATE_DONE"
+        dataflow.fail("over", "as the test wants it")
+        dataflow.hold("held")
+        over, held = (job_of(dataflow, submit(dataflow, name, numbers)) for name in ("over", "held"))
+        running.wait_for(lambda: over.over and held.started, 30)
+        told = get(dataflow, over.id, view=views.JOB_VIEW_ALL), messages(dataflow, over.id)
+    moment = datetime.datetime.now(datetime.UTC)
+    kind, stage = api.JobType.JOB_TYPE_BATCH, Stage("S01", "F1", ["a", "b"], moment, moment)
+    launched = Job(
+        "launched", PROJECT, REGION, api.Job(name="say", type_=kind), stages=[stage], metrics={"counters": []}
+    )
+    launched.say("JOB_MESSAGE_BASIC", "Ünïcode")
+    launched.workers.append((moment, 1))
+    Archive(folder).save(launched)
+    assert Archive(folder).load()[-1] == launched
+    dataflow = Dataflow(storage.worker_url, folder=folder)
+    dataflow.hold("held")
+    with dataflow:
+        assert [job.id for job in dataflow.jobs] == [over.id, held.id, launched.id]
+        assert (get(dataflow, over.id, view=views.JOB_VIEW_ALL), messages(dataflow, over.id)) == told
+        running.wait_for(lambda: dataflow.jobs[1].state == "JOB_STATE_RUNNING", 30)
         assert "the job begins anew" in "".join(each.text for each in dataflow.jobs[1].messages)
-        assert ended(dataflow.jobs[2]) == "JOB_STATE_FAILED"
+        assert dataflow.jobs[2].state == "JOB_STATE_FAILED"
         assert "ended before the launcher" in dataflow.jobs[2].error
