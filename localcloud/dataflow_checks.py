@@ -65,7 +65,7 @@ def check_environment(environment: Any) -> None:
     for name in ("temp_location", "staging_location"):
         if (place := str(getattr(environment, name, ""))) and not place.startswith("gs://"):
             raise RefusedError(
-                400, f"{_camel(name)} must be a valid Cloud Storage URL, beginning with gs://, not {place}."
+                400, f"{camel(name)} must be a valid Cloud Storage URL, beginning with gs://, not {place}."
             )
     for option in getattr(environment, "additional_pipeline_options", ()):
         if not option.partition("=")[0].lstrip("-"):
@@ -110,7 +110,8 @@ def _check_workers(number: int, most: int) -> None:
         raise RefusedError(400, f"numWorkers ({number}) must not be more than maxWorkers ({most}).")
 
 
-def _camel(name: str) -> str:
+def camel(name: str) -> str:
+    """Return a field's name as JSON has it."""
     first, *rest = name.split("_")
     return first + "".join(part.capitalize() for part in rest)
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from google.cloud import dataflow_v1beta3 as api
 
+from localcloud.dataflow_checks import camel
+
 _IPS = api.WorkerIPAddressConfiguration
 _ALGORITHMS = {
     api.AutoscalingAlgorithm.AUTOSCALING_ALGORITHM_NONE: "NONE",
@@ -54,7 +56,7 @@ def merged(launch: Any, default: Any) -> Any:
 
 def unused(environment: Any) -> list[str]:
     """Return the names of the fields that were given and have no effect here."""
-    return [name for name in _UNUSED if getattr(environment, name, None)]
+    return [camel(name) for name in _UNUSED if getattr(environment, name, None)]
 
 
 def flags(environment: Any) -> list[str]:

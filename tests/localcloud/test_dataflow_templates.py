@@ -192,7 +192,7 @@ def test_environments_of_launches_are_honoured(special: Started, tmp_path: Path)
     launch_flex(dataflow, "say:1", SAID, launch={"environment": {**environment, "launcher_machine_type": "n1"}})
     assert ended(dataflow.jobs[-1]) == "JOB_STATE_DONE", dataflow.jobs[-1].error
     honoured(get(dataflow, dataflow.jobs[-1].id, view=api.JobView.JOB_VIEW_ALL))
-    assert any("launcher_machine_type has no effect" in each.text for each in dataflow.jobs[-1].messages)
+    assert any("launcherMachineType has no effect" in each.text for each in dataflow.jobs[-1].messages)
     template = f"gs://{BUCKET}/templates/quiet"
     submit(dataflow, "quiet", lambda pipeline: pipeline | beam.Create([1]), f"--template_location={template}")
     client = api.TemplatesServiceClient(transport="rest", client_options={"api_endpoint": dataflow.url})
