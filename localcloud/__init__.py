@@ -46,6 +46,8 @@ class LocalCloud:
     images: flex templates' images, each by the Python program, or the command, that its container would run.
     emulators: of Google's emulators, "pubsub" and "datastore", those to have beside; those that this machine has unless
     they are named. Each starts when its first client connects.
+    keep: a folder in which what is stored stays for the next time; without one everything is in memory. A ValueError
+    says what is the matter with a folder that can't be used.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class LocalCloud:
         *,
         images: Mapping[str, str | Sequence[str]] | None = None,
         emulators: Sequence[str] | None = None,
+        keep: str | Path | None = None,
     ) -> None:
         # A Dataflow job's process imports this package too, and has no need of DuckDB and the rest.
         from localcloud.bigquery import BigQuery
@@ -66,7 +69,15 @@ class LocalCloud:
         self.bigquery = BigQuery(storage_url=self.storage.worker_url, faults=self.faults)
         self.dataflow = Dataflow(storage_url=self.storage.worker_url, faults=self.faults, images=images)
         self.projects = Projects(faults=self.faults)
-        self._emulators = [Emulator(name) for name in (available() if emulators is None else emulators)]
+        self._keeper = None
+        if keep is not None:
+            from localcloud.keeping import Keeper
+
+            self._keeper = Keeper(Path(keep).expanduser().resolve())
+        self._emulators = [
+            Emulator(name, self._keeper.emulators / name if self._keeper else None)
+            for name in (available() if emulators is None else emulators)
+        ]
         self._stack = contextlib.ExitStack()
         self._environment: dict[str, str] = {}
 
@@ -74,25 +85,32 @@ class LocalCloud:
         from localcloud import sdk
 
         with contextlib.ExitStack() as stack:
+            if self._keeper:
+                stack.callback(self._keeper.stop)
+                self._keeper.start(self.storage, self.bigquery, self.dataflow)
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="localcloud-")))
             for emulator in self._emulators:
                 stack.enter_context(emulator)
             for service in (self.storage, self.bigquery, self.dataflow, self.projects):
                 stack.enter_context(service)
             self.dataflow.variables["BIGQUERY_EMULATOR_HOST"] = self.bigquery.worker_url
-            self.storage.create_bucket(BUCKET, LOCATION)
-            self.bigquery.create_dataset(DATASET, LOCATION)
+            if BUCKET not in self.storage.store.buckets:
+                self.storage.create_bucket(BUCKET, LOCATION)
+            if (PROJECT, DATASET) not in self.bigquery.catalog.datasets:
+                self.bigquery.create_dataset(DATASET, LOCATION)
             credentials = folder / "credentials.json"
             credentials.write_text(json.dumps(CREDENTIALS), encoding="utf-8")
+            beside: dict[str, str] = {}
             for emulator in self._emulators:
-                self.dataflow.variables |= emulator.environment()
+                beside |= emulator.environment()
+            self.dataflow.variables |= beside
             self._environment = {
                 "STORAGE_EMULATOR_HOST": self.storage.url,
                 "BIGQUERY_EMULATOR_HOST": self.bigquery.url,
                 "DATAFLOW_EMULATOR_HOST": self.dataflow.url,
                 "GOOGLE_APPLICATION_CREDENTIALS": str(credentials),
                 "GOOGLE_CLOUD_PROJECT": PROJECT,
-                **self.dataflow.variables,
+                **beside,
                 **self.projects.environment(),
                 **sdk.environment(folder, self.storage.url, self.bigquery.url, self.dataflow.url),
             }

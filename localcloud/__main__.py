@@ -38,27 +38,34 @@ except ModuleNotFoundError as missing:
     metavar="IMAGE=PROGRAM",
     help="A flex template's image, and the Python program that its container would run. May be given several times.",
 )
+@click.option("--keep", metavar="DIR", help="Keep what is stored in a folder, for the next run.")
 @click.option("--no-emulators", is_flag=True, help="Leave out Google's emulators of Pub/Sub and Datastore.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-def main(images: Sequence[str], no_emulators: bool, command: Sequence[str]) -> NoReturn:
-    """Run Cloud Storage, BigQuery and Dataflow on this machine, in memory: they end with this command.
+def main(images: Sequence[str], keep: str | None, no_emulators: bool, command: Sequence[str]) -> NoReturn:
+    """Run Cloud Storage, BigQuery and Dataflow on this machine, in memory unless --keep names a folder.
 
     COMMAND is run in that cloud; without one, it waits until it is stopped. Google's emulators of Pub/Sub and Datastore
     are there too where the Cloud SDK of this machine has them.
     """
-    sys.exit(_serve(command, images, [] if no_emulators else None))
+    sys.exit(_serve(command, images, keep, [] if no_emulators else None))
 
 
-def _serve(command: Sequence[str], images: Sequence[str], emulators: Sequence[str] | None) -> int:
+def _serve(command: Sequence[str], images: Sequence[str], keep: str | None, emulators: Sequence[str] | None) -> int:
     """Start the services; return the exit code of the command, or 0."""
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, _leave)
     try:
         from localcloud.dataflow_templates import image
 
-        made = LocalCloud(images=dict(map(image, images)), emulators=emulators)
+        programs = dict(map(image, images))
     except ValueError as problem:
         sys.exit(f"error: --image: {problem}")
+    except ModuleNotFoundError as error:
+        sys.exit(_MISSING.format(error.name))
+    try:
+        made = LocalCloud(images=programs, emulators=emulators, keep=keep)
+    except ValueError as problem:
+        sys.exit(f"error: --keep: {problem}")
     except ModuleNotFoundError as error:
         sys.exit(_MISSING.format(error.name))
     with made as cloud, tempfile.TemporaryDirectory() as folder:
@@ -76,7 +83,7 @@ def _serve(command: Sequence[str], images: Sequence[str], emulators: Sequence[st
         print("".join(f"export {key}={shlex.quote(value)}\n" for key, value in variables.items()))
         print(f"# These settings, over those of luigi.cfg, are in {path}:\n")
         print(cloud.settings())
-        print("# Ctrl-C ends it, and all that is in it.", flush=True)
+        print(f"# Ctrl-C ends it{'' if keep else ', and all that is in it'}.", flush=True)
         try:
             threading.Event().wait()
         except SystemExit as left:

@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pyarrow as pa
@@ -88,6 +89,16 @@ class BigQuery(Service):
         """Return all jobs, in the order of their creation."""
         with self._lock:
             return self._jobs.all()
+
+    @property
+    def catalog(self) -> Catalog:
+        """Return the datasets and tables; whoever reads them holds `lock`."""
+        return self._catalog
+
+    @property
+    def lock(self) -> AbstractContextManager[Any]:
+        """Return what calls take turns by."""
+        return self._lock
 
     def create_dataset(self, name: str, location: str = "US") -> None:
         """Make a dataset in the project that all tests use. Raises ApiError if it is there."""

@@ -18,7 +18,7 @@ import json
 import socket
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.message import Message
@@ -137,6 +137,8 @@ class Service(abc.ABC):
         self.faults = faults or FaultPlan()
         #: What was answered on the service's own port, in the order of the answers.
         self.requests: list[Answered] = []
+        #: Is called after each call that may have changed things, before it is answered; localcloud.keeping sets it.
+        self.changed: Callable[[], None] = lambda: None
         self._stopping = threading.Event()
         self._servers = (_Server(self, for_workers=False), _Server(self, for_workers=True))
 
@@ -237,7 +239,10 @@ class Service(abc.ABC):
 
     def _handled(self, request: Request) -> Response:
         try:
-            return self.respond(request)
+            response = self.respond(request)
+            if request.method not in ("GET", "HEAD"):
+                self.changed()
+            return response
         except Exception as problem:
             # A bug of the service: the caller is told, with a status that nobody retries. The error comes first,
             # because callers cut long messages short.

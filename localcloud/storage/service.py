@@ -148,7 +148,7 @@ class Storage(Service):
         self.store = Store()
         #: Permissions that the caller does not have; tests add to them.
         self.denied = self.store.denied
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
 
     def create_bucket(self, name: str, location: str = "US") -> None:
         """Make an empty bucket."""
@@ -169,7 +169,7 @@ class Storage(Service):
             if request.call == "unknown" or request.call in self.refused:
                 what = self.refused.get(request.call, f"{request.method} {request.path}")
                 raise RefusedError(501, f"local storage has no {what}")
-            with self._lock:
+            with self.lock:
                 if of_xml:
                     return xml.answer(self.store, request)
                 call, named = _routed(request)

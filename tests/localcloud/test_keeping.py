@@ -1,0 +1,130 @@
+"""What `localcloud --keep DIR` keeps: all that was answered, whenever the cloud was killed."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import running
+from google.api_core.exceptions import PreconditionFailed
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import bigquery, dataflow_v1beta3, storage
+
+from localcloud import BUCKET, DATASET, PROJECT, REGION, LocalCloud
+
+_CLOUD = [running.python(), "-m", "localcloud", "--no-emulators"]
+STATES = ("RUNNING", "FAILED")
+
+
+@contextmanager
+def cloud(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """A local cloud that keeps things in a folder; what it yields kills it with kill -9."""
+    with subprocess.Popen(
+        [*_CLOUD, "--keep", folder],
+        env=running.environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout
+        try:
+            while not (line := process.stdout.readline()).startswith("# Ctrl-C"):
+                assert line, "it ended"
+                if line.startswith("export "):
+                    name, _, value = line.removeprefix("export ").strip().partition("=")
+                    patch.setenv(name, value.strip("'"))
+
+            def kill() -> None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+            yield kill
+            process.send_signal(signal.SIGINT)
+            process.wait(30)
+        finally:
+            process.kill()
+
+
+def create(cloud: LocalCloud, name: str) -> None:
+    """Make a job, whose pipeline nobody reads."""
+    options = {"options": {"temp_location": f"gs://{BUCKET}/t", "pipelineUrl": f"gs://{BUCKET}/p"}}
+    place = {"temp_storage_prefix": f"storage.googleapis.com/{BUCKET}/t", "sdk_pipeline_options": options}
+    with dataflow_v1beta3.JobsV1Beta3Client(**client_of(cloud)) as client:
+        job = {"name": name, "type_": "JOB_TYPE_BATCH", "environment": place}
+        client.create_job({"project_id": PROJECT, "location": REGION, "job": job})
+
+
+def messages(cloud: LocalCloud, id: str) -> list[str]:
+    """What a job says, by the API."""
+    with dataflow_v1beta3.MessagesV1Beta3Client(**client_of(cloud)) as client:
+        found = client.list_job_messages({"project_id": PROJECT, "location": REGION, "job_id": id})
+        return [each.message_text for each in found]
+
+
+def client_of(cloud: LocalCloud) -> dict[str, Any]:
+    anybody = AnonymousCredentials()  # type: ignore[no-untyped-call]
+    options = {"api_endpoint": cloud.dataflow.url}
+    return {"transport": "rest", "client_options": options, "credentials": anybody}
+
+
+def test_what_was_answered_is_there_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after the last answer: objects with their generations and holds, tables with rows, jobs; and once more
+    after an end in peace. What was deleted stays so.
+    """
+    folder = tmp_path / "it's kept, ü=1"
+    with cloud(folder, monkeypatch) as kill:
+        with storage.Client() as client:
+            bucket = client.bucket(BUCKET)
+            blob = bucket.blob("a/ü?#%")
+            blob.upload_from_string(b"\x00\xff" * 1000)
+            blob.metadata = {"k": "v"}
+            blob.patch()
+            bucket.blob("gone").upload_from_string(b"1")
+            bucket.blob("gone").delete()
+            generation = blob.generation
+        with bigquery.Client() as tables:
+            tables.query_and_wait(f"CREATE TABLE {DATASET}.t AS SELECT 1 AS a, DATE '2026-11-01' AS d, [1, 2] AS r")
+        kill()
+    for _ in range(2):
+        with cloud(folder, monkeypatch), storage.Client() as client, bigquery.Client() as tables:
+            again = client.bucket(BUCKET).get_blob("a/ü?#%")
+            assert (again.generation, again.metadata) == (generation, {"k": "v"})
+            assert again.download_as_bytes() == b"\x00\xff" * 1000
+            assert [each.name for each in client.list_blobs(BUCKET)] == ["a/ü?#%"]
+            with pytest.raises(PreconditionFailed):
+                client.bucket(BUCKET).blob("a/ü?#%").upload_from_string(b"", if_generation_match=0)
+            [row] = tables.query_and_wait(f"SELECT a, r FROM {DATASET}.t WHERE d = '2026-11-01'")
+            assert (row["a"], row["r"]) == (1, [1, 2])
+
+
+def test_jobs_of_before_are_known(tmp_path: Path) -> None:
+    """One that was over is as it was; one that ran when the cloud ended has failed, and says why."""
+    with LocalCloud(keep=tmp_path, emulators=[]) as before:
+        before.dataflow.hold("held")
+        before.dataflow.fail("bad", "no luck")
+        for name in ("held", "bad"):
+            create(before, name)
+        running.wait_for(lambda: [job.state for job in before.dataflow.jobs] == [f"JOB_STATE_{s}" for s in STATES], 20)
+        told = messages(before, before.dataflow.jobs[1].id)
+    with LocalCloud(keep=tmp_path, emulators=[]) as after:
+        assert [(job.name, job.state) for job in after.dataflow.jobs] == [
+            ("held", "JOB_STATE_FAILED"),
+            ("bad", "JOB_STATE_FAILED"),
+        ]
+        assert messages(after, after.dataflow.jobs[1].id) == told
+        assert messages(after, after.dataflow.jobs[0].id)[-1].endswith("ended while the job was not over.")
+        create(after, "held")  # the name is free again
+
+
+def test_a_folder_is_for_one_cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second one is refused in a sentence, as is a folder that is a file."""
+    (tmp_path / "file").touch()
+    with cloud(tmp_path / "kept", monkeypatch):
+        for name, why in (("kept", "is in use by another local cloud"), ("file", "can't be used: File exists")):
+            ran = running.run([*_CLOUD, "--keep", tmp_path / name, "--", "true"], tmp_path)
+            assert (ran.code, ran.out) == (1, ""), ran
+            assert ran.err.startswith(f"error: --keep: {tmp_path / name} {why}")
