@@ -102,6 +102,14 @@ class Given:
         return {job.name: job.state for job in self.cloud.dataflow.jobs}
 
 
+@dataclass(frozen=True)
+class Templates:
+    """Where the templates of tests/clients/program_template.py are: a classic one, and a flex template's spec."""
+
+    classic: str
+    flex: str
+
+
 @dataclass
 class Program:
     """A command that runs in the cloud, in the test's folder."""

@@ -4,6 +4,7 @@ These tests are not part of `make test`: they take minutes, gcloud, and the pack
 them writes docs/localcloud-clients.md.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 import client_results
 import pytest
 import running
-from client_running import Given, Program
+from client_running import Given, Program, Templates, on_dataflow, python
 
 from localcloud import Cloud
 
@@ -55,6 +56,29 @@ def client(given: Given) -> Program:
     if not CLIENTS.exists():
         running.absent("there is no .venv-clients; make test-clients makes it")
     return Program(given, str(CLIENTS))
+
+
+@pytest.fixture(scope="session")
+def templates(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Templates:
+    """A classic template that Beam has staged, and a flex template of the same program."""
+    given = Given(cloud, tmp_path_factory.mktemp("templates"), "templates")
+    program, made = (
+        Path(__file__).with_name("program_template.py"),
+        Templates(given.gs("classic"), given.gs("flex.json")),
+    )
+    flags = [flag for flag in on_dataflow(given) if not flag.startswith("--job_name")]
+    python(given).succeed(program, *flags, f"--template_location={made.classic}")
+    image = "gcr.io/measure/upper:1"
+    parameters = [{"name": name, "label": name, "helpText": name} for name in ("input", "output")]
+    spec = {
+        "image": image,
+        "sdkInfo": {"language": "PYTHON"},
+        "metadata": {"name": "Upper", "parameters": parameters},
+        "defaultEnvironment": {},
+    }
+    given.put("flex.json", json.dumps(spec))
+    cloud.dataflow.images[image] = str(program)
+    return made
 
 
 def _sdk(name: str, given: Given) -> Program:
