@@ -10,7 +10,8 @@ import time
 from typing import Any
 
 from google.auth.credentials import AnonymousCredentials
-from googleapiclient.discovery import build
+from googleapiclient.discovery import build, build_from_document
+from googleapiclient.discovery_cache import get_static_doc
 from googleapiclient.errors import HttpError
 from googleapiclient.http import MediaFileUpload, MediaIoBaseDownload, MediaIoBaseUpload
 
@@ -18,7 +19,17 @@ PROJECT, REGION, BUCKET = "millrace-test", "us-central1", "millrace-test"
 
 
 def service(name: str, version: str, url: str) -> Any:
-    """Return an API's client that talks to an address."""
+    """Return an API's client that talks to an address.
+
+    By the document, because with the option api_endpoint googleapiclient uploads to https:// even where that is http://.
+    """
+    document = json.loads(get_static_doc(name, version))
+    document["rootUrl"] = f"{url}/"
+    return build_from_document(document, credentials=AnonymousCredentials())
+
+
+def at(name: str, version: str, url: str) -> Any:
+    """Return an API's client that talks to an address, by the option api_endpoint."""
     return build(name, version, credentials=AnonymousCredentials(), client_options={"api_endpoint": url})
 
 
@@ -36,7 +47,7 @@ def ended(jobs: Any, id: str) -> str:
 
 def classic(url: str, template: str, name: str, source: str, target: str) -> Any:
     """Launch a classic template; return the state, the last message, and the views of the job."""
-    locations = service("dataflow", "v1b3", url).projects().locations()
+    locations = at("dataflow", "v1b3", url).projects().locations()
     body = {"jobName": name, "parameters": {"input": source, "output": target}, "environment": {"maxWorkers": 3}}
     made = locations.templates().launch(projectId=PROJECT, location=REGION, gcsPath=template, body=body).execute()
     id = made["job"]["id"]
@@ -52,7 +63,7 @@ def classic(url: str, template: str, name: str, source: str, target: str) -> Any
         for view in ("JOB_VIEW_SUMMARY", "JOB_VIEW_ALL")
     }
     metrics = locations.jobs().getMetrics(projectId=PROJECT, location=REGION, jobId=id).execute()
-    listed = service("dataflow", "v1b3", url).projects().jobs().aggregated(projectId=PROJECT).execute()
+    listed = at("dataflow", "v1b3", url).projects().jobs().aggregated(projectId=PROJECT).execute()
     return {
         "state": state,
         "last": said[-1],
@@ -64,7 +75,7 @@ def classic(url: str, template: str, name: str, source: str, target: str) -> Any
 
 def flex(url: str, spec: str, name: str, source: str, target: str) -> Any:
     """Launch a flex template; return the state of its job."""
-    locations = service("dataflow", "v1b3", url).projects().locations()
+    locations = at("dataflow", "v1b3", url).projects().locations()
     launch = {"jobName": name, "containerSpecGcsPath": spec, "parameters": {"input": source, "output": target}}
     asked = locations.flexTemplates().launch(projectId=PROJECT, location=REGION, body={"launchParameter": launch})
     return ended(locations.jobs(), asked.execute()["job"]["id"])
@@ -72,7 +83,7 @@ def flex(url: str, spec: str, name: str, source: str, target: str) -> Any:
 
 def refused(url: str) -> Any:
     """Return the status and the text of the error for a job that is not there."""
-    jobs = service("dataflow", "v1b3", url).projects().locations().jobs()
+    jobs = at("dataflow", "v1b3", url).projects().locations().jobs()
     try:
         jobs.get(projectId=PROJECT, location=REGION, jobId="nothing").execute()
     except HttpError as error:
