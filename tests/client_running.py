@@ -134,13 +134,13 @@ class Program:
     def succeed(self, *arguments: object) -> str:
         """Run the command, which must end with 0; return what it prints."""
         ran = self(*arguments)
-        assert ran.code == 0, ran
+        assert ran.code == 0, str(ran)
         return ran.out
 
     def fail(self, *arguments: object) -> str:
         """Run the command, which must not end with 0; return what it prints, errors too."""
         ran = self(*arguments)
-        assert ran.code != 0, ran
+        assert ran.code != 0, str(ran)
         return ran.out + ran.err
 
 

@@ -41,8 +41,8 @@ WEATHER = [
 def example(given: Given, module: str, *flags: str) -> running.Ran:
     """Run an example to its end, whose last job has to be done; return what it said."""
     ran = python(given)("-m", f"apache_beam.examples.{module}", *flags, *on_dataflow(given))
-    assert ran.code == 0, ran
-    assert given.jobs()[given.name] == "JOB_STATE_DONE", ran
+    assert ran.code == 0, str(ran)
+    assert given.jobs()[given.name] == "JOB_STATE_DONE", str(ran)
     return ran
 
 
@@ -348,4 +348,4 @@ def test_leader_board(given: Given) -> None:
     """`complete.game.leader_board`: a stream of Pub/Sub."""
     flags = f"--topic=projects/{PROJECT}/topics/games", f"--dataset={DATASET}", f"--table_name={given.table('scores')}"
     ran = python(given)("-m", "apache_beam.examples.complete.game.leader_board", *flags, *on_dataflow(given))
-    assert ran.code == 0, ran
+    assert ran.code == 0, str(ran)
