@@ -28,6 +28,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import tarfile
 import threading
 import traceback
@@ -198,7 +199,10 @@ def run(spec: Spec, report: Report) -> None:
         report.send(held=f"The job is RUNNING and executes nothing, because {unbounded}; Beam's direct runner runs it.")
         return
     for environment in pipeline.components.environments.values():
-        sys.path[:0] = install(environment.dependencies, Path(spec.packages))
+        folders, session = install(environment.dependencies, Path(spec.packages))
+        sys.path[:0] = folders
+        if session:
+            load(session)
         environment.urn = python_urns.EMBEDDED_PYTHON
         environment.ClearField("payload")
         environment.ClearField("dependencies")
@@ -252,20 +256,33 @@ def check(pipeline: Any) -> str:
     return ""
 
 
-def install(artifacts: Iterable[Any], packages: Path) -> list[str]:
+def load(session: bytes) -> None:
+    """Take the registries of the program that was submitted: cloudpickle saves nothing else of its main session.
+
+    Raises UnsupportedError for dill's, which would take the place of this process' own.
+    """
+    if not pickler.is_currently_cloudpickle():
+        raise UnsupportedError(
+            "the local Dataflow's workers load no main session that dill has saved; --pickle_library=cloudpickle"
+        )
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(session)
+        file.flush()
+        pickler.load_session(file.name)
+
+
+def install(artifacts: Iterable[Any], packages: Path) -> tuple[list[str], bytes]:
     """Install what was staged for the workers, each package once and for all jobs; return the folders to import it
-    from.
+    from, and the main session.
 
     Raises UnsupportedError for what would have to be fetched from elsewhere.
     """
-    folders = []
+    folders, session = [], b""
     for artifact in artifacts:
         name = beam_runner_api_pb2.ArtifactStagingToRolePayload.FromString(artifact.role_payload).staged_name
         if name == "requirements.txt":
             raise UnsupportedError("the local Dataflow's workers install packages, but no requirements.txt")
-        if name == shared_names.PICKLED_MAIN_SESSION_FILE:
-            raise UnsupportedError("the local Dataflow's workers load no main session; --pickle_library=cloudpickle")
-        if not name.endswith(_PACKAGES):
+        if name != shared_names.PICKLED_MAIN_SESSION_FILE and not name.endswith(_PACKAGES):
             continue
         if artifact.type_urn != common_urns.artifact_types.URL.urn:
             raise UnsupportedError(f"the staged file {name} has no URL but is of type {artifact.type_urn}")
@@ -273,8 +290,11 @@ def install(artifacts: Iterable[Any], packages: Path) -> list[str]:
         data = _read(where.url)
         if where.sha256 and hashlib.sha256(data).hexdigest() != where.sha256:
             raise ValueError(f"{where.url} is not the file that was staged: its SHA-256 is not {where.sha256}")
-        folders.append(str(_installed(name, data, packages)))
-    return folders
+        if name == shared_names.PICKLED_MAIN_SESSION_FILE:
+            session = data
+        else:
+            folders.append(str(_installed(name, data, packages)))
+    return folders, session
 
 
 def _installed(name: str, data: bytes, packages: Path) -> Path:

@@ -230,12 +230,14 @@ def test_avro_nyc_trips(given: Given) -> None:
     fastavro = pytest.importorskip("fastavro")
     times = "request_datetime on_scene_datetime pickup_datetime dropoff_datetime".split()
     numbers = "trip_miles trip_time base_passenger_fare tips driver_pay".split()
+    more = "tolls bcf sales_tax congestion_surcharge airport_fee".split()
     trip = {
         "hvfhs_license_num": "HV0003",
         **dict.fromkeys(times, 1_675_245_600_000),  # a Wednesday
-        **dict(zip(numbers, (10.0, 600.0, 30.0, 5.0, 20.0), strict=True)),
+        **dict(zip(numbers, (10.0, 600.0, 25.0, 5.0, 15.0), strict=True)),
+        **dict.fromkeys(more, 0.0),
     }
-    types = {"hvfhs_license_num": "string", **dict.fromkeys(times, "long"), **dict.fromkeys(numbers, "double")}
+    types = {"hvfhs_license_num": "string", **dict.fromkeys(times, "long"), **dict.fromkeys(numbers + more, "double")}
     schema = {
         "type": "record",
         "name": "trip",
