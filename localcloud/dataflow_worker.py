@@ -28,8 +28,8 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import tarfile
+import tempfile
 import threading
 import traceback
 import zipfile

@@ -22,7 +22,7 @@ from google.api_core.client_options import ClientOptions
 PROJECT, REGION, BUCKET = "millrace-test", "us-central1", "millrace-test"
 
 
-class LocalDataflowHook(DataflowHook):
+class LocalDataflowHook(DataflowHook):  # type: ignore[misc]
     """Airflow's hook of Dataflow, at an address."""
 
     url = ""
@@ -82,7 +82,7 @@ def bigquery(dataset: str) -> Any:
 def cursor(url: str) -> Any:
     """Ask by the hook's cursor, which is googleapiclient's, at an address; return the rows."""
 
-    class Hook(BigQueryHook):
+    class Hook(BigQueryHook):  # type: ignore[misc]
         def get_client_options(self, api_endpoint_override: str | None = None) -> ClientOptions:
             return ClientOptions(api_endpoint=url)
 
@@ -141,7 +141,7 @@ def workflow(url: str, template: str, prefix: str, dataset: str) -> Any:
     """Run a DAG of operators, each after the other; return the states of its tasks."""
     LocalDataflowHook.url = url
 
-    class LocalOperator(DataflowTemplatedJobStartOperator):
+    class LocalOperator(DataflowTemplatedJobStartOperator):  # type: ignore[misc]
         @property
         def hook(self) -> DataflowHook:
             return LocalDataflowHook(poll_sleep=1)

@@ -16,6 +16,7 @@ from googleapiclient.errors import HttpError
 from googleapiclient.http import MediaFileUpload, MediaIoBaseDownload, MediaIoBaseUpload
 
 PROJECT, REGION, BUCKET = "millrace-test", "us-central1", "millrace-test"
+NOBODY = AnonymousCredentials()  # type: ignore[no-untyped-call]
 
 
 def service(name: str, version: str, url: str) -> Any:
@@ -25,12 +26,12 @@ def service(name: str, version: str, url: str) -> Any:
     """
     document = json.loads(get_static_doc(name, version))
     document["rootUrl"] = f"{url}/"
-    return build_from_document(document, credentials=AnonymousCredentials())
+    return build_from_document(document, credentials=NOBODY)
 
 
 def at(name: str, version: str, url: str) -> Any:
     """Return an API's client that talks to an address, by the option api_endpoint."""
-    return build(name, version, credentials=AnonymousCredentials(), client_options={"api_endpoint": url})
+    return build(name, version, credentials=NOBODY, client_options={"api_endpoint": url})
 
 
 def ended(jobs: Any, id: str) -> str:
@@ -153,9 +154,7 @@ def tables(url: str, dataset: str, path: str) -> Any:
 def discovered(url: str) -> Any:
     """Build a client of BigQuery from the document that the service itself answers with; return the datasets."""
     where = f"{url}/$discovery/rest?version=v2"
-    client = build(
-        "bigquery", "v2", credentials=AnonymousCredentials(), discoveryServiceUrl=where, static_discovery=False
-    )
+    client = build("bigquery", "v2", credentials=NOBODY, discoveryServiceUrl=where, static_discovery=False)
     listed = client.datasets().list(projectId=PROJECT).execute()
     return [each["datasetReference"]["datasetId"] for each in listed["datasets"]]
 
