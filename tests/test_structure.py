@@ -14,7 +14,7 @@ import running
 
 import millrace
 import workflows
-from millrace import Service, Stage, StopService
+from millrace import Service, Stage, StopService, TemplateJob
 
 GOOGLE = ("google.cloud", "googleapiclient", "apache_beam.io.gcp")
 HEAVY = {
@@ -160,7 +160,7 @@ def test_public_tasks_are_sorted_tasks() -> None:
     assert list(workflows.__all__) == sorted(workflows.__all__)
     for name in workflows.__all__:
         task = getattr(workflows, name)
-        assert issubclass(task, Stage | Service | StopService)
+        assert issubclass(task, Stage | Service | StopService | TemplateJob)
         assert task is luigi.task_register.Register.get_task_cls(name)
         assert task.__doc__
 

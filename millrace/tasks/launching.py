@@ -87,8 +87,9 @@ class _Launcher:
         from millrace.runners.dataflow import templates
 
         ticket = self._ticket()
-        if ticket.id:
-            return self._runner.find(ticket)
+        if ticket.id and (job := self._runner.find(ticket)):
+            return job
+        # A job that is not known by its id in the moment after its creation may be listed all the same.
         return templates.find(session.current().google, ticket, self._claim.attempt.started)
 
     def _found(self) -> Job | None:
@@ -98,8 +99,9 @@ class _Launcher:
             return None
         job, same = self._look(), entry.work == self._task.work()
         if job is None:
-            if not same or entry.job_id:
-                self._claim.close("its job is gone" if entry.job_id else "its parameters have changed", "stopped")
+            # Otherwise the attempt is launched again, under its name: where its job is active, it is found by that.
+            if not same:
+                self._claim.close("its parameters have changed", "stopped")
             return None
         stopping = job.state == "CANCELLING"
         if not job.finished and (stopping or not same):

@@ -112,6 +112,13 @@ def test_all_that_is_wrong_with_parameters_is_said_at_once(local: Dataflow, say:
         TemplateJob(template="templates/say").complete()
 
 
+def test_a_streaming_template_is_refused(local: Dataflow, say: str) -> None:
+    """Its job has no end that a task could wait for."""
+    template_tasks.write(f"{FLEX}.streaming", {"image": "i", "metadata": {"name": "Stream", "streaming": True}})
+    with pytest.raises(SettingError, match="is a streaming one, whose job does not end"):
+        TemplateJob(template=f"{FLEX}.streaming").run()
+
+
 def parameter(name: str, **more: Any) -> Any:
     """A parameter of a template's metadata."""
     return api.ParameterMetadata(name=name, label=name, **more)
@@ -190,8 +197,10 @@ def test_a_running_job_is_found_and_another_ones_is_not(local: Dataflow, say: st
     local.hold("*")
     task = Say(text=say)
     stopped(local, task)
-    assert states(local, task) == ["RUNNING"]
+    [job] = jobs_of(local, task)
+    assert state_of(job) == "RUNNING"
     local.release()
+    job.unseen = 2  # in the moment after its creation Dataflow may not know it by its id
     task.run()
     assert states(local, task) == ["DONE"]
     entry = Ledger(session.current().storage).entry(task.job)
