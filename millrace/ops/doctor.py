@@ -16,7 +16,7 @@ from luigi.parameter import UnconsumedParameterWarning
 from millrace.common.text import plain
 from millrace.core.findings import NOT_ASKED, OK, WARNING, WRONG, Finding
 from millrace.ops import arguments
-from millrace.ops.checks import cloud, machine, services, stored
+from millrace.ops.checks import cloud, machine, services, stored, templates
 from millrace.ops.checks.findings import Check, examine, in_bucket
 from millrace.tasks import session
 
@@ -72,6 +72,8 @@ def _examine() -> int:
         )
     if WRONG not in {finding.state for finding in found.values()} and (known := services.checks()):
         found |= _print(console, "Services", examine(known))
+    if WRONG not in {finding.state for finding in found.values()} and (launched := templates.checks()):
+        found |= _print(console, "Templates", examine(launched))
     counts = Counter(finding.state for finding in found.values())
     console.print("\n" + ", ".join(f"{counts[state]} {state}" for state in _STYLES if counts[state]))
     return 1 if counts[WRONG] else 0

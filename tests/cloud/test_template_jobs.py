@@ -26,10 +26,13 @@ from localcloud.dataflow_jobs import Job
 from localcloud.faults import Fault
 from localcloud.storage import Storage
 from millrace import TemplateJob
+from millrace.core.findings import OK, Finding, ok
 from millrace.core.ledger import Ledger
 from millrace.core.stopping import Stopped
 from millrace.errors import ConflictError, JobCancelledError, JobFailedError, ServiceError, SettingError
 from millrace.ops import clear
+from millrace.ops.checks import findings, machine
+from millrace.ops.checks import templates as checked
 from millrace.runners.dataflow import environments, templates
 from millrace.runners.runner import Ticket
 from millrace.tasks import session
@@ -332,6 +335,21 @@ def test_days_are_forgotten_by_their_days(local: Dataflow, say: str) -> None:
             claim.close()
     assert clear.main(["SayDaily", "--from", "2026-11-02", "--to", "2026-11-03"]) == 0
     assert [SayDaily(date=day).complete() for day in days] == [True, False]
+
+
+def test_the_doctor_looks_at_templates(local: Dataflow, say: str, setting: Set) -> None:
+    """Of each task that has a value for every parameter: whether the template is there, and takes what it is given."""
+
+    def found() -> dict[str, Finding]:
+        return {check.name: finding for check, finding in findings.examine(checked.checks())}
+
+    assert found()["Say"] == ok(f"the classic template {CLASSIC}, which takes these parameters")
+    assert found()["SayDaily"].state == OK
+    setting("Say", "text", "Loud!")
+    assert "say_what = 'Loud!' does not match" in found()["Say"].said
+    setting("dataflow.Say", "max_num_workers", "3")
+    setting("dataflow.TemplateJob", "max_num_workers", "3")
+    assert machine.options().state == OK
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from millrace.tasks import sections
 from millrace.tasks.beam_task import BeamTask
 from millrace.tasks.service import Service
 from millrace.tasks.tasks import known_tasks
+from millrace.tasks.template_job import TemplateJob
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ def examine(checks: Iterable[Check]) -> Iterator[tuple[Check, Finding]]:
 def uses_dataflow() -> bool:
     """Return whether any task may run on Dataflow."""
     named = {sections.runner_options("DataflowRunner", task).get("runner") for task in beam_tasks()}
-    return bool({"DataflowRunner", "auto"} & {sections.millrace().runner, *named})
+    launched = in_bucket() and bool(template_jobs())
+    return launched or bool({"DataflowRunner", "auto"} & {sections.millrace().runner, *named})
 
 
 def job_options() -> list[Mapping[str, str]]:
@@ -60,3 +62,8 @@ def in_bucket() -> bool:
 def beam_tasks() -> dict[str, type[BeamTask | Service]]:
     """Return the tasks that wrap a pipeline, by name."""
     return {name: task for name, task in known_tasks().items() if issubclass(task, BeamTask | Service)}
+
+
+def template_jobs() -> dict[str, type[TemplateJob]]:
+    """Return the tasks that launch a template, by name."""
+    return {name: task for name, task in known_tasks().items() if issubclass(task, TemplateJob)}

@@ -17,7 +17,7 @@ import luigi.interface
 from luigi.configuration import get_config
 
 from millrace.core.findings import Finding, ok, wrong
-from millrace.ops.checks.findings import Check, beam_tasks, in_bucket, uses_dataflow
+from millrace.ops.checks.findings import Check, beam_tasks, in_bucket, template_jobs, uses_dataflow
 from millrace.runners import beam_options
 from millrace.tasks import advice, sections, session
 from millrace.tasks.settings import Settings, origin
@@ -85,13 +85,14 @@ def pipelines() -> Finding:
 
 def options() -> Finding:
     """Check that Beam takes the options of [dataflow] and of [dataflow.TASK], and that each TASK is a task."""
-    tasks = list(beam_tasks())
+    tasks, launched = list(beam_tasks()), [*template_jobs(), "TemplateJob"]
     for section in get_config().sections():
         name = section.removeprefix("dataflow.")
-        if name != section and name not in tasks:
-            near = difflib.get_close_matches(name, tasks, 1)
+        if name != section and name not in tasks + launched:
+            near = difflib.get_close_matches(name, tasks + launched, 1)
             return wrong(
-                f"[{section}] names no task; there are {', '.join(tasks)}", *(f"write [dataflow.{n}]" for n in near)
+                f"[{section}] names no task; there are {', '.join(tasks + launched)}",
+                *(f"write [dataflow.{n}]" for n in near),
             )
     given = {argument for task in tasks for argument in beam_options.arguments(session.current().config, task)}
     python = ".".join(platform.python_version_tuple()[:2])
