@@ -10,7 +10,7 @@ from typing import Any
 
 from localcloud import globs
 from localcloud.serving import Request, Response, json_response
-from localcloud.storage.resources import described
+from localcloud.storage.resources import describer
 from localcloud.storage.state import Bucket, Object, RefusedError, Store, flag
 
 #: What the documentation promises as the largest page.
@@ -28,7 +28,7 @@ def list_objects(store: Store, request: Request, named: dict[str, str]) -> Respo
         "kind": "storage#objects",
         "nextPageToken": more,
         "prefixes": prefixes,
-        "items": [described(request, bucket, each) for each in items],
+        "items": list(map(describer(request, bucket), items)),
     }
     return json_response({key: value for key, value in answer.items() if value})
 

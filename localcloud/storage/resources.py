@@ -1,6 +1,6 @@
 """Objects as the API tells them, and how they come to be and change."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -16,6 +16,8 @@ WRITABLE = (
     "cacheControl contentDisposition contentEncoding contentLanguage contentType contexts customTime eventBasedHold "
     "metadata retention storageClass temporaryHold"
 ).split()
+#: What is told only when it is asked for, or not at all.
+_UNTOLD = ("acl", "owner", "_released")
 
 
 def told(store: Store, request: Request, there: Object) -> Response:
@@ -26,19 +28,27 @@ def told(store: Store, request: Request, there: Object) -> Response:
 
 def described(request: Request, bucket: Bucket, there: Object) -> dict[str, Any]:
     """Return an object's resource with its links and what the bucket makes of it; the lists if they are asked for."""
-    known = keys.shown(there.resource, keys.given(request.headers))
-    resource = {key: value for key, value in known.items() if not key.startswith("_")}
-    if request.query.get("projection") == "full" and not access.uniform(bucket):
-        resource |= access.entries(resource)
-    else:
-        resource = {key: value for key, value in resource.items() if key not in ("acl", "owner")}
-    path = f"storage/v1/b/{resource['bucket']}/o/{quote(resource['name'], safe='')}"
-    root = base(request)
-    resource["selfLink"] = f"{root}/{path}"
-    resource["mediaLink"] = f"{root}/download/{path}?generation={resource['generation']}&alt=media"
-    if end := retention.expiration(bucket, known):
-        resource["retentionExpirationTime"] = end
-    return resource
+    return describer(request, bucket)(there)
+
+
+def describer(request: Request, bucket: Bucket) -> Callable[[Object], dict[str, Any]]:
+    """Return what describes the objects of a bucket to a caller."""
+    key, root = keys.given(request.headers), f"{base(request)}/"
+    full = request.query.get("projection") == "full" and not access.uniform(bucket)
+
+    def describe(there: Object) -> dict[str, Any]:
+        known = keys.shown(there.resource, key)
+        resource = {field: value for field, value in known.items() if field not in _UNTOLD}
+        if full:
+            resource |= {"owner": known.get("owner"), **access.entries(known)}
+        path = f"storage/v1/b/{known['bucket']}/o/{quote(known['name'], safe='')}"
+        resource["selfLink"] = root + path
+        resource["mediaLink"] = f"{root}download/{path}?generation={known['generation']}&alt=media"
+        if end := retention.expiration(bucket, known):
+            resource["retentionExpirationTime"] = end
+        return resource
+
+    return describe
 
 
 def base(request: Request) -> str:

@@ -130,7 +130,7 @@ _CALLS: dict[str, _Call] = {
     "objects.insert.cancel": uploads.piece,
 }
 #: How paths of the JSON API begin; another path names a bucket of the XML API.
-_JSON = ("storage", "download", "upload", "resumable", "batch", "b", "")
+_JSON = ("storage", "download", "upload", "resumable", "batch", "discovery", "$discovery", "")
 
 
 class Storage(Service):
