@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from localcloud.serving import Request, Response, json_response
-from localcloud.storage.state import CALLER, PROJECT_NUMBER, Bucket, RefusedError, Store, etag
+from localcloud.storage.state import CALLER, PROJECT_NUMBER, Bucket, RefusedError, Store, etag, now
 
 _OWNERS, _EDITORS, _VIEWERS = (f"project-{each}-{PROJECT_NUMBER}" for each in ("owners", "editors", "viewers"))
 _PROJECT = {_OWNERS: "OWNER", _EDITORS: "OWNER", _VIEWERS: "READER"}
@@ -124,9 +124,10 @@ def control(store: Store, request: Request, named: dict[str, str]) -> Response:
             "Read more at https://cloud.google.com/storage/docs/uniform-bucket-level-access",
         )
     told = "bucket" if kind == "bucket" else "object"
-    present = {each["entity"]: each for each in resource[field]}
+    # What was written while the bucket had no lists has the bucket's for new objects.
+    present = {each["entity"]: each for each in resource.get(field, bucket.resource["defaultObjectAcl"])}
     if verb == "list":
-        items = [entry(each, told, place) for each in resource[field]]
+        items = [entry(each, told, place) for each in present.values()]
         return json_response({"kind": f"storage#{told}AccessControls", "items": items})
     asked = request.json() if request.method != "DELETE" else {}
     entity = named.get("entity") or str(asked.get("entity", ""))
@@ -139,7 +140,9 @@ def control(store: Store, request: Request, named: dict[str, str]) -> Response:
     else:
         (present[entity],) = allow(bucket, [{**present.get(entity, {}), **asked, "entity": entity}])
     resource[field] = list(present.values())
-    resource["metageneration"] = str(int(resource["metageneration"]) + 1)
+    resource["metageneration"] = number = str(int(resource["metageneration"]) + 1)
+    resource["etag"] = etag(resource["generation"], number) if kind == "object" else etag(number)
+    resource["updated"] = now()
     return Response(204) if verb == "delete" else json_response(entry(present[entity], told, place))
 
 

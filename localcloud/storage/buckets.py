@@ -9,7 +9,7 @@ from localcloud.serving import Request, Response, json_response
 from localcloud.storage import access, retention
 from localcloud.storage.checks import check_etag, check_metageneration
 from localcloud.storage.resources import base
-from localcloud.storage.state import PROJECT_NUMBER, Bucket, RefusedError, Store, etag, flag, now
+from localcloud.storage.state import PROJECT_NUMBER, Bucket, RefusedError, Store, etag, flag, now, number
 
 #: What the service alone writes.
 _OWN = (
@@ -68,7 +68,7 @@ def list_buckets(store: Store, request: Request, named: dict[str, str]) -> Respo
     """List buckets."""
     store.permit("storage.buckets.list")
     query = request.query
-    prefix, after, room = query.get("prefix", ""), query.get("pageToken", ""), int(query.get("maxResults") or 1000)
+    prefix, after, room = query.get("prefix", ""), query.get("pageToken", ""), number(query, "maxResults", 1000)
     there = store.buckets
     if flag(query, "softDeleted"):
         there = {each.resource["name"]: each for each in store.deleted}

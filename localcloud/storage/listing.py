@@ -11,7 +11,7 @@ from typing import Any
 from localcloud import globs
 from localcloud.serving import Request, Response, json_response
 from localcloud.storage.resources import describer
-from localcloud.storage.state import Bucket, Object, RefusedError, Store, flag
+from localcloud.storage.state import Bucket, Object, RefusedError, Store, flag, number
 
 #: What the documentation promises as the largest page.
 PAGE = 1000
@@ -37,9 +37,7 @@ def page(bucket: Bucket, query: Mapping[str, str]) -> tuple[list[Object], list[s
     """Return a page of a listing: objects, folders, and the next page's token."""
     prefix, delimiter, glob = query.get("prefix", ""), query.get("delimiter", ""), query.get("matchGlob", "")
     after, _, generation = _token(query.get("pageToken", "")).partition(_BETWEEN)
-    room = min(int(query.get("maxResults") or PAGE), PAGE)
-    if room < 1:
-        raise RefusedError(400, f"maxResults is {room}; it has to be at least 1.")
+    room = min(number(query, "maxResults", PAGE), PAGE)
     items: list[Object] = []
     prefixes: list[str] = []
     last = ""

@@ -1,6 +1,7 @@
 """The service: which call a request is, and batches of calls."""
 
 import http
+import json
 import re
 import threading
 from collections.abc import Callable
@@ -176,6 +177,8 @@ class Storage(Service):
                 for key in ("bucket", "destinationBucket", "sourceBucket"):
                     self.store.bill(named.get(key, ""), request.query)
                 return _CALLS[call](self.store, request, named)
+        except json.JSONDecodeError as problem:
+            return RefusedError(400, f"Parse Error: {problem}", "parseError").answer
         except RefusedError as refused:
             return xml.error(refused) if of_xml and refused.status >= 400 else refused.answer
 

@@ -190,6 +190,14 @@ def flag(query: Mapping[str, str], name: str) -> bool:
     return query.get(name, "").lower() == "true"
 
 
+def number(query: Mapping[str, str], name: str, default: int) -> int:
+    """Return a parameter that is a number from 1 on."""
+    text = query.get(name) or str(default)
+    if not text.isdecimal() or int(text) < 1:
+        raise RefusedError(400, f"Invalid value for {name}: {text!r}. It is a number from 1 on.")
+    return int(text)
+
+
 def checksums(data: bytes) -> dict[str, str]:
     """Return the checksums of an object's bytes, as the API writes them."""
     return {

@@ -9,7 +9,7 @@ from localcloud.storage import keys
 from localcloud.storage.checks import check
 from localcloud.storage.mime import headers_and_body
 from localcloud.storage.resources import base, told, write
-from localcloud.storage.state import RefusedError, Session, Store
+from localcloud.storage.state import Object, RefusedError, Session, Store
 
 
 def insert(store: Store, request: Request, named: dict[str, str]) -> Response:
@@ -67,7 +67,8 @@ def piece(store: Store, request: Request, named: dict[str, str]) -> Response:
             if session.fields.get(field) not in (None, "", fields.get(field)):
                 raise RefusedError(400, f"Provided {field} {session.fields[field]!r} doesn't match {fields[field]!r}.")
         place = (session.bucket, session.name)
-        session.done = write(store, place, bytes(session.received), fields, session.query, key)
+        new = write(store, place, bytes(session.received), fields, session.query, key)
+        session.done = Object(b"", new.resource)  # the data goes when the object does
         session.received.clear()
     return told(store, request, session.done)
 

@@ -23,7 +23,7 @@ from localcloud.storage.checks import check, check_etag
 from localcloud.storage.media import media
 from localcloud.storage.mime import mime
 from localcloud.storage.resources import base, write
-from localcloud.storage.state import Object, RefusedError, Session, Store, checksums
+from localcloud.storage.state import Object, RefusedError, Session, Store, checksums, number
 
 _CODES = {
     304: "NotModified",
@@ -199,7 +199,10 @@ def _check_policy(fields: Mapping[str, str], bucket: str, size: int) -> None:
     for each in conditions:
         if isinstance(each, Mapping):
             each = ["eq", *next((f"${key}", value) for key, value in each.items())]
-        kind, field, value = each
+        try:
+            kind, field, value = each
+        except ValueError:
+            raise RefusedError(400, f"The policy's condition {json.dumps(each)} can't be read.") from None
         if kind == "content-length-range":
             if not int(field) <= size <= int(value):
                 raise RefusedError(400, f"Your proposed upload of {size} bytes is not between {field} and {value}.")
@@ -235,13 +238,13 @@ def _piece(store: Store, request: Request, bucket: str, name: str) -> Response:
 
 
 def _part(store: Store, request: Request, bucket: str, name: str) -> Response:
-    session, number = _upload(store, request), int(request.query.get("partNumber", 0))
-    if not 1 <= number <= 10_000:
-        raise RefusedError(400, f"Part number {number} is not between 1 and 10000.")
+    session, part = _upload(store, request), number(request.query, "partNumber", 1)
+    if part > 10_000:
+        raise RefusedError(400, f"Part number {part} is not between 1 and 10000.")
     if keys.given(request.headers) != session.fields["_key"]:
         raise RefusedError(400, "The provided encryption key is incorrect.")
     _check_hashes(request)
-    session.parts[number] = request.body
+    session.parts[part] = request.body
     found = checksums(request.body)
     hashes = f"crc32c={found['crc32c']},md5={found['md5Hash']}"
     return Response(200, headers={"ETag": f'"{hashlib.md5(request.body).hexdigest()}"', "X-Goog-Hash": hashes})
@@ -249,15 +252,18 @@ def _part(store: Store, request: Request, bucket: str, name: str) -> Response:
 
 def _complete(store: Store, request: Request, bucket: str, name: str) -> Response:
     session = _upload(store, request)
-    root = ElementTree.fromstring(request.body)
-    numbers = [int(each.text or 0) for each in root.iter() if each.tag.rpartition("}")[2] == "PartNumber"]
+    try:
+        root = ElementTree.fromstring(request.body)
+        numbers = [int(each.text or 0) for each in root.iter() if each.tag.rpartition("}")[2] == "PartNumber"]
+    except (ElementTree.ParseError, ValueError):
+        raise RefusedError(400, "The list of parts can't be read.") from None
     tags = [(each.text or "").strip('"') for each in root.iter() if each.tag.rpartition("}")[2] == "ETag"]
-    if numbers != sorted(set(numbers)) or not numbers:
+    if len(numbers) != len(tags) or numbers != sorted(set(numbers)) or not numbers:
         raise RefusedError(400, "The list of parts was not in ascending order.")
-    for number, tag in zip(numbers, tags, strict=True):
-        if number not in session.parts or hashlib.md5(session.parts[number]).hexdigest() != tag:
-            raise RefusedError(400, f"Part {number} could not be found, or its ETag is not the one that it has.")
-    data = b"".join(session.parts[number] for number in numbers)
+    for part, tag in zip(numbers, tags, strict=True):
+        if part not in session.parts or hashlib.md5(session.parts[part]).hexdigest() != tag:
+            raise RefusedError(400, f"Part {part} could not be found, or its ETag is not the one that it has.")
+    data = b"".join(session.parts[part] for part in numbers)
     new = write(store, (bucket, name), data, session.fields, session.query, session.fields["_key"])
     new.resource["componentCount"] = len(numbers)
     del new.resource["md5Hash"]

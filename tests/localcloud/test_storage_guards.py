@@ -412,3 +412,50 @@ def test_an_upload_in_parts_at_once(bucket: Any, tmp_path: Any) -> None:
     assert blob.download_as_bytes() == path.read_bytes()
     blob.reload()
     assert (blob.component_count, blob.md5_hash) == (3, None)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", f"storage/v1/b/{BUCKET}/o?maxResults=none", ""),
+        ("GET", f"storage/v1/b/{BUCKET}/o?maxResults=-1", ""),
+        ("GET", f"storage/v1/b/{BUCKET}/o?pageToken=x", ""),
+        ("GET", "storage/v1/b?maxResults=0", ""),
+        ("PATCH", f"storage/v1/b/{BUCKET}", "{"),
+        ("POST", f"upload/storage/v1/b/{BUCKET}/o?uploadType=multipart", "no parts"),
+        ("POST", f"upload/storage/v1/b/{BUCKET}/o?uploadType=none", ""),
+        ("POST", f"upload/storage/v1/b/{BUCKET}/o?uploadType=media&name=..", ""),
+        ("PUT", f"{BUCKET}/a?partNumber=x&uploadId=UPLOAD", ""),
+        ("POST", f"{BUCKET}/a?uploadId=UPLOAD", "<no xml"),
+        ("GET", f"{BUCKET}/a?X-Goog-Expires=soon", ""),
+    ],
+)
+def test_what_can_t_be_read_is_400(service: Storage, bucket: Any, method: str, path: str, body: str) -> None:
+    begun = requests.post(f"{service.url}/{BUCKET}/a?uploads", timeout=10).text
+    path = path.replace("UPLOAD", begun.partition("<UploadId>")[2].partition("<")[0])
+    answer = requests.request(method, f"{service.url}/{path}", data=body, headers={"Content-Type": "x/y"}, timeout=10)
+    assert answer.status_code == 400, answer.text
+
+
+def test_an_object_that_was_written_without_a_list_has_the_buckets(bucket: Any) -> None:
+    bucket.iam_configuration.uniform_bucket_level_access_enabled = True
+    bucket.patch()
+    blob = put(bucket)
+    bucket.iam_configuration.uniform_bucket_level_access_enabled = False
+    bucket.patch()
+    before = blob.etag
+    blob.acl.reload()
+    assert len(list(blob.acl)) == 3
+    answer = requests.post(f"{blob.self_link}/acl", json={"entity": "allUsers", "role": "READER"}, timeout=10)
+    assert answer.json()["role"] == "READER"
+    blob.reload()
+    assert (blob.metageneration, blob.etag != before) == (2, True)
+
+
+def test_what_is_deleted_is_kept_by_no_upload(service: Storage, bucket: Any) -> None:
+    begun = bucket.blob("a").create_resumable_upload_session()
+    assert requests.put(begun, data=b"1" * 1000, timeout=10).status_code == 200
+    bucket.delete_blob("a")
+    (session,) = [each for each in service.store.sessions.values() if each.done and each.name == "a"]
+    assert session.done is not None
+    assert not session.received + session.done.data
