@@ -263,8 +263,18 @@ def is_here(host: str) -> bool:
         address = ipaddress.ip_address(name.partition("%")[0])
     except ValueError:
         return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return any(each.is_loopback or each.is_unspecified for each in (address, mapped) if each is not None)
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_loopback or address.is_unspecified or _is_own(str(address), address.version)
+
+
+def _is_own(address: str, version: int) -> bool:
+    """Return whether an address is one of this machine's interfaces: nobody can listen at others."""
+    with socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6) as listening:
+        try:
+            listening.bind((address, 0))
+        except OSError:
+            return False
+    return True
 
 
 def refusal(host: str, port: object, asking: str = "") -> str:

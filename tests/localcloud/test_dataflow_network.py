@@ -14,7 +14,7 @@ from localcloud import BUCKET, dataflow_network
 from localcloud.dataflow import Dataflow
 
 #: An address that is nobody's (RFC 5737), so that no test can reach anything even without the hold.
-NOBODY = "192.0.2.1"
+NOBODY = "198.51.100.1"
 
 
 def text_of(dataflow: Dataflow, id: str) -> str:
@@ -109,6 +109,12 @@ def test_a_launchers_program_is_held_too(special: Started, tmp_path: Path) -> No
     assert "nowhere.example.com, port 443, was asked for" in dataflow.jobs[-1].error
 
 
+def test_this_machines_own_addresses_are_here() -> None:
+    """Those of its interfaces too, as of a service that a container of this machine publishes."""
+    own = socket.gethostbyname_ex(socket.gethostname())[2]
+    assert all(dataflow_network.is_here(address) for address in own)
+
+
 def test_where_the_kernel_cannot_ask_is_said() -> None:
     """As where the local cloud itself runs in a sandbox that asks: a process can be asked for once."""
     tried = "from localcloud.dataflow_network import confine\nconfine()\nconfine()"
@@ -130,7 +136,7 @@ def test_where_the_kernel_cannot_ask_is_said() -> None:
         (socket.gethostname(), True),
         ("localhost.example.com", False),
         (NOBODY, False),
-        ("::ffff:192.0.2.1", False),
+        ("::ffff:198.51.100.1", False),
         ("fe80::1%eth0", False),
         ("storage.googleapis.com", False),
     ],
