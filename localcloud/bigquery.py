@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from localcloud import PROJECT
+from localcloud import PROJECT, bigquery_streaming
 from localcloud import bigquery_results as results
 from localcloud.bigquery_catalog import Catalog
 from localcloud.bigquery_errors import ApiError, only, unsupported
@@ -40,6 +40,8 @@ _CALLS = {
     "datasets.insert": ("POST", _API + "/datasets"),
     "datasets.get": ("GET", _DATASET),
     "datasets.delete": ("DELETE", _DATASET),
+    "datasets.patch": ("PATCH", _DATASET),
+    "datasets.update": ("PUT", _DATASET),
     "tables.list": ("GET", _DATASET + "/tables"),
     "tables.insert": ("POST", _DATASET + "/tables"),
     "tables.get": ("GET", _TABLE),
@@ -48,15 +50,18 @@ _CALLS = {
     "tables.delete": ("DELETE", _TABLE),
     "tables.testIamPermissions": ("POST", _TABLE + ":testIamPermissions"),
     "tabledata.list": ("GET", _TABLE + "/data"),
+    "tabledata.insertAll": ("POST", _TABLE + "/insertAll"),
     "jobs.list": ("GET", _API + "/jobs"),
     "jobs.insert": ("POST", _API + "/jobs"),
     "jobs.get": ("GET", _JOB),
+    "jobs.delete": ("DELETE", _JOB + "/delete"),
     "jobs.cancel": ("POST", _JOB + "/cancel"),
     "jobs.query": ("POST", _API + "/queries"),
     "jobs.getQueryResults": ("GET", _API + "/queries/(?P<job>[^/]+)"),
     "jobs.upload": ("(POST|PUT)", "/upload" + _API + "/jobs"),
 }
-_WRITABLE = "schema timePartitioning clustering labels description friendlyName encryptionConfiguration"
+_WRITABLE = "schema timePartitioning clustering labels description friendlyName encryptionConfiguration expirationTime"
+_OF_DATASETS = "labels description friendlyName access defaultTableExpirationMs defaultPartitionExpirationMs"
 _SUMMARY = "$__PARTITIONS_SUMMARY__"
 _SUMMARY_FIELDS = normal(
     [
@@ -188,12 +193,34 @@ class BigQuery(Service):
     def _datasets_insert(self, request: Request, project: str) -> Response:
         given = request.json()
         self._catalog.need("bigquery.datasets.create", f"Project {project}")
-        only(given, "datasetReference location labels description friendlyName", "a dataset")
+        only(given, f"datasetReference location {_OF_DATASETS}", "a dataset")
         return json_response(self._catalog.add(project, given))
 
     def _datasets_get(self, request: Request, project: str, dataset: str) -> Response:
         self._catalog.need("bigquery.datasets.get", f"Dataset {project}:{dataset}")
         return json_response(self._catalog.dataset(project, dataset))
+
+    def _datasets_patch(self, request: Request, project: str, dataset: str) -> Response:
+        given = request.json()
+        return self._describe_dataset(request, project, dataset, given, kept=set(_OF_DATASETS.split()) - set(given))
+
+    def _datasets_update(self, request: Request, project: str, dataset: str) -> Response:
+        return self._describe_dataset(request, project, dataset, request.json(), kept=set())
+
+    def _describe_dataset(
+        self, request: Request, project: str, dataset: str, given: dict[str, Any], kept: set[str]
+    ) -> Response:
+        self._catalog.need("bigquery.datasets.update", f"Dataset {project}:{dataset}")
+        found = self._catalog.dataset(project, dataset)
+        if request.headers.get("If-Match") not in (None, "*", found["etag"]):
+            raise ApiError("conditionNotMet", "Precondition Failed")
+        if kept and given.get("labels"):
+            labels = {**found.get("labels", {}), **given["labels"]}
+            given["labels"] = {key: value for key, value in labels.items() if value is not None}
+        writable = set(_OF_DATASETS.split())
+        unknown = {key: value for key, value in given.items() if key not in found and key not in writable}
+        only(unknown, "", "a dataset")
+        return json_response(self._catalog.describe(project, dataset, {key: given.get(key) for key in writable - kept}))
 
     def _datasets_delete(self, request: Request, project: str, dataset: str) -> Response:
         self._catalog.drop(project, dataset, contents=request.query.get("deleteContents") == "true")
@@ -291,6 +318,19 @@ class BigQuery(Service):
             fields = [each for each in fields if each["name"] in selected]
         return json_response({"kind": "bigquery#tableDataList", **results.rows(rows, fields, request.query)})
 
+    def _tabledata_insertall(self, request: Request, project: str, dataset: str, table: str) -> Response:
+        found, day = self._table(project, dataset, table, "bigquery.tables.updateData")
+        if found.is_view:
+            raise ApiError("invalid", f"Cannot insert rows into a table of type {found.about['type']}.")
+        if day:
+            raise unsupported("streaming into a partition")
+        rows, errors = bigquery_streaming.accepted(found, request.json())
+        if rows:
+            fresh = pa.Table.from_pylist(rows, found.rows.schema)
+            self._catalog.change(found, found.about, pa.concat_tables([found.rows, fresh]))
+        shown = {"kind": "bigquery#tableDataInsertAllResponse", **results.given(insertErrors=errors)}
+        return json_response(shown)
+
     def _table(self, project: str, dataset: str, table: str, permission: str) -> tuple[Table, str]:
         """Return a table and the partition that the path names. Raises ApiError."""
         reference = {"projectId": project, "datasetId": dataset, "tableId": table.removesuffix(_SUMMARY)}
@@ -300,12 +340,21 @@ class BigQuery(Service):
 
     def _describe(self, request: Request, table: Table, given: Mapping[str, Any]) -> Response:
         """Give a table another description, if the etag in If-Match is still its own."""
-        if table.is_view:
-            raise unsupported("changes of a view")
         expected = request.headers.get("If-Match")
         if expected and expected not in ("*", table.resource()["etag"]):
             raise ApiError("conditionNotMet", "Precondition Failed")
         about = {key: given[key] for key in _WRITABLE.split() if given.get(key) is not None}
+        about.setdefault("schema", table.about.get("schema", {}))
+        if table.is_view:
+            key = "view" if table.about["type"] == "VIEW" else "materializedView"
+            changed = {"type": table.about["type"], key: given.get(key) or table.about[key]}
+            if changed[key] != table.about[key]:
+                query = Query(self._catalog, self._objects, changed[key], table.name.project)
+                about["schema"] = {"fields": query.estimate().fields}
+            self._catalog.change(table, {**about, **changed}, table.rows)
+            return json_response(table.resource())
+        if table.about.get("timePartitioning") and "timePartitioning" not in given:
+            about["timePartitioning"] = table.about["timePartitioning"]
         new = normal(about.get("schema", {}).get("fields", []))
         about["schema"] = {"fields": alter(table.name, table.fields, new)}
         check_shape(about)
@@ -332,6 +381,10 @@ class BigQuery(Service):
             why = f"User does not have bigquery.jobs.get permission for job {found.name}."
             raise ApiError("accessDenied", f"Access Denied: Job {found.name}: {why}")
         return json_response(found.resource())
+
+    def _jobs_delete(self, request: Request, project: str, job: str) -> Response:
+        self._jobs.delete(self._jobs.get(project, request.query.get("location"), job))
+        return Response(204)
 
     def _jobs_cancel(self, request: Request, project: str, job: str) -> Response:
         # Cancelling a job that is done is no error and changes nothing.

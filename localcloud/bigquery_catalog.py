@@ -57,6 +57,13 @@ class Catalog:
         }
         return self.datasets[project, name]
 
+    def describe(self, project: str, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Give a dataset another description, in which None takes something away. Raises ApiError."""
+        now = time.time()
+        found = {**self.dataset(project, name), **given, "etag": f'"{now}"', "lastModifiedTime": millis(now)}
+        self.datasets[project, name] = {key: value for key, value in found.items() if value is not None}
+        return self.datasets[project, name]
+
     def drop(self, project: str, name: str, *, contents: bool) -> None:
         """Take a dataset away, with its tables where contents is said. Raises ApiError."""
         self.need("bigquery.datasets.delete", f"Dataset {project}:{name}")
@@ -71,6 +78,7 @@ class Catalog:
     def table(self, name: Name) -> Table:
         """Return a table. Raises ApiError if there is none."""
         location = self.dataset(name.project, name.dataset)["location"]
+        self._expire()
         if name.whole not in self.tables:
             raise ApiError("notFound", f"Not found: Table {name.whole} was not found in location {location}")
         return self.tables[name.whole]
@@ -86,8 +94,16 @@ class Catalog:
 
     def within(self, project: str, dataset: str) -> list[Table]:
         """Return the tables of a dataset, by name."""
+        self._expire()
         found = [t for name, t in self.tables.items() if (name.project, name.dataset) == (project, dataset)]
         return sorted(found, key=lambda table: table.name.table)
+
+    def _expire(self) -> None:
+        """Take away the tables whose time is over."""
+        now = time.time() * 1000
+        for name, table in list(self.tables.items()):
+            if int(table.about.get("expirationTime") or now + 1) <= now:
+                del self.tables[name]
 
     def new(self, name: Name, about: Mapping[str, Any]) -> Table:
         """Return a table that is not in the catalog yet. Raises ApiError for one that can't be."""
@@ -96,8 +112,10 @@ class Catalog:
         whole = {**about, "schema": {"fields": fields}}
         check_shape(whole)
         now = time.time()
-        location = self.dataset(name.project, name.dataset)["location"]
-        return Table(name.whole, whole, arrow_schema(fields).empty_table(), location, now, now)
+        dataset = self.dataset(name.project, name.dataset)
+        if dataset.get("defaultTableExpirationMs") and not whole.get("expirationTime") and "type" not in whole:
+            whole["expirationTime"] = str(int(now * 1000) + int(dataset["defaultTableExpirationMs"]))
+        return Table(name.whole, whole, arrow_schema(fields).empty_table(), dataset["location"], now, now)
 
     def write(self, name: Name, rows: pa.Table, fields: Sequence[Field], write: Write, job: Mapping[str, Any]) -> None:
         """Write rows to a table or a partition of it, all or nothing. Raises ApiError.

@@ -1,6 +1,7 @@
 """The files that the local BigQuery loads and extracts: objects in the local Cloud Storage, and their formats."""
 
 import csv
+import gzip
 import io
 import json
 import re
@@ -8,12 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+import fastavro
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 import requests
 
+from localcloud import bigquery_values as values
 from localcloud.bigquery_errors import ApiError, unsupported
 from localcloud.bigquery_fields import Field, arrow_schema, fields_of
 
@@ -100,13 +103,17 @@ def read(data: bytes, where: str, config: Mapping[str, Any], fields: Sequence[Fi
     """
     kind = config.get("sourceFormat", "CSV")
     try:
+        if kind in ("CSV", "NEWLINE_DELIMITED_JSON") and data[:2] == b"\x1f\x8b":
+            data = gzip.decompress(data)
         if kind == "PARQUET":
             return _parquet(data, where, config, fields)
         if kind == "NEWLINE_DELIMITED_JSON":
-            return _json_lines(data, fields)
+            return _json_lines(data, config, fields)
         if kind == "CSV":
             return _csv(data, config, fields)
-    except (pa.ArrowException, ValueError, UnicodeDecodeError) as error:
+        if kind == "AVRO":
+            return _avro(data, config, fields)
+    except (pa.ArrowException, ValueError, OSError, EOFError, csv.Error) as error:
         raise _unreadable(f"{error}; file: {where}", where) from None
     raise unsupported(f"loading {kind}")
 
@@ -148,32 +155,57 @@ def _parquet(
     return rows, list(fields)
 
 
-def _json_lines(data: bytes, fields: Sequence[Field]) -> tuple[pa.Table, list[Field]]:
+def _avro(data: bytes, config: Mapping[str, Any], fields: Sequence[Field]) -> tuple[pa.Table, list[Field]]:
+    try:
+        reader = fastavro.reader(io.BytesIO(data))
+        schema: Any = reader.writer_schema
+        found = values.fields_of_avro(schema, logical=bool(config.get("useAvroLogicalTypes")))
+        rows = list(reader)
+    except (KeyError, IndexError, TypeError, StopIteration) as error:
+        raise ValueError(f"The Apache Avro library failed to parse the file: {error}") from None
+    hints = {each["name"].lower(): each for each in fields}
+    for each in found:
+        wanted = hints.get(each["name"].lower())
+        # What Avro holds as text may be for a column of another type.
+        if wanted and each["type"] in ("STRING", "DATETIME") and wanted["type"] != "RECORD":
+            for row in rows:
+                row[each["name"]] = values.from_json(row[each["name"]], {**wanted, "mode": each["mode"]})
+            each["type"] = wanted["type"]
+        if each["type"] == "DATETIME":
+            for row in rows:
+                if isinstance(row[each["name"]], str):
+                    row[each["name"]] = values.from_json(row[each["name"]], each)
+        if wanted and wanted["mode"] == "NULLABLE" and each["mode"] == "REQUIRED":
+            each["mode"] = "NULLABLE"
+    return pa.Table.from_pylist(rows, arrow_schema(found)), found
+
+
+def _json_lines(data: bytes, config: Mapping[str, Any], fields: Sequence[Field]) -> tuple[pa.Table, list[Field]]:
     lines = [json.loads(line) for line in data.splitlines() if line.strip()]
     names = {each["name"].lower() for each in fields}
     for line in lines:
         for name in line:
-            if fields and name.lower() not in names:
+            if fields and name.lower() not in names and not config.get("ignoreUnknownValues"):
                 raise ValueError(f"JSON parsing error: No such field: {name}.")
     if not fields:
         rows = pa.json.read_json(io.BytesIO(data)) if lines else pa.table({})
         return rows, fields_of(rows.schema)
     columns = {}
     for each, target in zip(fields, arrow_schema(fields), strict=True):
-        values = [{name.lower(): value for name, value in line.items()}.get(each["name"].lower()) for line in lines]
-        columns[each["name"]] = _from_text(values, each, target)
+        given = [{name.lower(): value for name, value in line.items()}.get(each["name"].lower()) for line in lines]
+        columns[each["name"]] = _from_text(given, each, target, bool(config.get("ignoreUnknownValues")))
     return pa.table(columns, schema=arrow_schema(fields)), list(fields)
 
 
-def _from_text(values: Sequence[Any], each: Field, target: pa.Field) -> pa.Array:
+def _from_text(given: Sequence[Any], each: Field, target: pa.Field, unknown: bool = False) -> pa.Array:
     """Return values of JSON as a column; other values become text first, so that "12" can be a number and 12 can be
     text.
     """
-    if each["mode"] == "REPEATED" or each["type"] == "RECORD":
-        return pa.array(values, target.type)
-    if each["type"] == "BYTES":
-        raise unsupported("BYTES in text files")
-    texts = [None if v is None else v if isinstance(v, str) else json.dumps(v) for v in values]
+    nested = each["mode"] == "REPEATED" or each["type"] in ("RECORD", "BYTES", "JSON", "BIGNUMERIC", "BOOLEAN")
+    numbers = each["type"] == "TIMESTAMP" and any(isinstance(v, int | float) for v in given)
+    if nested or numbers:
+        return pa.array([values.from_json(v, each, unknown=unknown) for v in given], target.type)
+    texts = [None if v is None else v if isinstance(v, str) else json.dumps(v) for v in given]
     return _times(pa.array(texts, pa.string()), target.type)
 
 
@@ -187,26 +219,86 @@ def _times(texts: pa.Array, target: pa.DataType) -> pa.Array:
 
 
 def _csv(data: bytes, config: Mapping[str, Any], fields: Sequence[Field]) -> tuple[pa.Table, list[Field]]:
-    delimiter = config.get("fieldDelimiter", ",")
-    skipped = int(config.get("skipLeadingRows", 0))
+    delimiter = {"\\t": "\t", "tab": "\t"}.get(config.get("fieldDelimiter", ","), config.get("fieldDelimiter", ","))
+    skipped = int(config.get("skipLeadingRows") or 0)
+    if config.get("encoding", "UTF-8") not in ("UTF-8", "UTF8", "ISO-8859-1"):
+        raise unsupported(f"the encoding {config['encoding']}")
     if not fields:
         rows = pa.csv.read_csv(io.BytesIO(data), parse_options=pa.csv.ParseOptions(delimiter=delimiter))
         return rows, fields_of(rows.schema)
-    lines = list(csv.reader(io.StringIO(data.decode()), delimiter=delimiter))[skipped:]
+    text = data.decode("latin-1" if config.get("encoding") == "ISO-8859-1" else "utf-8")
+    quote = config.get("quote", '"')
+    how: dict[str, Any] = {"quotechar": quote} if quote else {"quoting": csv.QUOTE_NONE}
+    lines = [line for line in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, **how) if line][skipped:]
+    null = config.get("nullMarker", "")
     for number, line in enumerate(lines, skipped + 1):
+        if len(line) < len(fields) and config.get("allowJaggedRows"):
+            line += [null] * (len(fields) - len(line))
+        if len(line) > len(fields) and config.get("ignoreUnknownValues"):
+            del line[len(fields) :]
         if len(line) != len(fields):
             raise ValueError(f"CSV table references column position {len(fields) - 1}, but line {number} has {line}")
     columns = {}
     for at, (each, target) in enumerate(zip(fields, arrow_schema(fields), strict=True)):
-        values = [line[at] if line[at] or each["type"] == "STRING" else None for line in lines]
-        columns[each["name"]] = _from_text(values, each, target)
+        if each["mode"] == "REPEATED" or each["type"] == "RECORD":
+            raise ValueError(f"Unsupported field type in CSV: the field {each['name']} is nested or repeated")
+        texts = [line[at] for line in lines]
+        # Text that is empty is NULL but in a column of text, unless another mark is said.
+        given = [None if v == null and (null or each["type"] != "STRING") else v for v in texts]
+        columns[each["name"]] = _from_text(given, each, target)
     return pa.table(columns, schema=arrow_schema(fields)), list(fields)
 
 
-def parquet(rows: pa.Table, compression: str) -> bytes:
-    """Return rows as a Parquet file; compression as in an extract job: NONE, SNAPPY, GZIP or ZSTD."""
-    if compression not in ("NONE", "SNAPPY", "GZIP", "ZSTD"):
-        raise ApiError("invalid", f"Compression {compression} is not supported for PARQUET.")
+def written(rows: pa.Table, fields: Sequence[Field], config: Mapping[str, Any]) -> bytes:
+    """Return rows as a file of an extract job: in the format and compression that its configuration says.
+
+    Raises ApiError.
+    """
+    kind, compression = config.get("destinationFormat", "CSV"), config.get("compression", "NONE")
+    allowed = {"CSV": "NONE GZIP", "NEWLINE_DELIMITED_JSON": "NONE GZIP", "AVRO": "NONE DEFLATE SNAPPY"}
+    if compression not in allowed.get(kind, "NONE SNAPPY GZIP ZSTD").split():
+        raise ApiError("invalid", f"Compression {compression} is not supported for {kind}.")
+    if kind == "PARQUET":
+        sink = io.BytesIO()
+        pq.write_table(rows, sink, compression=compression)
+        return sink.getvalue()
+    if kind == "AVRO":
+        return _avro_file(rows, fields, compression, logical=bool(config.get("useAvroLogicalTypes")))
+    if kind == "CSV":
+        text = _csv_file(rows, fields, config)
+    elif kind == "NEWLINE_DELIMITED_JSON":
+        lines = [json.dumps(values.to_row(row, fields), ensure_ascii=False) for row in rows.to_pylist()]
+        text = "".join(line + "\n" for line in lines)
+    else:
+        raise unsupported(f"extracting {kind}")
+    return gzip.compress(text.encode(), mtime=0) if compression == "GZIP" else text.encode()
+
+
+def _csv_file(rows: pa.Table, fields: Sequence[Field], config: Mapping[str, Any]) -> str:
+    for each in fields:
+        if each["mode"] == "REPEATED" or each["type"] == "RECORD":
+            raise ApiError("invalid", f"Operation cannot be performed on a nested schema. Field: {each['name']}")
+    sink = io.StringIO()
+    delimiter = {"\\t": "\t", "tab": "\t"}.get(config.get("fieldDelimiter", ","), config.get("fieldDelimiter", ","))
+    writer = csv.writer(sink, delimiter=delimiter, lineterminator="\n")
+    if str(config.get("printHeader", True)).lower() == "true":
+        writer.writerow([each["name"] for each in fields])
+    for row in rows.to_pylist():
+        writer.writerow(
+            ["" if row[each["name"]] is None else values.to_text(row[each["name"]], each) for each in fields]
+        )
+    return sink.getvalue()
+
+
+def _avro_file(rows: pa.Table, fields: Sequence[Field], compression: str, *, logical: bool) -> bytes:
     sink = io.BytesIO()
-    pq.write_table(rows, sink, compression=compression)
+    records = [
+        {each["name"]: values.to_avro(row[each["name"]], each, logical=logical) for each in fields}
+        for row in rows.to_pylist()
+    ]
+    codec = {"NONE": "null"}.get(compression, compression.lower())
+    try:
+        fastavro.writer(sink, values.avro_schema(fields, logical=logical), records, codec=codec)
+    except ValueError as error:
+        raise unsupported(f"Avro's compression {compression} ({error})") from None
     return sink.getvalue()

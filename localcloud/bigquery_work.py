@@ -25,7 +25,8 @@ class Load:
             config,
             "destinationTable sourceUris sourceFormat writeDisposition createDisposition schema autodetect "
             "schemaUpdateOptions timePartitioning clustering parquetOptions skipLeadingRows fieldDelimiter "
-            "destinationEncryptionConfiguration",
+            "destinationEncryptionConfiguration useAvroLogicalTypes ignoreUnknownValues allowQuotedNewlines quote "
+            "nullMarker allowJaggedRows encoding",
             "a load job",
         )
         self._catalog, self._objects, self._config, self._data = catalog, objects, config, data
@@ -80,18 +81,23 @@ class Load:
         if given or self._config.get("autodetect"):
             return given
         there = table.fields if table else []
-        if not there and self._config.get("sourceFormat", "CSV") != "PARQUET":
+        if not there and self._config.get("sourceFormat", "CSV") not in ("PARQUET", "AVRO"):
             raise ApiError("invalid", "No schema specified on job or table.")
         return there
 
 
 class Extract:
-    """A table or a partition into Parquet files of Cloud Storage."""
+    """A table or a partition into files of Cloud Storage."""
 
     def __init__(self, catalog: Catalog, objects: Objects, config: Mapping[str, Any]) -> None:
-        only(config, "sourceTable destinationUris destinationUri destinationFormat compression", "an extract job")
+        only(
+            config,
+            "sourceTable destinationUris destinationUri destinationFormat compression printHeader fieldDelimiter "
+            "useAvroLogicalTypes",
+            "an extract job",
+        )
         self._catalog, self._objects, self._config = catalog, objects, config
-        if config.get("destinationFormat", "CSV") != "PARQUET":
+        if config.get("destinationFormat", "CSV") not in ("AVRO", "CSV", "NEWLINE_DELIMITED_JSON", "PARQUET"):
             raise unsupported(f"extracting {config.get('destinationFormat', 'CSV')}")
         self._uris = config.get("destinationUris") or [config.get("destinationUri", "")]
         if len(self._uris) != 1 or self._uris[0].count("*") > 1:
@@ -111,7 +117,7 @@ class Extract:
         starts = range(0, max(rows.num_rows, 1), size)
         self._objects.check_location(uri, table.location)
         for at, start in enumerate(starts):
-            data = bigquery_files.parquet(rows.slice(start, size), self._config.get("compression", "NONE"))
+            data = bigquery_files.written(rows.slice(start, size), table.fields, self._config)
             self._objects.write(uri.replace("*", f"{at:012d}"), data)
         counts = {"destinationUriFileCounts": [str(len(starts))], "inputBytes": str(sum(table_bytes(rows).values()))}
         return Outcome({"extract": counts})
@@ -121,7 +127,14 @@ class Copy:
     """Tables or partitions into another."""
 
     def __init__(self, catalog: Catalog, config: Mapping[str, Any]) -> None:
-        only(config, "sourceTable sourceTables destinationTable writeDisposition createDisposition", "a copy job")
+        only(
+            config,
+            "sourceTable sourceTables destinationTable writeDisposition createDisposition operationType "
+            "destinationEncryptionConfiguration",
+            "a copy job",
+        )
+        if config.get("operationType", "COPY") not in ("COPY", "OPERATION_TYPE_UNSPECIFIED"):
+            raise unsupported(f"the operationType {config['operationType']} of a copy job")
         self._catalog, self._config = catalog, config
         self._sources = [Name.of(each) for each in config.get("sourceTables") or [config["sourceTable"]]]
         self._target = Name.of(config["destinationTable"])
