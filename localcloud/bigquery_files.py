@@ -160,7 +160,7 @@ def _avro(data: bytes, config: Mapping[str, Any], fields: Sequence[Field]) -> tu
         reader = fastavro.reader(io.BytesIO(data))
         schema: Any = reader.writer_schema
         found = values.fields_of_avro(schema, logical=bool(config.get("useAvroLogicalTypes")))
-        rows = list(reader)
+        rows: list[dict[str, Any]] = [dict(each) for each in reader if isinstance(each, Mapping)]
     except (KeyError, IndexError, TypeError, StopIteration) as error:
         raise ValueError(f"The Apache Avro library failed to parse the file: {error}") from None
     hints = {each["name"].lower(): each for each in fields}

@@ -344,12 +344,16 @@ def _target(target: str) -> tuple[str | None, str]:
 
 
 def held(folder: os.PathLike[str]) -> None:
-    """Write the module that has Python programs of a job watched, for a folder of PYTHONPATH."""
+    """Write the module that has Python programs of a job watched, and led to the local BigQuery, for a folder of
+    PYTHONPATH.
+    """
+    steps = {__file__: "watch", os.path.join(os.path.dirname(__file__), "beam_bigquery.py"): "lead"}
     with open(os.path.join(folder, "sitecustomize.py"), "w", encoding="utf-8") as file:
-        file.write(
-            "import importlib.util\n"
-            f"spec = importlib.util.spec_from_file_location('localcloud_network', {__file__!r})\n"
-            "module = importlib.util.module_from_spec(spec)\n"
-            "spec.loader.exec_module(module)\n"
-            "module.watch()\n"
-        )
+        file.write("import importlib.util\n")
+        for path, step in steps.items():
+            file.write(
+                f"spec = importlib.util.spec_from_file_location('localcloud_{step}', {path!r})\n"
+                "module = importlib.util.module_from_spec(spec)\n"
+                "spec.loader.exec_module(module)\n"
+                f"module.{step}()\n"
+            )

@@ -55,7 +55,7 @@ from apache_beam.runners.portability.fn_api_runner.execution import GroupingBuff
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo, FnApiMetrics, FnApiRunner
 from google.protobuf import json_format, struct_pb2
 
-from localcloud import dataflow_network
+from localcloud import beam_bigquery, dataflow_network
 
 _PR_SET_PDEATHSIG = 1
 #: Seconds between two reports of a running job's counters.
@@ -392,6 +392,7 @@ def work(path: str, pipe: int, link: socket.socket) -> NoReturn:
 
 def hold(report: Report, link: socket.socket) -> None:
     """Keep this process, and what it starts, off the network."""
+    beam_bigquery.lead()
     dataflow_network.watch()
     dataflow_network.watch_grpc()
     try:
