@@ -223,7 +223,7 @@ class BigQuery(Service):
         return json_response(self._catalog.describe(project, dataset, {key: given.get(key) for key in writable - kept}))
 
     def _datasets_delete(self, request: Request, project: str, dataset: str) -> Response:
-        self._catalog.drop(project, dataset, contents=request.query.get("deleteContents") == "true")
+        self._catalog.drop(project, dataset, contents=request.query.get("deleteContents", "").lower() == "true")
         return Response(204)
 
     # Tables

@@ -201,7 +201,7 @@ def _from_text(given: Sequence[Any], each: Field, target: pa.Field, unknown: boo
     """Return values of JSON as a column; other values become text first, so that "12" can be a number and 12 can be
     text.
     """
-    nested = each["mode"] == "REPEATED" or each["type"] in ("RECORD", "BYTES", "JSON", "BIGNUMERIC", "BOOLEAN")
+    nested = each["mode"] == "REPEATED" or each["type"] in ("RECORD", "BYTES", "JSON", "BIGNUMERIC", "BOOLEAN", "TIME")
     numbers = each["type"] == "TIMESTAMP" and any(isinstance(v, int | float) for v in given)
     if nested or numbers:
         return pa.array([values.from_json(v, each, unknown=unknown) for v in given], target.type)
@@ -259,9 +259,7 @@ def written(rows: pa.Table, fields: Sequence[Field], config: Mapping[str, Any]) 
     if compression not in allowed.get(kind, "NONE SNAPPY GZIP ZSTD").split():
         raise ApiError("invalid", f"Compression {compression} is not supported for {kind}.")
     if kind == "PARQUET":
-        sink = io.BytesIO()
-        pq.write_table(rows, sink, compression=compression)
-        return sink.getvalue()
+        return parquet(rows, compression)
     if kind == "AVRO":
         return _avro_file(rows, fields, compression, logical=bool(config.get("useAvroLogicalTypes")))
     if kind == "CSV":
@@ -272,6 +270,13 @@ def written(rows: pa.Table, fields: Sequence[Field], config: Mapping[str, Any]) 
     else:
         raise unsupported(f"extracting {kind}")
     return gzip.compress(text.encode(), mtime=0) if compression == "GZIP" else text.encode()
+
+
+def parquet(rows: pa.Table, compression: str) -> bytes:
+    """Return rows as a Parquet file."""
+    sink = io.BytesIO()
+    pq.write_table(rows, sink, compression=compression)
+    return sink.getvalue()
 
 
 def _csv_file(rows: pa.Table, fields: Sequence[Field], config: Mapping[str, Any]) -> str:
