@@ -14,12 +14,14 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
 
 from localcloud import PROJECT, bigquery_streaming
 from localcloud import bigquery_results as results
+from localcloud.bigquery_calls import CALLS, PARTLY, REFUSED, reads_only
 from localcloud.bigquery_catalog import Catalog
 from localcloud.bigquery_errors import ApiError, only, unsupported
 from localcloud.bigquery_fields import alter, conform, millis, normal
@@ -31,35 +33,6 @@ from localcloud.bigquery_tables import Name, Table, check_shape
 from localcloud.faults import FaultPlan
 from localcloud.serving import Request, Response, Service, error_response, json_response
 
-_API = r"/bigquery/v2/projects/(?P<project>[^/]+)"
-_DATASET = _API + r"/datasets/(?P<dataset>[^/]+)"
-_TABLE = _DATASET + r"/tables/(?P<table>[^/:]+)"
-_JOB = _API + r"/jobs/(?P<job>[^/]+)"
-_CALLS = {
-    "datasets.list": ("GET", _API + "/datasets"),
-    "datasets.insert": ("POST", _API + "/datasets"),
-    "datasets.get": ("GET", _DATASET),
-    "datasets.delete": ("DELETE", _DATASET),
-    "datasets.patch": ("PATCH", _DATASET),
-    "datasets.update": ("PUT", _DATASET),
-    "tables.list": ("GET", _DATASET + "/tables"),
-    "tables.insert": ("POST", _DATASET + "/tables"),
-    "tables.get": ("GET", _TABLE),
-    "tables.patch": ("PATCH", _TABLE),
-    "tables.update": ("PUT", _TABLE),
-    "tables.delete": ("DELETE", _TABLE),
-    "tables.testIamPermissions": ("POST", _TABLE + ":testIamPermissions"),
-    "tabledata.list": ("GET", _TABLE + "/data"),
-    "tabledata.insertAll": ("POST", _TABLE + "/insertAll"),
-    "jobs.list": ("GET", _API + "/jobs"),
-    "jobs.insert": ("POST", _API + "/jobs"),
-    "jobs.get": ("GET", _JOB),
-    "jobs.delete": ("DELETE", _JOB + "/delete"),
-    "jobs.cancel": ("POST", _JOB + "/cancel"),
-    "jobs.query": ("POST", _API + "/queries"),
-    "jobs.getQueryResults": ("GET", _API + "/queries/(?P<job>[^/]+)"),
-    "jobs.upload": ("(POST|PUT)", "/upload" + _API + "/jobs"),
-}
 _WRITABLE = "schema timePartitioning clustering labels description friendlyName encryptionConfiguration expirationTime"
 _OF_DATASETS = "labels description friendlyName access defaultTableExpirationMs defaultPartitionExpirationMs"
 _SUMMARY = "$__PARTITIONS_SUMMARY__"
@@ -79,6 +52,8 @@ class BigQuery(Service):
 
     name = "bigquery"
     api = "bigquery", "v2"
+    partly = PARTLY
+    refused = MappingProxyType({begin: what for begin, (what, _) in REFUSED.items()})
 
     def __init__(self, storage_url: str | Callable[[], str], faults: FaultPlan | None = None) -> None:
         super().__init__(faults)
@@ -158,20 +133,20 @@ class BigQuery(Service):
             return list(self._jobs.asked)
 
     def call_of(self, request: Request) -> str:
-        for call, (method, path) in _CALLS.items():
+        for call, (method, path) in CALLS.items():
             if re.fullmatch(method, request.method) and re.fullmatch(path, request.path):
                 begins = request.method == "POST" and request.query.get("uploadType") == "resumable"
                 # An upload is the call that its last part makes.
                 return "jobs.insert" if call == "jobs.upload" and not begins else call
-        return "unknown"
+        return next((begin for begin, (_, path) in REFUSED.items() if re.match(path, request.path)), "unknown")
 
     def has_effect(self, request: Request) -> bool:
-        if request.call in ("tables.testIamPermissions", "jobs.query"):
+        if request.call == "tables.testIamPermissions" or (request.call == "jobs.query" and reads_only(request.json())):
             return False
         return super().has_effect(request) and not _is_dry_run(request)
 
     def handle(self, request: Request) -> Response:
-        for call, (method, path) in _CALLS.items():
+        for call, (method, path) in CALLS.items():
             found = re.fullmatch(path, request.path)
             if found and re.fullmatch(method, request.method):
                 handler: Callable[..., Response] = getattr(self, "_" + call.replace(".", "_").lower())
@@ -181,6 +156,8 @@ class BigQuery(Service):
                         return handler(request, **found.groupdict())
                 except ApiError as problem:
                     return error_response(problem.status, problem.message, problem.reason)
+        if request.call in self.refused:
+            return error_response(501, f"the local BigQuery has no {self.refused[request.call]}", "notImplemented")
         return error_response(501, f"the local BigQuery has no {request.method} {request.path}", "notImplemented")
 
     # Datasets

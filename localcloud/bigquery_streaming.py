@@ -35,5 +35,5 @@ def accepted(table: Table, given: Mapping[str, Any]) -> tuple[list[dict[str, Any
         rows, ids = [], []
         stopped = {"reason": "stopped", "location": "", "debugInfo": "", "message": ""}
         wrong = {at: wrong.get(at, stopped) for at in range(len(given["rows"]))}
-    table.streamed.update(id for id in ids if id)
+    table.streamed |= {id: True for id in ids if id}
     return rows, [{"index": at, "errors": [problem]} for at, problem in sorted(wrong.items())]

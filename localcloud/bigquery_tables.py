@@ -62,8 +62,8 @@ class Table:
     version: int = 1
     #: Partition → when rows were last written to it.
     written: dict[str, float] = field(default_factory=dict)
-    #: The insertIds of the rows that were streamed into it.
-    streamed: set[str] = field(default_factory=set)
+    #: The insertIds of the rows that were streamed into it, as the keys.
+    streamed: dict[str, bool] = field(default_factory=dict)
 
     @property
     def is_view(self) -> bool:

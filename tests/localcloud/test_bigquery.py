@@ -936,7 +936,7 @@ def test_what_is_not_supported_is_refused_and_not_pretended(client: api.Client, 
         client.create_table(api.Table(f"{PROJECT}.d.geo", [api.SchemaField("g", "GEOGRAPHY")]))
     with pytest.raises(exceptions.MethodNotImplemented, match="maxBadRecords"):
         client.load_table_from_uri("gs://bucket/x", "d.t", job_config=api.LoadJobConfig(max_bad_records=5))
-    with pytest.raises(exceptions.MethodNotImplemented, match="has no GET"):
+    with pytest.raises(exceptions.MethodNotImplemented, match="has no routines"):
         list(client.list_routines("d"))
     assert service.jobs == []
     assert json.loads(requests.get(f"{service.url}/other").content)["error"]["code"] == 501
