@@ -360,24 +360,36 @@ def steady(setting: Set) -> Iterator[None]:
         yield
 
 
+@pytest.mark.parametrize("template", [CLASSIC, pytest.param(FLEX, marks=pytest.mark.skipif(not WHOLE, reason="long"))])
 @pytest.mark.parametrize("kind", ["kill", "lost"])
 def test_whatever_happens_after_any_effect_there_is_one_job(
-    local: Dataflow, services: tuple[Storage, Dataflow], say: str, steady: None, kind: Any
+    local: Dataflow,
+    services: tuple[Storage, Dataflow],
+    say: str,
+    steady: None,
+    tmp_path: Path,
+    kind: Any,
+    template: str,
 ) -> None:
     """A run dies after each of its effects, or their answers are lost: with the next run one job is done."""
+    template_tasks.stage_flex(local, tmp_path)
+
+    def task_of(words: str) -> TemplateJob:
+        where = f"gs://{BUCKET}/said/{kind}/{template[-4:]}/{words}"
+        return TemplateJob(template=template, parameters={"say_what": words, "say_where": where})
 
     def effects() -> int:
         return sum(each.effect for service in services for each in service.requests)
 
     before = effects()
-    assert Child(Say(text=f"{kind} counted").run).end() == 0
+    assert Child(task_of("counted").run).end() == 0
     count = effects() - before
     assert count > 3
     some = SAMPLE if kind == "kill" else 1
     numbers = range(1, count + 1, EVERY) if WHOLE else [(2 * i + 1) * count // (2 * some) + 1 for i in range(some)]
     trouble = []
     for n in numbers:
-        task, fault = Say(text=f"{kind} {'x' * n}"), Fault(kind)
+        task, fault = task_of("x" * n), Fault(kind)
         local.faults.at(n, fault, effects_only=True)
         code = Child(task.run, fault).end()
         local.faults.clear()
