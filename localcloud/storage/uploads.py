@@ -1,7 +1,9 @@
 """Uploads: in one request, and in pieces."""
 
+import gzip
 import json
 import re
+import zlib
 from typing import Any
 
 from localcloud.serving import Request, Response
@@ -20,7 +22,7 @@ def insert(store: Store, request: Request, named: dict[str, str]) -> Response:
     bucket, data = named["bucket"], b""
     if kind == "media":
         fields = {"contentType": request.headers.get("Content-Type")}
-        data = request.body
+        data = _unpacked(request)
     elif kind == "multipart":
         fields, data = _parts(request)
     elif kind == "resumable":
@@ -51,6 +53,8 @@ def piece(store: Store, request: Request, named: dict[str, str]) -> Response:
         del store.sessions[upload_id]
         return Response(499)
     if session.done is None:
+        if request.headers.get("Content-Encoding") == "gzip":
+            raise RefusedError(400, "local storage has no pieces of uploads that are packed for their way (gzip)")
         length = len(request.body)
         whole = f"bytes 0-{length - 1}/{length}" if length else "bytes */0"
         said = str(request.headers.get("Content-Range", whole))
@@ -81,12 +85,23 @@ def hashes(request: Request) -> dict[str, str]:
     return {names[kind]: value for kind, _, value in pairs if kind in names}
 
 
+def _unpacked(request: Request) -> bytes:
+    """Return a request's body, which may be packed for its way only."""
+    if request.headers.get("Content-Encoding") != "gzip":
+        return request.body
+    try:
+        return gzip.decompress(request.body)
+    except (OSError, EOFError, zlib.error):
+        raise RefusedError(400, "The request's Content-Encoding is gzip, and its body is not.") from None
+
+
 def _parts(request: Request) -> tuple[dict[str, Any], bytes]:
     """Return a multipart upload's fields and data. By hand, because a parser of mail would read the data as text."""
     boundary = headers_and_body(f"Content-Type: {request.headers['Content-Type']}\n\n")[0].get_boundary("")
-    if f"--{boundary}".encode() not in request.body:
+    body = _unpacked(request)
+    if f"--{boundary}".encode() not in body:
         boundary = boundary.strip("'")  # gcloud's client puts it in such quotes, which are none in a header
-    parts = request.body.split(f"--{boundary}".encode(), 2)
+    parts = body.split(f"--{boundary}".encode(), 2)
     if not boundary or len(parts) < 3:
         raise RefusedError(400, "The upload has no two parts, one of fields and one of data.")
     # What closes the data is the last boundary there is: data may hold what looks like one.

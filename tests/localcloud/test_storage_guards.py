@@ -4,6 +4,7 @@ Expected values are those of Cloud Storage's documentation.
 """
 
 import base64
+import gzip
 import hashlib
 import time
 from collections.abc import Iterator
@@ -301,6 +302,16 @@ def test_checksums_of_compositions_and_of_uploads_in_pieces(service: Storage, bu
     begun = requests.post(url, json={}, timeout=10)
     assert requests.delete(begun.headers["Location"], timeout=10).status_code == 499  # cancelled
     assert requests.put(begun.headers["Location"], data=b"1", timeout=10).status_code == 404
+
+
+def test_uploads_may_be_packed_for_their_way(service: Storage, bucket: Any) -> None:
+    """`gcloud storage cp -J` packs an upload; the object is what was packed."""
+    url = f"{service.url}/upload/storage/v1/b/{BUCKET}/o?uploadType=media&name=a"
+    packed = {"Content-Encoding": "gzip", "Content-Type": "text/plain"}
+    requests.post(url, data=gzip.compress(b"plain"), headers=packed, timeout=10).raise_for_status()
+    blob = bucket.get_blob("a")
+    assert (blob.download_as_bytes(raw_download=True), blob.content_encoding) == (b"plain", None)
+    assert requests.post(url, data=b"plain", headers=packed, timeout=10).status_code == 400
 
 
 # Access, and who pays
