@@ -2,6 +2,9 @@
 # launcher's own Python, and again whenever pipelines/ or millrace/ changes: docs/google-cloud.md says how.
 ARG PYTHON=3.11
 ARG BEAM=2.77.0
+# Of this image one program is taken, which starts a flex template's job (docs/templates.md).
+ARG LAUNCHER=gcr.io/dataflow-templates-base/python311-template-launcher-base
+FROM ${LAUNCHER} AS launcher
 FROM apache/beam_python${PYTHON}_sdk:${BEAM}
 
 COPY constraints.txt millrace/beam/requirements.txt /tmp/millrace/
@@ -18,4 +21,10 @@ COPY pipelines /tmp/millrace/packages/pipelines
 RUN cp -r /tmp/millrace/packages/. "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/" \
     && rm -r /tmp/millrace \
     && cd / && python -c 'import pipelines.posts.aggregate, pipelines.posts.count, pipelines.posts.etl, pipelines.posts.fetch, \
-        pipelines.digits.load, pipelines.digits.score, pipelines.digits.stream'
+        pipelines.posts.window, pipelines.digits.load, pipelines.digits.score, pipelines.digits.stream'
+
+# What the image runs where it is a flex template's: the pipeline that MILLRACE_TEMPLATE names.
+ARG TEMPLATE=pipelines.posts.window
+COPY --from=launcher /opt/google/dataflow/python_template_launcher /opt/google/dataflow/python_template_launcher
+COPY flex_template.py /opt/millrace/flex_template.py
+ENV MILLRACE_TEMPLATE=${TEMPLATE} FLEX_TEMPLATE_PYTHON_PY_FILE=/opt/millrace/flex_template.py

@@ -134,8 +134,8 @@ def test_commands_for_an_account_are_shell(block: Block) -> None:
     assert (read.code, str(read.err)) == (0, ""), read
     lines = re.sub(r"\\\n", " ", block.text).splitlines()
     first = {shlex.split(line, comments=True)[0] for line in lines if line.strip() and "=" not in line.split()[0]}
-    ours = {"luigi", "bin/doctor", "bin/stream-produce", "bin/stream-consume", ".venv/bin/python"}
-    assert first <= {"gcloud", "bq", "docker", "echo", "for", "done", "gsutil", *ours}
+    ours = {"luigi", "bin/build-template", "bin/doctor", "bin/stream-produce", "bin/stream-consume", ".venv/bin/python"}
+    assert first <= {"curl", "gcloud", "bq", "docker", "echo", "for", "done", "gsutil", *ours}
 
 
 @pytest.mark.parametrize("block", _named(blocks("ini")))
