@@ -5,9 +5,8 @@ Each is built once and launched with different timestamps. A few launches are tr
 
 import io
 import json
-import os
+import re
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,7 +20,7 @@ import running
 from cloud_running import Place
 from window_oracle import NAMES, expected
 
-from localcloud import BUCKET, PROJECT, REGION, Cloud
+from localcloud import BUCKET, PROJECT, REGION, LocalCloud
 
 MODULE = "pipelines.posts.window"
 IMAGE = "gcr.io/p/window:1"
@@ -32,7 +31,7 @@ ENDS = ("2017-08-27 04:30:00", "2017-08-28 04:45:00.000001")
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A place with the posts and both templates of them."""
-    with Cloud() as cloud:
+    with LocalCloud() as cloud:
         place = Place(cloud, tmp_path_factory.mktemp("templates"))
         cloud.dataflow.images[IMAGE] = str(running.ROOT / "flex_template.py")
         cloud_running.upload(cloud, cases.real("mayweather_2017.jsonl"), "in")
@@ -51,29 +50,21 @@ def parameters(place: Place, name: str, end: str) -> dict[str, str]:
     return {"input": f"gs://{BUCKET}/in/*.jsonl", "timestamp": end, "days": "1", "rules": "classic", "output": output}
 
 
-def by_gcloud(place: Place, kind: str, name: str, given: dict[str, str]) -> None:
+def need_gcloud() -> None:
     if not shutil.which("gcloud"):
         running.absent("gcloud is not installed (https://cloud.google.com/sdk/docs/install)")
+
+
+def by_gcloud(place: Place, kind: str, name: str, given: dict[str, str]) -> None:
+    need_gcloud()
     how = {
         "classic": ["jobs", "run", name, f"--gcs-location={template(kind)}"],
         "flex": ["flex-template", "run", name, f"--template-file-gcs-location={template(kind)}"],
     }
     joined = "^;^" + ";".join(f"{key}={value}" for key, value in given.items())
-    ran = subprocess.run(
-        ["gcloud", "dataflow", *how[kind], f"--region={REGION}", f"--parameters={joined}"],
-        env={
-            "PATH": os.environ["PATH"],
-            "HOME": str(place.folder),
-            "CLOUDSDK_CONFIG": str(place.folder / "gcloud"),
-            "CLOUDSDK_CORE_PROJECT": PROJECT,
-            "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
-            "CLOUDSDK_AUTH_DISABLE_CREDENTIALS": "true",
-            "CLOUDSDK_API_ENDPOINT_OVERRIDES_DATAFLOW": f"{place.cloud.dataflow.url}/",
-        },
-        capture_output=True,
-        text=True,
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    command = ["gcloud", "dataflow", *how[kind], f"--region={REGION}", f"--parameters={joined}"]
+    ran = running.run(command, place.folder, place.environment)
+    assert ran.code == 0, ran
 
 
 def by_rest(place: Place, kind: str, name: str, given: dict[str, str]) -> None:
@@ -87,32 +78,86 @@ def by_rest(place: Place, kind: str, name: str, given: dict[str, str]) -> None:
     assert asked.status_code == 200, asked.text
 
 
-LAUNCHERS: dict[str, Callable[[Place, str, str, dict[str, str]], None]] = {"gcloud": by_gcloud, "REST": by_rest}
+def by_template_job(place: Place, kind: str, name: str, given: dict[str, str]) -> None:
+    place.succeed("TemplateJob", "--template", template(kind), "--parameters", json.dumps(given))
+
+
+Launcher = Callable[[Place, str, str, dict[str, str]], None]
+LAUNCHERS: dict[str, Launcher] = {"gcloud": by_gcloud, "REST": by_rest, "TemplateJob": by_template_job}
 EVERY = [(kind, by, end) for kind in ("classic", "flex") for by in LAUNCHERS for end in ENDS]
-#: Both templates, both ends of one of them, and both launchers.
-SOME = [("classic", "gcloud", ENDS[0]), ("classic", "REST", ENDS[1]), ("flex", "REST", ENDS[1])]
+#: The other end than that of the documentation's commands, which are tried in any case.
+SOME = [("classic", "TemplateJob", ENDS[1]), ("flex", "REST", ENDS[1])]
 
 
 @pytest.mark.parametrize(
     ("kind", "by", "end"), [each if each in SOME else pytest.param(*each, marks=running.long) for each in EVERY]
 )
 def test_a_launch_gives_the_tables_of_plain_python(place: Place, kind: str, by: str, end: str) -> None:
-    name = f"{kind}-{by.lower()}-{ENDS.index(end)}"
+    name, before = f"{kind}-{by.lower()}-{ENDS.index(end)}", len(place.jobs)
     LAUNCHERS[by](place, kind, name, parameters(place, name, end))
-    (job,) = (job for job in place.jobs if job.name == name)
+    (job,) = place.jobs[before:]
     place.wait_for(lambda: job.over, 120)
     assert job.state == "JOB_STATE_DONE", job.error
-    assert_tables(place, name, end)
+    assert_tables(place, f"out/{name}", end)
 
 
 def assert_tables(place: Place, name: str, end: str) -> None:
     (path,) = cases.real("mayweather_2017.jsonl")
     wanted = expected(oracle.read_source(path), end, 1, "classic")
     for table in NAMES:
-        blob = cloud_running.bucket(place.cloud).blob(f"out/{name}/{table}.parquet")
+        blob = cloud_running.bucket(place.cloud).blob(f"{name}/{table}.parquet")
         rows = pq.read_table(io.BytesIO(blob.download_as_bytes())).drop_columns(["ts", "date"]).to_pylist()
         assert [list(row.values()) for row in rows] == cases.near(wanted[table]), table
         assert len(rows) > 100
+
+
+@pytest.mark.timeout(300)
+def test_the_documentations_commands_launch_it(place: Place) -> None:
+    """gcloud and curl, both templates: each command of docs/templates.md, as written but for where Dataflow is."""
+    need_gcloud()
+    text = (running.ROOT / "docs" / "templates.md").read_text(encoding="utf-8").partition("## Launch it")[2]
+    commands = re.findall(r"^```sh account\n(.*?)^```$", text.partition("## ")[0], re.MULTILINE | re.DOTALL)
+    assert len(commands) == 2
+    script = "".join(commands).replace("https://dataflow.googleapis.com", place.cloud.dataflow.url)
+    end = "2017-08-27 04:30:00"
+    script = script.replace("2026-11-19 05:00:00", end).replace("timestamp=", "days=1;rules=classic;timestamp=")
+    script = script.replace('\\"timestamp\\"', '\\"days\\": \\"1\\", \\"rules\\": \\"classic\\", \\"timestamp\\"')
+    for kind in ("classic", "flex"):
+        blob = cloud_running.bucket(place.cloud).blob(template(kind).partition(f"{BUCKET}/")[2])
+        name = "templates/window" + (".json" if kind == "flex" else "")
+        cloud_running.bucket(place.cloud).blob(name).upload_from_string(blob.download_as_bytes())
+    for path in cases.real("mayweather_2017.jsonl"):
+        cloud_running.upload(place.cloud, [path], "posts")
+    copied = cloud_running.bucket(place.cloud).blob("templates/window-classic_metadata").download_as_bytes()
+    cloud_running.bucket(place.cloud).blob("templates/window_metadata").upload_from_string(copied)
+    variables = {"BUCKET": BUCKET, "PROJECT": PROJECT, "REGION": REGION}
+    ran = running.run(["bash", "-euo", "pipefail", "-c", script], place.folder, {**place.environment, **variables})
+    assert ran.code == 0, ran
+    jobs = {job.name: job for job in place.jobs if re.fullmatch(r"window-\d", job.name)}
+    assert sorted(jobs) == [f"window-{n}" for n in range(1, 5)]
+    place.wait_for(lambda: all(job.over for job in jobs.values()), 200)
+    assert {job.error for job in jobs.values()} == {""}
+    for number in range(1, 5):
+        assert_tables(place, f"trends/{number}", end)
+
+
+def test_the_line_of_the_crontab_launches_it(place: Place) -> None:
+    """As cron runs it: with the shell sh, and without the backslashes before % that a crontab needs."""
+    need_gcloud()
+    text = (running.ROOT / "crontab.example").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^# 0 \*/5 \* \* \*  (gcloud .*)$", text, re.MULTILINE)
+    before = len(place.jobs)
+    command = line.replace("\\%", "%").replace("gs://BUCKET/templates/window", template("classic"))
+    command = command.replace("gs://BUCKET/posts/*.jsonl", "sample://").replace("BUCKET", BUCKET)
+    ran = running.run(["sh", "-c", command], place.folder, place.environment)
+    assert ran.code == 0, ran
+    (job,) = place.jobs[before:]
+    assert re.fullmatch(r"window-\d{8}-\d\d", job.name)
+    place.wait_for(lambda: job.over, 200)
+    assert job.state == "JOB_STATE_DONE", job.error
+    told = json.loads(cloud_running.bucket(place.cloud).blob(f"trends/{job.name[7:]}/window.json").download_as_bytes())
+    assert told["days"] == "4"
+    assert told["counters"]["posts"] > 1000
 
 
 def test_rows_go_to_bigquery_when_asked_and_replace_those_of_the_same_end(place: Place) -> None:
