@@ -82,6 +82,18 @@ def flex(url: str, spec: str, name: str, source: str, target: str) -> Any:
     return ended(locations.jobs(), asked.execute()["job"]["id"])
 
 
+def launched(url: str, kind: str, template: str, name: str, parameters: str) -> Any:
+    """Launch a template of a kind with parameters in JSON; return the state of its job."""
+    locations = at("dataflow", "v1b3", url).projects().locations()
+    launch: dict[str, Any] = {"jobName": name, "parameters": json.loads(parameters)}
+    if kind == "classic":
+        asked = locations.templates().launch(projectId=PROJECT, location=REGION, gcsPath=template, body=launch)
+    else:
+        launch["containerSpecGcsPath"] = template
+        asked = locations.flexTemplates().launch(projectId=PROJECT, location=REGION, body={"launchParameter": launch})
+    return ended(locations.jobs(), asked.execute()["job"]["id"])
+
+
 def refused(url: str) -> Any:
     """Return the status and the text of the error for a job that is not there."""
     jobs = at("dataflow", "v1b3", url).projects().locations().jobs()
