@@ -101,6 +101,25 @@ def test_a_launch_gives_the_tables_of_plain_python(place: Place, kind: str, by: 
     assert_tables(place, f"out/{name}", end)
 
 
+TASKS = [(kind, end) for kind in ("classic", "flex") for end in ENDS]
+
+
+@pytest.mark.parametrize(
+    ("kind", "end"),
+    [each if each == ("classic", ENDS[1]) else pytest.param(*each, marks=running.long) for each in TASKS],
+)
+def test_a_task_launches_it_to_the_same_tables(place: Place, kind: str, end: str) -> None:
+    """TemplateJob, as a command of luigi's; where every case is tried, a second run launches nothing."""
+    name = f"{kind}-task-{ENDS.index(end)}"
+    given = ("--template", template(kind), "--parameters", json.dumps(parameters(place, name, end)))
+    place.succeed("TemplateJob", *given)
+    assert_tables(place, name, end)
+    before = len(place.jobs)
+    if running.WHOLE:
+        place.succeed("TemplateJob", *given)
+    assert len(place.jobs) == before
+
+
 def assert_tables(place: Place, name: str, end: str) -> None:
     (path,) = cases.real("mayweather_2017.jsonl")
     wanted = expected(oracle.read_source(path), end, 1, "classic")
