@@ -53,15 +53,14 @@ def piece(store: Store, request: Request, named: dict[str, str]) -> Response:
         del store.sessions[upload_id]
         return Response(499)
     if session.done is None:
-        if request.headers.get("Content-Encoding") == "gzip":
-            raise RefusedError(400, "local storage has no pieces of uploads that are packed for their way (gzip)")
-        length = len(request.body)
+        body = _unpacked(request)
+        length = len(body)
         whole = f"bytes 0-{length - 1}/{length}" if length else "bytes */0"
         said = str(request.headers.get("Content-Range", whole))
         found = re.fullmatch(r"bytes (?:(\d+)-(?:\d+|\*)|\*)/(\d+|\*)", said)
         if found is None:
             raise RefusedError(400, f"Content-Range {said!r} can't be read")
-        session.take(int(found[1] or 0), request.body, last=found[2] != "*")
+        session.take(int(found[1] or 0), body, last=found[2] != "*")
         if found[2] != str(len(session.received)):
             end = len(session.received) - 1
             return Response(308, headers={"Range": f"bytes=0-{end}"} if end >= 0 else {})

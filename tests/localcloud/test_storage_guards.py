@@ -312,6 +312,9 @@ def test_uploads_may_be_packed_for_their_way(service: Storage, bucket: Any) -> N
     blob = bucket.get_blob("a")
     assert (blob.download_as_bytes(raw_download=True), blob.content_encoding) == (b"plain", None)
     assert requests.post(url, data=b"plain", headers=packed, timeout=10).status_code == 400
+    begun = bucket.blob("b").create_resumable_upload_session()
+    ranged = {"Content-Encoding": "gzip", "Content-Range": "bytes 0-4/5"}  # of what is unpacked, as gcloud sends it
+    assert requests.put(begun, data=gzip.compress(b"plain"), headers=ranged, timeout=10).json()["size"] == "5"
 
 
 # Access, and who pays
