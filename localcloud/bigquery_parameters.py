@@ -36,11 +36,30 @@ def set_parameters(select: exp.Expr, parameters: Mapping[str, Mapping[str, Any]]
         node.replace(literal(given["parameterType"], given.get("parameterValue") or {}))
 
 
+def _spelled(kind: Mapping[str, Any]) -> str:
+    """Return a parameter's type as GoogleSQL writes it. Raises ApiError."""
+    if kind["type"] == "ARRAY":
+        return f"ARRAY<{_spelled(kind['arrayType'])}>"
+    if kind["type"] == "STRUCT":
+        if any(not each.get("name") for each in kind["structTypes"]):
+            raise unsupported("query parameters of the type STRUCT whose fields have no names")
+        return (
+            f"STRUCT<{', '.join('`' + each['name'] + '` ' + _spelled(each['type']) for each in kind['structTypes'])}>"
+        )
+    if kind["type"] not in _SCALARS:
+        raise unsupported(f"query parameters of the type {kind['type']}")
+    return str(kind["type"])
+
+
 def literal(kind: Mapping[str, Any], value: Mapping[str, Any]) -> exp.Expr:
     """Return a parameter as an expression of its type."""
     if kind["type"] == "ARRAY":
         items = [literal(kind["arrayType"], item) for item in value.get("arrayValues", [])]
-        return exp.cast(exp.Array(expressions=items), f"ARRAY<{kind['arrayType']['type']}>", dialect="bigquery")
+        return exp.cast(exp.Array(expressions=items), _spelled(kind), dialect="bigquery")
+    if kind["type"] == "STRUCT":
+        given = value.get("structValues", {})
+        parts = [literal(each["type"], given.get(each["name"], {})) for each in kind["structTypes"]]
+        return exp.cast(exp.Struct(expressions=parts), _spelled(kind), dialect="bigquery")
     if kind["type"] not in _SCALARS:
         raise unsupported(f"query parameters of the type {kind['type']}")
     text = value.get("value")

@@ -260,3 +260,11 @@ def test_a_table_without_a_schema_has_no_rows(client: api.Client) -> None:
     client.create_table(api.Table(f"{PROJECT}.d.empty"))
     assert list(client.list_rows(client.get_table("d.empty"), selected_fields=[])) == []
     assert client.get_table("d.empty").num_rows == 0
+
+
+def test_structs_are_parameters(client: api.Client) -> None:
+    pair = api.StructQueryParameter(
+        "p", api.ScalarQueryParameter("a", "INT64", 7), api.ArrayQueryParameter("b", "STRING", ["x", "y"])
+    )
+    job = _run(client, "SELECT @p.a AS a, @p.b[OFFSET(1)] AS b, @p AS whole", pair)
+    assert [tuple(row) for row in job.result()] == [(7, "y", {"a": 7, "b": ["x", "y"]})]
