@@ -50,10 +50,12 @@ def test_the_next_test_has_none(place):
 
 def test_the_fixtures(tmp_path: Path) -> None:
     """A pipeline is a job there; each test has a folder and a dataset of its own, and faults that end with it."""
-    (tmp_path / "test_first.py").write_text(_TESTS, encoding="utf-8")
+    (tmp_path / "test_more.py").write_text(_TESTS, encoding="utf-8")
+    guide = (running.ROOT / "docs" / "localcloud.md").read_text(encoding="utf-8")
+    (tmp_path / "test_first.py").write_text(guide.split("```python\n")[1].split("```")[0], encoding="utf-8")
     known = any(each.value == "localcloud.pytest_plugin" for each in importlib.metadata.entry_points(group="pytest11"))
     plugin = [] if known else ["-p", "localcloud.pytest_plugin"]
     flags = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", *plugin, f"--rootdir={tmp_path}"]
     ran = running.run([running.python(), "-m", "pytest", *flags, tmp_path], tmp_path)
     assert ran.code == 0, ran
-    assert "5 passed" in ran.out
+    assert "6 passed" in ran.out
