@@ -34,7 +34,7 @@ def record(report: pytest.TestReport) -> None:
     if report.when != "call" and not (report.failed or report.skipped):
         return
     module, claim = _ABOUT[report.nodeid]
-    if hasattr(report, "wasxfail"):
+    if hasattr(report, "wasxfail") and not report.passed:
         reason = report.wasxfail.removeprefix("reason: ")
         outcome = reason if reason.startswith("refused") else f"fails: {reason}"
     elif report.skipped:

@@ -28,26 +28,7 @@ class Given:
     def environment(self) -> dict[str, str]:
         """The variables of a program that runs in the cloud; nothing of this user's own settings for Google."""
         plain = {key: value for key, value in os.environ.items() if not key.startswith(("CLOUDSDK", "GOOGLE", "LUIGI"))}
-        return {**plain, **self._sdk(), **self.cloud.environment()}
-
-    def _sdk(self) -> dict[str, str]:
-        """Return what gcloud and bq need, to ask nobody else: settings of their own, and a token of nobody's."""
-        config = self.folder.parent / f"{self.name}-sdk"
-        config.mkdir(exist_ok=True)
-        (config / "token").write_text("fake")
-        (config / "bigqueryrc").write_text(f"api = {self.cloud.bigquery.url}\nproject_id = {PROJECT}\n")
-        return {
-            "BIGQUERYRC": str(config / "bigqueryrc"),
-            "CLOUDSDK_API_ENDPOINT_OVERRIDES_BIGQUERY": f"{self.cloud.bigquery.url}/bigquery/v2/",
-            "CLOUDSDK_API_ENDPOINT_OVERRIDES_DATAFLOW": f"{self.cloud.dataflow.url}/",
-            "CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE": f"{self.cloud.storage.url}/storage/v1/",
-            "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE": str(config / "token"),
-            "CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK": "1",
-            "CLOUDSDK_CONFIG": str(config),
-            "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
-            "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING": "1",
-            "CLOUDSDK_CORE_PROJECT": PROJECT,
-        }
+        return {**plain, **self.cloud.environment()}
 
     def gs(self, path: str = "") -> str:
         """Where something of the test's own lies."""
