@@ -1,10 +1,9 @@
-"""What Airflow's hooks and operators do with the local cloud: a function each, run by name in .venv-clients.
+"""What Airflow's hooks do with the local cloud: a function each, run by name in .venv-clients.
 
 What a function returns is printed as JSON. Of the hooks only Dataflow's has to be told where to go, because it takes no
 address from its connection or from a variable.
 """
 
-import datetime
 import json
 import sys
 from typing import Any
@@ -12,11 +11,6 @@ from typing import Any
 from airflow.providers.google.cloud.hooks.bigquery import BigQueryHook
 from airflow.providers.google.cloud.hooks.dataflow import DataflowHook
 from airflow.providers.google.cloud.hooks.gcs import GCSHook
-from airflow.providers.google.cloud.operators.bigquery import BigQueryCheckOperator, BigQueryInsertJobOperator
-from airflow.providers.google.cloud.operators.dataflow import DataflowTemplatedJobStartOperator
-from airflow.providers.google.cloud.transfers.bigquery_to_gcs import BigQueryToGCSOperator
-from airflow.providers.google.cloud.transfers.gcs_to_bigquery import GCSToBigQueryOperator
-from airflow.sdk import DAG
 from google.api_core.client_options import ClientOptions
 
 PROJECT, REGION, BUCKET = "millrace-test", "us-central1", "millrace-test"
@@ -57,7 +51,7 @@ def buckets(prefix: str) -> Any:
     """Make a bucket, synchronise a prefix into it, and delete it; return what was in it."""
     hook = GCSHook()
     hook.upload(BUCKET, f"{prefix}/d/a", data="a")
-    hook.create_bucket("bucket-of-airflow", project_id=PROJECT, location="EU", labels={"team": "data"})
+    hook.create_bucket(bucket_name="bucket-of-airflow", project_id=PROJECT, location="EU", labels={"team": "data"})
     hook.sync(BUCKET, "bucket-of-airflow", source_object=f"{prefix}/d/", recursive=True)
     seen = hook.list("bucket-of-airflow")
     hook.delete_bucket("bucket-of-airflow", force=True)
@@ -68,25 +62,16 @@ def bigquery(dataset: str) -> Any:
     """Make a table, insert rows, ask by client and by cursor; return what was seen."""
     hook = BigQueryHook(use_legacy_sql=False, location="US")
     schema = [{"name": "name", "type": "STRING"}, {"name": "n", "type": "INTEGER"}]
-    hook.create_table(dataset, "airflow", {"schema": {"fields": schema}}, project_id=PROJECT)
-    hook.insert_all(PROJECT, dataset, "airflow", [{"json": {"name": "a", "n": 1}}, {"json": {"name": "b", "n": 2}}])
-    there = hook.table_exists(dataset, "airflow", PROJECT)
+    table = {"project_id": PROJECT, "dataset_id": dataset, "table_id": "airflow"}
+    hook.create_table(**table, table_resource={"schema": {"fields": schema}})
+    hook.insert_all(**table, rows=[{"json": {"name": "a", "n": 1}}, {"json": {"name": "b", "n": 2}}])
+    there = hook.table_exists(**table)
     configuration = {"query": {"query": f"SELECT SUM(n) AS s FROM {dataset}.airflow", "useLegacySql": False}}
     job = hook.insert_job(configuration=configuration, project_id=PROJECT)
     rows = [list(row.values()) for row in job.result()]
-    listed = hook.list_rows(dataset_id=dataset, table_id="airflow", max_results=1, project_id=PROJECT)
-    hook.delete_table(f"{PROJECT}.{dataset}.airflow")
-    return [there, rows, len(list(listed)), hook.table_exists(dataset, "airflow", PROJECT)]
-
-
-def cursor(url: str) -> Any:
-    """Ask by the hook's cursor, which is googleapiclient's, at an address; return the rows."""
-
-    class Hook(BigQueryHook):  # type: ignore[misc]
-        def get_client_options(self, api_endpoint_override: str | None = None) -> ClientOptions:
-            return ClientOptions(api_endpoint=url)
-
-    return [list(row) for row in Hook(use_legacy_sql=False, location="US").get_records("SELECT 1 AS a, 'x' AS b")]
+    listed = hook.list_rows(**table, max_results=1)
+    hook.delete_table(table_id=f"{PROJECT}.{dataset}.airflow", project_id=PROJECT)
+    return [there, rows, len(list(listed)), hook.table_exists(**table)]
 
 
 def classic(url: str, template: str, source: str, target: str) -> Any:
@@ -135,51 +120,6 @@ def cancel(url: str, template: str, source: str, target: str) -> Any:
     )
     hook.cancel_job(project_id=PROJECT, job_id=made["id"], location=REGION)
     return hook.get_job(job_id=made["id"], project_id=PROJECT, location=REGION)["currentState"]
-
-
-def workflow(url: str, template: str, prefix: str, dataset: str) -> Any:
-    """Run a DAG of operators, each after the other; return the states of its tasks."""
-    LocalDataflowHook.url = url
-
-    class LocalOperator(DataflowTemplatedJobStartOperator):  # type: ignore[misc]
-        @property
-        def hook(self) -> DataflowHook:
-            return LocalDataflowHook(poll_sleep=1)
-
-    place = f"{PROJECT}.{dataset}.of_dag"
-    query = {"query": f"UPDATE {dataset}.of_dag SET n = n * 10 WHERE TRUE", "useLegacySql": False}
-    with DAG("measure", schedule=None, start_date=datetime.datetime(2026, 11, 1, tzinfo=datetime.UTC)) as dag:
-        load = GCSToBigQueryOperator(
-            task_id="load",
-            bucket=BUCKET,
-            source_objects=[f"{prefix}/rows.csv"],
-            destination_project_dataset_table=place,
-            schema_fields=[{"name": "name", "type": "STRING"}, {"name": "n", "type": "INTEGER"}],
-            write_disposition="WRITE_TRUNCATE",
-            location="US",
-        )
-        check = BigQueryCheckOperator(
-            task_id="check", sql=f"SELECT COUNT(*) > 1 FROM {dataset}.of_dag", use_legacy_sql=False, location="US",
-            deferrable=False,
-        )  # fmt: skip
-        update = BigQueryInsertJobOperator(task_id="update", configuration={"query": query}, location="US")
-        extract = BigQueryToGCSOperator(
-            task_id="extract",
-            source_project_dataset_table=place,
-            destination_cloud_storage_uris=[f"gs://{BUCKET}/{prefix}/updated.csv"],
-            print_header=False,
-            location="US",
-        )
-        transform = LocalOperator(
-            task_id="transform",
-            template=template,
-            job_name="airflow-operator",
-            parameters={"input": f"gs://{BUCKET}/{prefix}/updated.csv", "output": f"gs://{BUCKET}/{prefix}/upper.csv"},
-            location=REGION,
-        )
-        load >> check >> update >> extract >> transform
-    run = dag.test()
-    return {task.task_id: str(task.state) for task in run.get_task_instances()}
 
 
 if __name__ == "__main__":

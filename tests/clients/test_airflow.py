@@ -1,6 +1,7 @@
 """Airflow's hooks and operators of Google Cloud, in a Python without Millrace."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,11 +58,6 @@ def test_bigquery_hook(given: Given, ask: Ask) -> None:
     assert ask("bigquery", DATASET) == [True, [[3]], 1, False]
 
 
-def test_bigquery_cursor(given: Given, ask: Ask) -> None:
-    """BigQueryHook: its cursor, which is googleapiclient's."""
-    assert ask("cursor", given.cloud.bigquery.url) == [[1, "x"]]
-
-
 def test_dataflow_hook(given: Given, ask: Ask, templates: Templates) -> None:
     """DataflowHook: a classic template launched and waited for, its environment, messages, metrics."""
     source, target = given.put("in.txt", "one\ntwo\n"), given.gs("out.txt")
@@ -84,10 +80,16 @@ def test_cancelled_jobs(given: Given, ask: Ask, templates: Templates) -> None:
     assert ask("cancel", given.cloud.dataflow.url, templates.classic, source, target) == "JOB_STATE_CANCELLED"
 
 
-def test_a_workflow_of_operators(given: Given, ask: Ask, airflow: Program, templates: Templates) -> None:
+def test_a_workflow_of_operators(given: Given, home: Path, airflow: Program, templates: Templates) -> None:
     """A DAG: GCSToBigQuery, BigQueryCheck, BigQueryInsertJob (UPDATE), BigQueryToGCS, DataflowTemplatedJobStart."""
     given.put("rows.csv", "a,1\nb,2\n")
+    program = home / "dags" / "measure.py"
+    program.parent.mkdir(exist_ok=True)
+    shutil.copy(FOLDER / "program_airflow_dag.py", program)
+    values = {"URL": given.cloud.dataflow.url, "TEMPLATE": templates.classic, "PREFIX": given.name, "DATASET": DATASET}
+    airflow.more = {**airflow.more, **{f"MEASURE_{key}": value for key, value in values.items()}}
     airflow.succeed("-m", "airflow", "db", "migrate")
-    states = ask("workflow", given.cloud.dataflow.url, templates.classic, given.name, DATASET)
+    airflow.succeed("-m", "airflow", "dags", "reserialize")
+    states = json.loads(airflow.succeed(program).splitlines()[-1])
     assert states == dict.fromkeys(("load", "check", "update", "extract", "transform"), "success")
     assert given.lines("upper.csv") == ["A,10", "B,20"]
