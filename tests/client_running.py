@@ -13,14 +13,14 @@ import google.cloud.storage as storage_api
 import running
 from google.auth.credentials import AnonymousCredentials
 
-from localcloud import BUCKET, PROJECT, REGION, Cloud
+from localcloud import BUCKET, PROJECT, REGION, LocalCloud
 
 
 @dataclass
 class Given:
     """The cloud as one test sees it. name: of its own, for jobs, prefixes and tables."""
 
-    cloud: Cloud
+    cloud: LocalCloud
     folder: Path
     name: str
 

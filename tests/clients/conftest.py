@@ -16,7 +16,7 @@ import pytest
 import running
 from client_running import Given, Program, Templates, on_dataflow, python
 
-from localcloud import Cloud
+from localcloud import LocalCloud
 
 MEASURED = os.environ.get("MILLRACE_TEST_CLIENTS") == "1"
 collect_ignore_glob = [] if MEASURED else ["test_*.py"]
@@ -25,14 +25,14 @@ CLIENTS = running.ROOT / ".venv-clients" / "bin" / "python"
 
 
 @pytest.fixture(scope="session")
-def cloud() -> Iterator[Cloud]:
+def cloud() -> Iterator[LocalCloud]:
     """The local cloud of the whole measure."""
-    with Cloud() as started:
+    with LocalCloud() as started:
         yield started
 
 
 @pytest.fixture
-def given(cloud: Cloud, request: pytest.FixtureRequest, tmp_path: Path) -> Given:
+def given(cloud: LocalCloud, request: pytest.FixtureRequest, tmp_path: Path) -> Given:
     """What a program of the test's own finds: the cloud's environment, an empty folder, a prefix in the bucket."""
     name = "".join(letter if letter.isalnum() else "-" for letter in request.node.name.lower()).strip("-")
     return Given(cloud, tmp_path, name)
@@ -59,7 +59,7 @@ def client(given: Given) -> Program:
 
 
 @pytest.fixture(scope="session")
-def templates(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Templates:
+def templates(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> Templates:
     """A classic template that Beam has staged, and a flex template of the same program."""
     given = Given(cloud, tmp_path_factory.mktemp("templates"), "templates")
     program, made = (
