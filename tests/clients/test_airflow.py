@@ -90,6 +90,8 @@ def test_a_workflow_of_operators(given: Given, home: Path, airflow: Program, tem
     airflow.more = {**airflow.more, **{f"MEASURE_{key}": value for key, value in values.items()}}
     airflow.succeed("-m", "airflow", "db", "migrate")
     airflow.succeed("-m", "airflow", "dags", "reserialize")
-    states = json.loads(airflow.succeed(program).splitlines()[-1])
-    assert states == dict.fromkeys(("load", "check", "update", "extract", "transform"), "success")
+    ran = airflow(program)
+    assert ran.code == 0, str(ran)
+    states = json.loads(ran.out.splitlines()[-1])
+    assert states == dict.fromkeys(("load", "check", "update", "extract", "transform"), "success"), str(ran)
     assert given.lines("upper.csv") == ["A,10", "B,20"]
