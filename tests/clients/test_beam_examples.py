@@ -286,7 +286,6 @@ def loaded(given: Given, name: str) -> str:
 
 
 Output = Callable[[str], str]
-IN_JOBS = pytest.mark.xfail(reason="Beam's own BigQuery I/O within jobs")
 
 
 @pytest.fixture
@@ -295,7 +294,6 @@ def output(given: Given) -> Output:
     return lambda name: f"{PROJECT}:{DATASET}.{given.table(name)}"
 
 
-@IN_JOBS
 def test_bigquery_tornadoes(given: Given, output: Output) -> None:
     """`cookbook.bigquery_tornadoes`: BigQuery read by an export and written by a load."""
     example(given, "cookbook.bigquery_tornadoes", f"--input={loaded(given, 'in')}", f"--output={output('out')}")
@@ -303,7 +301,6 @@ def test_bigquery_tornadoes(given: Given, output: Output) -> None:
     assert rows == [{"month": 7, "tornado_count": 2}, {"month": 8, "tornado_count": 1}]
 
 
-@IN_JOBS
 def test_bigquery_schema(given: Given, output: Output) -> None:
     """`cookbook.bigquery_schema`: nested and repeated columns written."""
     example(given, "cookbook.bigquery_schema", f"--output={output('people')}")
@@ -319,7 +316,6 @@ def test_bigquery_schema(given: Given, output: Output) -> None:
     }
 
 
-@IN_JOBS
 def test_filters(given: Given, output: Output) -> None:
     """`cookbook.filters`: a table read, a mean as side input, a table written."""
     example(given, "cookbook.filters", f"--input={loaded(given, 'in')}", f"--output={output('out')}")
@@ -328,7 +324,6 @@ def test_filters(given: Given, output: Output) -> None:
     assert rows == cold
 
 
-@IN_JOBS
 def test_hourly_team_score(given: Given) -> None:
     """`complete.game.hourly_team_score`: fixed windows, the main session, a table written."""
     path, table = given.put("games.csv", GAMES), given.table("scores")
@@ -346,7 +341,9 @@ def test_bigquery_side_input(given: Given) -> None:
     assert len(given.lines("groups")) == 3
 
 
-def test_datastore_wordcount(given: Given, lear: str) -> None:
+def test_datastore_wordcount(given: Given) -> None:
     """`cookbook.datastore_wordcount`: written to Datastore by one job, read from it and counted by another."""
-    example(given, "cookbook.datastore_wordcount", "--kind=lines", f"--output={given.gs('counts')}")
-    assert given.lines("counts") == counted(found(r"[A-Za-z\']+", lear))
+    # Few lines, because Beam begins with a write a second, as Datastore wants it of 500 workers.
+    path = given.put("lines.txt", "one two\n\ntwo three\n")
+    example(given, "cookbook.datastore_wordcount", f"--input={path}", "--kind=lines", f"--output={given.gs('counts')}")
+    assert given.lines("counts") == ["one: 1", "three: 1", "two: 2"]
