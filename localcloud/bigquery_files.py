@@ -265,7 +265,10 @@ def written(rows: pa.Table, fields: Sequence[Field], config: Mapping[str, Any]) 
     if kind == "CSV":
         text = _csv_file(rows, fields, config)
     elif kind == "NEWLINE_DELIMITED_JSON":
-        lines = [json.dumps(values.to_row(row, fields), ensure_ascii=False) for row in rows.to_pylist()]
+        lines = [
+            json.dumps(values.to_row(row, fields), ensure_ascii=False, separators=(",", ":"))
+            for row in rows.to_pylist()
+        ]
         text = "".join(line + "\n" for line in lines)
     else:
         raise unsupported(f"extracting {kind}")

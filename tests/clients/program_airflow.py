@@ -64,7 +64,7 @@ def bigquery(dataset: str) -> Any:
     schema = [{"name": "name", "type": "STRING"}, {"name": "n", "type": "INTEGER"}]
     table = {"project_id": PROJECT, "dataset_id": dataset, "table_id": "airflow"}
     hook.create_table(**table, table_resource={"schema": {"fields": schema}})
-    hook.insert_all(**table, rows=[{"json": {"name": "a", "n": 1}}, {"json": {"name": "b", "n": 2}}])
+    hook.insert_all(**table, rows=[{"name": "a", "n": 1}, {"name": "b", "n": 2}])
     there = hook.table_exists(**table)
     configuration = {"query": {"query": f"SELECT SUM(n) AS s FROM {dataset}.airflow", "useLegacySql": False}}
     job = hook.insert_job(configuration=configuration, project_id=PROJECT)
