@@ -23,9 +23,10 @@ APIS: Mapping[str, type[Service]] = {"Cloud Storage": Storage, "BigQuery": BigQu
 _HEAD = """\
 # The local cloud, method by method
 
-What the local cloud serves of each API: every method that Google's discovery document of it names. This
-page is made by `docs/localcloud_api.py` from what the services themselves say of a request, and a test fails when it
-differs. What is not served is refused with status 501, or 400 where a method is served in part; its message names it.
+What [the local cloud](localcloud.md) serves of each API: every method that Google's discovery document of it names.
+This page is made by `docs/localcloud_api.py` from what the services themselves say of a request, and a test fails when
+it differs. What is not served is refused with status 501, or 400 where a method is served in part; its message
+names it.
 """
 Row = tuple[str, str, str]
 

@@ -61,6 +61,7 @@ class LocalCloud:
         from localcloud.bigquery import BigQuery
         from localcloud.dataflow import Dataflow
         from localcloud.emulators import Emulator, available
+        from localcloud.page import Page
         from localcloud.projects import Projects
         from localcloud.storage import Storage
 
@@ -69,6 +70,7 @@ class LocalCloud:
         self.bigquery = BigQuery(storage_url=self.storage.worker_url, faults=self.faults)
         self.dataflow = Dataflow(storage_url=self.storage.worker_url, faults=self.faults, images=images)
         self.projects = Projects(faults=self.faults)
+        self._page = Page(self.storage, self.bigquery, self.dataflow)
         self._keeper = None
         if keep is not None:
             from localcloud.keeping import Keeper
@@ -91,7 +93,7 @@ class LocalCloud:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="localcloud-")))
             for emulator in self._emulators:
                 stack.enter_context(emulator)
-            for service in (self.storage, self.bigquery, self.dataflow, self.projects):
+            for service in (self.storage, self.bigquery, self.dataflow, self.projects, self._page):
                 stack.enter_context(service)
             self.dataflow.variables["BIGQUERY_EMULATOR_HOST"] = self.bigquery.worker_url
             if BUCKET not in self.storage.store.buckets:
@@ -119,6 +121,11 @@ class LocalCloud:
 
     def __exit__(self, *failure: object) -> None:
         self._stack.close()
+
+    @property
+    def page(self) -> str:
+        """Where a browser on this machine sees what there is: buckets, tables, jobs."""
+        return self._page.url
 
     @property
     def requests(self) -> "list[Answered]":

@@ -79,6 +79,7 @@ def _serve(command: Sequence[str], images: Sequence[str], keep: str | None, emul
         variables = {**cloud.environment(), "LUIGI_CONFIG_PATH": str(path)}
         if command:
             return _run(command, variables)
+        print(f"# What is in it, for a browser: {cloud.page}/\n")
         print("# For another terminal, in this folder:\n")
         print("".join(f"export {key}={shlex.quote(value)}\n" for key, value in variables.items()))
         print(f"# These settings, over those of luigi.cfg, are in {path}:\n")
