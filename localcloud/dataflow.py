@@ -24,7 +24,6 @@ from google.cloud import dataflow_v1beta3 as api
 from google.protobuf import json_format
 
 from localcloud import CREDENTIALS
-from localcloud.dataflow_archive import Archive
 from localcloud.dataflow_checks import (
     RefusedError,
     check_job,
@@ -126,7 +125,6 @@ class Dataflow(Service):
     images: flex templates' images, each by the Python program that its container would run, or by a command: it gets
     --runner, --project, --region, --job_name, --dataflow_endpoint, --template_location, the launch's parameters and
     what its environment says, as from Google's launcher, and has to run its pipeline with them.
-    folder: where jobs are kept for the next service; those that are not over begin anew then.
     """
 
     name = "dataflow"
@@ -144,7 +142,6 @@ class Dataflow(Service):
         duplicates: Literal["answer", "conflict"] = "answer",
         unseen: int = 0,
         images: Mapping[str, Image] | None = None,
-        folder: Path | None = None,
     ) -> None:
         super().__init__(faults)
         self.duplicates = duplicates
@@ -159,28 +156,17 @@ class Dataflow(Service):
         #: Every job, in the order of their creation.
         self.jobs: list[Job] = []
         self._storage_url = storage_url
-        self._archive = Archive(folder) if folder else None
-        self.life = Life(self._start_workers, at_once, tries, self._take, self._keep)
+        self.life = Life(self._start_workers, at_once, tries, self._take)
         self.hold, self.stick, self.fail = self.life.hold, self.life.stick, self.life.fail
         self.take, self.release = self.life.take, self.life.release
 
     def start(self) -> None:
         self.life.start()
-        if self._archive:
-            self.jobs += self._archive.load()
-            for job in self.jobs:
+        with self.life.changed:
+            for job in self.jobs:  # of an earlier service
                 if not job.over:
-                    with self.life.changed:
-                        self.life.resume(job)
+                    self.life.resume(job)
         super().start()
-
-    def _keep(self, job: Job) -> None:
-        if self._archive:
-            self._archive.save(job)
-
-    def _add(self, job: Job) -> None:
-        self._keep(job)
-        self.jobs.append(job)
 
     def stop(self) -> None:
         super().stop()
@@ -319,7 +305,7 @@ class Dataflow(Service):
                 if same and not other.over and not launch.update:
                     raise RefusedError(409, f"There is already an active job named {job.name}: {other.id}.")
             self._check_quota(project)
-            self._add(job)
+            self.jobs.append(job)
         _tell_unused(job, found.unused)
         self.life.begin(job)
         return job
@@ -374,11 +360,11 @@ class Dataflow(Service):
                 job.error = "Workflow failed. Causes: The new job is not compatible with the old one, which goes on."
                 job.say("JOB_MESSAGE_ERROR", job.error)
                 job.state = "JOB_STATE_FAILED"
-                self._add(job)
+                self.jobs.append(job)
                 return job
             if submitted.replace_job_id:
                 self._make_way(job, submitted.replace_job_id)
-            self._add(job)
+            self.jobs.append(job)
         _tell_unused(job, ignored)
         self.life.begin(job)
         return job

@@ -34,7 +34,6 @@ class Life:
         at_once: int,
         tries: int,
         take: Callable[[Job, str], str],
-        keep: Callable[[Job], None],
     ) -> None:
         self.changed = threading.Condition()
         self._folder = Path()
@@ -44,8 +43,6 @@ class Life:
         self._tries = tries
         #: Makes of a launched job what its launcher wrote; gets the log, returns the error.
         self._take = take
-        #: Is told of every job's change.
-        self._keep = keep
         self._held: list[str] = []
         self._stuck: list[str] = []
         self._failing: list[tuple[str, str]] = []
@@ -146,7 +143,6 @@ class Life:
     def _enter(self, job: Job, state: str) -> None:
         if state != job.state:
             job.state, job.entered = state, now()
-            self._keep(job)
             self.changed.notify_all()
 
     def _live(self, job: Job) -> None:

@@ -2,7 +2,7 @@
 
 All of it is in one SQLite file. What a call changed is written in one transaction before the call is answered, so that
 a local cloud that is killed at any moment has, when it starts again, all that was answered and nothing by halves. Not
-kept are uploads in pieces that were not done, and BigQuery's jobs; a Dataflow job that was not over has failed.
+kept are uploads in pieces that were not done, and BigQuery's jobs; a Dataflow job that was not over begins anew.
 """
 
 import fcntl
@@ -22,13 +22,12 @@ from google.cloud import dataflow_v1beta3 as api
 from localcloud.bigquery import BigQuery
 from localcloud.bigquery_tables import Name, Table
 from localcloud.dataflow import Dataflow
-from localcloud.dataflow_jobs import Job, Message, Stage, now
+from localcloud.dataflow_jobs import Job, Message, Stage
 from localcloud.storage import Storage
 from localcloud.storage.state import Bucket, Object
 
 _FILE = "localcloud.sqlite"
 _VERSION = 1
-_LOST = "The local cloud ended while the job was not over."
 
 
 @dataclass(frozen=True)
@@ -221,7 +220,7 @@ def dataflow_items(dataflow: Dataflow) -> Iterator[Item]:
 
 
 def restore_dataflow(dataflow: Dataflow, kept: Iterator[tuple[Any, bytes]]) -> None:
-    """Give Dataflow its jobs; whoever was not over has failed."""
+    """Give Dataflow its jobs; those that are not over begin anew when it starts."""
     for about, _ in kept:
         job = Job(submitted=api.Job.from_json(about.pop("submitted")), **about)
         job.created, job.entered = _time(job.created), _time(job.entered)
@@ -233,9 +232,6 @@ def restore_dataflow(dataflow: Dataflow, kept: Iterator[tuple[Any, bytes]]) -> N
             for each in about["stages"]
         ]
         job.behind = tuple(about["behind"])
-        if not job.over:
-            job.state, job.error, job.entered = "JOB_STATE_FAILED", _LOST, now()
-            job.say("JOB_MESSAGE_ERROR", f"Workflow failed. Causes: {_LOST}")
         dataflow.jobs.append(job)
 
 

@@ -45,8 +45,7 @@ from local_dataflow import (
 
 from localcloud import BUCKET, PROJECT, REGION
 from localcloud.dataflow import Dataflow
-from localcloud.dataflow_archive import Archive
-from localcloud.dataflow_jobs import Job, Stage
+from localcloud.dataflow_jobs import Job
 from localcloud.faults import Fault
 from localcloud.storage import Storage
 
@@ -552,32 +551,3 @@ def test_messages_come_by_time_importance_and_page(dataflow: Dataflow) -> None:
     assert messages(dataflow, id, end_time=everything[1].time) == everything[:1]
     basic = messages(dataflow, id, minimum_importance=api.JobMessageImportance.JOB_MESSAGE_BASIC)
     assert {each.message_importance for each in basic} == {api.JobMessageImportance.JOB_MESSAGE_BASIC}
-
-
-def test_kept_jobs_are_there_when_the_service_starts_again(storage: Storage, tmp_path: Path) -> None:
-    """What is over stays as it was told; what is not begins anew, by the same id; a launch can't, and fails."""
-    folder, views = tmp_path / "jobs", api.JobView
-    with Dataflow(storage.worker_url, folder=folder) as dataflow:
-        dataflow.fail("over", "as the test wants it")
-        dataflow.hold("held")
-        over, held = (job_of(dataflow, submit(dataflow, name, numbers)) for name in ("over", "held"))
-        running.wait_for(lambda: over.over and held.started, 30)
-        told = get(dataflow, over.id, view=views.JOB_VIEW_ALL), messages(dataflow, over.id)
-    moment = datetime.datetime.now(datetime.UTC)
-    kind, stage = api.JobType.JOB_TYPE_BATCH, Stage("S01", "F1", ["a", "b"], moment, moment)
-    launched = Job(
-        "launched", PROJECT, REGION, api.Job(name="say", type_=kind), stages=[stage], metrics={"counters": []}
-    )
-    launched.say("JOB_MESSAGE_BASIC", "Ünïcode")
-    launched.workers.append((moment, 1))
-    Archive(folder).save(launched)
-    assert Archive(folder).load()[-1] == launched
-    dataflow = Dataflow(storage.worker_url, folder=folder)
-    dataflow.hold("held")
-    with dataflow:
-        assert [job.id for job in dataflow.jobs] == [over.id, held.id, launched.id]
-        assert (get(dataflow, over.id, view=views.JOB_VIEW_ALL), messages(dataflow, over.id)) == told
-        running.wait_for(lambda: dataflow.jobs[1].state == "JOB_STATE_RUNNING", 30)
-        assert "the job begins anew" in "".join(each.text for each in dataflow.jobs[1].messages)
-        assert dataflow.jobs[2].state == "JOB_STATE_FAILED"
-        assert "ended before the launcher" in dataflow.jobs[2].error

@@ -102,29 +102,19 @@ def test_what_was_answered_is_there_again(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_jobs_of_before_are_known(tmp_path: Path) -> None:
-    """One that was over is as it was; one that ran when the cloud ended has failed, and says why."""
+    """One that was over is as it was; one that ran when the cloud ended begins anew, by the same id."""
     with LocalCloud(keep=tmp_path, emulators=[]) as before:
         before.dataflow.hold("held")
         before.dataflow.fail("bad", "no luck")
         for name in ("held", "bad"):
             create(before, name)
         running.wait_for(lambda: [job.state for job in before.dataflow.jobs] == [f"JOB_STATE_{s}" for s in STATES], 20)
-        told = messages(before, before.dataflow.jobs[1].id)
-    with LocalCloud(keep=tmp_path, emulators=[]) as after:
-        assert [(job.name, job.state) for job in after.dataflow.jobs] == [
-            ("held", "JOB_STATE_FAILED"),
-            ("bad", "JOB_STATE_FAILED"),
-        ]
-        assert messages(after, after.dataflow.jobs[1].id) == told
-        assert messages(after, after.dataflow.jobs[0].id)[-1].endswith("ended while the job was not over.")
-        create(after, "held")  # the name is free again
-
-
-def test_a_folder_is_for_one_cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second one is refused in a sentence, as is a folder that is a file."""
-    (tmp_path / "file").touch()
-    with cloud(tmp_path / "kept", monkeypatch):
-        for name, why in (("kept", "is in use by another local cloud"), ("file", "can't be used: File exists")):
-            ran = running.run([*_CLOUD, "--keep", tmp_path / name, "--", "true"], tmp_path)
-            assert (ran.code, ran.out) == (1, ""), ran
-            assert ran.err.startswith(f"error: --keep: {tmp_path / name} {why}")
+        ids, told = [job.id for job in before.dataflow.jobs], messages(before, before.dataflow.jobs[1].id)
+    after = LocalCloud(keep=tmp_path, emulators=[])
+    after.dataflow.hold("held")
+    with after:
+        assert [job.id for job in after.dataflow.jobs] == ids
+        held, bad = after.dataflow.jobs
+        assert (bad.state, messages(after, bad.id)) == ("JOB_STATE_FAILED", told)
+        running.wait_for(lambda: held.state == "JOB_STATE_RUNNING", 20)
+        assert any("the job begins anew" in said for said in messages(after, held.id))
