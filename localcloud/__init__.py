@@ -161,7 +161,3 @@ region = {REGION}
 dataflow_endpoint = {self.dataflow.url}
 poll_max = 1
 """
-
-
-#: Its name of old.
-Cloud = LocalCloud

@@ -19,7 +19,7 @@ from google.api_core.client_options import ClientOptions
 from google.auth.credentials import AnonymousCredentials
 from running import KEYS, Ran, Row
 
-from localcloud import BUCKET, LOCATION, PROJECT, Cloud
+from localcloud import BUCKET, LOCATION, PROJECT, LocalCloud
 from localcloud.dataflow_jobs import Job
 from localcloud.faults import Fault
 from millrace.core.ledger import Entry
@@ -43,7 +43,7 @@ class Place:
     folder: where luigi runs. more: further settings, section → key → value.
     """
 
-    cloud: Cloud
+    cloud: LocalCloud
     folder: Path
     name: str = "data"
     more: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -226,19 +226,19 @@ def end(process: "subprocess.Popen[str]", seconds: float = 300) -> Ran:
     return Ran(process.returncode, said, "")
 
 
-def bucket(cloud: Cloud) -> "storage_api.Bucket":
+def bucket(cloud: LocalCloud) -> "storage_api.Bucket":
     """The cloud's bucket, past all faults."""
     options = ClientOptions(api_endpoint=cloud.storage.worker_url)
     return storage_api.Client(PROJECT, credentials=_ANYBODY, client_options=options).bucket(BUCKET)
 
 
-def upload(cloud: Cloud, files: Sequence[Path], folder: str = "source") -> None:
+def upload(cloud: LocalCloud, files: Sequence[Path], folder: str = "source") -> None:
     """Puts files into a folder of the bucket."""
     for path in files:
         bucket(cloud).blob(f"{folder}/{path.name}").upload_from_filename(os.fspath(path))
 
 
-def refuse(cloud: Cloud, call: str, fault: Fault) -> None:
+def refuse(cloud: LocalCloud, call: str, fault: Fault) -> None:
     """Has every one of the next calls of a kind go wrong, until the faults are cleared."""
     for n in range(1, 200):
         cloud.faults.at(n, fault, call=call)

@@ -25,7 +25,7 @@ from luigid_asking import answers
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-from localcloud import BUCKET, CREDENTIALS, PROJECT, REGION, Cloud
+from localcloud import BUCKET, CREDENTIALS, PROJECT, REGION, LocalCloud
 from localcloud.dataflow import Dataflow
 from localcloud.faults import FaultPlan
 from localcloud.storage import Storage
@@ -102,14 +102,14 @@ SETTINGS = {"patience": "20", "lease": "600"}
 
 
 @pytest.fixture(scope="module")
-def cloud() -> Iterator[Cloud]:
+def cloud() -> Iterator[LocalCloud]:
     """The local cloud."""
-    with Cloud() as started:
+    with LocalCloud() as started:
         yield started
 
 
 @pytest.fixture
-def place(cloud: Cloud, tmp_path: Path) -> Iterator[Place]:
+def place(cloud: LocalCloud, tmp_path: Path) -> Iterator[Place]:
     """A place of the test's own, in which nothing is held or fails afterwards; its folder looks like a partition's."""
     made = Place(cloud, tmp_path, f"date=2020-01-01/hour=5/{tmp_path.name}")
     yield made

@@ -17,7 +17,7 @@ import running
 from cloud_running import FLAGS, JOBS, Place
 from running import EVERY, LONGEST, WHOLE, Row
 
-from localcloud import Cloud
+from localcloud import LocalCloud
 from localcloud.faults import Fault, Kind
 
 #: How many effects are tried in each way, unless all are; and how many seeds of random faults.
@@ -39,7 +39,7 @@ def expected(undisturbed: Path) -> dict[str, list[Row]]:
 @pytest.fixture(scope="module")
 def effects(tmp_path_factory: pytest.TempPathFactory, expected: dict[str, list[Row]]) -> list[str]:
     """Every effect of an undisturbed run's launcher, in order: service, call, and what it is about."""
-    with Cloud() as cloud:
+    with LocalCloud() as cloud:
         place = Place(cloud, tmp_path_factory.mktemp("counted"), more=STEADY)
         place.succeed("Report", *FLAGS)
         assert place.wrong(expected) == []
@@ -97,7 +97,7 @@ def try_all(names: Sequence[str], folder: Path, more: Settings, trouble: Callabl
 
     def share(some: Sequence[str]) -> list[str]:
         wrong = []
-        with Cloud() as cloud:
+        with LocalCloud() as cloud:
             for name in some:
                 with contextlib.closing(Place(cloud, folder / name, name, more)) as place:
                     wrong += [f"{name}: {line}" for line in trouble(place, name)]

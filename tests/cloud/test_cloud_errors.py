@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from luigid_asking import listed
 from running import DAY, Ran, Row
 
-from localcloud import BUCKET, CREDENTIALS, LOCATION, PROJECT, REGION, Cloud
+from localcloud import BUCKET, CREDENTIALS, LOCATION, PROJECT, REGION, LocalCloud
 from localcloud.faults import Fault
 from localcloud.projects import Projects
 from pipelines.posts.tables import TABLES
@@ -47,7 +47,7 @@ class World:
     denied: list[str] = field(default_factory=list)
 
     @property
-    def cloud(self) -> Cloud:
+    def cloud(self) -> LocalCloud:
         return self.place.cloud
 
     def set(self, section: str, **values: str) -> None:
@@ -121,7 +121,7 @@ class World:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A place in which the Report of the day before is complete; and a bucket and a dataset in Europe."""
-    with Cloud() as cloud:
+    with LocalCloud() as cloud:
         place = Place(cloud, tmp_path_factory.mktemp("place"))
         place.succeed("Report", "--date", BEFORE, "--posts-days", 1, "--millrace-runner", "FnApiRunner")
         cloud.bigquery.create_dataset("european", "EU")

@@ -15,14 +15,14 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support import expected_conditions as expected
 from selenium.webdriver.support.ui import WebDriverWait
 
-from localcloud import PROJECT, REGION, Cloud
+from localcloud import PROJECT, REGION, LocalCloud
 
 DATE = ("--date", running.DAY)
 FETCH = ("Fetch", "--source", "sample://", *DATE)
 
 
 @pytest.fixture
-def place(cloud: Cloud, server: int, tmp_path: Path) -> Iterator[Place]:
+def place(cloud: LocalCloud, server: int, tmp_path: Path) -> Iterator[Place]:
     """A place of the test's own, whose runs are seen by luigid."""
     named = {"scheduler_host": "127.0.0.1", "scheduler_port": str(server)}
     made = Place(cloud, tmp_path / "place", tmp_path.name, {"core": named})

@@ -11,7 +11,7 @@ import running
 from cloud_running import Place
 from running import LONGEST
 
-from localcloud import Cloud
+from localcloud import LocalCloud
 
 #: Jobs that are awaited at once, and bytes of private memory for them, over all processes.
 JOBS, LIMIT = 100, 2 << 30
@@ -39,7 +39,7 @@ def test_a_hundred_jobs_awaited_take_less_than_two_gib(tmp_path: Path) -> None:
     every = ("--of", "Fetch", "--of-params", '{"source": "sample://"}', "--param-name", "date", "--task-limit", 1000)
     # A job each, and ten looks a second over all.
     more = {"millrace": {"batch": "1"}, "dataflow": {"poll_max": str(JOBS / 10)}}
-    with Cloud() as cloud, contextlib.closing(Place(cloud, tmp_path / "run", more=more)) as place:
+    with LocalCloud() as cloud, contextlib.closing(Place(cloud, tmp_path / "run", more=more)) as place:
         cloud.dataflow.hold("*")
         process = place.start("RangeDaily", *every, *days, "--workers", JOBS)
         place.wait_for(lambda: process.poll() is not None or len(place.jobs) == JOBS, 900)

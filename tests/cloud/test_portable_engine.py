@@ -20,7 +20,7 @@ from cloud_running import Place
 from luigid_asking import free_port
 from portable_engine import Engine
 
-from localcloud import Cloud
+from localcloud import LocalCloud
 from millrace.core.config import Config
 from millrace.errors import SettingError
 from millrace.runners import engines
@@ -30,7 +30,7 @@ FLAGS = ("--date", running.DAY, "--posts-days", 1)
 
 
 @pytest.fixture(scope="module")
-def engine(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def engine(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """The engine, from which all temporary files of the tests are hidden."""
     folder = tmp_path_factory.mktemp("engine")
     with portable_engine.started(folder, tmp_path_factory.getbasetemp(), cloud.environment()) as engine:
@@ -38,7 +38,7 @@ def engine(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[E
 
 
 @pytest.fixture(scope="module")
-def there(cloud: Cloud, engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Place:
+def there(cloud: LocalCloud, engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Place:
     """The place of a run of all four pipelines by runner = FlinkRunner, on that engine."""
     settings = {"millrace": {"runner": "FlinkRunner"}, "core": {"workers": "1"}, "flink": engine.settings}
     place = Place(cloud, tmp_path_factory.mktemp("launcher"), "engine", more=settings)

@@ -3,7 +3,7 @@
 import pytest
 import requests
 
-from localcloud import PROJECT, Cloud
+from localcloud import PROJECT, LocalCloud
 from localcloud.parameters import ParameterError, mask, partial
 
 
@@ -46,7 +46,7 @@ SENT = {
 
 def test_every_service_takes_them() -> None:
     """What googleapiclient and gcloud add to a call changes no answer, and `fields` does in each service."""
-    with Cloud() as cloud:
+    with LocalCloud() as cloud:
         calls = {
             f"{cloud.storage.url}/storage/v1/b": "kind",
             f"{cloud.bigquery.url}/bigquery/v2/projects/{PROJECT}/datasets": "kind",

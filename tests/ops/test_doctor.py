@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from running import Ran
 
-from localcloud import BUCKET, DATASET, LOCATION, PROJECT, REGION, Cloud
+from localcloud import BUCKET, DATASET, LOCATION, PROJECT, REGION, LocalCloud
 from localcloud.faults import Fault
 from localcloud.projects import NUMBER, Projects
 from millrace.core.findings import NOT_ASKED, WRONG, ok, wrong
@@ -45,7 +45,7 @@ class World:
     """A project's folder, in a local cloud in which all is well."""
 
     project: Path
-    cloud: Cloud
+    cloud: LocalCloud
     projects: Projects
     packages: Path
     config: configparser.RawConfigParser
@@ -90,7 +90,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def world(project: Path, packages: Path) -> Iterator[World]:
-    with Cloud() as cloud:
+    with LocalCloud() as cloud:
         projects = cloud.projects
         config = configparser.RawConfigParser()
         config.read(running.ROOT / "luigi.cfg", encoding="utf-8")

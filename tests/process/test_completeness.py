@@ -14,7 +14,7 @@ import pytest
 import running
 from cloud_running import Place
 
-from localcloud import PROJECT, Cloud
+from localcloud import PROJECT, LocalCloud
 from pipelines.posts.tables import TABLES
 
 LAST = datetime.date(2026, 10, 31)
@@ -55,7 +55,7 @@ print(json.dumps(noted))
 @pytest.fixture(scope="module")
 def year(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A place in which all stages of a year are complete, as far as manifests, notes and tables tell."""
-    with Cloud() as cloud:
+    with LocalCloud() as cloud:
         place = Place(cloud, tmp_path_factory.mktemp("year"), more={"posts": {"days": "1"}, "core": {"workers": "1"}})
         notes = json.loads(python(place, NOTES))
         bucket = cloud_running.bucket(cloud)
@@ -195,7 +195,7 @@ print(sum(task.complete() for task in whole.deps()))
 
 def test_nothing_there_takes_no_more_requests(tmp_path: Path) -> None:
     """Of two months of which nothing is there, and then asked about once more: requests don't grow with the days."""
-    with Cloud() as cloud:
+    with LocalCloud() as cloud:
         place = Place(cloud, tmp_path, more={"posts": {"days": "1"}, "core": {"workers": "1"}})
         with subprocess.Popen(
             [running.python(), "-c", RANGE, str(DAYS[59]), str(DAYS[0])],

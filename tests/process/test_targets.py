@@ -20,7 +20,7 @@ import pytest
 import running
 from luigi.configuration import get_config
 
-from localcloud import BUCKET, DATASET, PROJECT, Cloud
+from localcloud import BUCKET, DATASET, PROJECT, LocalCloud
 from localcloud.bigquery_files import Objects, parquet
 from localcloud.faults import Fault, FaultPlan, Kind
 from millrace import BigQueryTarget, GCSTarget
@@ -40,9 +40,9 @@ STEP = 1 if running.WHOLE else 3
 
 
 @pytest.fixture
-def services(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+def services(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalCloud]:
     """The local Cloud Storage and BigQuery, which the settings name."""
-    with Cloud() as cloud:
+    with LocalCloud() as cloud:
         for name, value in cloud.environment().items():
             monkeypatch.setenv(name, value)
         get_config().set("millrace", "storage", f"gs://{BUCKET}/data")
@@ -56,7 +56,7 @@ def services(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
 
 
 @pytest.fixture
-def faults(services: Cloud) -> FaultPlan:
+def faults(services: LocalCloud) -> FaultPlan:
     """Their fault plan."""
     return services.faults
 
@@ -407,11 +407,11 @@ def test_what_a_stage_makes_is_not_written(anywhere: None) -> None:
         BigQueryTarget("other", DAY).write(rows("x"), TABLE)
 
 
-def loads(services: Cloud) -> list[str]:
+def loads(services: LocalCloud) -> list[str]:
     return [job.id for job in services.bigquery.jobs if job.kind == "load"]
 
 
-def test_the_same_rows_are_the_same_load_job(services: Cloud) -> None:
+def test_the_same_rows_are_the_same_load_job(services: LocalCloud) -> None:
     target = BigQueryTarget("mine", DAY)
     for _ in range(2):
         target.write(pa.concat_tables([rows("x"), rows("y")]), TABLE)
@@ -420,7 +420,7 @@ def test_the_same_rows_are_the_same_load_job(services: Cloud) -> None:
     assert held(target) == ["x", "y"]
 
 
-def test_a_table_that_differs_stops_it_before_anything_is_changed(services: Cloud) -> None:
+def test_a_table_that_differs_stops_it_before_anything_is_changed(services: LocalCloud) -> None:
     target = BigQueryTarget("mine", DAY)
     target.write(rows("x"), TABLE)
     other = pa.table({"word": [1], "date": [DAY]})
@@ -430,7 +430,7 @@ def test_a_table_that_differs_stops_it_before_anything_is_changed(services: Clou
     assert held(target) == ["x"]
 
 
-def test_a_partition_that_somebody_changes_does_not_exist_any_more(services: Cloud) -> None:
+def test_a_partition_that_somebody_changes_does_not_exist_any_more(services: LocalCloud) -> None:
     """Until it is written again, though its job was done long ago."""
     target = BigQueryTarget("mine", DAY)
     target.write(rows("x"), TABLE)
@@ -441,7 +441,7 @@ def test_a_partition_that_somebody_changes_does_not_exist_any_more(services: Clo
     assert held(target) == ["x"]
 
 
-def test_what_was_written_for_another_warehouse_is_not_here(services: Cloud) -> None:
+def test_what_was_written_for_another_warehouse_is_not_here(services: LocalCloud) -> None:
     target = BigQueryTarget("mine", DAY)
     target.write(rows(), TABLE)
     services.bigquery.create_dataset("other", "US")
@@ -451,7 +451,7 @@ def test_what_was_written_for_another_warehouse_is_not_here(services: Cloud) -> 
     assert target.exists()
 
 
-def test_the_answer_to_any_call_of_a_write_may_be_lost(services: Cloud) -> None:
+def test_the_answer_to_any_call_of_a_write_may_be_lost(services: LocalCloud) -> None:
     BigQueryTarget("mine", NEXT).write(rows("z", date=NEXT), TABLE)  # afterwards the dataset's location is known
     calls, n, day = 1, 0, NEXT
     while n < calls:
@@ -509,7 +509,7 @@ def mended(target: BigQueryTarget) -> list[str] | None:
 
 
 @pytest.mark.parametrize("before", [[], ["a", "b"]], ids=["nothing", "as many rows"])
-def test_killed_after_any_effect_on_the_cloud(services: Cloud, before: list[str]) -> None:
+def test_killed_after_any_effect_on_the_cloud(services: LocalCloud, before: list[str]) -> None:
     """A process that writes dies (-9) after its n-th effect, for each n (or every other), and another write mends it.
 
     Until it has begun to publish, the partition is what it was, and from when all is done what it should be; in between
@@ -548,7 +548,7 @@ def test_killed_before_any_change_of_a_file(folder: Path) -> None:
     assert len(states) > 6 // STEP
 
 
-def test_a_load_that_may_be_at_work_ends_before_another_content_is_loaded(services: Cloud) -> None:
+def test_a_load_that_may_be_at_work_ends_before_another_content_is_loaded(services: LocalCloud) -> None:
     """A process has died while it waited for its load; if that ended after the next one's, its rows would stay."""
     process = writing(f"gs://{BUCKET}/data", f"bigquery://{PROJECT}/{DATASET}", DAY, "a", "b")
     services.faults.at(1, Fault("kill", pid=process.pid), call="jobs.insert", effects_only=True)
@@ -568,7 +568,7 @@ def test_a_load_that_may_be_at_work_ends_before_another_content_is_loaded(servic
     assert held(target) == ["x", "y"]
 
 
-def test_who_writes_waits_for_who_does_so_already(services: Cloud) -> None:
+def test_who_writes_waits_for_who_does_so_already(services: LocalCloud) -> None:
     target = BigQueryTarget("mine", DAY)
     target.write(rows("a", "b"), TABLE)
     lock = f"_jobs/BigQueryTarget_mine.date={DAY}.lock"
@@ -615,7 +615,7 @@ def test_a_partition_is_given_as_files(anywhere: None) -> None:
     assert read(target.export("out")) == ["w"]
 
 
-def test_files_that_have_gone_are_exported_anew(services: Cloud) -> None:
+def test_files_that_have_gone_are_exported_anew(services: LocalCloud) -> None:
     """Again and again, and not where another export's files lie; what is there is taken as it is."""
     target = BigQueryTarget("mine", DAY)
     target.write(rows("x", "y"), TABLE)
@@ -631,7 +631,7 @@ def test_files_that_have_gone_are_exported_anew(services: Cloud) -> None:
     assert len([job for job in services.bigquery.jobs if job.kind == "extract"]) == 3
 
 
-def test_an_export_whose_answer_is_lost_is_one_job(services: Cloud) -> None:
+def test_an_export_whose_answer_is_lost_is_one_job(services: LocalCloud) -> None:
     target = BigQueryTarget("mine", DAY)
     target.write(rows("x", "y"), TABLE)
     services.faults.at(1, Fault("lost"), call="jobs.insert")

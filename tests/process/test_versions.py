@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from luigi.configuration import get_config
 
-from localcloud import BUCKET, DATASET, PROJECT, Cloud
+from localcloud import BUCKET, DATASET, PROJECT, LocalCloud
 from millrace import Claim, Day, FileEntry, Outcome, Stage, Table, TableStage
 from millrace.core.storage import crc32c
 from millrace.errors import QueryError, SettingsDifferError, SourceError
@@ -64,7 +64,7 @@ class Summed(Stage):
 def again(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Again]:
     """A storage and a warehouse; a run of its own, and what begins another."""
     config = get_config()
-    with Cloud() as cloud, session.use(Session()):
+    with LocalCloud() as cloud, session.use(Session()):
         config.set("millrace", "storage", str(tmp_path / "storage {x}=1"))
         if request.param == "cloud":
             for name, value in cloud.environment().items():

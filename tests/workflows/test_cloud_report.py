@@ -9,7 +9,7 @@ import pytest
 import running
 from cloud_running import Place
 
-from localcloud import BUCKET, Cloud
+from localcloud import BUCKET, LocalCloud
 
 DAY = datetime.date(2017, 8, 27)
 DAYS = 2
@@ -19,7 +19,7 @@ FLAGS = ("--date", DAY, "--posts-days", DAYS)
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A place with the real posts in its bucket, and the Report of two days made of them there."""
-    with Cloud() as cloud:
+    with LocalCloud() as cloud:
         cloud_running.upload(cloud, running.archives())
         sources = "\n ".join(f"gs://{BUCKET}/source/{path.name}" for path in running.archives())
         place = Place(cloud, tmp_path_factory.mktemp("cloud"), more={"posts": {"source": sources}})

@@ -9,7 +9,7 @@ import cloud_running
 import running
 from cloud_running import Place
 
-from localcloud import BUCKET, Cloud
+from localcloud import BUCKET, LocalCloud
 from millrace.core.manifests import Manifest
 
 
@@ -27,7 +27,7 @@ def test_tables_are_those_of_the_text(tmp_path: Path) -> None:
     (tmp_path / "two.txt.gz").write_bytes(gzip.compress(texts["two.txt"].encode()))
     expected = Counter(re.findall(r"[\w']+", " ".join(texts.values())))
     letters = {word.lower()[0] for word in expected}
-    with Cloud() as cloud:
+    with LocalCloud() as cloud:
         cloud_running.upload(cloud, sorted(tmp_path.glob("*.txt*")), "texts")
         place = Place(cloud, tmp_path / "cloud")
         both = "--input", f"gs://{BUCKET}/texts/*.txt*", "--name", "both"

@@ -11,7 +11,7 @@ import pytest
 import running
 from cloud_running import Place
 
-from localcloud import BUCKET, Cloud
+from localcloud import BUCKET, LocalCloud
 
 FILES = {"source": "images.txt", "labels": "labels.csv"}
 NAMES = ("index.html", "report.json")
@@ -46,7 +46,7 @@ def report(storage: Path) -> dict[str, Any]:
 @running.long
 def test_the_page_in_the_cloud_is_that_of_one_machine(loaded: Path, told: str, tmp_path: Path) -> None:
     """From Cloud Storage by way of Dataflow and BigQuery, the page says the same of the same images."""
-    with Cloud() as cloud:
+    with LocalCloud() as cloud:
         place = Place(cloud, tmp_path)
         cloud_running.upload(cloud, [loaded.parent / "images.txt", loaded.parent / "labels.csv"], "in")
         place.succeed("LoadDigits", *(f"--{name}=gs://{BUCKET}/in/{file}" for name, file in FILES.items()))

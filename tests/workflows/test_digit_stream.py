@@ -9,7 +9,7 @@ import running
 from cloud_running import Place, state_of
 from dataflow_running import Set
 
-from localcloud import DATASET, PROJECT, Cloud
+from localcloud import DATASET, PROJECT, LocalCloud
 from millrace.errors import MillraceError
 from millrace.tasks import session
 from millrace.tasks.session import Session
@@ -23,7 +23,7 @@ NAMES = {
 
 
 @pytest.fixture
-def place(cloud: Cloud, tmp_path: Path) -> Iterator[Place]:
+def place(cloud: LocalCloud, tmp_path: Path) -> Iterator[Place]:
     """A place whose stream is set up."""
     made = Place(cloud, tmp_path, tmp_path.name, {"stream": NAMES})
     yield made

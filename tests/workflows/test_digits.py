@@ -17,7 +17,7 @@ import pytest
 import running
 from cloud_running import Place
 
-from localcloud import BUCKET, PROJECT, Cloud
+from localcloud import BUCKET, PROJECT, LocalCloud
 from pipelines.digits.model import MODEL
 
 DATA = running.ROOT.parent / "shared/data/digits"
@@ -125,7 +125,7 @@ def test_a_model_that_does_not_fit_stops_the_run_before_the_table_is_read(single
 @pytest.fixture(scope="module")
 def place(few: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """The same images in the local cloud."""
-    with Cloud() as cloud:
+    with LocalCloud() as cloud:
         cloud_running.upload(cloud, [*few.iterdir()])
         place = Place(cloud, tmp_path_factory.mktemp("cloud"))
         at = f"gs://{BUCKET}/source"
