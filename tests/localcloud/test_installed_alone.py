@@ -36,6 +36,13 @@ with beam.Pipeline(options=options) as pipeline:
 print(sorted(b"".join(blob.download_as_bytes() for blob in client.list_blobs("{BUCKET}", prefix="words")).split()))
 """
 
+#: And a test of theirs.
+TEST = """
+def test_storage(place, faults):
+    assert place.write("a", "b") == f"{place.uri}/a"
+    assert place.lines("*") == ["b"]
+"""
+
 
 def needed(extra: str) -> set[str]:
     """The distributions that an extra of this project asks for, with all that they ask for in their turn."""
@@ -109,6 +116,15 @@ def test_the_extra_alone_is_enough(alone: Path, tmp_path: Path) -> None:
     assert ran.code == 0
     ran = running.run([alone / "python", "-m", "localcloud", "--", "sh", "-c", "exit 7"], tmp_path, clean(tmp_path))
     assert ran.code == 7, ran
+
+
+def test_pytest_has_the_fixtures_without_a_word(alone: Path, tmp_path: Path) -> None:
+    """Who has pytest besides finds them by the package's entry point."""
+    linked(["pytest", "iniconfig", "pluggy", "packaging", "pygments"], tmp_path / "tools")
+    (tmp_path / "test_mine.py").write_text(TEST, encoding="utf-8")
+    env = {**clean(tmp_path), "PYTHONPATH": str(tmp_path / "tools")}
+    ran = running.run([alone / "python", "-m", "pytest", "-q", "test_mine.py"], tmp_path, env)
+    assert (ran.code, "1 passed" in ran.out) == (0, True), ran
 
 
 @pytest.mark.parametrize("name", ["duckdb", "click"])
