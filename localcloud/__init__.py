@@ -114,7 +114,13 @@ class LocalCloud:
                 "GOOGLE_CLOUD_PROJECT": PROJECT,
                 **beside,
                 **self.projects.environment(),
-                **sdk.environment(folder, self.storage.url, self.bigquery.url, self.dataflow.url),
+                **sdk.environment(
+                    folder,
+                    self.storage.url,
+                    self.bigquery.url,
+                    self.dataflow.url,
+                    beside.get("PUBSUB_EMULATOR_HOST", ""),
+                ),
             }
             self._stack = stack.pop_all()
         return self

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from localcloud import PROJECT
 
+_NOBODY = "localhost:1"
 #: No questions, no reports of usage, no looking for newer components.
 _QUIET = {
     "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
@@ -14,8 +15,10 @@ _QUIET = {
 }
 
 
-def environment(folder: Path, storage: str, bigquery: str, dataflow: str) -> Mapping[str, str]:
+def environment(folder: Path, storage: str, bigquery: str, dataflow: str, pubsub: str = "") -> Mapping[str, str]:
     """Return the variables with which gcloud and bq find the services at these addresses.
+
+    pubsub: host and port of Google's emulator; without one gcloud asks a port where nobody is, and not the real one.
 
     folder: gets the configuration that they then have instead of the user's: a token that nobody checks, and bq's rc
     file.
@@ -30,6 +33,7 @@ def environment(folder: Path, storage: str, bigquery: str, dataflow: str) -> Map
         "STORAGE": f"{storage}/storage/v1/",
         "BIGQUERY": f"{bigquery}/bigquery/v2/",
         "DATAFLOW": f"{dataflow}/",
+        "PUBSUB": f"http://{pubsub or _NOBODY}/",
     }
     return {
         "CLOUDSDK_CONFIG": str(config),
