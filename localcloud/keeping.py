@@ -124,18 +124,22 @@ class Keeper:
             if not written and not before:
                 return
             self._file.execute("BEGIN IMMEDIATE")
-            self._file.executemany("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", written)
-            self._file.executemany("DELETE FROM kept WHERE key = ?", [(key,) for key in before])
-            self._file.execute("COMMIT")
+            with self._file:  # which takes all of it back if something fails, as on a full disk
+                self._file.executemany("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", written)
+                self._file.executemany("DELETE FROM kept WHERE key = ?", [(key,) for key in before])
             self._stamps |= stamps
             for key in before:
                 del self._stamps[key]
 
 
 def storage_items(storage: Storage) -> Iterator[Item]:
-    """Yield the buckets and the objects, in whatever state."""
+    """Yield the buckets and the objects, in whatever state, and the HMAC keys."""
     with storage.lock:
-        for name, bucket in storage.store.buckets.items():
+        for id_, hmac_key in storage.store.hmac_keys.items():
+            known_key = {"hmac_key": id_, "resource": hmac_key}
+            yield Item(f"/{id_}", repr(hmac_key), lambda about=known_key: (about, b""))  # type: ignore[misc]
+        deleted = [(f"/deleted/{bucket.resource['generation']}", bucket) for bucket in storage.store.deleted]
+        for name, bucket in [*storage.store.buckets.items(), *deleted]:
             about = {
                 "bucket": name,
                 "resource": bucket.resource,
@@ -159,14 +163,24 @@ def storage_items(storage: Storage) -> Iterator[Item]:
 def restore_storage(storage: Storage, kept: Iterator[tuple[Any, bytes]]) -> None:
     """Give Cloud Storage its buckets and objects; generations go on from the last one."""
     store, objects = storage.store, []
+    made: dict[str, Bucket] = {}
     for about, data in kept:
+        if "hmac_key" in about:
+            store.hmac_keys[about["hmac_key"]] = about["resource"]
+            continue
         name = about.pop("bucket")
         if "state" in about:
             objects.append((name, about["state"], Object(data, about["resource"])))
         else:
-            store.buckets[name] = Bucket(**about)
+            made[name] = Bucket(**about)
+            generation = int(made[name].resource.get("generation", 0))
+            store.last_generation = max(store.last_generation, generation)
+            if name.startswith("/"):  # as no bucket's name does
+                store.deleted.append(made[name])
+            else:
+                store.buckets[name] = made[name]
     for name, state, one in sorted(objects, key=lambda each: int(each[2].generation)):
-        bucket = store.buckets[name]
+        bucket = made[name]
         store.last_generation = max(store.last_generation, int(one.generation))
         if state == "live":
             bucket.put(one)

@@ -118,3 +118,26 @@ def test_jobs_of_before_are_known(tmp_path: Path) -> None:
         assert (bad.state, messages(after, bad.id)) == ("JOB_STATE_FAILED", told)
         running.wait_for(lambda: held.state == "JOB_STATE_RUNNING", 20)
         assert any("the job begins anew" in said for said in messages(after, held.id))
+
+
+def test_deleted_buckets_and_hmac_keys_are_there_again(tmp_path: Path) -> None:
+    """A bucket that soft delete keeps is restored with what is in it, beside another one of its name."""
+    policy = {"softDeletePolicy": {"retentionDurationSeconds": "604800"}}
+    for again in (False, True):
+        with LocalCloud(keep=tmp_path, emulators=[]) as cloud:
+            options = {"api_endpoint": cloud.storage.url}
+            anybody = AnonymousCredentials()  # type: ignore[no-untyped-call]
+            with storage.Client(project=PROJECT, credentials=anybody, client_options=options) as client:
+                if not again:
+                    for _ in range(2):
+                        bucket = client.bucket("old")
+                        client._post_resource("/b", {"name": "old", **policy}, query_params={"project": PROJECT})
+                        generation = client.get_bucket("old").generation
+                        bucket.delete()
+                    client.create_bucket("old")
+                    key, _ = client.create_hmac_key(service_account_email="somebody@example.com")
+                else:
+                    found = client.get_bucket("old", soft_deleted=True, generation=generation)
+                    assert found.soft_delete_time is not None
+                    assert client.get_bucket("old").generation > generation
+                    assert client.get_hmac_key_metadata(key.access_id).service_account_email == "somebody@example.com"
