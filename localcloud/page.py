@@ -46,7 +46,8 @@ table { border-collapse: collapse; width: 100%; }
 td, th { padding: .35rem .7rem; text-align: left; vertical-align: top; }
 tr + tr td, thead + tbody td { border-top: 1px solid var(--line); } th { color: var(--faint); font-weight: 600;
   background: var(--panel); white-space: nowrap; } .number { text-align: right; font-variant-numeric: tabular-nums; }
-.time { white-space: nowrap; font-variant-numeric: tabular-nums; } td { overflow-wrap: anywhere; min-width: 4rem; }
+.time { font-variant-numeric: tabular-nums; } td { overflow-wrap: anywhere; min-width: 4rem; }
+td > span { white-space: nowrap; } td > a { overflow-wrap: break-word; }
 pre { background: var(--panel); padding: .7rem; border-radius: 6px; overflow: auto; max-height: 30rem; margin: 0;
   font: 13px/1.45 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere; }
 .DONE, .DRAINED, .UPDATED { color: var(--good); } .FAILED, .ERROR { color: var(--bad); }
