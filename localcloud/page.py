@@ -46,8 +46,8 @@ table { border-collapse: collapse; width: 100%; }
 td, th { padding: .35rem .7rem; text-align: left; vertical-align: top; }
 tr + tr td, thead + tbody td { border-top: 1px solid var(--line); } th { color: var(--faint); font-weight: 600;
   background: var(--panel); white-space: nowrap; } .number { text-align: right; font-variant-numeric: tabular-nums; }
-.time { font-variant-numeric: tabular-nums; } td { overflow-wrap: anywhere; min-width: 4rem; }
-td > span { white-space: nowrap; } td > a { overflow-wrap: break-word; }
+.time { font-variant-numeric: tabular-nums; } td { overflow-wrap: anywhere; min-width: 5.5rem; }
+td > span { white-space: nowrap; } td > a { overflow-wrap: break-word; } th.number { text-align: right; }
 pre { background: var(--panel); padding: .7rem; border-radius: 6px; overflow: auto; max-height: 30rem; margin: 0;
   font: 13px/1.45 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere; }
 .DONE, .DRAINED, .UPDATED { color: var(--good); } .FAILED, .ERROR { color: var(--bad); }
@@ -262,8 +262,9 @@ def _document(title: str, body: str, path: Sequence[str], *, refresh: bool = Fal
 
 def _grid(names: Sequence[str], rows: Iterable[Sequence[object]], empty: str, *, raw: bool = False) -> str:
     """Return a table; raw: its cells are HTML. Numbers stand at the right."""
-    lines = []
+    lines, numbers = [], set[int]()
     for row in rows:
+        numbers |= {place for place, cell in enumerate(row) if isinstance(cell, int)}
         cells = [
             f'<td class="number">{cell:,}</td>'
             if isinstance(cell, int)
@@ -273,7 +274,9 @@ def _grid(names: Sequence[str], rows: Iterable[Sequence[object]], empty: str, *,
         lines.append(f"<tr>{''.join(cells)}</tr>")
     if not lines:
         return f'<p class="faint">{escape(empty)}</p>'
-    head = "".join(f"<th>{escape(name)}</th>" for name in names)
+    head = "".join(
+        f"<th{' class=number' if place in numbers else ''}>{escape(name)}</th>" for place, name in enumerate(names)
+    )
     return (
         '<div class="wide"><table>'
         + (f"<thead><tr>{head}</tr></thead>" if names else "")
