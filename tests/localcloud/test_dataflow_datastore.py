@@ -1,10 +1,6 @@
 """Beam's own Datastore I/O inside jobs of the local Dataflow, served by Google's emulator."""
 
-import shutil
-import socket
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -14,41 +10,18 @@ from apache_beam.io.gcp.datastore.v1new.datastoreio import DeleteFromDatastore, 
 from apache_beam.io.gcp.datastore.v1new.types import Query
 from local_dataflow import Started, messages, read, run
 
-from localcloud import BUCKET, PROJECT
+from localcloud import BUCKET, PROJECT, emulators
 from localcloud.dataflow import Dataflow
-
-_JAR = "platform/cloud-datastore-emulator/CloudDatastore.jar"
-_MAIN = "com.google.cloud.datastore.emulator.CloudDatastore"
+from localcloud.emulators import Emulator
 
 
 @pytest.fixture
-def emulator(tmp_path: Path) -> Iterator[str]:
+def emulator() -> Iterator[str]:
     """Where Google's emulator listens."""
-    gcloud = shutil.which("gcloud")
-    if not (running.WHOLE and gcloud and shutil.which("java")):
+    if not running.WHOLE or "datastore" not in emulators.available():
         pytest.skip("`make test-all` starts the emulator, where gcloud and Java are")
-    asked = subprocess.run([gcloud, "info", "--format=value(installation.sdk_root)"], capture_output=True, text=True)
-    jar = Path(asked.stdout.strip()) / _JAR
-    if not jar.is_file():
-        pytest.skip("the Cloud SDK has no Datastore emulator")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    flags = ["--host=127.0.0.1", f"--port={port}", "--store_on_disk=False", "--consistency=1.0", str(tmp_path)]
-    process = subprocess.Popen(
-        ["java", "-cp", str(jar), _MAIN, "start", *flags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-
-    def answers() -> bool:
-        with socket.socket() as asking:
-            return asking.connect_ex(("127.0.0.1", port)) == 0
-
-    try:
-        running.wait_for(answers, 30)
-        yield f"localhost:{port}"
-    finally:
-        process.terminate()
-        process.wait()
+    with Emulator("datastore") as started:
+        yield started.host
 
 
 def test_entities_are_written_read_and_deleted(special: Started, emulator: str) -> None:
