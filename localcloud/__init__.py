@@ -73,9 +73,9 @@ class LocalCloud:
         self._page = Page(self.storage, self.bigquery, self.dataflow)
         self._keeper = None
         if keep is not None:
-            from localcloud.keeping import Keeper
+            from localcloud.keeping import Keeper, folder
 
-            self._keeper = Keeper(Path(keep).expanduser().resolve())
+            self._keeper = Keeper(folder(keep))
         self._emulators = [
             Emulator(name, self._keeper.emulators / name if self._keeper else None)
             for name in (available() if emulators is None else emulators)

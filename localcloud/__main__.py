@@ -70,8 +70,14 @@ def _serve(command: Sequence[str], images: Sequence[str], keep: str | None, emul
         sys.exit(_MISSING.format(error.name))
     with made as cloud, tempfile.TemporaryDirectory() as folder:
         # luigi reads the luigi.cfg of the folder and, over it, the file that this variable names.
-        config = configparser.RawConfigParser()
-        config.read(os.environ.get("LUIGI_CONFIG_PATH", ""), encoding="utf-8")
+        config, own = configparser.RawConfigParser(), os.environ.get("LUIGI_CONFIG_PATH", "")
+        try:
+            config.read(own, encoding="utf-8")
+        except (configparser.Error, UnicodeDecodeError) as problem:
+            what = " ".join(str(problem).split())
+            sys.exit(
+                f"error: {own}, which LUIGI_CONFIG_PATH names, can't be read: {what}; mend it, or unset the variable"
+            )
         config.read_string(cloud.settings())
         path = Path(folder) / "luigi.cfg"
         with path.open("w", encoding="utf-8") as file:

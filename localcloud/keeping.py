@@ -30,6 +30,16 @@ _FILE = "localcloud.sqlite"
 _VERSION = 1
 
 
+def folder(named: str | Path) -> Path:
+    """Return the folder that somebody named, in full. Raises ValueError for one that is none."""
+    if not str(named):  # as of a variable that is not set; it would be the folder that somebody stands in
+        raise ValueError("the folder's name is empty; name a folder")
+    try:
+        return Path(named).expanduser().resolve()
+    except RuntimeError:
+        raise ValueError(f"{named} is in the home of a user that this machine does not know; name a folder") from None
+
+
 @dataclass(frozen=True)
 class Item:
     """One thing to keep. stamp: changes whenever the thing does; content: what it is, as JSON and bytes."""

@@ -130,6 +130,23 @@ def test_a_command_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     assert (ran.code, ran.out, ran.err) == (127, "", "error: nosuch can't be run: No such file or directory\n")
 
 
+def test_what_it_cannot_read_is_one_sentence(tmp_path: Path) -> None:
+    """A luigi.cfg that is none, a folder of nobody, and an empty one, as of a variable that is not set."""
+    config = tmp_path / "own.cfg"
+    config.write_text("not a setting\n", encoding="utf-8")
+    env = {**running.environment(), "LUIGI_CONFIG_PATH": str(config)}
+    for options, said in (
+        (["--no-emulators"], f"{config}, which LUIGI_CONFIG_PATH names, can't be read"),
+        (["--keep", "~nobody-of-that-name/kept"], "--keep: ~nobody-of-that-name/kept is in the home of a user"),
+        (["--keep", ""], "--keep: the folder's name is empty"),
+    ):
+        ran = running.run([*CLOUD, *options, "--", "true"], tmp_path, env)
+        assert ran.code == 1, ran
+        assert f"error: {said}" in ran.err, ran
+        assert "Traceback" not in ran.err
+    assert [path.name for path in tmp_path.iterdir()] == ["own.cfg"]
+
+
 def test_settings_of_ones_own_hold_there_too(tmp_path: Path) -> None:
     """What LUIGI_CONFIG_PATH names is not lost; the cloud's settings come over it."""
     (tmp_path / "own.cfg").write_text("[posts]\ndays = 3\n[millrace]\nstorage = elsewhere\n", encoding="utf-8")
