@@ -113,7 +113,7 @@ def test_a_task_launches_it_to_the_same_tables(place: Place, kind: str, end: str
     name = f"{kind}-task-{ENDS.index(end)}"
     given = ("--template", template(kind), "--parameters", json.dumps(parameters(place, name, end)))
     place.succeed("TemplateJob", *given)
-    assert_tables(place, name, end)
+    assert_tables(place, f"out/{name}", end)
     before = len(place.jobs)
     if running.WHOLE:
         place.succeed("TemplateJob", *given)
