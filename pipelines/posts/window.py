@@ -111,7 +111,9 @@ class WindowOptions(TemplateOptions):
     @classmethod
     def check(cls, given: Mapping[str, str | None]) -> None:
         super().check(given)
-        end_of(given["timestamp"] or "")
+        end, days = end_of(given["timestamp"] or ""), given.get("days") or "0"
+        if end - int(days) * parse.DAY < parse.FIRST:
+            raise SettingError(f"--days {days} before --timestamp {given['timestamp']!r} begin before the year 1")
         named.check(given["input"] or "", _GENERATED)
         wanted = int(given.get("shards") or 0)
         if wanted & (wanted - 1):

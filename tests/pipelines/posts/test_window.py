@@ -173,6 +173,7 @@ def test_all_that_is_wrong_with_parameters_is_one_sentence(tmp_path: Path) -> No
         ({"shards": "3"}, "--shards 3 is no power of two"),
         ({"bigquery": "p.d"}, "--bigquery p.d needs an --output in Cloud Storage"),
         ({"days": "10000"}, "--days '10000' does not match"),
+        ({"timestamp": "0001-01-02 00:00:00", "days": "4"}, "--days 4 before --timestamp '0001-01-02 00:00:00' begin"),
     ],
 )
 def test_values_that_can_not_be_are_refused(given: Mapping[str, str], said: str) -> None:
