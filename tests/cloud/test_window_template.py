@@ -78,15 +78,11 @@ def by_rest(place: Place, kind: str, name: str, given: dict[str, str]) -> None:
     assert asked.status_code == 200, asked.text
 
 
-def by_template_job(place: Place, kind: str, name: str, given: dict[str, str]) -> None:
-    place.succeed("TemplateJob", "--template", template(kind), "--parameters", json.dumps(given))
-
-
 Launcher = Callable[[Place, str, str, dict[str, str]], None]
-LAUNCHERS: dict[str, Launcher] = {"gcloud": by_gcloud, "REST": by_rest, "TemplateJob": by_template_job}
+LAUNCHERS: dict[str, Launcher] = {"gcloud": by_gcloud, "REST": by_rest}
 EVERY = [(kind, by, end) for kind in ("classic", "flex") for by in LAUNCHERS for end in ENDS]
 #: The other end than that of the documentation's commands, which are tried in any case.
-SOME = [("classic", "TemplateJob", ENDS[1]), ("flex", "REST", ENDS[1])]
+SOME = [("flex", "REST", ENDS[1])]
 
 
 @pytest.mark.parametrize(
