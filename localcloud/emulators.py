@@ -24,8 +24,8 @@ from localcloud import PROJECT
 #: Seconds for an emulator to start in, and to end in.
 _PATIENCE = 60.0
 #: Runs a command in this group of processes, and ends all of it with the command, or when its own input ends: so the
-#: emulator, whose script would leave Java behind, outlives nobody, however that ended.
-_GUARD = 'trap : TERM; (trap : TERM; "$@" </dev/null; kill -KILL 0) & read -r _; kill -TERM 0; wait; wait'
+#: emulator, whose script would leave Java behind, outlives nobody, however that ended. Java may be deaf at first.
+_GUARD = 'trap : TERM; (trap : TERM; "$@" </dev/null; kill -KILL 0) & read -r _; kill -TERM 0; sleep 10; kill -KILL 0'
 _FILES = {
     "pubsub": "platform/pubsub-emulator/lib",
     "datastore": "platform/cloud-datastore-emulator/CloudDatastore.jar",
