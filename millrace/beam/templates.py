@@ -35,7 +35,7 @@ _WHERE = re.compile(r" \[while running .*\]$")
 class Parameter:
     """A parameter of a template. pattern: what its whole text is like, a regular expression of RE2; "" for any text.
 
-    default: its text where a launch does not say it; None where a launch has to.
+    default: its text where a launch does not say it, or says nothing (""); None where a launch has to.
     """
 
     name: str
@@ -61,14 +61,19 @@ class TemplateOptions(PipelineOptions):
         return {each.name: getattr(self, each.name) for each in self.parameters}
 
     @classmethod
+    def texts(cls, given: Mapping[str, str | None]) -> dict[str, str]:
+        """Return the text of each parameter, where none or an empty one is given its default, as Beam has it."""
+        return {each.name: given.get(each.name) or each.default or "" for each in cls.parameters}
+
+    @classmethod
     def check(cls, given: Mapping[str, str | None]) -> None:
-        """Raise SettingError, with all that is wrong, for texts that are none of the parameters', None for one that is
-        not given.
+        """Raise SettingError, with all that is wrong, for texts that are none of the parameters', None or "" for one
+        that is not given.
         """
         wrong = []
         for each in cls.parameters:
             text = given.get(each.name)
-            if text is None:
+            if not text:
                 wrong += [f"--{each.name} is missing ({each.help})"] if each.default is None else []
             elif each.pattern and not re.fullmatch(each.pattern, text):
                 wrong.append(f"--{each.name} {text!r} does not match {each.pattern} ({each.help})")
@@ -91,12 +96,17 @@ def metadata(of: type[TemplateOptions], description: str) -> dict[str, Any]:
                 "name": each.name,
                 "label": each.label,
                 "helpText": f"{each.help} (default: {each.default})" if each.default else each.help,
-                **({"regexes": [f"^{each.pattern}$"]} if each.pattern else {}),
+                **({"regexes": [_anchored(each.pattern)]} if each.pattern else {}),
                 **({"isOptional": True} if each.default is not None else {}),
             }
             for each in of.parameters
         ],
     }
+
+
+def _anchored(pattern: str) -> str:
+    """Return a pattern for a whole text: ^ and $ belong to all of its alternatives, not to the first and the last."""
+    return f"^({pattern})$" if "|" in pattern else f"^{pattern}$"
 
 
 def main(build: Build, of: type[TemplateOptions]) -> None:
