@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 #: Runners that need a server, with the options that name one; without them Beam would look for one on the net.
 _SERVERS = {
@@ -39,6 +40,11 @@ def refusal(runner: str, given: Mapping[str, str]) -> str:
     if name in _SERVERS and not any(given.get(option) for option in _SERVERS[name]):
         return f"Beam would look for its job server on the net; name one with {' or '.join(_SERVERS[name])}"
     return ""
+
+
+def away(runner: str, given: Mapping[str, Any]) -> bool:
+    """Return whether a runner's workers have another disk than who runs the pipeline; Dataflow's have."""
+    return short(runner) == "dataflow" or elsewhere(runner, given)
 
 
 def elsewhere(runner: str, given: Mapping[str, str]) -> bool:

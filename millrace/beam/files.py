@@ -30,7 +30,7 @@ from millrace.common import folders
 from millrace.common.checksums import Input
 from millrace.common.partitions import inputs
 from millrace.common.results import File, Written, late, read_result
-from millrace.errors import DamagedError, MillraceError, SourceError
+from millrace.errors import AccessError, DamagedError, MillraceError, SourceError
 
 #: An object of Cloud Storage up to this size is read whole, in one request; of a larger one, only what is asked for.
 _WHOLE = 16 << 20
@@ -332,15 +332,33 @@ def schemas(table: str, schema: pa.Schema) -> Mapping[str, Mapping[str, str]]:
     return {table: {field.name: str(field.type) for field in schema}}
 
 
+def refusal(output: str) -> str:
+    """Return why nothing can be written to an `--output`, as in "has the scheme …"; "" for nothing known beforehand."""
+    scheme, there, rest = output.partition("://")
+    if there and scheme == "gs":
+        return "" if gcs.is_bucket(rest.partition("/")[0]) else "names no bucket; write gs://BUCKET/FOLDER"
+    if there:
+        try:
+            FileSystems.get_filesystem(output)
+        except ValueError:
+            return f"has the scheme {scheme}://; allowed are a path and gs://"
+    return ""
+
+
 def replace(path: str, data: bytes) -> None:
-    """Write a file, over what has its name: whole, or not at all."""
+    """Write a file, over what has its name: whole, or not at all. Raises AccessError where it can't be."""
     if "://" not in path:
         folder, name = os.path.split(path)
-        os.makedirs(folder, exist_ok=True)
         prepared = os.path.join(folder, f".{name}.{secrets.token_hex(8)}.tmp")
-        with open(prepared, "xb") as file:
-            file.write(data)
-        os.replace(prepared, path)
+        try:
+            os.makedirs(folder or ".", exist_ok=True)
+            with open(prepared, "xb") as file:
+                file.write(data)
+            os.replace(prepared, path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.unlink(prepared)
+            raise AccessError(f"{path} can't be written: {error.strerror}") from None
     elif path.startswith("gs://"):
         gcs.replace(path, data)
     else:

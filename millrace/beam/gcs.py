@@ -62,6 +62,8 @@ class Access:
         return cls(**{field.name: option(f"gcs_{field.name}") for field in fields(cls)})
 
 
+#: What buckets are called.
+_BUCKET = "[a-z0-9][a-z0-9._-]+"
 _Build: TypeAlias = "Callable[[], storage_api.Client] | None"
 _Find: TypeAlias = Callable[[], Access] | None
 _build: _Build = None
@@ -91,10 +93,15 @@ class Found:
 
 def split(uri: str) -> tuple[str, str]:
     """Return the bucket and the name of a gs://bucket/name. Raises SourceError for anything else."""
-    found = re.fullmatch(r"gs://([a-z0-9][a-z0-9._-]+)/(.+)", uri, re.DOTALL)
+    found = re.fullmatch(rf"gs://({_BUCKET})/(.+)", uri, re.DOTALL)
     if not found:
         raise SourceError(f"{uri!r} names no object of Cloud Storage; write gs://bucket/object")
     return found[1], found[2]
+
+
+def is_bucket(name: str) -> bool:
+    """Return whether a bucket may have a name."""
+    return bool(re.fullmatch(_BUCKET, name))
 
 
 def match(pattern: str, seconds: float = PATIENCE) -> list[Found]:

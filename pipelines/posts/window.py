@@ -10,6 +10,7 @@ It is a template, too (millrace.beam.templates): nothing of a launch, and above 
 
 import datetime
 import json
+import os
 import re
 import uuid
 from collections import Counter
@@ -22,14 +23,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.options.value_provider import ValueProvider
 from apache_beam.pvalue import AsMultiMap, AsSingleton
 
-from millrace.beam import bigquery, files, shards
+from millrace.beam import bigquery, engines, files, shards
 from millrace.beam.adding import Adding
 from millrace.beam.batch import Block
 from millrace.beam.sources import named, ranges, records
+from millrace.beam.sources.named import Stored
 from millrace.beam.sources.ranges import Unit
 from millrace.beam.templates import Parameter, TemplateOptions, main
 from millrace.common.checksums import Input
@@ -46,6 +48,11 @@ NAMES = ("word_counts", "urls", "word_cooccur")
 _MAX_BYTES, _MAX_SECONDS = 10 << 30, 3600
 #: Bytes of posts in memory that one byte of a source may stand for, where it is compressed.
 _UNPACKED = 4
+#: Bytes in memory that a generated day stands for.
+_GENERATED_DAY = 1 << 20
+#: How many times the parts that a source needs, by its size, it may be cut into: each part has all the shards of URLs
+#: and pairs once more.
+_MORE_PARTS = 4
 _MICROSECOND = datetime.timedelta(microseconds=1)
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _GENERATED: named.Generated = {SAMPLE: sample.lines}
@@ -82,7 +89,7 @@ class WindowOptions(TemplateOptions):
             "rules",
             "Rules",
             "what words and URLs are, classic or standard",
-            pattern="(classic|standard)",
+            pattern="classic|standard",
             default="standard",
         ),
         Parameter(
@@ -95,8 +102,8 @@ class WindowOptions(TemplateOptions):
         Parameter(
             "shards",
             "Shards",
-            "shards of posts, URLs and pairs, a power of two; 0: as the source's size needs",
-            pattern="(0|[1-9][0-9]{0,4})",
+            "shards of URLs and pairs, a power of two; 0: as the source's size needs",
+            pattern="0|[1-9][0-9]{0,4}",
             default="0",
         ),
         Parameter(
@@ -111,16 +118,21 @@ class WindowOptions(TemplateOptions):
     @classmethod
     def check(cls, given: Mapping[str, str | None]) -> None:
         super().check(given)
-        end, days = end_of(given["timestamp"] or ""), given.get("days") or "0"
-        if end - int(days) * parse.DAY < parse.FIRST:
-            raise SettingError(f"--days {days} before --timestamp {given['timestamp']!r} begin before the year 1")
-        named.check(given["input"] or "", _GENERATED)
-        wanted = int(given.get("shards") or 0)
-        if wanted & (wanted - 1):
-            raise SettingError(f"--shards {wanted} is no power of two (1, 2, 4, …)")
-        if given.get("bigquery") and not (given["output"] or "").startswith("gs://"):
+        values = cls.texts(given)
+        if end_of(values["timestamp"]) - int(values["days"]) * parse.DAY < parse.FIRST:
             raise SettingError(
-                f"--bigquery {given['bigquery']} needs an --output in Cloud Storage, gs://…, not {given['output']}"
+                f"--days {values['days']} before --timestamp {values['timestamp']!r} begin before the year 1"
+            )
+        named.check(values["input"], _GENERATED)
+        wanted = int(values["shards"])
+        if wanted & (wanted - 1) or wanted > shards.MAX_SHARDS:
+            raise SettingError(f"--shards {wanted} is no power of two (1, 2, 4, …) up to {shards.MAX_SHARDS}")
+        output = values["output"]
+        if why := files.refusal(output):
+            raise SettingError(f"--output {output!r} {why}")
+        if values["bigquery"] and not output.startswith("gs://"):
+            raise SettingError(
+                f"--bigquery {values['bigquery']} needs an --output in Cloud Storage, gs://…, not {output}"
             )
 
 
@@ -128,14 +140,22 @@ class WindowOptions(TemplateOptions):
 class Plan:
     """What a job is to do, as its parameters say; run: tells the job from all others.
 
-    A post is in the window if start < created_at ≤ end, in microseconds since 1970 (UTC). shards: of URLs and pairs.
+    A post is in the window if start < created_at ≤ end, in microseconds since 1970 (UTC). parts: in how many the posts
+    are cut; shards: in how many the URLs and pairs of each part are.
     """
 
     run: str
     start: int
     end: int
+    parts: int
     shards: int
     values: Mapping[str, str]
+
+    def path(self, name: str) -> str:
+        """Return where a table is written, or what is told of all of them, up to the file's ending."""
+        output = self.values["output"]
+        output = output.rstrip("/") if "://" in output else os.path.expanduser(output)
+        return f"{files.folder_of(output, name)}/{name}"
 
     @property
     def partition(self) -> Partition:
@@ -159,13 +179,21 @@ def day_of(micros: int) -> datetime.date:
     return datetime.date(1970, 1, 1) + datetime.timedelta(days=micros // parse.DAY)
 
 
-def find(_: object, parameters: Mapping[str, ValueProvider]) -> Iterator[tuple[Plan, Sequence[Unit], pa.Table]]:
+def find(
+    _: object, parameters: Mapping[str, ValueProvider], elsewhere: bool
+) -> Iterator[tuple[Plan, Sequence[Unit], pa.Table]]:
     """Yield what the job is to do, the units that it is to read, and how many days the source has no file for.
 
-    Raises SettingError, SourceError; NotThereYetError for a source that has nothing for the window's last day.
+    elsewhere: whether workers have another disk than who reads the tables. Raises SettingError, SourceError;
+    NotThereYetError for a source that has nothing for the window's last day.
     """
-    values = {name: str(each.get()) for name, each in parameters.items()}
-    WindowOptions.check(values)
+    given = {name: each.get() for name, each in parameters.items()}
+    WindowOptions.check(given)
+    values = WindowOptions.texts(given)
+    if elsewhere and "://" not in values["output"]:
+        raise SettingError(f"--output {values['output']} would be on the disks of workers, which go; write gs://…")
+    if elsewhere and named.is_local(values["input"]):
+        raise SettingError(f"--input {values['input']} is not on the disks of workers; write gs://…")
     source, end = values["input"], end_of(values["timestamp"])
     start = end - int(values["days"]) * parse.DAY
     found, missing = [], 0
@@ -183,11 +211,25 @@ def find(_: object, parameters: Mapping[str, ValueProvider]) -> Iterator[tuple[P
                 raise NotThereYetError(f"--input {source} has nothing for {day} yet, the last day of the window")
             missing += int(not there and day < last)
             found += there
-    units = [unit for n, file in enumerate(found) for unit in ranges.units(n, file, ranges.LENGTH, _MAX_BYTES)]
-    size = sum(file.size or count.SHARD_BYTES // _UNPACKED for file in found) * _UNPACKED
-    of = int(values["shards"]) or shards.number(size, count.SHARD_BYTES)
-    plan = Plan(uuid.uuid4().hex, start, end, of, values)
+    found = list(dict.fromkeys(found))  # a file of a month is each day's
+    units = [
+        # Lines may be as many as they like, because no range is larger than others.
+        unit
+        for n, file in enumerate(found)
+        for unit in ranges.units(n, file, ranges.LENGTH, max(_MAX_BYTES, file.size))
+    ]
+    needed = shards.number(sum(map(_in_memory, found)), count.SHARD_BYTES)
+    wanted = int(values["shards"]) or needed
+    plan = Plan(uuid.uuid4().hex, start, end, min(wanted, _MORE_PARTS * needed), wanted, values)
     yield plan, units, told(files=len(found), missing_days=missing)
+
+
+def _in_memory(file: Stored) -> int:
+    """Return how many bytes a file's posts may have in memory."""
+    if named.is_generated(f"{file.uri.partition('://')[0]}://"):
+        return _GENERATED_DAY
+    # A file of no bytes that is known to be so has a version.
+    return file.size * _UNPACKED if file.size or file.version else count.SHARD_BYTES
 
 
 def told(**numbers: int) -> pa.Table:
@@ -196,7 +238,7 @@ def told(**numbers: int) -> pa.Table:
 
 
 def posts_of(numbered: tuple[int, Unit], plan: Plan) -> Iterator[_Named]:
-    """Yield the window's posts of a file or a range, by shard of their ids, and what became of its records."""
+    """Yield the window's posts of a file or a range, by part of their ids, and what became of its records."""
     number, unit = numbered
     row = 0
     for block in _blocks(unit):
@@ -217,9 +259,9 @@ def posts_of(numbered: tuple[int, Unit], plan: Plan) -> Iterator[_Named]:
         place = pa.array((np.int64(number) << 40) + row + inside)
         posts = parsed.posts.take(pa.array(inside)).append_column("place", place).combine_chunks()
         row += len(created_at)
-        for shard, ids in enumerate(etl.split(etl.ids_of(posts["id"], 0), plan.shards)):
+        for part, ids in enumerate(etl.split(etl.ids_of(posts["id"], 0), plan.parts)):
             if ids.num_rows:
-                yield f"posts/{shard}", posts.take(ids["row"])
+                yield f"posts/{part}", posts.take(ids["row"])
 
 
 def _blocks(unit: Unit) -> Iterator[records.Block]:
@@ -231,7 +273,7 @@ def _blocks(unit: Unit) -> Iterator[records.Block]:
 
 
 def count_shard(named_: tuple[str, Iterable[pa.Table]], plan: Plan) -> Iterator[_Named]:
-    """Yield the partial counts of a shard's posts, each of which counts once a day as Etl has it; pass on numbers."""
+    """Yield the partial counts of a part's posts, each of which counts once a day as Etl has it; pass on numbers."""
     name, tables = named_
     if name == "told":
         yield name, count.add(list(tables))
@@ -243,7 +285,8 @@ def count_shard(named_: tuple[str, Iterable[pa.Table]], plan: Plan) -> Iterator[
     table = whole.set_column(whole.schema.get_field_index("created_at"), "created_at", created_at)
     for item in count.count_block(plan.partition, Block(0, Input(""), 0, table)):
         assert not isinstance(item, Written)
-        yield item
+        if item[1].num_rows:
+            yield item
 
 
 def once(posts: pa.Table) -> pa.Table:
@@ -290,14 +333,14 @@ def write(named_: tuple[str, Iterable[pa.Table]], plan: Plan) -> Iterator[tuple[
     table = aggregate.whole(name, tables, end, day_of(plan.end - 1))
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
-    folder = files.folder_of(plan.values["output"], name)
+    path = plan.path(name)
     data = sink.getvalue().to_pybytes()
-    files.replace(f"{folder}/{name}.parquet", data)
+    files.replace(f"{path}.parquet", data)
     lines = (json.dumps(row, ensure_ascii=False, default=_plain) + "\n" for row in table.to_pylist())
-    files.replace(f"{folder}/{name}.jsonl", "".join(lines).encode())
+    files.replace(f"{path}.jsonl", "".join(lines).encode())
     if dataset := plan.values["bigquery"]:
         job = f"millrace-{plan.run}-{name}"
-        bigquery.replace_rows(f"{dataset}.{name}", TABLES[name], f"{folder}/{name}.parquet", "ts", end, job)
+        bigquery.replace_rows(f"{dataset}.{name}", TABLES[name], f"{path}.parquet", "ts", end, job)
     yield "", ("told", told(**{f"rows, {name}": table.num_rows}))
 
 
@@ -312,14 +355,17 @@ def summarise(all_told: tuple[str, Iterable[_Named]], plan: Plan) -> None:
     said = {name: plan.values[name] for name in plan.values}
     counts = dict(zip(*(numbers[name].to_pylist() for name in _TOLD.names), strict=True))
     text = json.dumps({**said, "counters": counts}, indent=2, ensure_ascii=False, sort_keys=True)
-    files.replace(f"{files.folder_of(plan.values['output'], 'window')}/window.json", f"{text}\n".encode())
+    files.replace(f"{plan.path('window')}.json", f"{text}\n".encode())
 
 
 def build(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
     """Add the pipeline: posts by shard of their ids, counts by shard of their keys, tops, tables."""
     parameters = options.view_as(WindowOptions).values()
+    elsewhere = engines.away(options.view_as(StandardOptions).runner or "", options.get_all_options(drop_default=True))
     # Shuffled, so that a step which is tried again gets the same plan.
-    found = pipeline | beam.Create([0]) | "Find" >> beam.FlatMap(find, parameters) | "Keep" >> beam.Reshuffle()
+    found = (
+        pipeline | beam.Create([0]) | "Find" >> beam.FlatMap(find, parameters, elsewhere) | "Keep" >> beam.Reshuffle()
+    )
     plan = AsSingleton(found | "Plan" >> beam.Map(lambda each: each[0]))
     units = found | "Units" >> beam.FlatMap(lambda each: enumerate(each[1])) | "Spread" >> beam.Reshuffle()
     days = found | "Days" >> beam.Map(lambda each: ("told", each[2])).with_output_types(_Named)

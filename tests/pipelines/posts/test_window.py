@@ -12,11 +12,12 @@ import posts_cases as cases
 import pyarrow.parquet as pq
 import pytest
 import running
+from apache_beam.options.value_provider import StaticValueProvider
 from posts_cases import status
 from window_oracle import NAMES, expected
 
 from millrace.beam.options import run
-from millrace.errors import MillraceError
+from millrace.errors import MillraceError, SettingError
 from millrace.runners.dataflow import building
 from pipelines.posts import window
 
@@ -142,6 +143,84 @@ def test_a_post_counts_once_a_day_and_what_is_none_is_told(tmp_path: Path) -> No
     assert counters["rejected, bad JSON"] == counters["rejected, no id"] == 1
 
 
+def plan(folder: Path, elsewhere: bool = False, **given: object) -> tuple[window.Plan, list[Any]]:
+    """What a job is to do and to read."""
+    values = {"timestamp": "2026-11-19 05:00:00", "output": folder / "out", **given}
+    of = {
+        each.name: StaticValueProvider(str, str(values.get(each.name, ""))) for each in window.WindowOptions.parameters
+    }
+    ((found, units, _),) = window.find(None, of, elsewhere)
+    return found, list(units)
+
+
+def test_an_empty_parameter_is_one_that_is_not_given(tmp_path: Path) -> None:
+    """As Beam has it of classic templates, where consoles and schedulers send empty texts."""
+    found, _ = plan(tmp_path, input="sample://", days="", rules="", shards="")
+    assert found.values["rules"] == "standard"
+    assert found.end - found.start == 4 * 86_400_000_000
+
+
+def test_a_file_of_a_month_is_read_once_however_many_days_it_has(tmp_path: Path) -> None:
+    (tmp_path / "2026-11.jsonl").write_bytes(b"".join(texts(TIMES).values()))
+    found = made(tmp_path / "out", input=tmp_path / "{date:%Y-%m}.jsonl", timestamp="2026-11-19 05:00:00", days=4)
+    assert len(found["urls"]) == 4
+    counters = json.loads((tmp_path / "out" / "window.json").read_text())["counters"]
+    assert (counters["files"], counters["read"], counters["duplicates"]) == (1, 4, 0)
+
+
+def test_posts_are_cut_as_their_bytes_need(tmp_path: Path) -> None:
+    """Each part has all the shards of pairs once more, so that neither empty files nor many shards make many parts."""
+    for number in range(20):
+        (tmp_path / f"{number}.jsonl").write_bytes(b"")
+    found, units = plan(tmp_path, input=tmp_path / "*.jsonl")
+    assert (found.parts, found.shards, len(units)) == (1, 1, 20)
+    found, _ = plan(tmp_path, input=tmp_path / "*.jsonl", shards=65536)
+    assert (found.parts, found.shards) == (4, 65536)
+    found, _ = plan(tmp_path, input="sample://", days=300)
+    assert (found.parts, found.shards) == (4, 4)
+    found, _ = plan(tmp_path, input=tmp_path / "*.jsonl", shards=2)
+    assert (found.parts, found.shards) == (2, 2)
+
+
+def test_lines_may_be_of_any_size(tmp_path: Path) -> None:
+    """A file of lines is read in ranges of 256 MiB, also one of 11 GiB, of which no byte is on the disk here."""
+    with (tmp_path / "large.jsonl").open("wb") as file:
+        file.truncate(11 << 30)
+    found, units = plan(tmp_path, input=tmp_path / "large.jsonl")
+    assert len(units) == 44
+    assert found.parts == found.shards == 512
+
+
+def test_paths_of_tables_are_the_folder_s(tmp_path: Path) -> None:
+    """A / at the end makes no folder without a name in Cloud Storage, and ~ is whose home it is."""
+    for output, path in {
+        "gs://bucket/o/": "gs://bucket/o/urls",
+        "gs://bucket": "gs://bucket/urls",
+        "gs://bucket/{dataset}/x=1/": "gs://bucket/urls/x=1/urls",
+        "~/o": f"{Path.home()}/o/urls",
+        f"{tmp_path}/a {{}} b={{dataset}}": f"{tmp_path}/a {{}} b=urls/urls",
+    }.items():
+        found, _ = plan(tmp_path, input="sample://", output=output)
+        assert found.path("urls") == path
+
+
+def test_workers_elsewhere_neither_read_nor_write_here(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="--output out would be on the disks of workers, which go; write gs://"):
+        plan(tmp_path, True, input="gs://bucket/x.jsonl", output="out")
+    with pytest.raises(SettingError, match="--input x.jsonl is not on the disks of workers; write gs://"):
+        plan(tmp_path, True, input="x.jsonl", output="gs://bucket/out")
+
+
+def test_what_can_not_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "out").write_bytes(b"")
+    ran = command(
+        tmp_path, "--input", "sample://", "--timestamp", "2026-11-19 05:00:00", "--days", "1", "--output", "out"
+    )
+    assert (ran.code, ran.out, ran.err.count("\n")) == (1, "", 1)
+    assert re.fullmatch(r"error: out/\w+\.parquet can't be written: File exists\n", ran.err)
+    assert (tmp_path / "out").read_bytes() == b""
+
+
 def test_generated_posts_are_a_source_too(tmp_path: Path) -> None:
     found = made(tmp_path / "out", input="sample://", timestamp="2026-11-19 05:00:00", days=1)
     assert len(found["word_counts"]) == 500
@@ -171,6 +250,12 @@ def test_all_that_is_wrong_with_parameters_is_one_sentence(tmp_path: Path) -> No
         ({"timestamp": "2026-02-30 05:00:00"}, "--timestamp '2026-02-30 05:00:00' is no moment"),
         ({"input": "ftp://a/b"}, "has the scheme ftp://"),
         ({"shards": "3"}, "--shards 3 is no power of two"),
+        ({"output": ""}, "--output is missing (folder of the tables"),
+        (
+            {"output": "file:///tmp/out"},
+            "--output 'file:///tmp/out' has the scheme file://; allowed are a path and gs://",
+        ),
+        ({"output": "gs:///out"}, "--output 'gs:///out' names no bucket; write gs://BUCKET/FOLDER"),
         ({"bigquery": "p.d"}, "--bigquery p.d needs an --output in Cloud Storage"),
         ({"days": "10000"}, "--days '10000' does not match"),
         ({"timestamp": "0001-01-02 00:00:00", "days": "4"}, "--days 4 before --timestamp '0001-01-02 00:00:00' begin"),
