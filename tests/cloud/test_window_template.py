@@ -3,6 +3,7 @@
 Each is built once and launched with different timestamps. A few launches are tried; with MILLRACE_TEST_ALL=1 each.
 """
 
+import datetime
 import io
 import json
 import re
@@ -13,6 +14,7 @@ from typing import Any
 import cloud_running
 import oracle
 import posts_cases as cases
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import requests
@@ -20,7 +22,8 @@ import running
 from cloud_running import Place
 from window_oracle import NAMES, expected
 
-from localcloud import BUCKET, PROJECT, REGION, LocalCloud
+from localcloud import BUCKET, LOCATION, PROJECT, REGION, LocalCloud
+from pipelines.posts.tables import TABLES
 
 MODULE = "pipelines.posts.window"
 IMAGE = "gcr.io/p/window:1"
@@ -191,6 +194,30 @@ def test_rows_go_to_bigquery_when_asked_and_replace_those_of_the_same_end(place:
         }
         assert {f"{row['ts']:%Y-%m-%dT%H:%M:%S.%fZ}".replace(".000000", "") for row in rows} == set(written)
         assert len(rows) == sum(len(_lines(place, f"out/loaded-{number}/{table}.jsonl")) for number in (0, 1))
+
+
+def test_a_step_that_is_tried_again_after_its_job_has_failed_makes_another_job(place: Place) -> None:
+    """And none where an earlier try's job is done."""
+    end = datetime.datetime(2026, 11, 19, 5, tzinfo=datetime.UTC)
+    row = {"url": "https://a.org/", "count": 2, "ts": end, "date": end.date()}
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([row], TABLES["urls"].schema()), sink)
+    cloud_running.bucket(place.cloud).blob("tried/urls.parquet").upload_from_string(sink.getvalue())
+    dataset = f"{place.dataset}_tried"
+    place.cloud.bigquery.create_dataset(dataset, LOCATION)
+    program = (
+        "import datetime; from millrace.beam.bigquery import replace_rows; from pipelines.posts.tables import TABLES; "
+        f"replace_rows('{PROJECT}.{dataset}.urls', TABLES['urls'], 'gs://{BUCKET}/tried/urls.parquet', 'ts', "
+        f"{end!r}, 'a-step')"
+    )
+    place.cloud.bigquery.fail_jobs("query", "backendError", 1)
+    for wanted in (False, True, True):
+        ran = running.run([running.python(), "-c", program], place.folder, place.environment)
+        assert (ran.code == 0) == wanted, ran
+        rows = place.cloud.bigquery.rows(f"{dataset}.urls")
+        assert [found["count"] for found in rows] == [2] * wanted
+    tried = [job for job in place.cloud.bigquery.jobs if job.id.startswith("a-step")]
+    assert [(job.id, job.error is None) for job in tried] == [("a-step", False), ("a-step-2", True)]
 
 
 def _lines(place: Place, name: str) -> list[str]:
