@@ -144,7 +144,7 @@ def test_a_parameter_that_another_one_calls_for_is_missing_only_then(given: dict
         False,
         False,
         [
-            parameter("format", regexes=[r"\p{L}+"]),
+            parameter("format", regexes=[r"\p{L}+", "[[:alpha:]]+"]),
             parameter("schema", parent_name="format", parent_trigger_values=["avro"]),
         ],
     )
