@@ -245,7 +245,8 @@ def test_the_service_refuses_what_the_metadata_does_not_allow(place: Place) -> N
         ([MODULE], "say what to build of pipelines.posts.window: --classic gs://… or --flex gs://…, one of them"),
         ([MODULE, "--flex", "gs://b/x"], "--flex gs://b/x needs --image"),
         ([MODULE, "--classic", "window"], "--classic window: a template is an object, gs://BUCKET/NAME"),
-        (["pipelines.posts.windows", "--classic", "gs://b/x"], "there is no pipeline pipelines.posts.windows"),
+        (["pipelines.posts.windows", "--classic", "gs://b/x"], "there is no pipeline 'pipelines.posts.windows'"),
+        ([".window", "--classic", "gs://b/x"], "there is no pipeline '.window'"),
         (["pipelines.posts.count", "--classic", "gs://b/x"], "pipelines.posts.count is no template"),
     ],
 )

@@ -60,12 +60,15 @@ def described(module: str) -> dict[str, Any]:
     """Return what a template's file says of a pipeline's module. Raises SettingError for one that is no template."""
     from millrace.beam.templates import TemplateOptions, metadata
 
+    none = SettingError(f"there is no pipeline {module!r}; say its module, as in pipelines.posts.window")
+    if not all(module.split(".")):  # which Python takes for no name, or for one from here
+        raise none
     try:
         pipeline = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise
-        raise SettingError(f"there is no pipeline {module}; say its module, as in pipelines.posts.window") from None
+        raise none from None
     own = [
         each
         for each in vars(pipeline).values()
