@@ -1,6 +1,7 @@
 """The window template, run by itself, gives what plain Python computes of the same posts."""
 
 import datetime
+import itertools
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -131,6 +132,15 @@ def test_a_window_to_midnight_needs_no_file_of_the_day_that_begins(tmp_path: Pat
     assert len(made(tmp_path / "out", **midnight)["urls"]) == 3, "and what an earlier run wrote is replaced"
 
 
+def test_a_window_of_a_whole_day_to_its_last_microsecond_needs_that_day_s_file_alone(tmp_path: Path) -> None:
+    (tmp_path / "2026-11-18.jsonl").write_bytes(texts(TIMES)["2026-11-18"])
+    found, units = plan(
+        tmp_path, input=tmp_path / "{date:%Y-%m-%d}.jsonl", timestamp="2026-11-18 23:59:59.999999", days=1
+    )
+    assert [unit.file.uri for unit in units] == [str(tmp_path / "2026-11-18.jsonl")]
+    assert found.end - found.start == 86_400_000_000
+
+
 def test_a_post_counts_once_a_day_and_what_is_none_is_told(tmp_path: Path) -> None:
     again = status(tid="0", text="alpha kangaroo", urls=[], created_at="2026-11-18T06:00:00Z")
     (tmp_path / "a.jsonl").write_bytes(texts(TIMES)["2026-11-18"] + b"nonsense\n{}\n")
@@ -219,6 +229,31 @@ def test_what_can_not_be_written_is_one_sentence(tmp_path: Path) -> None:
     assert (ran.code, ran.out, ran.err.count("\n")) == (1, "", 1)
     assert re.fullmatch(r"error: out/\w+\.parquet can't be written: File exists\n", ran.err)
     assert (tmp_path / "out").read_bytes() == b""
+
+
+def test_the_last_post_of_an_id_counts_in_whatever_order_parts_come(tmp_path: Path) -> None:
+    """Of two on one UTC day the one further down, also in a later file; on two days both: as plain Python has it."""
+    said = [
+        ("0", "2026-11-18T05:00:00Z", "kangaroo"),
+        ("0", "2026-11-18T06:00:00Z", "wombat"),
+        ("1", "2026-11-18T05:00:00Z", "koala"),
+    ]
+    more = [("0", "2026-11-18T04:00:00Z", "possum"), ("1", "2026-11-19T00:00:00Z", "quokka")]
+    files = {
+        "a.jsonl": [status(tid=tid, text=text, urls=[], created_at=time) for tid, time, text in said],
+        "b.jsonl": [status(tid=tid, text=text, urls=[], created_at=time) for tid, time, text in more],
+    }
+    for name, lines in files.items():
+        (tmp_path / name).write_bytes(b"nonsense\n" + b"\n".join(lines))
+    found, units = plan(tmp_path, input=tmp_path / "*.jsonl", shards=1)
+    posts = [table for each in enumerate(units) for name, table in window.posts_of(each, found) if name != "told"]
+    rows = [post.slice(row, 1) for post in posts for row in range(post.num_rows)]
+    assert len(rows) == 5
+    wanted = expected([line for lines in files.values() for line in lines], "2026-11-19 05:00:00", 4, "standard")
+    for order in itertools.permutations(rows):
+        counted = dict(window.count_shard(("posts/0", iter(order)), found))["words/0"].to_pydict()
+        assert dict(zip(counted["word"], counted["posts"], strict=True)) == {"koala": 1, "possum": 1, "quokka": 1}
+    assert {word for word, *_ in wanted["word_counts"]} == {"koala", "possum", "quokka"}
 
 
 def test_generated_posts_are_a_source_too(tmp_path: Path) -> None:
