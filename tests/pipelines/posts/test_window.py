@@ -128,6 +128,7 @@ def test_a_window_to_midnight_needs_no_file_of_the_day_that_begins(tmp_path: Pat
     source = tmp_path / "{date:%Y-%m-%d}.jsonl"
     midnight = {"input": source, "timestamp": "2026-11-19 00:00:00", "days": 1}
     assert len(made(tmp_path / "out", **midnight)["urls"]) == 2
+    assert json.loads((tmp_path / "out" / "window.json").read_text())["counters"]["missing_days"] == 0
     (tmp_path / "2026-11-19.jsonl").write_bytes(days["2026-11-19"])
     assert len(made(tmp_path / "out", **midnight)["urls"]) == 3, "and what an earlier run wrote is replaced"
 
