@@ -18,6 +18,7 @@ from posts_cases import status
 from window_oracle import NAMES, expected
 
 from millrace.beam.options import run
+from millrace.beam.sources import ranges
 from millrace.errors import MillraceError, SettingError
 from millrace.runners.dataflow import building
 from pipelines.posts import window
@@ -42,6 +43,7 @@ def tables(folder: Path, timestamp: str) -> dict[str, list[tuple[Any, ...]]]:
         for row, line in zip(rows, lines, strict=True):
             assert row["ts"] == end
             assert row["date"] == (end - MICROSECOND).date()
+            assert line["ts"].endswith("Z")
             assert datetime.datetime.fromisoformat(line.pop("ts")) == end
             assert line.pop("date") == str(row["date"])
             assert line == {key: value for key, value in row.items() if key not in ("ts", "date")}
@@ -202,6 +204,25 @@ def test_lines_may_be_of_any_size(tmp_path: Path) -> None:
     assert found.parts == found.shards == 512
 
 
+def test_ranges_of_a_file_have_each_of_its_posts_once(tmp_path: Path, crowd: list[bytes]) -> None:
+    (path,) = cases.real("mayweather_2017.jsonl")
+    found, (whole,) = plan(tmp_path, input=path, timestamp="2017-08-28 00:00:00", shards=1)
+    units = ranges.units(0, whole.file, whole.file.size // 3, whole.file.size)
+    assert len(units) in (3, 4)
+    posts = [table for each in enumerate(units) for name, table in window.posts_of(each, found) if name != "told"]
+    ids = [id for table in posts for id in table["id"].to_pylist()]
+    assert ids == [post.id for post in map(oracle.parse, crowd) if isinstance(post, oracle.Post)]
+
+
+def test_posts_of_a_file_of_several_blocks_have_places_in_its_order(tmp_path: Path) -> None:
+    """40 MB of blank lines lie between the two posts, and a block is of 32 MB."""
+    posts = texts(TIMES[:1] * 2)["2026-11-18"].splitlines(keepends=True)
+    (tmp_path / "large.jsonl").write_bytes((b" " * (1 << 20) + b"\n").join([posts[0], *[b""] * 39, posts[1]]))
+    found, units = plan(tmp_path, input=tmp_path / "large.jsonl", shards=1)
+    read = [table for each in enumerate(units) for name, table in window.posts_of(each, found) if name != "told"]
+    assert [(table["id"].to_pylist(), table["place"].to_pylist()) for table in read] == [(["0"], [0]), (["1"], [1])]
+
+
 def test_paths_of_tables_are_the_folder_s(tmp_path: Path) -> None:
     """A / at the end makes no folder without a name in Cloud Storage, and ~ is whose home it is."""
     for output, path in {
@@ -301,6 +322,16 @@ def test_values_that_can_not_be_are_refused(given: Mapping[str, str], said: str)
     values = {"input": "x.jsonl", "timestamp": "2026-11-19 05:00:00", "output": "out", **given}
     with pytest.raises(MillraceError, match=re.escape(said)):
         window.WindowOptions.check(values)
+
+
+def test_timestamps_have_fractions_as_people_write_them() -> None:
+    """Digits after the point are tenths, hundredths, …; a window may begin with the first moment that there is."""
+    second = window.end_of("1969-12-31 23:59:59")
+    assert second == -1_000_000
+    for fraction, micros in (("5", 500_000), ("25", 250_000), ("000001", 1), ("999999", 999_999)):
+        assert window.end_of(f"1969-12-31 23:59:59.{fraction}") == second + micros
+    first = {"input": "x.jsonl", "timestamp": "0001-01-05 00:00:00", "days": "4", "output": "out", "shards": "65536"}
+    window.WindowOptions.check(first)
 
 
 def test_a_source_that_has_nothing_yet_is_one_sentence(tmp_path: Path) -> None:
