@@ -9,7 +9,7 @@ import fcntl
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
@@ -24,10 +24,10 @@ from localcloud.bigquery_tables import Name, Table
 from localcloud.dataflow import Dataflow
 from localcloud.dataflow_jobs import Job, Message, Stage
 from localcloud.storage import Storage
-from localcloud.storage.state import Bucket, Object
+from localcloud.storage.state import Bucket, Object, Store
 
 _FILE = "localcloud.sqlite"
-_VERSION = 1
+_VERSION = 2
 
 
 def folder(named: str | Path) -> Path:
@@ -49,6 +49,10 @@ class Item:
     content: Callable[[], tuple[Mapping[str, Any], bytes]]
 
 
+#: Items that are compared together with what is written of the same group: what is no longer among them is gone.
+Group = tuple[object, Iterable[Item]]
+
+
 class Keeper:
     """A folder, for one local cloud at a time. Raises ValueError for one that can't be used.
 
@@ -56,8 +60,11 @@ class Keeper:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._lock = threading.Lock()
-        self._stamps: dict[str, object] = {}
+        self._lock = threading.RLock()
+        #: Service → group → key → stamp of what is written.
+        self._stamps: dict[str, dict[object, dict[str, object]]] = {}
+        #: The objects of Cloud Storage that are to be compared with what is written.
+        self._due: set[tuple[str, str]] = set()
         self._ended = threading.Event()
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -86,15 +93,17 @@ class Keeper:
         restore_storage(storage, self._all("storage"))
         restore_bigquery(bigquery, self._all("bigquery"))
         restore_dataflow(dataflow, self._all("dataflow"))
-        for name, items in (
-            ("storage", lambda: storage_items(storage)),
-            ("bigquery", lambda: bigquery_items(bigquery)),
-            ("dataflow", lambda: dataflow_items(dataflow)),
+        # What was kept is not written again.
+        for service, groups in (
+            ("storage", storage_groups(storage, self._due)),
+            ("bigquery", [("", bigquery_items(bigquery))]),
+            ("dataflow", [("", dataflow_items(dataflow))]),
         ):
-            self._save(name, items)
-        storage.changed = lambda: self._save("storage", lambda: storage_items(storage))
-        bigquery.changed = lambda: self._save("bigquery", lambda: bigquery_items(bigquery))
-        dataflow.changed = lambda: self._save("dataflow", lambda: dataflow_items(dataflow))
+            self._stamps[service] = {group: {item.key: item.stamp for item in items} for group, items in groups}
+        self._due.clear()
+        storage.changed = lambda: self._save_storage(storage)
+        bigquery.changed = lambda: self._save("bigquery", [("", bigquery_items(bigquery))])
+        dataflow.changed = lambda: self._save("dataflow", [("", dataflow_items(dataflow))])
         threading.Thread(target=self._watch, args=(dataflow,), daemon=True).start()
 
     def stop(self) -> None:
@@ -109,95 +118,117 @@ class Keeper:
         while not self._ended.is_set():
             with dataflow.life.changed:
                 dataflow.life.changed.wait(1)
-            with suppress(sqlite3.ProgrammingError):  # closed meanwhile
-                self._save("dataflow", lambda: dataflow_items(dataflow))
+            with suppress(sqlite3.Error):  # as on a full disk; a second later there may be room
+                dataflow.changed()
 
     def _all(self, service: str) -> Iterator[tuple[Any, bytes]]:
         rows = self._file.execute("SELECT about, data FROM kept WHERE key GLOB ? ORDER BY rowid", [f"{service}/*"])
         for about, data in rows.fetchall():
             yield json.loads(about), data
 
-    def _save(self, service: str, items: Callable[[], Iterator[Item]]) -> None:
+    def _save_storage(self, storage: Storage) -> None:
+        with self._lock:
+            self._save("storage", storage_groups(storage, self._due))
+            self._due.clear()
+
+    def _save(self, service: str, groups: Iterable[Group]) -> None:
         """Write what differs from what is written, in one transaction."""
         with self._lock:
             if self._ended.is_set():
                 return
-            before = {key for key in self._stamps if key.startswith(f"{service}/")}
-            written, stamps = [], {}
-            for item in items():
-                key = f"{service}/{item.key}"
-                if key not in before or self._stamps[key] != item.stamp:
-                    about, data = item.content()
-                    written.append((key, json.dumps(about), data))
-                    stamps[key] = item.stamp
-                before.discard(key)
-            if not written and not before:
-                return
-            self._file.execute("BEGIN IMMEDIATE")
-            with self._file:  # which takes all of it back if something fails, as on a full disk
-                self._file.executemany("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", written)
-                self._file.executemany("DELETE FROM kept WHERE key = ?", [(key,) for key in before])
-            self._stamps |= stamps
-            for key in before:
-                del self._stamps[key]
+            known, after = self._stamps[service], dict[object, dict[str, object]]()
+            written, gone = [], []
+            for group, items in groups:
+                before, stamps = known.get(group, {}), after.setdefault(group, {})
+                for item in items:
+                    stamps[item.key] = item.stamp
+                    if item.key not in before or before[item.key] != item.stamp:
+                        about, data = item.content()
+                        written.append((f"{service}/{item.key}", json.dumps(about), data))
+                gone += [(f"{service}/{key}",) for key in before.keys() - stamps.keys()]
+            if written or gone:
+                self._file.execute("BEGIN IMMEDIATE")
+                with self._file:  # which takes all of it back if something fails, as on a full disk
+                    self._file.executemany("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", written)
+                    self._file.executemany("DELETE FROM kept WHERE key = ?", gone)
+            for group, stamps in after.items():
+                if stamps:
+                    known[group] = stamps
+                else:
+                    known.pop(group, None)
 
 
-def storage_items(storage: Storage) -> Iterator[Item]:
-    """Yield the buckets and the objects, in whatever state, and the HMAC keys."""
+def storage_groups(storage: Storage, due: set[tuple[str, str]]) -> Iterator[Group]:
+    """Yield the buckets and the HMAC keys, and each object that was touched with all its generations.
+
+    due: the objects that were touched and are not written yet, by their bucket's generation and their name; those that
+    have been touched since are added.
+    """
+    store = storage.store
     with storage.lock:
-        for id_, hmac_key in storage.store.hmac_keys.items():
-            known_key = {"hmac_key": id_, "resource": hmac_key}
-            yield Item(f"/{id_}", repr(hmac_key), lambda about=known_key: (about, b""))  # type: ignore[misc]
-        deleted = [(f"/deleted/{bucket.resource['generation']}", bucket) for bucket in storage.store.deleted]
-        for name, bucket in [*storage.store.buckets.items(), *deleted]:
-            about = {
-                "bucket": name,
-                "resource": bucket.resource,
-                "folders": bucket.folders,
-                "notifications": bucket.notifications,
-                "policy": bucket.policy,
-            }
-            yield Item(name, repr(about), lambda about=about: (about, b""))  # type: ignore[misc]
-            for state, objects in (
-                ("live", bucket.objects.values()),
-                ("replaced", [each for versions in bucket.replaced.values() for each in versions]),
-                ("deleted", bucket.deleted),
-            ):
-                for each in objects:
-                    known = {"bucket": name, "state": state, "resource": each.resource}
-                    stamp = (state, id(each.data), repr(each.resource))
-                    content = lambda known=known, data=each.data: (known, bytes(data))  # noqa: E731
-                    yield Item(f"{name}/{each.generation}/{each.name}", stamp, content)
+        due |= store.touched
+        store.touched.clear()
+        buckets = {each.generation: each for each in (*store.buckets.values(), *store.deleted)}
+        yield "", _buckets_and_keys(store, buckets)
+        for generation, name in due:
+            there = buckets.get(generation)
+            yield (generation, name), _generations(there, name) if there else ()
+
+
+def _buckets_and_keys(store: Store, buckets: Mapping[str, Bucket]) -> Iterator[Item]:
+    for id_, hmac_key in store.hmac_keys.items():
+        known_key = {"hmac_key": id_, "resource": hmac_key}
+        yield Item(f"/{id_}", repr(hmac_key), lambda about=known_key: (about, b""))  # type: ignore[misc]
+    for generation, bucket in buckets.items():
+        about = {
+            "resource": bucket.resource,
+            "folders": bucket.folders,
+            "notifications": bucket.notifications,
+            "policy": bucket.policy,
+        }
+        yield Item(generation, repr(about), lambda about=about: (about, b""))  # type: ignore[misc]
+
+
+def _generations(bucket: Bucket, name: str) -> Iterator[Item]:
+    """Yield an object in whatever state; its data is what it was when that generation was written."""
+    live = bucket.objects.get(name)
+    for state, objects in (
+        ("live", [live] if live else []),
+        ("replaced", bucket.replaced.get(name, [])),
+        ("deleted", bucket.deleted.get(name, [])),
+    ):
+        for each in objects:
+            known = {"bucket": bucket.generation, "state": state, "resource": each.resource}
+            content = lambda known=known, data=each.data: (known, bytes(data))  # noqa: E731
+            yield Item(f"{bucket.generation}/{each.generation}", (state, repr(each.resource)), content)
 
 
 def restore_storage(storage: Storage, kept: Iterator[tuple[Any, bytes]]) -> None:
     """Give Cloud Storage its buckets and objects; generations go on from the last one."""
     store, objects = storage.store, []
-    made: dict[str, Bucket] = {}
+    buckets: dict[str, Bucket] = {}
     for about, data in kept:
         if "hmac_key" in about:
             store.hmac_keys[about["hmac_key"]] = about["resource"]
-            continue
-        name = about.pop("bucket")
-        if "state" in about:
-            objects.append((name, about["state"], Object(data, about["resource"])))
+        elif "state" in about:
+            objects.append((about["bucket"], about["state"], Object(data, about["resource"])))
         else:
-            made[name] = Bucket(**about)
-            generation = int(made[name].resource.get("generation", 0))
-            store.last_generation = max(store.last_generation, generation)
-            if name.startswith("/"):  # as no bucket's name does
-                store.deleted.append(made[name])
+            bucket = Bucket(**about, touched=store.touched)
+            buckets[bucket.generation] = bucket
+            if "softDeleteTime" in bucket.resource:
+                store.deleted.append(bucket)
             else:
-                store.buckets[name] = made[name]
-    for name, state, one in sorted(objects, key=lambda each: int(each[2].generation)):
-        bucket = made[name]
-        store.last_generation = max(store.last_generation, int(one.generation))
+                store.buckets[bucket.resource["name"]] = bucket
+    for generation, state, one in sorted(objects, key=lambda each: int(each[2].generation)):
+        bucket = buckets[generation]
         if state == "live":
             bucket.put(one)
-        elif state == "replaced":
-            bucket.replaced.setdefault(one.name, []).append(one)
         else:
-            bucket.deleted.append(one)
+            kept_by_name = bucket.replaced if state == "replaced" else bucket.deleted
+            kept_by_name.setdefault(one.name, []).append(one)
+            bucket.touch(one.name)
+    generations = [*buckets, *(one.generation for _, _, one in objects)]
+    store.last_generation = max(map(int, generations), default=0)
 
 
 def bigquery_items(bigquery: BigQuery) -> Iterator[Item]:

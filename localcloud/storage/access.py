@@ -115,6 +115,7 @@ def control(store: Store, request: Request, named: dict[str, str]) -> Response:
         there = store.object(named["bucket"], named["object"], request.query.get("generation"))
         resource = there.resource
         place |= {"object": there.name, "generation": there.generation}
+        bucket.touch(there.name)
     elif kind == "defaultObject":
         field, place = "defaultObjectAcl", {}
     if uniform(bucket):

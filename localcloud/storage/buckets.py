@@ -58,7 +58,7 @@ def create(store: Store, name: str, location: str = "US", asked: Mapping[str, An
         "defaultObjectAcl": access.predefined("projectPrivate", of_bucket=False)[:-1],
         "owner": {"entity": f"project-owners-{PROJECT_NUMBER}"},
     }
-    bucket = Bucket(resource)
+    bucket = Bucket(resource, touched=store.touched)
     _change(bucket, dict(asked or {}))
     store.buckets[name] = bucket
     return bucket
@@ -133,6 +133,9 @@ def delete_bucket(store: Store, request: Request, named: dict[str, str]) -> Resp
     if seconds := int(bucket.resource.get("softDeletePolicy", {}).get("retentionDurationSeconds", 0)):
         bucket.resource |= {"softDeleteTime": now(), "hardDeleteTime": now(seconds)}
         store.deleted.append(bucket)
+    else:
+        for name in bucket.deleted:
+            bucket.touch(name)
     return Response(204)
 
 

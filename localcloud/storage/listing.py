@@ -72,9 +72,9 @@ def page(bucket: Bucket, query: Mapping[str, str]) -> tuple[list[Object], list[s
 def _entries(bucket: Bucket, query: Mapping[str, str], first: str) -> Iterator[tuple[str, Object | None]]:
     """Return what is to be listed from a name on, in order; a folder that is managed is a name without an object."""
     if flag(query, "softDeleted"):
-        for each in sorted(bucket.deleted, key=lambda each: (each.name, int(each.generation))):
-            if each.name >= first:
-                yield each.name, each
+        for name in sorted(name for name in bucket.deleted if name >= first):
+            for each in sorted(bucket.deleted[name], key=lambda each: int(each.generation)):
+                yield name, each
         return
     versions = flag(query, "versions")
     folders = bucket.folders if flag(query, "includeFoldersAsPrefixes") else {}

@@ -106,7 +106,7 @@ def restore(store: Store, request: Request, named: dict[str, str]) -> Response:
         request.query,
         there.resource.get("customerEncryption"),
     )
-    bucket.deleted.remove(there)
+    bucket.forget(there)
     return told(store, request, new)
 
 
@@ -163,7 +163,7 @@ def _named(store: Store, request: Request, named: Mapping[str, str]) -> Object:
 def _soft_deleted(store: Store, named: Mapping[str, str], generation: str | None) -> Object:
     if not generation:
         raise RefusedError(400, "You must specify a generation of an object that is deleted.", "required")
-    for each in store.bucket(named["bucket"]).deleted:
-        if (each.name, each.generation) == (named["object"], generation):
+    for each in store.bucket(named["bucket"]).deleted.get(named["object"], ()):
+        if each.generation == generation:
             return each
     raise RefusedError(404, f"No such object: {named['bucket']}/{named['object']}#{generation}")

@@ -122,6 +122,7 @@ def change(
     retention.changed(bucket, there.resource, result, override=override)
     result.update(metageneration=str(int(there.metageneration) + 1), updated=now())
     there.resource = tagged(result)
+    bucket.touch(there.name)
 
 
 def changed(resource: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:

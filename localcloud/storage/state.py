@@ -53,18 +53,29 @@ class Object:
 
 @dataclass
 class Bucket:
-    """A bucket. names: those of the live objects, in the order of listings; replaced: by name, oldest first."""
+    """A bucket. names: those of the live objects, in the order of listings; replaced, and what soft delete keeps: by
+    name, oldest first.
+    """
 
     resource: dict[str, Any]
     objects: dict[str, Object] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
     replaced: dict[str, list[Object]] = field(default_factory=dict)
-    #: What soft delete keeps.
-    deleted: list[Object] = field(default_factory=list)
+    deleted: dict[str, list[Object]] = field(default_factory=dict)
     #: Managed folders, notifications by id, and the policy that was set last.
     folders: dict[str, dict[str, Any]] = field(default_factory=dict)
     notifications: dict[str, dict[str, Any]] = field(default_factory=dict)
     policy: dict[str, Any] = field(default_factory=dict)
+    #: The store's.
+    touched: set[tuple[str, str]] = field(default_factory=set, compare=False)
+
+    @property
+    def generation(self) -> str:
+        return str(self.resource["generation"])
+
+    def touch(self, name: str) -> None:
+        """Note that an object of this name came, changed or went."""
+        self.touched.add((self.generation, name))
 
     def versions(self, name: str) -> list[Object]:
         """Return all generations of an object, oldest first."""
@@ -76,10 +87,12 @@ class Bucket:
         if new.name not in self.objects:
             bisect.insort(self.names, new.name)
         self.objects[new.name] = new
+        self.touch(new.name)
 
     def drop(self, old: Object, *, for_good: bool) -> None:
         """Delete an object: for good, or so that an earlier generation of it stays where the bucket keeps them."""
         name = old.name
+        self.touch(name)
         if self.objects.get(name) is old:
             del self.objects[name]
             del self.names[bisect.bisect_left(self.names, name)]
@@ -88,14 +101,24 @@ class Bucket:
                 self.replaced.setdefault(name, []).append(old)
                 return
         else:
-            self.replaced[name].remove(old)
-            if not self.replaced[name]:
-                del self.replaced[name]
+            _take(self.replaced, old)
         seconds = int(self.resource.get("softDeletePolicy", {}).get("retentionDurationSeconds", 0))
         if seconds:
             old.resource["softDeleteTime"] = now()
             old.resource["hardDeleteTime"] = now(seconds)
-            self.deleted.append(old)
+            self.deleted.setdefault(name, []).append(old)
+
+    def forget(self, old: Object) -> None:
+        """Drop an object that soft delete keeps."""
+        self.touch(old.name)
+        _take(self.deleted, old)
+
+
+def _take(kept: dict[str, list[Object]], old: Object) -> None:
+    """Take an object out of those that are kept by name."""
+    kept[old.name].remove(old)
+    if not kept[old.name]:
+        del kept[old.name]
 
 
 @dataclass
@@ -133,6 +156,8 @@ class Store:
     deleted: list[Bucket] = field(default_factory=list)
     last_generation: int = 0
     sessions_begun: int = 0
+    #: The objects, by their bucket's generation and their name, that localcloud.keeping has yet to look at.
+    touched: set[tuple[str, str]] = field(default_factory=set)
 
     def next_generation(self) -> str:
         """Return a generation that is greater than every one before."""

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,11 +11,12 @@ from typing import Any
 
 import pytest
 import running
-from google.api_core.exceptions import PreconditionFailed
+from google.api_core.exceptions import GoogleAPICallError, PreconditionFailed
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery, dataflow_v1beta3, storage
 
-from localcloud import BUCKET, DATASET, PROJECT, REGION, LocalCloud
+from localcloud import BUCKET, DATASET, PROJECT, REGION, LocalCloud, keeping
+from localcloud.storage.state import Bucket
 
 _CLOUD = [running.python(), "-m", "localcloud", "--no-emulators"]
 STATES = ("RUNNING", "FAILED")
@@ -63,6 +65,12 @@ def messages(cloud: LocalCloud, id: str) -> list[str]:
     with dataflow_v1beta3.MessagesV1Beta3Client(**client_of(cloud)) as client:
         found = client.list_job_messages({"project_id": PROJECT, "location": REGION, "job_id": id})
         return [each.message_text for each in found]
+
+
+def storage_of(cloud: LocalCloud) -> storage.Client:
+    """A client of a cloud in this process."""
+    anybody = AnonymousCredentials()  # type: ignore[no-untyped-call]
+    return storage.Client(project=PROJECT, credentials=anybody, client_options={"api_endpoint": cloud.storage.url})
 
 
 def client_of(cloud: LocalCloud) -> dict[str, Any]:
@@ -124,20 +132,106 @@ def test_deleted_buckets_and_hmac_keys_are_there_again(tmp_path: Path) -> None:
     """A bucket that soft delete keeps is restored with what is in it, beside another one of its name."""
     policy = {"softDeletePolicy": {"retentionDurationSeconds": "604800"}}
     for again in (False, True):
-        with LocalCloud(keep=tmp_path, emulators=[]) as cloud:
-            options = {"api_endpoint": cloud.storage.url}
-            anybody = AnonymousCredentials()  # type: ignore[no-untyped-call]
-            with storage.Client(project=PROJECT, credentials=anybody, client_options=options) as client:
-                if not again:
-                    for _ in range(2):
-                        bucket = client.bucket("old")
-                        client._post_resource("/b", {"name": "old", **policy}, query_params={"project": PROJECT})
-                        generation = client.get_bucket("old").generation
-                        bucket.delete()
-                    client.create_bucket("old")
-                    key, _ = client.create_hmac_key(service_account_email="somebody@example.com")
-                else:
-                    found = client.get_bucket("old", soft_deleted=True, generation=generation)
-                    assert found.soft_delete_time is not None
-                    assert client.get_bucket("old").generation > generation
-                    assert client.get_hmac_key_metadata(key.access_id).service_account_email == "somebody@example.com"
+        with LocalCloud(keep=tmp_path, emulators=[]) as cloud, storage_of(cloud) as client:
+            if not again:
+                for _ in range(2):
+                    bucket = client.bucket("old")
+                    client._post_resource("/b", {"name": "old", **policy}, query_params={"project": PROJECT})
+                    generation = client.get_bucket("old").generation
+                    bucket.delete()
+                client.create_bucket("old")
+                key, _ = client.create_hmac_key(service_account_email="somebody@example.com")
+            else:
+                found = client.get_bucket("old", soft_deleted=True, generation=generation)
+                assert found.soft_delete_time is not None
+                assert client.get_bucket("old").generation > generation
+                assert client.get_hmac_key_metadata(key.access_id).service_account_email == "somebody@example.com"
+
+
+def test_every_change_of_an_object_is_kept(tmp_path: Path) -> None:
+    """Whatever the call: the store that starts again is the one that ended, and nothing else is written."""
+
+    def make(client: storage.Client) -> None:
+        bucket = client.bucket(BUCKET)
+        bucket.versioning_enabled = True
+        bucket.patch()
+        soft = {"name": "soft", "softDeletePolicy": {"retentionDurationSeconds": "604800"}}
+        client._post_resource("/b", soft, query_params={"project": PROJECT})
+
+    def change(client: storage.Client) -> None:
+        bucket, soft = client.bucket(BUCKET), client.bucket("soft")
+        for name in ("a", "b", "c/d"):
+            for held in (bucket, soft):
+                held.blob(name).upload_from_string(name)
+        bucket.blob("a").acl.save_predefined("publicRead")
+        access = {"entity": "allUsers", "role": "READER"}
+        client._post_resource(f"/b/{BUCKET}/o/b/acl", access)
+        bucket.blob("whole").compose([bucket.blob("a"), bucket.blob("b")])
+        bucket.copy_blob(bucket.blob("whole"), soft, "copied")
+        bucket.move_blob(bucket.blob("c/d"), "moved")
+        bucket.delete_blob("a")
+        oldest = next(iter(client.list_blobs(BUCKET, versions=True, prefix="a")))
+        bucket.delete_blob("a", generation=oldest.generation)
+        for each in list(client.list_blobs("soft")):
+            each.delete()
+        [gone, *_] = [each for each in client.list_blobs("soft", soft_deleted=True) if each.name == "b"]
+        soft.restore_blob("b", generation=gone.generation)
+
+    def delete(client: storage.Client) -> None:
+        client.bucket("soft").delete_blob("b")
+        client.bucket("soft").delete()
+
+    def restore(client: storage.Client) -> None:
+        [gone] = client.list_buckets(soft_deleted=True)
+        client._post_resource("/b/soft/restore", {}, query_params={"generation": gone.generation})
+
+    def delete_for_good(client: storage.Client) -> None:
+        bucket = client.get_bucket("soft")
+        bucket.soft_delete_policy.retention_duration_seconds = 0
+        bucket.patch()
+        bucket.delete()
+
+    for step in (make, change, change, delete, restore, delete_for_good):
+        with LocalCloud(keep=tmp_path, emulators=[]) as before, storage_of(before) as client:
+            step(client)
+        with LocalCloud(keep=tmp_path, emulators=[]) as after:
+            assert after.storage.store.buckets == before.storage.store.buckets, step
+            assert after.storage.store.deleted == before.storage.store.deleted, step
+    with sqlite3.connect(tmp_path / "localcloud.sqlite") as file:
+        [written] = file.execute("SELECT count(*) FROM kept WHERE key GLOB 'storage/*/*'").fetchone()
+    [bucket] = after.storage.store.buckets.values()
+    assert written == sum(len(bucket.versions(name)) for name in {*bucket.objects, *bucket.replaced})
+
+
+def test_a_call_costs_what_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many objects there are, one that is written is the only one that is looked at."""
+    looked: list[str] = []
+    plain = keeping._generations
+
+    def generations(bucket: Bucket, name: str) -> Iterator[keeping.Item]:
+        looked.append(name)
+        return plain(bucket, name)
+
+    with LocalCloud(keep=tmp_path, emulators=[]) as cloud, storage_of(cloud) as client:
+        for number in range(20):
+            client.bucket(BUCKET).blob(f"n{number}").upload_from_string(b"1")
+        monkeypatch.setattr(keeping, "_generations", generations)
+        client.bucket(BUCKET).blob("n7").upload_from_string(b"2")
+        assert looked == ["n7"]
+
+
+def test_what_could_not_be_written_is_with_the_next_call(tmp_path: Path) -> None:
+    """As on a full disk: the call that fails says so, and nothing is missing after the next one."""
+    with LocalCloud(keep=tmp_path, emulators=[]) as cloud, storage_of(cloud) as client:
+        bucket = client.bucket(BUCKET)
+        assert cloud._keeper
+        cloud._keeper._file.execute("PRAGMA busy_timeout = 0")
+        other = sqlite3.connect(tmp_path / "localcloud.sqlite", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(GoogleAPICallError, match="database is locked"):
+            bucket.blob("first").upload_from_string(b"1", retry=None)
+        other.execute("ROLLBACK")
+        other.close()
+        bucket.blob("second").upload_from_string(b"2")
+    with LocalCloud(keep=tmp_path, emulators=[]) as cloud:
+        assert cloud.storage.store.buckets[BUCKET].names == ["first", "second"]
