@@ -1,6 +1,7 @@
 """Run a task as cron should: by luigi, in this folder, one run of the task at a time, with a log a day (UTC).
 
-The exit code is luigi's: 0 only if all is complete. A run that fails prints what went wrong, for cron to mail.
+The exit code is luigi's: 0 only if all is complete. A run that fails prints what went wrong, for cron to mail; one that
+waits (12: at work, 13: waiting for approval) says nothing but in the log, and to people at a terminal.
 """
 
 import contextlib
@@ -22,12 +23,15 @@ from luigi.cmdline_parser import CmdlineParser
 from millrace.common import secrets
 from millrace.core import resources
 from millrace.core.stopping import held
+from millrace.core.waiting import WORDS
 from millrace.ops.arguments import called, load, no_module
 from millrace.tasks import advice, sections
 
 #: What docker stop and systemd, a terminal, and one that goes away send.
 _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _ANOTHER, _WRONG, _STOPPED = 10, 40, 130
+#: How a run ended that failed nowhere and has not come to its end: exit code → words.
+_WAITING = {kind.value: words for kind, words in WORDS.items()}
 _TROUBLE = re.compile(r"ERROR|WARNING|error")
 
 
@@ -60,7 +64,10 @@ def main(arguments: Sequence[str]) -> int:
             _say(log, said)
             begin = log.tell()
             code = _luigi(["--module", sections.modules()[0], *arguments], log)
-            if code:
+            if code in _WAITING:  # nothing to mail every few minutes
+                if sys.stdout.isatty():
+                    print(f"{said}: {_WAITING[code]}; see {name}")
+            elif code:
                 print(f"error: {said} ended with {code}{_killed(code)}; see {name}", file=sys.stderr)
                 sys.stderr.writelines(_trouble(name, begin))
             _say(log, f"{said}: exit code {code}")

@@ -155,7 +155,7 @@ def _of_luigi(record: logging.LogRecord) -> bool:
     shown = _one_sentence(record)
     if "Luigi Execution Summary" in record.getMessage():
         progress.end()
-        return True
+        return record.module == ending.__name__.rpartition(".")[2]  # luigi's own words come a moment before ours
     return shown and record.levelno >= logging.WARNING
 
 

@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from typing import Any
 
 import luigi
 import luigi.interface
+import luigi.retcodes
 from luigi.execution_summary import LuigiStatusCode
 from luigi.task import flatten
 
@@ -16,8 +18,11 @@ from millrace.common.text import one_line, plain
 from millrace.errors import MillraceError
 from millrace.tasks import freshness, mail, signals, staleness
 
+luigis_log = logging.getLogger("luigi-interface")
+
 # luigi's classes have no type hints.
 _luigi: Any = luigi.interface
+_retcode: Any = luigi.retcodes.retcode
 _WELL = (LuigiStatusCode.SUCCESS, LuigiStatusCode.SUCCESS_WITH_RETRY)
 
 #: What the run is to make, once that is known; and whether it ended well, once that is.
@@ -39,8 +44,12 @@ def install(said: Callable[[], Sequence[str]]) -> None:
             freshness.ask(tasks)
         ran = schedule_and_run(tasks, *args, **kwargs)
         staleness.tell()
-        _well = ran.status in _WELL
-        if _well and (where := _where(_task)):
+        waits = ran.worker.waits
+        luigis_log.info(waits.summary(ran.summary_text))
+        if code := waits.code(ran.worker):
+            _retcode().missing_data = code  # the one that luigi has made before, and looks at now
+        _well = ran.status in _WELL or (ran.status is LuigiStatusCode.MISSING_EXT and bool(code))
+        if ran.status in _WELL and (where := _where(_task)):
             print(plain(where), file=sys.stderr)
         return ran
 

@@ -28,7 +28,7 @@ from luigi.task_status import DONE, FAILED, PENDING, RUNNING, UNKNOWN
 from luigi.worker import GetWorkResponse
 
 from millrace.common.text import plain
-from millrace.tasks import advice, workers
+from millrace.tasks import advice, sections, workers
 from millrace.tasks.service import Service
 
 log = logging.getLogger("millrace")
@@ -206,7 +206,7 @@ class Worker(workers.Worker):
         except RPCError as error:
             self._scheduler.lose(error)
 
-    def _add_task(self, *args: Any, **task: Any) -> None:
+    def _tell(self, *args: Any, **task: Any) -> None:
         task_id, status, message = task["task_id"], task["status"], ""
         self._failed.discard(task_id)
         self._done.pop(task_id, None)
@@ -223,7 +223,7 @@ class Worker(workers.Worker):
         elif status == FAILED:
             self._failed.add(task_id)
         try:
-            super()._add_task(*args, **task)
+            super()._tell(*args, **task)
             if message:
                 self._scheduler.set_task_status_message(task_id, message)
         except RPCError as error:
@@ -248,7 +248,9 @@ class Worker(workers.Worker):
             return GetWorkResponse(None, 0, 0, 0, 0, WORKER_STATE_DISABLED)
         if work.task_id is not None:
             self._fruitless_since = None
-        if not self._assistant:  # what others are at work on is waited for, and is no result of this run
+        if (
+            not self._assistant and sections.waits()
+        ):  # what others are at work on is waited for, and is no result of this run
             for asked in self._get_work_response_history[-1:]:
                 asked["running_tasks"] = []
         return work
@@ -297,7 +299,7 @@ class Worker(workers.Worker):
         """Return whether to look for work again, there being none for now."""
         if super()._keep_alive(get_work_response):
             return True
-        if self._stop_requesting_work or self._assistant:
+        if self._stop_requesting_work or self._assistant or not sections.waits():
             return False
         try:
             self._scheduler.prune()  # because luigid alone would take a minute to look whether the others live

@@ -160,10 +160,21 @@ class run(Settings):
         default=False,
         description="a run that is stopped leaves its Dataflow jobs running, for the next to wait for",
     )
+    wait: bool = Flag(
+        default=True,
+        description="whether a run waits for its jobs, or submits them and ends, for the next run to go on",
+    )
+    no_wait: bool = Flag(default=False, description="the same as wait = false")
     refresh: bool = Flag(
         default=False,
         description="what the run needs and other code, or newer inputs, made stale is made anew",
     )
+
+
+def waits() -> bool:
+    """Return whether a run waits for its jobs."""
+    said = run()
+    return said.wait and not said.no_wait
 
 
 class gcp(Settings):

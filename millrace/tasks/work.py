@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from millrace.core import resources
 from millrace.core.ledger import Claim
 from millrace.core.manifests import Manifest
+from millrace.core.waiting import Waiting
 from millrace.errors import AccessError, TransientError
 from millrace.tasks import finishing
 from millrace.tasks.finishing import Look
@@ -53,6 +54,10 @@ class Work:
             try:
                 with resources.told():
                     yield
+            except Waiting as waiting:  # what was begun is begun anew when the wait is over
+                if self.claim.attempt.state == "running" and not self.claim.alive:
+                    self.claim.close(str(waiting), "stopped")
+                raise
             except Exception as error:
                 # Nothing is known of a job that may be at work, or has done it, that a later look might not mend.
                 job = self.claim.attempt.job_id is not None

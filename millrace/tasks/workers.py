@@ -16,7 +16,7 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import luigi.worker
 from luigi.event import Event
@@ -25,7 +25,8 @@ from luigi.task_status import DONE, FAILED, PENDING, RUNNING
 
 from millrace.core import keys
 from millrace.core.stopping import Stopped
-from millrace.tasks import batches, freshness, sections
+from millrace.core.waiting import Waiting
+from millrace.tasks import batches, freshness, sections, waits
 from millrace.tasks.stage import Stage
 
 log = logging.getLogger("millrace")
@@ -85,6 +86,8 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
         self._buried: set[Any] = set()
         #: A task of each kind that is to come, as long as what such need is not imported.
         self._to_come: list[Stage] = []
+        #: What tasks of this run wait for.
+        self.waits = waits.Waits()
 
     def run(self) -> bool:
         """Run as luigi's worker does."""
@@ -100,7 +103,36 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
                     left[type(task)].append(task)
         self._to_come = list(to_come.values())
         self._kinds = {kind: _Kind(tasks, max(1, self.worker_processes)) for kind, tasks in left.items()}
-        return bool(super().run())
+        succeeded = bool(super().run())
+        self.waits.settle(self)
+        for tasks, waiting in self.waits.grouped():
+            log.info("%s: %s", _together(tasks), waiting)
+        return succeeded
+
+    def _add_task(self, *args: Any, **task: Any) -> None:
+        """Tell the scheduler of a task, as luigi does; one that waits is left pending, and not given out again."""
+        known = self._scheduled_tasks.get(task["task_id"])
+        if known is None or not (waiting := waits.is_one(task)):
+            if known is not None and task.get("new_deps"):
+                self.waits.needs(known, [self._scheduled_tasks[each] for each in task["new_deps"]])
+            self._tell(*args, **task)
+            return
+        self.waits.of[known] = waiting
+        task, stands_for = waits.left(task, waiting)
+        self._scheduler.add_task(**stands_for)
+        self._tell(*args, **task)
+        self._scheduler.set_task_status_message(known.task_id, str(waiting))
+
+    def _tell(self, *args: Any, **task: Any) -> None:
+        super()._add_task(*args, **task)
+
+    def _email_task_failure(self, task: luigi.Task, formatted_traceback: Any) -> None:
+        if not waits.told(formatted_traceback):
+            super()._email_task_failure(task, formatted_traceback)
+
+    def _keep_alive(self, get_work_response: Any) -> bool:
+        """Return what luigi's worker does; never to wait for what is waited for by the next run."""
+        return bool(super()._keep_alive(get_work_response)) and not self.waits.of
 
     def _add_task_batcher(self, task: luigi.Task) -> None:
         """Do nothing yet, because how many tasks belong together is known only when all are scheduled."""
@@ -182,13 +214,22 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
         else:
             process.run()
 
+    def _create_task_process(self, task: luigi.Task) -> Any:
+        return self._process(SingleProcess, [task])[0]
+
     def _process_of(self, members: Sequence[Stage]) -> "BatchProcess":
+        process, reporters = self._process(BatchProcess, members)
+        process.hold(members, reporters)
+        return cast("BatchProcess", process)
+
+    def _process(self, kind: Any, members: Sequence[luigi.Task]) -> tuple[Any, Sequence[Any]]:
+        """Return a process for some tasks, as luigi makes one for a task, and by what each shows how far it is."""
         # A module's attribute, because somebody may have put another reporter there.
         reporter: Any = luigi.worker.TaskStatusReporter
         messages: Any = multiprocessing.Queue() if any(task.accepts_messages for task in members) else None
         reporters = [reporter(self._scheduler, task.task_id, self._id, messages) for task in members]
         config = self._config
-        process = BatchProcess(
+        process = kind(
             config.task_process_context,
             members[0],
             self._id,
@@ -200,8 +241,7 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
             check_complete_on_run=config.check_complete_on_run,
             task_completion_cache=self._task_completion_cache,
         )
-        process.hold(members, reporters)
-        return process
+        return process, reporters
 
     def _handle_next_task(self) -> None:
         """Handle a result as luigi does; when a batch begins to tell what became of its members, hear all of it.
@@ -321,7 +361,9 @@ class _Batch(_TaskProcess):  # type: ignore[misc]
         return luigi.worker.TaskException("Task finished running, but complete() is still returning false.")
 
     def _failed(self, member: Any, error: BaseException) -> Any:
-        """Log and tell that a member failed; return what it says to that."""
+        """Log and tell that a member failed; return what it says to that, or what it waits for instead."""
+        if isinstance(error, Waiting):
+            return waits.result(error)
         try:
             raise error
         except BaseException as raised:  # what a task says by itself has the traceback of what is being handled
@@ -344,6 +386,17 @@ class _Batch(_TaskProcess):  # type: ignore[misc]
                     setattr(member, ours, None)
 
 
+class _Single(_TaskProcess):  # type: ignore[misc]
+    """Luigi's process of a task, for which to wait is no failure."""
+
+    def _handle_run_exception(self, error: BaseException) -> Any:
+        return waits.result(error) if isinstance(error, Waiting) else super()._handle_run_exception(error)
+
+
+class SingleProcess(_ContextManaged, _Single):  # type: ignore[misc]
+    """The process of a task, in the context that [worker] task_process_context names."""
+
+
 class BatchProcess(_ContextManaged, _Batch):  # type: ignore[misc]
     """The process of a batch, in the context that [worker] task_process_context names."""
 
@@ -353,6 +406,14 @@ def named(members: "Sequence[Stage]") -> str:
     first = members[0]
     kept = [str(value) for name, value in first.parameters().items() if name not in first.batched()]
     return " ".join([first.task_family, *kept, ", ".join(_spans([_key(member) for member in members]))])
+
+
+def _together(tasks: Sequence[luigi.Task]) -> str:
+    """Return some tasks as people say them: those of one kind that may be a batch as one."""
+    first = tasks[0]
+    if all(type(task) is type(first) and isinstance(task, Stage) and task.batched() for task in tasks):
+        return named(cast("Sequence[Stage]", tasks))
+    return ", ".join(map(str, tasks))
 
 
 def _key(member: Stage) -> Any:
