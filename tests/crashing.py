@@ -85,8 +85,8 @@ class _Crashing:
     def names(self, prefix: str) -> set[str]:
         return self._storage.names(prefix)
 
-    def lock(self, path: str) -> contextlib.AbstractContextManager[None]:
-        return self._storage.lock(path)
+    def lock(self, path: str, *, wait: bool = True) -> contextlib.AbstractContextManager[None]:
+        return self._storage.lock(path, wait=wait)
 
     def check(self) -> None:
         self._storage.check()

@@ -43,6 +43,7 @@ from typing import Protocol
 
 from millrace.common.polling import Pauses
 from millrace.core.storage import Versioned
+from millrace.core.waiting import Waiting
 from millrace.errors import ConflictError, MillraceError
 
 log = logging.getLogger("millrace")
@@ -145,9 +146,13 @@ class Lease:
         self._over = threading.Event()
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Wait for the lock and hold it."""
-        self._take()
+    def held(self, *, wait: bool = True) -> Iterator[None]:
+        """Wait for the lock and hold it.
+
+        wait: whether a living holder is waited for. Otherwise this raises Waiting as soon as the holder is seen to
+        live: a process of this host at once, another when it renews the lock, which is within a third of a lease.
+        """
+        self._take(wait=wait)
         # A thread of the process that took the lock, because what that process forks neither renews nor lets go.
         threading.Thread(target=self._keep_renewing, name=f"lease of {self._name}", daemon=True).start()
         try:
@@ -163,7 +168,7 @@ class Lease:
         if os.getpid() == self._holder.pid and (self._taken_over or _awake() - self._renewed > self._seconds):
             self._renew()
 
-    def _take(self) -> None:
+    def _take(self, *, wait: bool) -> None:
         waiting, seen, since = Pauses(_FIRST_PAUSE, self._seconds / 4, spread=0.3), "", 0.0
         version: str | None = ""  # the version to write over
         while True:
@@ -181,6 +186,10 @@ class Lease:
             elif holder and holder.has_ended():
                 log.info("%s: %s ended while it held the lock", self._name, holder)
                 version = there.version
+            elif not wait and (seen not in ("", there.version) or (holder and holder.is_here())):
+                raise Waiting(
+                    f"another run ({holder or 'whoever wrote it'}) is at work on it", on=f"another run ({self._name})"
+                )
             elif there.version != seen:
                 if not seen:
                     log.info("%s: waiting for %s", self._name, holder or "whoever wrote it")

@@ -63,9 +63,12 @@ class Ledger:
         self._storage = storage
 
     @contextlib.contextmanager
-    def claim(self, task: str) -> Iterator["Claim"]:
-        """Wait until nobody else works for this task, then hold its claim."""
-        with self._storage.lock(f"{FOLDER}/{task}.lock"):
+    def claim(self, task: str, *, wait: bool = True) -> Iterator["Claim"]:
+        """Wait until nobody else works for this task, then hold its claim.
+
+        wait: whether a living process is waited for. Otherwise this raises Waiting where there is one.
+        """
+        with self._storage.lock(f"{FOLDER}/{task}.lock", wait=wait):
             yield Claim(self._storage, task)
 
     def entry(self, task: str) -> Entry | None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from millrace.common import checksums, links
 from millrace.core import resources
+from millrace.core.waiting import Waiting
 from millrace.errors import AccessError, ConflictError, ManifestError, SettingError
 
 if TYPE_CHECKING:
@@ -93,8 +94,11 @@ class Storage(Protocol):
         the file.
         """
 
-    def lock(self, path: str) -> contextlib.AbstractContextManager[None]:
-        """Wait until no other process, on any host, holds this lock, then holds it; a process that dies lets go."""
+    def lock(self, path: str, *, wait: bool = True) -> contextlib.AbstractContextManager[None]:
+        """Wait until no other process, on any host, holds this lock, then holds it; a process that dies lets go.
+
+        wait: whether a living process is waited for. Otherwise this raises Waiting as soon as one is seen to live.
+        """
 
     def check(self) -> None:
         """Raise AccessError if files can't be written, read, written over and deleted here."""
@@ -193,11 +197,11 @@ class LocalStorage:
         return target
 
     @contextlib.contextmanager
-    def lock(self, path: str) -> Iterator[None]:
+    def lock(self, path: str, *, wait: bool = True) -> Iterator[None]:
         target = self.uri(path)
         with self._writable(os.path.dirname(target)):
             handle = os.open(target, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o666)
-        with _locked(handle):
+        with _locked(handle, "" if wait else target):
             yield
 
     def check(self) -> None:
@@ -329,10 +333,16 @@ def _is_temporary(name: str) -> bool:
 
 
 @contextlib.contextmanager
-def _locked(handle: int) -> Iterator[None]:
-    """Hold the lock of an open file or folder, and close the file or folder."""
+def _locked(handle: int, unless_held: str = "") -> Iterator[None]:
+    """Hold the lock of an open file or folder, and close the file or folder.
+
+    unless_held: what the lock is called that is not waited for: Waiting is raised while another process holds the lock.
+    """
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if unless_held else 0))
+        except BlockingIOError:
+            raise Waiting("another run is at work on it", on=f"another run ({unless_held})") from None
         yield
     finally:
         os.close(handle)

@@ -186,9 +186,9 @@ class GcsStorage:
         return target
 
     @contextlib.contextmanager
-    def lock(self, path: str) -> Iterator[None]:
+    def lock(self, path: str, *, wait: bool = True) -> Iterator[None]:
         lease = Lease(_LockFile(self, path), self.uri(path), self._google.config.gcp.lease)
-        with lease.held():
+        with lease.held(wait=wait):
             self._leases.append(lease)
             try:
                 yield

@@ -89,7 +89,7 @@ class InProcess:
         except Exception as error:
             return replace(job, state="FAILED", error=error)
 
-    def stop(self, job: Job) -> Job:
+    def stop(self, job: Job, *, wait: bool = True) -> Job:
         return job
 
     def result(self, job: Job) -> Run:

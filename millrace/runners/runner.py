@@ -106,8 +106,8 @@ class Runner(Protocol):
         What interrupts the wait leaves the run as it is.
         """
 
-    def stop(self, job: Job) -> Job:
-        """Ask for a run to end, and wait for that, though not for long; the run as it is then."""
+    def stop(self, job: Job, *, wait: bool = True) -> Job:
+        """Ask for a run to end, and wait for that unless told otherwise, though not for long; the run as it is then."""
 
     def result(self, job: Job) -> Run:
         """Return what a finished run counted and used.

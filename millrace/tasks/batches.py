@@ -1,7 +1,8 @@
 """The protocol of a run: what is done for several partitions of one stage, each with a fate of its own.
 
     1  claim every partition in the ledger, in the order of their names, so that two hosts wait for each other in one
-       order; a living run is waited for, a dead one is taken over. What is complete by then is published, and drops out
+       order; a living run is waited for (unless this one waits for nothing), a dead one is taken over. What is complete
+       by then is published, and drops out
     2  look for jobs that earlier runs left at work, and go on with them (jobs.py)
     3  enter an attempt for each of the others, clear what dead attempts left, and run their pipeline, one for all;
        what needs no pipeline is made one by one
@@ -25,8 +26,9 @@ from collections.abc import Sequence
 from millrace.core import resources
 from millrace.core.ledger import Ledger, job_of
 from millrace.core.storage import read_all
+from millrace.core.waiting import Waiting
 from millrace.errors import TerminalError
-from millrace.tasks import finishing, freshness, jobs, preflight, session
+from millrace.tasks import finishing, freshness, jobs, preflight, sections, session
 from millrace.tasks.finishing import Look
 from millrace.tasks.protocols import Outcome, StageLike
 from millrace.tasks.work import Work, left, prefix
@@ -44,8 +46,13 @@ def run(members: Sequence[StageLike], fates: dict[str, BaseException | None]) ->
         batch = {_name(stage): stage for stage in reversed(waiting)}
         waiting = [stage for stage in waiting if batch[_name(stage)] is not stage]
         with resources.told(), contextlib.ExitStack() as held:
-            ledger = Ledger(session.current().storage)
-            works = [Work(batch[name], held.enter_context(ledger.claim(name))) for name in sorted(batch)]
+            works: list[Work] = []
+            for name in sorted(batch):
+                try:
+                    claim = Ledger(session.current().storage).claim(name, wait=sections.waits())
+                    works.append(Work(batch[name], held.enter_context(claim)))
+                except Waiting as another:
+                    fates[batch[name].task_id] = another
             try:
                 _do(works)
             finally:

@@ -8,7 +8,9 @@ In process a pipeline ends with the process. On Dataflow it is a job, which outl
             run that wants but one of the job's partitions; not there, it is submitted as the same job by a run that
             holds all of its partitions, and else each makes its next attempt; failed or cancelled, the attempt is over,
             and so is one that was asked to do other work than this run would
-    run     submit, note the job's id, wait; whoever stops this process cancels the jobs, unless [run] detach
+    run     submit, note the job's id, wait; whoever stops this process cancels the jobs, unless [run] detach. A run
+            that does not wait ([run] wait = false) submits, and leaves what is at work to the next run: each partition
+            of it waits then (core/waiting.py)
 
 An entry says that an attempt is over only when its job is known to be over, or never was. What else goes wrong, such as
 a service that does not answer, leaves the entry at "running", for the next run to look for the job.
@@ -28,9 +30,10 @@ from millrace.common import partitions
 from millrace.core import ledger, resources
 from millrace.core.ledger import Entry, failures
 from millrace.core.stopping import Stopped
+from millrace.core.waiting import Waiting
 from millrace.errors import JobCancelledError, JobFailedError, MillraceError, TerminalError
 from millrace.runners.runner import Job, Progress, Run, Runner, Ticket
-from millrace.tasks import auto, sections, session, settings
+from millrace.tasks import auto, sections, session, settings, waits
 from millrace.tasks.finishing import Look
 from millrace.tasks.protocols import PipelineLike
 from millrace.tasks.work import Work, left, prefix
@@ -98,7 +101,7 @@ def _found(works: list[Work]) -> Batch:
         stopping = job is not None and job.state == "CANCELLING"
         unwanted = whole and not same and len(left(works)) == len(works)
         if job and not job.finished and (stopping or unwanted):
-            batch.job = job = batch.runner.stop(job)
+            batch.job = job = batch.runner.stop(job, wait=sections.waits())
     except Exception as error:
         for work in works:
             work.end(error)
@@ -116,7 +119,9 @@ def _found(works: list[Work]) -> Batch:
             if not (over := _is_over(work, job, stopping, work in same)):
                 batch.works.append(work)
             elif work in same and ended:
-                _fail(work, ended)
+                failed = _fail(work, ended)
+                if not sections.waits():  # the run that submitted the job has not told of it
+                    raise failed
             else:
                 work.claim.close(over, "stopped")
     return batch
@@ -260,11 +265,13 @@ def _arguments(batch: Batch) -> Mapping[str, str]:
 def _begin(batch: Batch) -> Job:
     first = _task(batch.works[0])
 
-    def waits(why: str) -> None:
+    def in_turn(why: str) -> None:
+        if not sections.waits():
+            raise Waiting(f"job {batch.entry.job_name} {why}", on=f"job {batch.entry.job_name}")
         for work in batch.works:
             _task(work).say(why)
 
-    return batch.runner.start(first.pipeline, _arguments(batch), first.task_family, batch.ticket, waits)
+    return batch.runner.start(first.pipeline, _arguments(batch), first.task_family, batch.ticket, in_turn)
 
 
 def _start(batch: Batch) -> None:
@@ -285,9 +292,13 @@ def _start(batch: Batch) -> None:
 
 
 def _wait(batch: Batch) -> None:
-    """Wait for a job, and make the partitions of what it wrote."""
+    """Wait for a job, and make the partitions of what it wrote; a run that does not wait leaves one that is at work."""
     assert batch.job is not None
     works = left(batch.works)
+    if not sections.waits() and not batch.job.finished:
+        for work in works:
+            work.end(waits.at_work(batch.job, work.claim.attempt))
+        return
     messages: Any = next((found for work in works if (found := _task(work).scheduler_messages)), None)
     rows = sum(file.rows for work in works for file in _task(work).input_files())
 
@@ -296,7 +307,8 @@ def _wait(batch: Batch) -> None:
             _task(work).tell(progress, rows)
 
     try:
-        batch.job = batch.runner.watch(batch.job, tell, messages)
+        if not batch.job.finished:
+            batch.job = batch.runner.watch(batch.job, tell, messages)
     except JobCancelledError as error:  # the cancellation is taking too long
         for work in works:
             with work.alone():
@@ -399,7 +411,7 @@ def _again(task: PipelineLike) -> str:
 def _stop(batch: Batch, stop: BaseException) -> None:
     """Have a job end with this process, unless it is to be left."""
     name = batch.entry.job_name
-    if sections.run().detach:
+    if sections.run().detach or not sections.waits():
         log.warning("%s: left running as job %s; the next run waits for it", batch.name, name)
         return
     try:

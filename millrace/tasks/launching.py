@@ -8,7 +8,8 @@ Under the claim of the task's name:
     it has failed, or was cancelled   the attempt is over, and the next one follows
 
 The job's name is the attempt's own and in the ledger before the launch; runners/dataflow/templates.py has why that
-makes one job of any number of launches. Whoever stops this process cancels the job, unless [run] detach.
+makes one job of any number of launches. Whoever stops this process cancels the job, unless [run] detach. A run that
+does not wait ([run] wait = false) leaves a job that is at work to the next run.
 """
 
 import logging
@@ -16,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from millrace.core.ledger import Claim, failures
 from millrace.core.stopping import Stopped
+from millrace.core.waiting import Waiting
 from millrace.errors import JobCancelledError, JobFailedError, MillraceError, SettingError, TerminalError
 from millrace.runners.runner import Job, Progress, Run, Ticket
-from millrace.tasks import sections, session, settings
+from millrace.tasks import sections, session, settings, waits
 from millrace.tasks.protocols import TemplateLike
 
 if TYPE_CHECKING:
@@ -105,14 +107,16 @@ class _Launcher:
             return None
         stopping = job.state == "CANCELLING"
         if not job.finished and (stopping or not same):
-            job = self._runner.stop(job)
+            job = self._runner.stop(job, wait=sections.waits())
         became = f"job {job.id} is {job.state.lower()}"
         if not same:
             self._claim.close(f"its parameters have changed; {became}", "stopped")
         elif stopping:
             self._claim.close(f"stopped before; {became}", "stopped")
         elif job.finished and job.state != "DONE":
-            self._fail(job)
+            failed = self._fail(job)
+            if not sections.waits():  # the run that launched the job has not told of it
+                raise failed
         else:
             return job
         return None
@@ -139,7 +143,7 @@ class _Launcher:
         google = session.current().google
         try:
             return templates.launch(
-                google, known, task.given(), environment, ticket, since, claim.confirm, waits=task.say
+                google, known, task.given(), environment, ticket, since, claim.confirm, waits=self._in_turn
             )
         except MillraceError as error:
             claim.note(str(error))
@@ -147,11 +151,10 @@ class _Launcher:
 
     def _wait(self, job: Job) -> None:
         """Wait for the job. Raises JobFailedError or JobCancelledError for a bad end, which the ledger counts."""
-        try:
-            self._job = job = self._runner.watch(job, self._tell, self._task.scheduler_messages)
-        except JobCancelledError as error:  # the cancellation is taking too long
-            self._claim.close(str(error), counts=True)
-            raise
+        if not job.finished:
+            if not sections.waits():
+                raise waits.at_work(job, self._claim.attempt)
+            self._job = job = self._watched(job)
         self._ended = True
         if job.state != "DONE":
             raise self._fail(job)
@@ -159,6 +162,19 @@ class _Launcher:
         self._claim.close()
         self._task.say(f"job {job.id} is done")
         log.info("%s: job %s is done%s", self._task, job.id, _summed_up(ran))
+
+    def _watched(self, job: Job) -> Job:
+        try:
+            return self._runner.watch(job, self._tell, self._task.scheduler_messages)
+        except JobCancelledError as error:  # the cancellation is taking too long
+            self._claim.close(str(error), counts=True)
+            raise
+
+    def _in_turn(self, why: str) -> None:
+        if not sections.waits():
+            name = self._claim.attempt.job_name
+            raise Waiting(f"job {name} {why}", on=f"job {name}")
+        self._task.say(why)
 
     def _tell(self, progress: Progress) -> None:
         self._task.say(progress.message)
@@ -179,7 +195,7 @@ class _Launcher:
         entry = self._claim.entry
         if entry is None or entry.state != "running" or self._ended:
             return
-        if sections.run().detach:
+        if sections.run().detach or not sections.waits():
             log.warning("%s: left running as job %s; the next run waits for it", self._task, entry.job_name)
             return
         try:

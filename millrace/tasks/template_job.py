@@ -16,7 +16,7 @@ import luigi
 
 from millrace.core.ledger import Ledger
 from millrace.errors import SettingError
-from millrace.tasks import advice, launching, preflight, session, telling
+from millrace.tasks import advice, launching, preflight, sections, session, telling
 from millrace.tasks.base import Task
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class TemplateJob(Task):
 
     def run(self) -> None:
         """Have the template's job come to its end."""
-        with Ledger(session.current().storage).claim(self.job) as claim:
+        with Ledger(session.current().storage).claim(self.job, wait=sections.waits()) as claim:
             launching.run(self, claim)
 
     def given(self) -> dict[str, str]:

@@ -17,7 +17,9 @@ import luigi
 from luigi.execution_summary import _partition_tasks
 from luigi.task_status import FAILED, PENDING
 
+from millrace.core.ledger import Entry
 from millrace.core.waiting import WORDS, Kind, Waiting, from_data
+from millrace.runners.runner import Job
 
 #: Under which name the explanation of a task's result carries what the task waits for.
 _MARK = "millrace.waiting"
@@ -27,6 +29,11 @@ _WORDS = {
     "there were missing external dependencies": "{}",
     "had missing dependencies:": "need what is waited for:",
 }
+
+
+def at_work(job: Job, entry: Entry) -> Waiting:
+    """Return what a run that does not wait says of a job that has not come to its end."""
+    return Waiting(f"job {job.name} is {job.state}", on=f"job {job.name}", since=entry.started, url=job.url)
 
 
 def result(waiting: Waiting) -> dict[str, Any]:

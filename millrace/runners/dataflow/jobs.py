@@ -182,16 +182,16 @@ def wait(job: Job, look: Callable[[Job], None], messages: Messages | None = None
         waiting.pause()
 
 
-def cancel(job: Job) -> Job:
+def cancel(job: Job, *, wait: bool = True) -> Job:
     """Ask for a job, or the one that replaced it, to be cancelled; return the job as it then is.
 
-    It waits until that is done, or for [dataflow] cancel_wait seconds. Raises ServiceError if Dataflow does not answer
-    for so long, and AccessError.
+    It waits until that is done, or for [dataflow] cancel_wait seconds, unless told otherwise. Raises ServiceError if
+    Dataflow does not answer for so long, and AccessError.
     """
     patience = job.google.config.dataflow.cancel_wait
     waiting = Pauses(0.25, 2.0, patience)
     job = _request(job, "JOB_STATE_CANCELLED", max(patience, 1.0))
-    while not job.finished and waiting.pause():
+    while wait and not job.finished and waiting.pause():
         job = _get(job, _soon(job.google, max(waiting.left, 1.0)))
     return job
 

@@ -40,8 +40,8 @@ class Dataflow:
     def watch(self, job: Job, tell: Callable[[Progress], None], messages: Messages | None = None) -> jobs.Job:
         return jobs.wait(_own(job), reports.changes(tell), messages)
 
-    def stop(self, job: Job) -> jobs.Job:
-        return jobs.cancel(_own(job))
+    def stop(self, job: Job, *, wait: bool = True) -> jobs.Job:
+        return jobs.cancel(_own(job), wait=wait)
 
     def result(self, job: Job) -> Run:
         if job.state != "DONE":

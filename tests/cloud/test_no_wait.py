@@ -1,0 +1,120 @@
+"""Runs that do not wait: a Report that only firings drive, as cron's would, each a process that submits, or publishes,
+and ends. Between firings nothing of ours is there.
+"""
+
+import datetime
+import re
+from pathlib import Path
+
+import pytest
+import running
+from cloud_running import FLAGS, JOBS, Place, state_of
+from running import Ran, Row
+
+NO_WAIT = ("--no-wait",)
+
+
+@pytest.fixture(scope="module")
+def expected(undisturbed: Path) -> dict[str, list[Row]]:
+    """The tables of the single-machine run."""
+    return running.tables(undisturbed)
+
+
+def fire(place: Place, *flags: object) -> Ran:
+    """One firing of cron: a fresh process, which ends."""
+    return place.luigi("Report", *FLAGS, *NO_WAIT, *flags)
+
+
+def over(place: Place) -> bool:
+    """Whether all jobs have come to their end."""
+    return all(state_of(job) in ("DONE", "FAILED", "CANCELLED") for job in place.jobs)
+
+
+def ours() -> list[str]:
+    """The processes of luigi that there are on this machine."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        if any(word.endswith("/luigi") for word in words[:2]) and "Report" in words:
+            found.append(" ".join(words))
+    return found
+
+
+def driven(place: Place, *flags: object) -> list[Ran]:
+    """Fire until a firing does not end with "at work"; jobs come to their end between firings."""
+    firings = []
+    while not firings or firings[-1].code == 12:
+        firings.append(fire(place, *flags))
+        place.wait_for(lambda: over(place))
+        assert len(firings) < 20, firings[-1]
+    return firings
+
+
+@pytest.mark.parametrize("flags", [(), ("--workers", 2)])
+def test_report_that_only_firings_drive_has_the_tables_of_an_undisturbed_run(
+    place: Place, expected: dict[str, list[Row]], flags: tuple[object, ...]
+) -> None:
+    """Every firing but the last ends with 12, and none waits for a job; one job a stage; the tables are the same."""
+    firings = driven(place, *flags)
+    assert [ran.code for ran in firings] == [12] * (len(firings) - 1) + [0], firings[-1]
+    assert len(firings) == 1 + len(JOBS)
+    assert place.wrong(expected) == []
+    assert place.stages("DONE") == JOBS
+    assert place.locks() == []
+    assert [ran.errors for ran in firings] == [[]] * len(firings)
+
+
+def test_firing_tells_of_each_job_at_work_and_leaves_nothing_behind(place: Place) -> None:
+    """One line a job: what it is for, its state, since when, its page; no process of ours, no lock, a running entry."""
+    place.cloud.dataflow.hold("*")
+    first = fire(place)
+    [job] = place.jobs
+    assert first.code == 12, first
+    assert ours() == []
+    assert place.locks() == []
+    assert [entry.state for entry in place.entries("Fetch")] == ["running", "running"]
+    place.wait_for(lambda: state_of(job) == "RUNNING")
+    second = fire(place)
+    assert second.code == 12, second
+    days = f"{running.DAY - datetime.timedelta(days=1)} to {running.DAY}"
+    [line] = [line for line in second.out.splitlines() if job.name in line and " since " in line]
+    told = re.fullmatch(rf"\S+Z  Fetch {days}: job {job.name} is RUNNING since (\S+ \S+)Z; (\S+)", line)
+    assert told, second
+    assert told[1] == place.entries("Fetch")[0].started[:19].replace("T", " ")
+    assert told[2].startswith("https://console.cloud.google.com/dataflow/jobs/")
+    assert job.id in told[2]
+    assert "because some are at work" in second.out
+    assert len(place.jobs) == 1
+
+
+def test_firing_asks_nothing_of_a_job_but_how_it_stands(place: Place) -> None:
+    """Neither metrics nor messages of a job that is at work; both of one that has come to its end, once."""
+    place.cloud.dataflow.hold("*")
+    fire(place)
+    [job] = place.jobs
+    for _ in range(2):
+        fire(place)
+    assert place.asked(job.id) == 0
+    place.cloud.dataflow.release()
+    place.wait_for(lambda: over(place))
+    fire(place)
+    assert place.asked(job.id) == 1
+
+
+def test_failed_job_is_seen_by_the_next_firing_and_tried_again_by_the_one_after(place: Place) -> None:
+    """30 with the job's error, once for each job that fails; after [dataflow] attempts no further one is submitted."""
+    place.set("dataflow", attempts="2")
+    place.cloud.dataflow.take("*", pending=1.5)
+    place.cloud.dataflow.fail("*", "it rained")
+    codes, jobs = [], []
+    for _ in range(6):
+        ran = fire(place)
+        codes.append(ran.code)
+        place.wait_for(lambda: over(place))
+        jobs.append(len(place.jobs))
+    assert codes == [12, 30, 12, 30, 30, 30], ran
+    assert jobs == [1, 1, 3, 3, 3, 3]
+    assert "has failed 2 times" in ran.out
