@@ -1,6 +1,7 @@
 """What tests of whole runs in the local cloud share: a place of its own in that cloud, and luigi processes there."""
 
 import configparser
+import contextlib
 import datetime
 import json
 import os
@@ -9,6 +10,7 @@ import signal
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +34,9 @@ JOBS = {"fetch": 1, "etl": 1, "count": 1, "aggregate": 1}
 PARTITIONS = {"fetch": 2, "etl": 2, "count": 2, "aggregate": 1}
 #: What takes minutes in earnest takes seconds here.
 QUICK = {"dataflow": {"poll_max": "0.3"}, "gcp": {"patience": "20", "lease": "20"}}
+Settings = Mapping[str, Mapping[str, str]]
+#: No lock is renewed by the clock, so that every run has the same effects. Who died on this host is found out at once.
+STEADY: Settings = {"gcp": {"lease": "3600"}}
 _ENDED = ("DONE", "FAILED", "CANCELLED", "DRAINED", "UPDATED")
 _ANYBODY = AnonymousCredentials()  # type: ignore[no-untyped-call]
 
@@ -236,6 +241,22 @@ def upload(cloud: LocalCloud, files: Sequence[Path], folder: str = "source") -> 
     """Puts files into a folder of the bucket."""
     for path in files:
         bucket(cloud).blob(f"{folder}/{path.name}").upload_from_filename(os.fspath(path))
+
+
+def try_all(names: Sequence[str], folder: Path, more: Settings, trouble: Callable[[Place, str], list[str]]) -> None:
+    """Tries each in a place of its own, two clouds side by side, and fails with all that is wrong."""
+
+    def share(some: Sequence[str]) -> list[str]:
+        wrong = []
+        with LocalCloud() as cloud:
+            for name in some:
+                with contextlib.closing(Place(cloud, folder / name, name, more)) as place:
+                    wrong += [f"{name}: {line}" for line in trouble(place, name)]
+        return wrong
+
+    with ThreadPoolExecutor(2) as pool:
+        wrong = [line for lines in pool.map(share, [names[::2], names[1::2]]) for line in lines]
+    assert not wrong, "\n".join(wrong)
 
 
 def refuse(cloud: LocalCloud, call: str, fault: Fault) -> None:

@@ -5,16 +5,14 @@ and the Dataflow jobs, which are not of that group, go on. Some effects, spread 
 tried; with MILLRACE_TEST_ALL=1 each one.
 """
 
-import contextlib
 import signal
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 
 import cloud_running
 import pytest
 import running
-from cloud_running import FLAGS, JOBS, Place
+from cloud_running import FLAGS, JOBS, STEADY, Place
 from running import EVERY, LONGEST, WHOLE, Row
 
 from localcloud import LocalCloud
@@ -23,9 +21,6 @@ from localcloud.faults import Fault, Kind
 #: How many effects are tried in each way, unless all are; and how many seeds of random faults.
 SAMPLE, SEEDS = 1, 20
 SHARE = 0.2
-Settings = Mapping[str, Mapping[str, str]]
-#: No lock is renewed by the clock, so that every run has the same effects. Who died on this host is found out at once.
-STEADY: Settings = {"gcp": {"lease": "3600"}}
 
 pytestmark = pytest.mark.timeout(LONGEST if WHOLE else 600)
 
@@ -88,24 +83,8 @@ def cut_otherwise(place: Place) -> list[str]:
 def disturb_all(kind: Kind, effects: Sequence[str], expected: dict[str, list[Row]], folder: Path) -> None:
     """Tries the numbers of `spread`, and fails with all that is wrong, or if more than a few were spared."""
     numbers, spared = [str(n) for n in spread(len(effects))], list[int]()
-    try_all(numbers, folder, STEADY, lambda place, n: disturbed(place, int(n), kind, expected, spared))
+    cloud_running.try_all(numbers, folder, STEADY, lambda place, n: disturbed(place, int(n), kind, expected, spared))
     assert len(spared) <= len(numbers) // 20, f"{len(effects)} effects were counted; no run had a fault at {spared}"
-
-
-def try_all(names: Sequence[str], folder: Path, more: Settings, trouble: Callable[[Place, str], list[str]]) -> None:
-    """Tries each in a place of its own, two clouds side by side, and fails with all that is wrong."""
-
-    def share(some: Sequence[str]) -> list[str]:
-        wrong = []
-        with LocalCloud() as cloud:
-            for name in some:
-                with contextlib.closing(Place(cloud, folder / name, name, more)) as place:
-                    wrong += [f"{name}: {line}" for line in trouble(place, name)]
-        return wrong
-
-    with ThreadPoolExecutor(2) as pool:
-        wrong = [line for lines in pool.map(share, [names[::2], names[1::2]]) for line in lines]
-    assert not wrong, "\n".join(wrong)
 
 
 def test_effects_are_those_of_every_stage(effects: list[str]) -> None:
@@ -144,4 +123,4 @@ def test_a_fifth_of_all_calls_failing(expected: dict[str, list[Row]], tmp_path: 
         )
 
     # A run has 250 calls and more that are no looks at its jobs; of those there are as many as it takes time.
-    try_all([str(seed) for seed in range(1, SEEDS + 1, EVERY)], tmp_path, {}, trouble)
+    cloud_running.try_all([str(seed) for seed in range(1, SEEDS + 1, EVERY)], tmp_path, {}, trouble)

@@ -2,16 +2,25 @@
 and ends. Between firings nothing of ours is there.
 """
 
+import contextlib
 import datetime
 import re
+import signal
+from collections.abc import Sequence
 from pathlib import Path
 
+import cloud_running
 import pytest
 import running
-from cloud_running import FLAGS, JOBS, Place, state_of
-from running import Ran, Row
+from cloud_running import FLAGS, JOBS, STEADY, Place, state_of
+from running import EVERY, LONGEST, WHOLE, Ran, Row
+
+from localcloud import LocalCloud
+from localcloud.faults import Fault
 
 NO_WAIT = ("--no-wait",)
+
+pytestmark = pytest.mark.timeout(LONGEST if WHOLE else 600)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +54,7 @@ def ours() -> list[str]:
 
 def driven(place: Place, *flags: object) -> list[Ran]:
     """Fire until a firing does not end with "at work"; jobs come to their end between firings."""
-    firings = []
+    firings: list[Ran] = []
     while not firings or firings[-1].code == 12:
         firings.append(fire(place, *flags))
         place.wait_for(lambda: over(place))
@@ -81,7 +90,7 @@ def test_firing_tells_of_each_job_at_work_and_leaves_nothing_behind(place: Place
     assert second.code == 12, second
     days = f"{running.DAY - datetime.timedelta(days=1)} to {running.DAY}"
     [line] = [line for line in second.out.splitlines() if job.name in line and " since " in line]
-    told = re.fullmatch(rf"\S+Z  Fetch {days}: job {job.name} is RUNNING since (\S+ \S+)Z; (\S+)", line)
+    told = re.fullmatch(rf"\S+Z  Fetch sample:// {days}: job {job.name} is RUNNING since (\S+ \S+)Z; (\S+)", line)
     assert told, second
     assert told[1] == place.entries("Fetch")[0].started[:19].replace("T", " ")
     assert told[2].startswith("https://console.cloud.google.com/dataflow/jobs/")
@@ -118,3 +127,43 @@ def test_failed_job_is_seen_by_the_next_firing_and_tried_again_by_the_one_after(
     assert codes == [12, 30, 12, 30, 30, 30], ran
     assert jobs == [1, 1, 3, 3, 3, 3]
     assert "has failed 2 times" in ran.out
+
+
+@pytest.fixture(scope="module")
+def effects(tmp_path_factory: pytest.TempPathFactory, expected: dict[str, list[Row]]) -> int:
+    """How many effects on the cloud the firings of an undisturbed Report have, all together."""
+    with (
+        LocalCloud() as cloud,
+        contextlib.closing(Place(cloud, tmp_path_factory.mktemp("counted"), more=STEADY)) as place,
+    ):
+        driven(place)
+        assert place.wrong(expected) == []
+        return sum(each.effect for each in cloud.requests)
+
+
+def killed(place: Place, n: int, expected: dict[str, list[Row]]) -> list[str]:
+    """What is wrong after firings of which one dies right after the n-th effect of all."""
+    place.cloud.faults.clear()
+    fault = Fault("kill")
+    place.cloud.faults.at(n, fault, effects_only=True)
+    codes: list[int] = []
+    while not codes or codes[-1] in (12, -signal.SIGKILL):
+        process = place.start("Report", *FLAGS, *NO_WAIT)
+        fault.pid = process.pid
+        ran = cloud_running.end(process)
+        codes.append(ran.code)
+        place.wait_for(lambda: over(place))
+        if len(codes) > 30:
+            break
+    place.cloud.faults.clear()
+    if codes[-1] != 0 or (fault.came.is_set() and -signal.SIGKILL not in codes):
+        return [f"firings ended with {codes}: {ran}"]
+    return [f"{trouble} ({codes})" for trouble in place.wrong(expected)]
+
+
+def test_firing_killed_after_an_effect_loses_nothing(
+    effects: int, expected: dict[str, list[Row]], tmp_path: Path
+) -> None:
+    """Killed (-9) after any effect of any firing, the next ones go on: the same tables, no job twice, nothing left."""
+    numbers: Sequence[int] = range(1, effects + 1, EVERY) if WHOLE else [effects // 4, 2 * effects // 3]
+    cloud_running.try_all([str(n) for n in numbers], tmp_path, STEADY, lambda place, n: killed(place, int(n), expected))
