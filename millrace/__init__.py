@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         WindowEnd,
     )
     from millrace.tasks.index import Index
+    from millrace.tasks.job_graph import JobGraph
     from millrace.tasks.page import PageTask, html_table
     from millrace.tasks.ranges import RangeDaily
     from millrace.tasks.rejects import accounting, check_rejects
@@ -51,6 +52,7 @@ __all__ = [
     "GCSTarget",
     "Hour",
     "Index",
+    "JobGraph",
     "Key",
     "Manifest",
     "MillraceError",
@@ -102,6 +104,7 @@ HOMES = {
     "GCSTarget": "millrace.tasks.targets",
     "Hour": "millrace.tasks.settings",
     "Index": "millrace.tasks.index",
+    "JobGraph": "millrace.tasks.job_graph",
     "Key": "millrace.core.keys",
     "Manifest": "millrace.core.manifests",
     "MillraceError": "millrace.errors",

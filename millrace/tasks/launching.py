@@ -37,22 +37,35 @@ def run(task: TemplateLike, claim: Claim) -> None:
         _Launcher(task, claim).run()
 
 
-def checked(task: TemplateLike) -> tuple["Template", Any]:
-    """Return a task's template and the environment for it. Raises SettingError for what no launch would take."""
-    from millrace.runners.dataflow import environments, jobs, templates
+def known(task: TemplateLike) -> "Template":
+    """Return what Dataflow knows of a task's template."""
+    from millrace.runners.dataflow import jobs, templates
+
+    return templates.template(session.current().google, str(task.template), jobs.where_of(Ticket("", "", task.place())))
+
+
+def problems(task: TemplateLike, known: "Template") -> list[str]:
+    """Return all that is wrong with a task's parameters for its template, a phrase each, which begins with a name."""
+    from millrace.runners.dataflow import templates
+
+    return templates.problems(known, task.given())
+
+
+def checked(task: TemplateLike, known: "Template") -> Any:
+    """Return the environment of a task's launches. Raises SettingError for what no launch would take."""
+    from millrace.runners.dataflow import environments, templates
 
     google, given = session.current().google, task.given()
-    known = templates.template(google, str(task.template), jobs.where_of(Ticket("", "", task.place())))
     if known.streaming:
         raise SettingError(
-            f"the template {known.uri} of {task.task_family} is a streaming one, whose job does not end, so that "
+            f"the template {known.uri} of {task.called} is a streaming one, whose job does not end, so that "
             "nothing could wait for it; launch it by `gcloud dataflow`, or make its pipeline a Service"
         )
-    environment = environments.environment(google, task.task_family, task.own_environment(), flex=known.flex)
+    environment = environments.environment(google, task.called, task.own_environment(), flex=known.flex)
     templates.check(known, given)
     if not known.parameters and given:
         log.info("%s: the template has no metadata, so that its parameters are not checked", known.uri)
-    return known, environment
+    return environment
 
 
 class _Launcher:
@@ -69,10 +82,11 @@ class _Launcher:
         try:
             self._job = self._found()
             if self._job is None:
-                known, environment = checked(self._task)
+                template = known(self._task)
+                environment = checked(self._task, template)
                 if self._claim.entry is None or self._claim.entry.state != "running":
                     self._begin()
-                self._job = self._launch(known, environment)
+                self._job = self._launch(template, environment)
             self._claim.submitted(self._job.id)
             self._task.link(self._job.url)
             self._wait(self._job)
@@ -127,11 +141,11 @@ class _Launcher:
         failed = failures(entry, task.work(), str(task.version))
         if entry is not None and failed >= limit:
             raise JobFailedError(
-                f"{task.task_family} has failed {failed} times with the same template and parameters, and "
+                f"{task.called} has failed {failed} times with the same template and parameters, and "
                 f"dataflow.attempts = {limit} ({settings.origin('dataflow', 'attempts')}), so no further job was "
                 f"launched; the last one: {entry.error}; mend it, forget the failures ({task.forget}), and run again"
             )
-        prefix = f"millrace-{task.task_family}"
+        prefix = f"millrace-{task.called}"
         self._claim.begin(prefix, runner=RUNNER, where=task.place(), work=task.work(), code=str(task.version))
 
     def _launch(self, known: "Template", environment: Any) -> Job:

@@ -57,6 +57,11 @@ class Setting(luigi.Parameter):
         self.batched = batched
         self._owner = self._key = ""
 
+    @property
+    def allowed(self) -> str:
+        """What is allowed, in words."""
+        return self._allowed
+
     def __set_name__(self, owner: type, name: str) -> None:
         super().__set_name__(owner, name)  # type: ignore[no-untyped-call]
         self._owner, self._key = owner.__name__, name

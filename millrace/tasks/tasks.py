@@ -20,6 +20,7 @@ from millrace.errors import MillraceError, SettingError
 from millrace.tasks import console
 from millrace.tasks.base import registered
 from millrace.tasks.console import print_error
+from millrace.tasks.job_graph import JobGraph as JobGraph  # which a command line names as it is
 from millrace.tasks.ranges import RangeDaily as RangeDaily  # which a command line names, because luigi takes ours then
 from millrace.tasks.service import Service
 from millrace.tasks.settings import in_luigi_command, not_filled_in, origin

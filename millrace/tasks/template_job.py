@@ -65,6 +65,11 @@ class TemplateJob(Task):
         return self.environment
 
     @property
+    def called(self) -> str:
+        """What messages, settings and the names of Dataflow's jobs call the task."""
+        return str(self.task_family)
+
+    @property
     def job(self) -> str:
         """What the ledger calls the task: its name, its day if it has one, and what tells its parameters."""
         day = getattr(self, "date", None)
@@ -89,12 +94,12 @@ class TemplateJob(Task):
 
     def preflight(self) -> None:
         """Raise a MillraceError for settings with which nothing can be launched."""
-        preflight.check(self.task_family, lambda: None)
+        preflight.check(self.called, lambda: None)
         self.place()
         self.given()
         if not self.template.startswith("gs://"):
             raise SettingError(
-                f"the template of {self.task_family} is {self.template!r}; Dataflow reads templates at gs://BUCKET/PATH"
+                f"the template of {self.called} is {self.template!r}; Dataflow reads templates at gs://BUCKET/PATH"
             )
 
     def run(self) -> None:
@@ -107,7 +112,7 @@ class TemplateJob(Task):
         found = {name: _text(value) for name, value in self.arguments().items() if value is not None}
         if wrong := [f"{name} = {self.arguments()[name]!r}" for name, text in found.items() if text is None]:
             raise SettingError(
-                f"the template's parameters of {self.task_family} are texts, numbers, true, false or times, not "
+                f"the template's parameters of {self.called} are texts, numbers, true, false or times, not "
                 f"{'; '.join(wrong)}"
             )
         return {name: text for name, text in found.items() if text is not None}

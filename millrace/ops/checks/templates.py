@@ -23,5 +23,6 @@ def _look(kind: type[TemplateJob]) -> Finding:
             return Finding(NOT_ASKED, said)
     task = kind()
     task.preflight()
-    known, _ = launching.checked(task)
+    known = launching.known(task)
+    launching.checked(task, known)
     return ok(f"the {'flex' if known.flex else 'classic'} template {known.uri}, which takes these parameters")
