@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 import click
+import luigi
 
 from millrace.common import folders
 from millrace.common.text import plain
@@ -21,6 +22,7 @@ from millrace.core.manifests import Manifest
 from millrace.errors import SettingError
 from millrace.ops import arguments, deleting, results
 from millrace.tasks import freshness, session
+from millrace.tasks.job_graph import GraphJob
 from millrace.tasks.stage import Stage
 from millrace.tasks.targets import WRITER
 from millrace.tasks.tasks import known_tasks
@@ -30,10 +32,15 @@ from millrace.tasks.template_job import TemplateJob
 _RESERVED = {"date", "from", "to", "first", "last", "names", "dry_run", "yes", "module", "help"}
 
 
+def _tasks() -> dict[str, type[luigi.Task]]:
+    """Return the tasks that may be named: the library's own too that launch what others say."""
+    return {**known_tasks(), "GraphJob": GraphJob, "TemplateJob": TemplateJob}
+
+
 def _flags() -> list[arguments.Flag]:
     """Return the flags for the parameters of the tasks that are known."""
     of_tasks: dict[str, list[str]] = defaultdict(list)
-    for name, task in known_tasks().items():
+    for name, task in _tasks().items():
         for parameter, what in task.get_params():
             if what.significant and parameter not in _RESERVED:
                 of_tasks[parameter].append(name)
@@ -64,9 +71,7 @@ def command(
     if not names and not stale:
         raise SettingError("no TASK or PARTITION is named; name what is to go, or say --stale for all that is stale")
     days = None if first is None and last is None else (begin, end)
-    return _clear(
-        results.Named({**known_tasks(), "TemplateJob": TemplateJob}, names, days, parameters), stale, dry_run, yes
-    )
+    return _clear(results.Named(_tasks(), names, days, parameters), stale, dry_run, yes)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -77,7 +77,7 @@ def _is_launch(job: str, named: Named) -> bool:
         task = named.tasks[family]
         if issubclass(task, TemplateJob) and task.is_of(job):
             day = folders.date_of(job) or DAY
-            one = instance(task, day, named.parameters) if named.parameters else None
+            one = instance(task, day, {**task.told_by(job), **named.parameters}) if named.parameters else None
             if not isinstance(one, TemplateJob) or one.job == job:
                 return True
     return False
@@ -167,9 +167,14 @@ def instance(task: type[luigi.Task], day: datetime.date, parameters: Mapping[str
     """Return a task of a day. Raises SettingError if it has a parameter of which no value is known."""
     values = _own_parameters(task, parameters)
     for name, parameter in task.get_params():
-        if name in values or parameter.has_task_value(task.get_task_family(), name):
+        if name in values:
             continue
-        if not isinstance(parameter, luigi.DateParameter | luigi.DateHourParameter | settings.Day):
+        if isinstance(parameter, settings.Day):  # which has a value by itself, that of another day
+            values[name] = day
+            continue
+        if parameter.has_task_value(task.get_task_family(), name):
+            continue
+        if not isinstance(parameter, luigi.DateParameter | luigi.DateHourParameter):
             raise SettingError(
                 f"{task.get_task_family()} has a parameter without a value; say --{name.replace('_', '-')}"
             )

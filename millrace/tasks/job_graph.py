@@ -218,12 +218,18 @@ class GraphJob(_Node, TemplateJob):
     @property
     def job(self) -> str:
         """What the ledger calls it."""
-        return self.graph.ledger_name(self.name, self.date)
+        return graph_of(self.spec, self.date).ledger_name(self.name, self.date)
 
     @classmethod
     def is_of(cls, job: str) -> bool:
         """Return whether what the ledger calls so is a job of a graph."""
         return graphs.of_ledger(job) is not None
+
+    @classmethod
+    def told_by(cls, job: str) -> Mapping[str, str]:
+        """Return the job's name."""
+        told = graphs.of_ledger(job)
+        return {"name": told[1]} if told else {}
 
     def arguments(self) -> Mapping[str, Any]:
         """Return what the template gets."""

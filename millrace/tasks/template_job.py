@@ -81,6 +81,11 @@ class TemplateJob(Task):
         family = re.escape(str(cls.task_family))
         return bool(re.fullmatch(rf"{family}\.(date=[-0-9]+\.)?[0-9a-f]{{10}}", job))
 
+    @classmethod
+    def told_by(cls, job: str) -> Mapping[str, str]:
+        """Return the parameters, as text, that what the ledger calls the task tells by itself, its day aside."""
+        return {}
+
     def output(self) -> "TemplateTarget":
         """Return what there is when the job is done."""
         return TemplateTarget(self)
@@ -132,7 +137,9 @@ class TemplateJob(Task):
     @property
     def forget(self) -> str:
         """Return the command that forgets this task's failures."""
-        return advice.clear(self.task_family, None, None, **self._named())
+        named, day = self._named(), getattr(self, "date", None)
+        named.pop("date", None)
+        return advice.clear(self.task_family, day, day, **named)
 
     @property
     def command(self) -> str:
