@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from millrace.core.storage import Storage, Versioned, read_all
@@ -74,6 +74,12 @@ class Ledger:
     def entry(self, task: str) -> Entry | None:
         """Return the last attempt of a task as it stands; None for none."""
         return _entry(self._storage.read(f"{FOLDER}/{task}.json"))
+
+    def entries(self, tasks: Iterable[str]) -> dict[str, Entry | None]:
+        """Return the last attempts of some tasks as they stand, read several at a time; None for none."""
+        names = list(dict.fromkeys(tasks))
+        found = read_all(self._storage, [f"{FOLDER}/{name}.json" for name in names])
+        return dict(zip(names, map(_entry, found), strict=True))
 
     def ended(self, state: str) -> list[str]:
         """Return the tasks whose last attempt is in a state, such as "failed"."""

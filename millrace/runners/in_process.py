@@ -6,7 +6,7 @@ Such a run ends with its process, so there is nothing to find, and nothing to st
 import gc
 import importlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -88,6 +88,9 @@ class InProcess:
             return replace(job, state="DONE", counters=_counters(job.begin()))
         except Exception as error:
             return replace(job, state="FAILED", error=error)
+
+    def look(self, tickets: Collection[Ticket]) -> Mapping[Ticket, Job]:
+        return {}
 
     def stop(self, job: Job, *, wait: bool = True) -> Job:
         return job

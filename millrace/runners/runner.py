@@ -3,6 +3,7 @@
     check    what would stop every run of a task, before there is one
     start    a run begins, under the name and the request id that the ledger has for it
     find     a run that some process has begun, and that may outlive that process
+    look     many of them at once
     watch    waits until a run has come to its end
     stop     has a run end, as far as that can be done
     result   what a run that is over counted and used, or the error that says why there is no result
@@ -10,7 +11,7 @@
 A run is known by its `Ticket`, which is in the ledger before the run begins; the same ticket twice is the same run.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
@@ -99,6 +100,12 @@ class Runner(Protocol):
 
     def find(self, ticket: Ticket) -> Job | None:
         """Return the run of a ticket, a finished one included; None for none."""
+
+    def look(self, tickets: Collection[Ticket]) -> Mapping[Ticket, Job]:
+        """Return the runs of many tickets that have an id, with far fewer requests than there are tickets.
+
+        A run that is missing here may be found all the same.
+        """
 
     def watch(self, job: Job, tell: Callable[[Progress], None], messages: Messages | None = None) -> Job:
         """Wait until a run has come to its end; tell: told how it stands, whenever that is not as it was.

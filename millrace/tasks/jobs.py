@@ -96,7 +96,7 @@ def _found(works: list[Work]) -> Batch:
         with work.alone():
             same |= {work} if work.claim.attempt.work == _task(work).work() else set()
     try:
-        batch.job = job = batch.runner.find(batch.ticket)
+        batch.job = job = session.current().find(batch.runner, batch.ticket)
         whole = {work.claim.task for work in works} >= set(batch.entry.members)
         stopping = job is not None and job.state == "CANCELLING"
         unwanted = whole and not same and len(left(works)) == len(works)

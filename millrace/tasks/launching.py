@@ -103,7 +103,7 @@ class _Launcher:
         from millrace.runners.dataflow import templates
 
         ticket = self._ticket()
-        if ticket.id and (job := self._runner.find(ticket)):
+        if ticket.id and (job := session.current().find(self._runner, ticket)):
             return job
         # A job that is not known by its id in the moment after its creation may be listed all the same.
         return templates.find(session.current().google, ticket, self._claim.attempt.started)

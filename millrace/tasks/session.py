@@ -22,7 +22,7 @@ from millrace.core.warehouse import LocalWarehouse, Warehouse
 from millrace.errors import SettingError
 from millrace.gcloud.clients import Google
 from millrace.gcloud.places import Places
-from millrace.runners.runner import Runner
+from millrace.runners.runner import Job, Runner, Ticket
 from millrace.tasks import sections
 
 T = TypeVar("T")
@@ -41,6 +41,8 @@ class Session:
         self.listing: Any = None
         #: The stages that luigi has asked this process about, by task_id (staleness.py).
         self.asked: dict[str, Any] = {}
+        #: How jobs of earlier runs stood, by place and id, when this run looked at all of them at once (looking.py).
+        self.looked: dict[tuple[str, str], Job] = {}
         self._before: Session | None = None
 
     @cached_property
@@ -90,6 +92,10 @@ class Session:
     def runner(self, name: str) -> Runner:
         """Return the runner that settings and ledger call by a name of Beam's."""
         return runners.of(name, self.google)
+
+    def find(self, runner: Runner, ticket: Ticket) -> Job | None:
+        """Return the run of a ticket: the first time as this run's look at all jobs showed it; None for none."""
+        return self.looked.pop((ticket.place, ticket.id), None) or runner.find(ticket)
 
     def once(self, key: Hashable, ask: Callable[[], T]) -> T:
         """Return what `ask` returned when first called for this key, here or where this process was forked from."""

@@ -26,7 +26,7 @@ from luigi.task_status import DONE, FAILED, PENDING, RUNNING
 from millrace.core import keys
 from millrace.core.stopping import Stopped
 from millrace.core.waiting import Waiting
-from millrace.tasks import batches, freshness, sections, waits
+from millrace.tasks import batches, freshness, looking, sections, waits
 from millrace.tasks.stage import Stage
 
 log = logging.getLogger("millrace")
@@ -103,6 +103,11 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
                     left[type(task)].append(task)
         self._to_come = list(to_come.values())
         self._kinds = {kind: _Kind(tasks, max(1, self.worker_processes)) for kind, tasks in left.items()}
+        if not sections.waits():
+            for task, waiting in looking.look([task for task, status in last.items() if status == PENDING]).items():
+                self._add_task(
+                    worker=self._id, task_id=task.task_id, status=FAILED, runnable=None, expl=waits.result(waiting)
+                )
         succeeded = bool(super().run())
         self.waits.settle(self)
         for tasks, waiting in self.waits.grouped():

@@ -10,7 +10,7 @@ import math
 import queue
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -29,6 +29,8 @@ log = logging.getLogger("millrace")
 TIMEOUT = 60.0
 #: The label that tells for which request a template was launched, because a launch takes no request id.
 REQUEST_LABEL = "millrace-request"
+#: So many jobs a page of a list may have; Dataflow may give fewer.
+_PAGE = 1000
 _FINISHED = ("DONE", "FAILED", "CANCELLED", "DRAINED", "UPDATED")
 
 
@@ -117,6 +119,25 @@ def named(google: Google, job_name: str, where: Where, *, active: bool = False) 
         listed = list(google.dataflow.jobs.list_jobs(request=request, retry=google.retry(), timeout=TIMEOUT))
     # A list does not tell of requests.
     return [job for each in listed if each.name == job_name and (job := get(google, each.id, where))]
+
+
+def listed(google: Google, tickets: Collection[Ticket], where: Where) -> dict[Ticket, Job]:
+    """Return the jobs of some tickets that have ids, as a list of all jobs tells of them, read only as far as need be.
+
+    The list has what is active first, then what has come to its end, the last first (the API's reference of
+    projects.locations.jobs.list, Filter ALL). A job that has become another is left out.
+    """
+    left, found = {ticket.id: ticket for ticket in tickets}, dict[Ticket, Job]()
+    request = {"project_id": where[0], "location": where[1], "filter": "ALL", "page_size": _PAGE}
+    with google.told(f"list the Dataflow jobs of {where[0]} in {where[1]}"):
+        pager = google.dataflow.jobs.list_jobs(request=request, retry=google.retry(), timeout=TIMEOUT)
+        for page in pager.pages:
+            for each in page.jobs:
+                if (ticket := left.pop(each.id, None)) and not (job := job_of(google, each, where)).replaced_by:
+                    found[ticket] = job
+            if not left:
+                break
+    return found
 
 
 def get(google: Google, id: str, where: Where) -> Job | None:

@@ -1,6 +1,6 @@
 """Dataflow as a Runner: a run is a job, which outlives the process that submitted it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from millrace.gcloud.clients import Google
 from millrace.runners import beam_options
@@ -36,6 +36,15 @@ class Dataflow:
         if ticket.id:
             return jobs.get(self._google, ticket.id, jobs.where_of(ticket))
         return jobs.find(self._google, ticket.name, ticket.request_id, jobs.where_of(ticket))
+
+    def look(self, tickets: Collection[Ticket]) -> Mapping[Ticket, jobs.Job]:
+        return {
+            ticket: job
+            for where in {jobs.where_of(ticket) for ticket in tickets}
+            for ticket, job in jobs.listed(
+                self._google, [ticket for ticket in tickets if jobs.where_of(ticket) == where], where
+            ).items()
+        }
 
     def watch(self, job: Job, tell: Callable[[Progress], None], messages: Messages | None = None) -> jobs.Job:
         return jobs.wait(_own(job), reports.changes(tell), messages)
