@@ -17,6 +17,7 @@ from luigi.task import flatten
 from millrace.common.text import one_line, plain
 from millrace.errors import MillraceError
 from millrace.tasks import freshness, mail, signals, staleness
+from millrace.tasks.waits import Waits
 
 luigis_log = logging.getLogger("luigi-interface")
 
@@ -44,9 +45,9 @@ def install(said: Callable[[], Sequence[str]]) -> None:
             freshness.ask(tasks)
         ran = schedule_and_run(tasks, *args, **kwargs)
         staleness.tell()
-        waits = ran.worker.waits
-        luigis_log.info(waits.summary(ran.summary_text))
-        if code := waits.code(ran.worker):
+        waited: Waits = getattr(ran.worker, "waits", Waits())  # somebody may have brought another worker
+        luigis_log.info(waited.summary(ran.summary_text))
+        if code := waited.code(ran.worker):
             _retcode().missing_data = code  # the one that luigi has made before, and looks at now
         _well = ran.status in _WELL or (ran.status is LuigiStatusCode.MISSING_EXT and bool(code))
         if ran.status in _WELL and (where := _where(_task)):

@@ -17,6 +17,7 @@ from typing import Any, TypeVar, cast
 from millrace import runners
 from millrace.beam import gcs
 from millrace.core.config import Config
+from millrace.core.ledger import Entry, Ledger
 from millrace.core.storage import LocalStorage, Storage
 from millrace.core.warehouse import LocalWarehouse, Warehouse
 from millrace.errors import SettingError
@@ -43,6 +44,9 @@ class Session:
         self.asked: dict[str, Any] = {}
         #: How jobs of earlier runs stood, by place and id, when this run looked at all of them at once (looking.py).
         self.looked: dict[tuple[str, str], Job] = {}
+        #: What the ledger had of tasks when this run read it for many of them at once, and which were asked for since.
+        self.entries: dict[str, Entry | None] = {}
+        self._read_again: set[str] = set()
         self._before: Session | None = None
 
     @cached_property
@@ -96,6 +100,13 @@ class Session:
     def find(self, runner: Runner, ticket: Ticket) -> Job | None:
         """Return the run of a ticket: the first time as this run's look at all jobs showed it; None for none."""
         return self.looked.pop((ticket.place, ticket.id), None) or runner.find(ticket)
+
+    def entry(self, task: str) -> Entry | None:
+        """Return what the ledger has of a task: the first time as this run read it for many at once, then as it is."""
+        if task in self.entries and task not in self._read_again:
+            self._read_again.add(task)
+            return self.entries[task]
+        return Ledger(self.storage).entry(task)
 
     def once(self, key: Hashable, ask: Callable[[], T]) -> T:
         """Return what `ask` returned when first called for this key, here or where this process was forked from."""

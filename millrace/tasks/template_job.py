@@ -171,7 +171,7 @@ class TemplateTarget(luigi.Target):
 
     def exists(self) -> bool:
         """Return whether the job is done."""
-        entry = Ledger(session.current().storage).entry(self._task.job)
+        entry = session.current().entry(self._task.job)
         return entry is not None and entry.state == "done" and entry.work == self._task.work()
 
 

@@ -114,6 +114,14 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
             log.info("%s: %s", _together(tasks), waiting)
         return succeeded
 
+    def _add(self, task: luigi.Task, is_complete: bool) -> Iterator[luigi.Task]:
+        """Tell the scheduler of a task, as luigi does; return what the task needs, of which luigi will ask one by one
+        whether it is complete.
+        """
+        needed = list(super()._add(task, is_complete))
+        looking.ahead(needed)
+        yield from needed
+
     def _add_task(self, *args: Any, **task: Any) -> None:
         """Tell the scheduler of a task, as luigi does; one that waits is left pending, and not given out again."""
         known = self._scheduled_tasks.get(task["task_id"])

@@ -62,7 +62,7 @@ def driven(place: Place, *flags: object) -> list[Ran]:
     return firings
 
 
-@pytest.mark.parametrize("flags", [(), ("--workers", 2)])
+@pytest.mark.parametrize("flags", [(), pytest.param(("--workers", 2), marks=running.long)])
 def test_report_that_only_firings_drive_has_the_tables_of_an_undisturbed_run(
     place: Place, expected: dict[str, list[Row]], flags: tuple[object, ...]
 ) -> None:
@@ -165,5 +165,5 @@ def test_firing_killed_after_an_effect_loses_nothing(
     effects: int, expected: dict[str, list[Row]], tmp_path: Path
 ) -> None:
     """Killed (-9) after any effect of any firing, the next ones go on: the same tables, no job twice, nothing left."""
-    numbers: Sequence[int] = range(1, effects + 1, EVERY) if WHOLE else [effects // 4, 2 * effects // 3]
+    numbers: Sequence[int] = range(1, effects + 1, EVERY) if WHOLE else [effects // 2]
     cloud_running.try_all([str(n) for n in numbers], tmp_path, STEADY, lambda place, n: killed(place, int(n), expected))
