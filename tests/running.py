@@ -76,8 +76,8 @@ def command(task: str, *flags: object, module: str = "workflows") -> list[str]:
     return [str(Path(sys.executable).with_name("luigi")), "--module", module, task, *map(str, flags)]
 
 
-def run(arguments: Sequence[object], cwd: Path, env: Mapping[str, str] | None = None) -> Ran:
-    """Runs a process to its end, at most five minutes."""
+def run(arguments: Sequence[object], cwd: Path, env: Mapping[str, str] | None = None, seconds: float = 300) -> Ran:
+    """Runs a process to its end, at most five minutes unless told otherwise."""
     done = subprocess.run(
         [str(argument) for argument in arguments],
         cwd=cwd,
@@ -85,7 +85,7 @@ def run(arguments: Sequence[object], cwd: Path, env: Mapping[str, str] | None = 
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=seconds,
     )
     return Ran(done.returncode, done.stdout, done.stderr)
 

@@ -6,6 +6,8 @@ import contextlib
 import datetime
 import re
 import signal
+import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -167,3 +169,50 @@ def test_firing_killed_after_an_effect_loses_nothing(
     """Killed (-9) after any effect of any firing, the next ones go on: the same tables, no job twice, nothing left."""
     numbers: Sequence[int] = range(1, effects + 1, EVERY) if WHOLE else [effects // 2]
     cloud_running.try_all([str(n) for n in numbers], tmp_path, STEADY, lambda place, n: killed(place, int(n), expected))
+
+
+#: Jobs at work at once; seconds and KiB that a firing which follows them may take, where all of them are tried.
+MANY, SECONDS, KIB = (1000, 30, 300 << 10) if WHOLE else (20, 300, 300 << 10)
+
+
+def test_many_jobs_are_followed_by_one_list_and_a_metrics_request_for_each_that_changed(
+    place: Place, tmp_path: Path
+) -> None:
+    """1,000 jobs at work: a firing takes less than 30 s and 300 MB, one list request a page, and none a job."""
+    dataflow = place.cloud.dataflow
+    stage = f"template_tasks.stage_classic(local_dataflow.options({dataflow.url!r}, 'say'))"
+    code = f"import local_dataflow, template_tasks; {stage}"
+    assert running.run([running.python(), "-c", code], tmp_path, place.environment).code == 0
+    dataflow.hold("*")
+
+    def follow() -> tuple[Ran, Counter[str], float, int]:
+        """One firing, what it asked of Dataflow, how many seconds it took, and KiB of memory at its peak."""
+        before, began = len(dataflow.requests), time.monotonic()
+        timed = ["-c", "import resource, subprocess, sys; code = subprocess.run(sys.argv[1:]).returncode; "
+                 "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(code)"]  # fmt: skip
+        command = running.command("Many", "--count", MANY, *NO_WAIT, module="many_jobs")
+        ran = running.run([running.python(), *timed, *command], place.folder, place.environment, LONGEST)
+        asked = Counter(each.call for each in dataflow.requests[before:])
+        return ran, asked, time.monotonic() - began, int(ran.out.splitlines()[-1])
+
+    first, *_ = follow()
+    assert (first.code, len(place.jobs)) == (12, MANY), first
+    ran, asked, seconds, kib = follow()
+    assert ran.code == 12, ran
+    assert asked == {"jobs.list": 1}
+    assert len([line for line in ran.err.splitlines() if " is RUNNING since " in line]) == MANY
+    print(f"{MANY} jobs at work: {seconds:.1f} s, {kib >> 10} MiB")
+    assert kib < KIB
+    assert seconds < SECONDS
+    changed = place.jobs[:: MANY // 4]
+    for job in changed:
+        dataflow.cancel(job.id)
+    running.wait_for(lambda: all(state_of(job) == "CANCELLED" for job in changed), 60)
+    ran, asked, *_ = follow()
+    assert ran.code == 30, ran
+    assert asked == {"jobs.list": 1, "messages.list": len(changed)}
+    dataflow.release()
+    running.wait_for(lambda: over(place), LONGEST)
+    ran, asked, *_ = follow()
+    assert asked["metrics.get"] == MANY - len(changed)
+    assert asked["jobs.list"] == 1
