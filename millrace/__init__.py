@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from millrace.core.manifests import FileEntry, Manifest
     from millrace.errors import DeadLetterError, MillraceError, NotThereYetError, SettingError, SourceError
     from millrace.tasks.advice import clear_command
+    from millrace.tasks.approval import Approval, answer_gate
     from millrace.tasks.beam_task import BeamTask
     from millrace.tasks.datasets import Dataset, read_rows
     from millrace.tasks.fetching import (
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from millrace.tasks.template_job import TemplateJob
 
 __all__ = [
+    "Approval",
     "BeamTask",
     "BigQueryTarget",
     "Claim",
@@ -77,6 +79,7 @@ __all__ = [
     "TemplateJob",
     "WindowEnd",
     "accounting",
+    "answer_gate",
     "check_rejects",
     "clear_command",
     "escaped",
@@ -91,6 +94,7 @@ __all__ = [
 
 #: Where each name is; code.py follows imports of these names to there.
 HOMES = {
+    "Approval": "millrace.tasks.approval",
     "BeamTask": "millrace.tasks.beam_task",
     "BigQueryTarget": "millrace.tasks.targets",
     "Claim": "millrace.core.ledger",
@@ -129,6 +133,7 @@ HOMES = {
     "TemplateJob": "millrace.tasks.template_job",
     "WindowEnd": "millrace.tasks.fetching",
     "accounting": "millrace.tasks.rejects",
+    "answer_gate": "millrace.tasks.approval",
     "check_rejects": "millrace.tasks.rejects",
     "clear_command": "millrace.tasks.advice",
     "escaped": "millrace.common.text",

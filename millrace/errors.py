@@ -12,6 +12,7 @@
     │   ├── SchemaError        a table of the warehouse has other columns than what is to be loaded
     │   ├── QueryError         a query that the warehouse can't run
     │   ├── CostError          a query that would read more than the settings allow
+    │   ├── RejectedError      somebody said no at a gate, at which a flow waits for a person
     │   └── JobFailedError     a Dataflow job failed
     └── TransientError         a later run may succeed without any change
         ├── NotThereYetError   the data of that day has not arrived
@@ -45,6 +46,7 @@ __all__ = [
     "MillraceError",
     "NotThereYetError",
     "QueryError",
+    "RejectedError",
     "SchemaError",
     "ServiceError",
     "SettingError",
@@ -188,6 +190,10 @@ class QueryError(TerminalError):
 
 class CostError(TerminalError):
     """A query that would read more than the settings allow."""
+
+
+class RejectedError(TerminalError):
+    """Somebody said no at a gate, at which a flow waits for a person."""
 
 
 class JobFailedError(TerminalError):

@@ -5,7 +5,7 @@ And what luigi knows by name.
 
 import contextlib
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import luigi
 from luigi.task_register import Register, TaskClassException
@@ -24,6 +24,10 @@ def registered() -> dict[str, type[luigi.Task]]:
 
 class Task(luigi.Task):
     """luigi's, whose parameters say which of its kind may be one batch, and which partition a task makes."""
+
+    #: Whether the task decides when something is made, and nothing about what is made. Then the identity of what
+    #: requires the task has nothing of the task, nor of what that one requires (identity.py).
+    only_orders: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

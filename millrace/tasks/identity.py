@@ -114,6 +114,10 @@ def changed(stage: StageLike, made_of: Mapping[str, str]) -> str:
 def chain(stage: StageLike, *, by_kind: bool = False) -> Iterator[luigi.Task]:
     """Yield a stage and all that it is built on, each before its inputs.
 
+    A gate, or whatever else only says when a stage may begin, is nothing that the stage is built on: so a gate can be
+    put before a stage, renamed and taken away, and what was made before stays complete. Nor is what the gate requires,
+    because people look there at what the stage may have nothing to do with.
+
     by_kind: of tasks that differ in their date alone, one is enough, and of its own kind what that one is built on.
     """
     seen: set[str] = set()
@@ -125,7 +129,7 @@ def chain(stage: StageLike, *, by_kind: bool = False) -> Iterator[luigi.Task]:
             seen |= {task.task_id, kind} if by_kind else {task.task_id}
             yield task
             tasks = task.built_on() if is_stage(task) else flatten(task.requires())
-            left.extend((each, path | {kind}) for each in tasks)
+            left.extend((each, path | {kind}) for each in tasks if not getattr(each, "only_orders", False))
 
 
 def is_stage(task: luigi.Task) -> TypeGuard[StageLike]:

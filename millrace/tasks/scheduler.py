@@ -29,6 +29,7 @@ from luigi.worker import GetWorkResponse
 
 from millrace.common.text import plain
 from millrace.tasks import advice, sections, workers
+from millrace.tasks.approval import Approval
 from millrace.tasks.service import Service
 
 log = logging.getLogger("millrace")
@@ -216,7 +217,7 @@ class Worker(workers.Worker):
             self._asked[task_id] = {**task, "deps": list(dict.fromkeys(needs)), "runnable": True}
             task["deps"] = self._asked[task_id]["deps"]
         elif status == DONE:
-            # How a service stands is to be seen also while there is nothing to do.
+            # How a service stands, or who approved, is to be seen also while there is nothing to do.
             link, message = _shown(self._scheduled_tasks.get(task_id))
             task |= {"tracking_url": link} if link else {}
             self._done[task_id] = {**task}
@@ -359,7 +360,7 @@ class Worker(workers.Worker):
 
 def _shown(task: luigi.Task | None) -> tuple[str, str]:
     """Return what luigid shows of a task while there is nothing to do: a link and a message, "" for none."""
-    return task.shown() if isinstance(task, Service) else ("", "")
+    return task.shown() if isinstance(task, Service | Approval) else ("", "")
 
 
 def _whose(worker: str) -> str:

@@ -18,6 +18,7 @@ from luigi.task_register import Register, TaskClassException
 
 from millrace.errors import MillraceError, SettingError
 from millrace.tasks import console
+from millrace.tasks.approval import Approval as Approval  # which a command line names as it is
 from millrace.tasks.base import registered
 from millrace.tasks.console import print_error
 from millrace.tasks.job_graph import JobGraph as JobGraph  # which a command line names as it is

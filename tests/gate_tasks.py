@@ -1,0 +1,78 @@
+"""A flow with a gate: luigi --module gate_tasks All --date D. GATE names the gate; where that is empty there is none.
+
+With CRASH_LOG in the environment the process can be killed at each change of the storage (crashing.py).
+"""
+
+import datetime
+import importlib
+import os
+
+import luigi
+
+from millrace import Approval, Day, Outcome, Stage
+from millrace.core.ledger import Claim
+
+if "CRASH_LOG" in os.environ:
+    importlib.import_module("crashing")
+GATE = os.environ.get("GATE", "publish")
+
+
+class Draft(Stage):
+    """What is looked at before it is published."""
+
+    writes = ("drafts",)
+    date: datetime.date = Day()
+
+    def execute(self, claim: Claim) -> Outcome:
+        return self.empty("drafted")
+
+
+class Look(Approval):
+    """A gate at which nobody is asked before there is a draft."""
+
+    name = "look"
+
+    def requires(self) -> Draft:
+        return Draft(date=self.date)
+
+
+class Publish(Stage):
+    """Made when somebody has approved."""
+
+    writes = ("published",)
+    date: datetime.date = Day()
+
+    def requires(self) -> list[luigi.Task]:
+        gates = {"": [], "look": [Look(date=self.date)]}
+        return [Draft(date=self.date), *gates.get(GATE, [Approval(name=GATE, date=self.date)])]
+
+    def execute(self, claim: Claim) -> Outcome:
+        return self.empty("published")
+
+
+class Aside(Stage):
+    """Has nothing to do with the gate."""
+
+    writes = ("asides",)
+    date: datetime.date = Day()
+
+    def requires(self) -> Draft:
+        return Draft(date=self.date)
+
+    def execute(self, claim: Claim) -> Outcome:
+        return self.empty("made")
+
+
+class All(luigi.WrapperTask):
+    """Both."""
+
+    date = Day()
+
+    def requires(self) -> list[luigi.Task]:
+        return [Publish(date=self.date), Aside(date=self.date)]
+
+
+class Open(Approval):
+    """A gate without a day, that names itself wrongly."""
+
+    name = "not/a name"
