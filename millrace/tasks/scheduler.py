@@ -28,7 +28,7 @@ from luigi.task_status import DONE, FAILED, PENDING, RUNNING, UNKNOWN
 from luigi.worker import GetWorkResponse
 
 from millrace.common.text import plain
-from millrace.tasks import advice, sections, workers
+from millrace.tasks import advice, sections, waits, workers
 from millrace.tasks.approval import Approval
 from millrace.tasks.service import Service
 
@@ -188,6 +188,8 @@ class Worker(workers.Worker):
     def run(self) -> bool:
         """Run as luigi's worker does. Raises SystemExit if luigid was given up."""
         succeeded = not self._scheduler.lost and super().run()
+        with suppress(RPCError):  # a luigid that is gone shows nothing
+            self._end_waits()
         if self._scheduler.lost:
             raise SystemExit(LUIGID_GONE)
         return bool(succeeded)
@@ -200,6 +202,17 @@ class Worker(workers.Worker):
             with suppress(RPCError):
                 expl = json.dumps(str(value) or "stopped")
                 self._scheduler.add_task(worker=self._id, task_id=task_id, status=FAILED, runnable=False, expl=expl)
+
+    def _end_waits(self) -> None:
+        """Tell luigid that what was waited for is over, where nothing waits for it any more; luigid would show it as
+        pending for another ten minutes.
+        """
+        known = self._scheduler.task_list(status=PENDING, upstream_status="", search=waits.FAMILY)
+        for task_id, task in known.items():
+            if isinstance(task, dict) and task["name"] == waits.FAMILY and task_id not in self.waits.ids():
+                needing = self._scheduler.inverse_dep_graph(task_id=task_id)
+                if not any(each["status"] == PENDING for other, each in needing.items() if other != task_id):
+                    self._scheduler.add_task(worker=self._id, task_id=task_id, status=DONE)
 
     def _add_worker(self) -> None:
         try:

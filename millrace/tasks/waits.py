@@ -23,6 +23,8 @@ from millrace.runners.runner import Job
 
 #: Under which name the explanation of a task's result carries what the task waits for.
 _MARK = "millrace.waiting"
+#: What luigid calls what is waited for, in place of a task's name.
+FAMILY = "Waiting"
 #: Words of luigi's summary for what comes from outside, and those for what is waited for.
 _WORDS = {
     "were missing external dependencies:": "are waited for:",
@@ -66,6 +68,10 @@ class Waits:
             groups[waiting.on].append(task)
         return [(tasks, self.of[tasks[0]]) for tasks in groups.values()]
 
+    def ids(self) -> set[str]:
+        """Return what luigid calls all that is waited for."""
+        return {_id(waiting) for waiting in self.of.values()}
+
     def settle(self, worker: Any) -> None:
         """Put right what luigi's summary goes by: its worker's history, and what tasks need that turned out late."""
         worker._add_task_history = [
@@ -102,8 +108,8 @@ def left(task: Mapping[str, Any], waiting: Waiting) -> tuple[dict[str, Any], dic
     """Return what the scheduler is told in place of a failure: of the task, and of what the task waits for."""
     stands_for = {
         "worker": task["worker"],
-        "task_id": f"Waiting_{waiting.on}",
-        "family": "Waiting",
+        "task_id": _id(waiting),
+        "family": FAMILY,
         "params": {"for": waiting.on},
         "status": PENDING,
         "runnable": False,
@@ -111,6 +117,10 @@ def left(task: Mapping[str, Any], waiting: Waiting) -> tuple[dict[str, Any], dic
     }
     needs = {"status": PENDING, "runnable": False, "expl": None, "new_deps": [stands_for["task_id"]]}
     return {**task, **needs, "tracking_url": waiting.url or None}, stands_for
+
+
+def _id(waiting: Waiting) -> str:
+    return f"{FAMILY}_{waiting.on}"
 
 
 def is_one(task: Mapping[str, Any]) -> Waiting | None:
