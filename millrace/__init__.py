@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from millrace.tasks.approval import Approval, answer_gate
     from millrace.tasks.beam_task import BeamTask
     from millrace.tasks.datasets import Dataset, read_rows
+    from millrace.tasks.delay import Delay
     from millrace.tasks.fetching import (
         FetchStage,
         Source,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         SplitStage,
         WindowEnd,
     )
+    from millrace.tasks.flows import Flow, after, in_order
     from millrace.tasks.index import Index
     from millrace.tasks.job_graph import JobGraph
     from millrace.tasks.page import PageTask, html_table
@@ -48,9 +50,11 @@ __all__ = [
     "Day",
     "Days",
     "DeadLetterError",
+    "Delay",
     "FetchStage",
     "FileEntry",
     "Flag",
+    "Flow",
     "GCSTarget",
     "Hour",
     "Index",
@@ -79,11 +83,13 @@ __all__ = [
     "TemplateJob",
     "WindowEnd",
     "accounting",
+    "after",
     "answer_gate",
     "check_rejects",
     "clear_command",
     "escaped",
     "html_table",
+    "in_order",
     "number",
     "one_of",
     "plain",
@@ -102,9 +108,11 @@ HOMES = {
     "Day": "millrace.tasks.settings",
     "Days": "millrace.tasks.settings",
     "DeadLetterError": "millrace.errors",
+    "Delay": "millrace.tasks.delay",
     "FetchStage": "millrace.tasks.fetching",
     "FileEntry": "millrace.core.manifests",
     "Flag": "millrace.tasks.settings",
+    "Flow": "millrace.tasks.flows",
     "GCSTarget": "millrace.tasks.targets",
     "Hour": "millrace.tasks.settings",
     "Index": "millrace.tasks.index",
@@ -133,11 +141,13 @@ HOMES = {
     "TemplateJob": "millrace.tasks.template_job",
     "WindowEnd": "millrace.tasks.fetching",
     "accounting": "millrace.tasks.rejects",
+    "after": "millrace.tasks.flows",
     "answer_gate": "millrace.tasks.approval",
     "check_rejects": "millrace.tasks.rejects",
     "clear_command": "millrace.tasks.advice",
     "escaped": "millrace.common.text",
     "html_table": "millrace.tasks.page",
+    "in_order": "millrace.tasks.flows",
     "number": "millrace.tasks.settings",
     "one_of": "millrace.tasks.settings",
     "plain": "millrace.common.text",

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from millrace.common.results import File
+from millrace.core import values
 from millrace.core.storage import Storage, crc32c, read_all
+from millrace.core.values import Value
 from millrace.errors import Command, DamagedError, ManifestError
 
 NAME = "_MANIFEST.json"
@@ -39,6 +41,7 @@ class Manifest:
     code: stage → the code that made this and all that it is built on, one or, of several, two (code.py, staleness.py).
     versions: what the result was made of that no stage made → a digest of what that was like.
     usage: what a Dataflow job used, in hours and GB, and an estimate of what that cost in US dollars.
+    value: what the task hands to others beside files, None where there is none.
     """
 
     partition: str
@@ -58,6 +61,7 @@ class Manifest:
     usage: Mapping[str, float] = field(default_factory=dict)
     code: Mapping[str, Sequence[str]] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    value: Value | None = None
     format: int = FORMAT
 
     @property
@@ -81,6 +85,8 @@ class Manifest:
     def to_json(self) -> bytes:
         """Return the manifest as it is written, with the checksum of all that it says."""
         value = dataclasses.asdict(self)
+        if self.value is None:  # so that earlier versions can read what has none
+            del value["value"]
         return json.dumps({**value, "checksum": _checksum(value)}, indent=1, sort_keys=True).encode() + b"\n"
 
     @classmethod
@@ -107,6 +113,7 @@ class Manifest:
                 )
             value["files"] = [FileEntry(**entry) for entry in value["files"]]
             value["inputs"] = [InputEntry(**entry) for entry in value["inputs"]]
+            value["value"] = values.read(value["value"], path) if "value" in value else None
             return cls(**value)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             forget = Command("clear", [path.removesuffix(f"/{NAME}")])

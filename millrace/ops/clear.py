@@ -22,6 +22,7 @@ from millrace.core.manifests import Manifest
 from millrace.errors import SettingError
 from millrace.ops import arguments, deleting, results
 from millrace.tasks import freshness, session
+from millrace.tasks.delay import Delay
 from millrace.tasks.job_graph import GraphJob
 from millrace.tasks.stage import Stage
 from millrace.tasks.targets import WRITER
@@ -33,8 +34,8 @@ _RESERVED = {"date", "from", "to", "first", "last", "names", "dry_run", "yes", "
 
 
 def _tasks() -> dict[str, type[luigi.Task]]:
-    """Return the tasks that may be named: the library's own too that launch what others say."""
-    return {**known_tasks(), "GraphJob": GraphJob, "TemplateJob": TemplateJob}
+    """Return the tasks that may be named: of the library's own those too that do something as they are."""
+    return {**known_tasks(), "Delay": Delay, "GraphJob": GraphJob, "TemplateJob": TemplateJob}
 
 
 def _flags() -> list[arguments.Flag]:

@@ -30,7 +30,7 @@ from millrace.core.waiting import Waiting
 from millrace.errors import TerminalError
 from millrace.tasks import finishing, freshness, jobs, preflight, sections, session
 from millrace.tasks.finishing import Look
-from millrace.tasks.protocols import Outcome, StageLike
+from millrace.tasks.protocols import Outcome, StageLike, Unmet
 from millrace.tasks.work import Work, left, prefix
 
 
@@ -109,15 +109,28 @@ def _is_pipelined(work: Work) -> bool:
         raise
 
 
+def _prepare(work: Work) -> None:
+    """Have the stage do what comes before an attempt; where that fails, the ledger says why."""
+    try:
+        work.stage.prepare()
+    except (Unmet, Waiting):
+        raise  # there is no attempt yet, and nothing is wrong
+    except Exception as error:
+        _begin(work)
+        work.claim.close(str(error) or type(error).__name__)
+        raise
+
+
 def _begin(work: Work) -> None:
     work.claim.begin(prefix([work.stage]), code=work.stage.code_now())
 
 
 def _execute(work: Work) -> None:
     """Make a partition that needs no pipeline."""
+    work.since = time.monotonic()
+    _prepare(work)
     _begin(work)
     work.clear()
-    work.since = time.monotonic()
     outcome: Outcome | None = None
     with work.attempted():
         outcome = work.stage.execute(work.claim)

@@ -167,7 +167,8 @@ def _published(stage: StageLike, note: Mapping[str, str]) -> bool:
     if note.get("settings") != mine["settings"]:
         stage.check_settings()  # reads the manifest, and says which setting it is
         return False
-    if identity.changed(stage, json.loads(note.get("versions", "{}"))):
+    yielded = json.loads(note.get("yielded", "{}"))
+    if identity.changed(stage, json.loads(note.get("versions", "{}"))) or not identity.of_yielded_holds(yielded):
         stage.check_settings()
         return False
     # A table that the stage has had only since then is not published either.

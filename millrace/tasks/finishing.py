@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
 
-from millrace.core import damage, manifests
+from millrace.core import damage, manifests, values
 from millrace.core.ledger import Claim, Entry, now
 from millrace.core.manifests import FileEntry, InputEntry, Manifest
 from millrace.core.storage import read_all
@@ -84,7 +84,7 @@ def clear(stage: StageLike, attempt: Entry, keeping: Manifest | None = None) -> 
     for dataset in stage.datasets():
         mine = {path.removeprefix(f"{dataset.partition}/").partition("/")[0] for path in kept}
         older = set()
-        for name in storage.names(dataset.partition) - mine:
+        for name in storage.names(dataset.partition) - mine - {*stage.keeps}:
             if not (number := re.match(r"attempt-(\d+)-", name)) or int(number[1]) < attempt.number:
                 older.add(name)
         if manifests.NAME in older and dataset is not stage.datasets()[0] and keeping is None:
@@ -99,6 +99,7 @@ def manifest_of(stage: StageLike, entry: Entry, outcome: Outcome) -> Manifest:
     counts = {task.task_id for task in stage.built_on()}
     read = zip(stage.required(), stage.inputs(), strict=True)
     built_on = [manifest for task, (_, (manifest, _)) in read if task.task_id in counts]
+    yielded = stage.yielded()
     return Manifest(
         partition=stage.datasets()[0].partition,
         attempt=entry.attempt,
@@ -107,16 +108,17 @@ def manifest_of(stage: StageLike, entry: Entry, outcome: Outcome) -> Manifest:
         inputs=[InputEntry(dataset.partition, digest) for dataset, (_, digest) in stage.inputs()],
         pipeline=outcome.pipeline,
         code_version=version,
-        settings=identity.of(stage),
+        settings=identity.of(stage) | identity.of_yielded(yielded),
         versions=identity.versions(stage),
         options=outcome.options,
         runner=outcome.runner,
         job_id=outcome.job_id,
-        started=entry.started,
+        started=outcome.started or entry.started,
         ended=now(),
         counters=outcome.counters,
         usage=outcome.usage,
-        code=staleness.of(stage.task_family, outcome.code or made, built_on),
+        code=staleness.of(stage.task_family, outcome.code or made, [*built_on, *yielded]),
+        value=outcome.value,
     )
 
 
@@ -235,6 +237,8 @@ def _side_by_side(work: Callable[[str], None], names: Iterable[str]) -> None:
 
 
 def _summary(manifest: Manifest, tells: Sequence[str], seconds: float) -> str:
+    if manifest.value:
+        return f"→ {values.shown(manifest.value)}, {seconds:.1f} s"
     counters: Mapping[str, int] = manifest.counters
     parts = [f"{counters[key]:,} {key.replace('_', ' ')}" for key in tells if key in counters]
     rejected = sum(count for key, count in counters.items() if key.startswith("rejected"))

@@ -12,7 +12,7 @@ import json
 import logging
 import shlex
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeGuard
 
 import luigi
@@ -23,7 +23,7 @@ from millrace.core.manifests import NAME, Manifest
 from millrace.errors import MillraceError, SettingsDifferError, SourceChangedError
 from millrace.tasks import advice, session
 from millrace.tasks.protocols import StageLike
-from millrace.tasks.settings import Day, Hour, Setting, origin
+from millrace.tasks.settings import Day, Hour, Setting, Settings, origin
 
 log = logging.getLogger("millrace")
 
@@ -50,9 +50,28 @@ def digest(stage: StageLike) -> str:
     return hashlib.sha256(json.dumps(of(stage), sort_keys=True).encode()).hexdigest()[:32]
 
 
+def of_yielded(manifests: Iterable[Manifest]) -> dict[str, str]:
+    """Return the settings, of sections of luigi.cfg, that some partitions were made with."""
+    said = {key: text for manifest in manifests for key, text in manifest.settings.items()}
+    return {key: text for key, text in sorted(said.items()) if _now(key) is not None}
+
+
+def of_yielded_note(stage: StageLike, manifest: Manifest) -> dict[str, str]:
+    """Return of those settings a digest each, short enough for a note: those that the stage's own don't tell of."""
+    own = of(stage)
+    return {key: _short(text) for key, text in of_yielded([manifest]).items() if key not in own}
+
+
+def of_yielded_holds(noted: Mapping[str, str]) -> bool:
+    """Return whether those settings are this run's, as far as this run knows them."""
+    return all(now is None or _short(now) == digest for key, digest in noted.items() for now in [_now(key)])
+
+
 def check(stage: StageLike, manifest: Manifest) -> None:
     """Raise SettingsDifferError if a partition was made with other settings than this run's."""
     mine = of(stage)
+    if stage.yields:  # what it depends on by what it asked for while it ran, only its manifest knows
+        mine = {key: now for key in manifest.settings if (now := _now(key)) is not None} | mine
     for key in sorted({*mine, *(key for key in manifest.settings if not _is_insignificant(stage, key))}):
         here = mine.get(key, "not set")
         there = _told(manifest, key)
@@ -181,7 +200,7 @@ def _told(manifest: Manifest, key: str) -> str | None:
 
 def _origin(stage: StageLike, key: str) -> str:
     """Return where a setting or parameter was read, in words."""
-    places = (stage.task_family, stage.section.__name__)
+    places = (stage.task_family, stage.section.__name__, key.rpartition(".")[0])
     return next((o for place in places if (o := origin(place, _name(key))) != "the default"), "the default")
 
 
@@ -204,6 +223,19 @@ def _is_insignificant(stage: StageLike, key: str) -> bool:
         and not setting.significant
         for each in sections
     )
+
+
+def _now(key: str) -> str | None:
+    """Return what this run says of a setting "section.key"; None where it knows none such."""
+    section, _, name = key.rpartition(".")
+    found = next((each for each in Settings.__subclasses__() if each.__name__ == section), None)
+    if found is None or name not in dict(found.get_params()):
+        return None
+    return " ".join(map(_quoted, _texts(getattr(found(), name))))
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _name(key: str) -> str:

@@ -13,6 +13,7 @@ from millrace.common.tables import Table
 from millrace.core.keys import Key
 from millrace.core.ledger import Claim, Entry
 from millrace.core.manifests import FileEntry, Manifest
+from millrace.core.values import Value
 from millrace.runners.runner import Progress, Run
 from millrace.tasks.datasets import Dataset
 from millrace.tasks.settings import Settings
@@ -25,7 +26,8 @@ Inputs: TypeAlias = Sequence[tuple[Dataset, tuple[Manifest, str]]]
 class Outcome:
     """What an execution wrote (paths relative to the storage) and counted, and how.
 
-    code: what made it, where that is not the code of the stage itself, as code.py says it.
+    code: what made it, where that is not the code of the stage itself, as code.py says it. value: what it hands to
+    others beside files. started: when the work began (UTC, ISO 8601), where that was before its attempt.
     """
 
     files: Sequence[FileEntry]
@@ -37,6 +39,19 @@ class Outcome:
     job_id: str | None = None
     usage: Mapping[str, float] = dataclasses.field(default_factory=dict)
     code: str = ""
+    value: Value | None = None
+    started: str = ""
+
+
+class Unmet(Exception):  # noqa: N818 (nothing is wrong)
+    """What a task needs, as it finds while it runs, and is not there yet.
+
+    wanted: tasks, as run() of luigi may yield them.
+    """
+
+    def __init__(self, wanted: Any) -> None:
+        super().__init__(str(wanted))
+        self.wanted = wanted
 
 
 class StageLike(Protocol):
@@ -62,6 +77,12 @@ class StageLike(Protocol):
 
     @property
     def version(self) -> Any: ...
+
+    @property
+    def yields(self) -> bool: ...
+
+    @property
+    def keeps(self) -> Sequence[str]: ...
 
     @property
     def key(self) -> Key: ...
@@ -100,6 +121,10 @@ class StageLike(Protocol):
     def check_settings(self) -> None: ...
 
     def preflight(self) -> None: ...
+
+    def prepare(self) -> None: ...
+
+    def yielded(self) -> Sequence[Manifest]: ...
 
     def pipelined(self) -> bool: ...
 

@@ -58,6 +58,10 @@ class Stage(Task):
     version: Any = ""
     #: Whether several days may be done in one batch; a stage without a pipeline would gain nothing.
     batchable: ClassVar[bool] = False
+    #: Whether the stage asks for more while it runs than its requires() knows.
+    yields: ClassVar[bool] = False
+    #: Files in the partition that are no attempt's, and so are there for each.
+    keeps: ClassVar[Sequence[str]] = ()
     _inputs: Inputs | None = None
 
     def shares_workers(self) -> bool:
@@ -161,13 +165,7 @@ class Stage(Task):
 
         For other tasks luigi waits.
         """
-        found, left = [], list(flatten(self.requires()))  # type: ignore[no-untyped-call]
-        for task in left:
-            if isinstance(task, Stage):
-                found.append(task)
-            elif isinstance(task, luigi.WrapperTask):
-                left += flatten(task.requires())
-        return found
+        return stages_of(flatten(self.requires()))  # type: ignore[no-untyped-call]
 
     def built_on(self) -> list[luigi.Task]:
         """Return the tasks whose identities are part of this one's: all that it requires.
@@ -268,7 +266,9 @@ class Stage(Task):
         """Return what a storage that keeps notes tells of this stage's manifest; of the settings a digest, as of this
         run.
         """
-        said = {"code": manifest.code, "versions": manifest.versions} if manifest else {}
+        said: dict[str, Any] = {"code": manifest.code, "versions": manifest.versions} if manifest else {}
+        if manifest and self.yields:
+            said["yielded"] = identity.of_yielded_note(self, manifest)
         made = {name: json.dumps(value, sort_keys=True) for name, value in said.items() if value}
         return {"settings": identity.digest(self), **made}
 
@@ -290,6 +290,13 @@ class Stage(Task):
         return " ".join([self.task_family, *map(str, self.parameters().values())])
 
     # --- what the protocol (batches.py) asks
+
+    def prepare(self) -> None:
+        """Do what comes before an attempt, the partition being claimed. Raises Unmet for what has to be there first."""
+
+    def yielded(self) -> Sequence[Manifest]:
+        """Return the manifests of what the stage has asked for while it ran, which its requires() could not know."""
+        return ()
 
     def pipelined(self) -> bool:
         """Return whether a pipeline makes the partition, of one or of several; else execute() does, by itself."""
@@ -333,3 +340,14 @@ class Stage(Task):
         """
         if manifest := self.manifest():
             freshness.current(self, manifest)
+
+
+def stages_of(tasks: Iterable[luigi.Task]) -> list[Stage]:
+    """Return the stages among some tasks, and those that luigi.WrapperTasks among them stand for."""
+    found, left = [], list(tasks)
+    for task in left:
+        if isinstance(task, Stage):
+            found.append(task)
+        elif isinstance(task, luigi.WrapperTask):
+            left += flatten(task.requires())
+    return found

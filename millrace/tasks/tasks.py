@@ -21,6 +21,7 @@ from millrace.tasks import console
 from millrace.tasks.approval import Approval as Approval  # which a command line names as it is
 from millrace.tasks.base import registered
 from millrace.tasks.console import print_error
+from millrace.tasks.delay import Delay as Delay  # which a command line names as it is
 from millrace.tasks.job_graph import JobGraph as JobGraph  # which a command line names as it is
 from millrace.tasks.ranges import RangeDaily as RangeDaily  # which a command line names, because luigi takes ours then
 from millrace.tasks.service import Service
