@@ -5,8 +5,10 @@ What is handed on is what comes back: only what JSON has is a value, so that not
 """
 
 import hashlib
+import itertools
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,18 +27,15 @@ class Value:
     sha256: str
 
 
-def of(value: Any, whose: str) -> Value:
-    """Return what a manifest keeps of a value. Raises TerminalError for what is no value; whose: which task's it is."""
-    _check(value, "value", whose, 0)
+def of(value: Any) -> Value:
+    """Return what a manifest keeps of a value. Raises TerminalError for what is none, and says where in it that is."""
+    _check(value, "value", 0, itertools.count(1))
     try:
         text = _text(value)
     except ValueError as error:  # a whole number of more digits than Python writes
-        raise TerminalError(f"{whose} can't hand its value on: {error}") from None
+        raise TerminalError(f"the value can't be handed on: {error}") from None
     if len(text) > MOST:
-        raise TerminalError(
-            f"{whose} can't hand its value on: as JSON it has {len(text):,} bytes, and {MOST:,} are allowed; write "
-            "it to the files of a stage, and hand on what they are of"
-        )
+        raise _too_large(f"{len(text):,}")
     return Value(value, hashlib.sha256(text).hexdigest())
 
 
@@ -57,29 +56,38 @@ def _text(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _check(value: Any, where: str, whose: str, depth: int) -> None:
-    """Raise TerminalError for what JSON has not, and say where it is."""
+def _check(value: Any, where: str, depth: int, parts: Iterator[int]) -> None:
+    """Raise TerminalError for what JSON has not, and say where it is; parts: counts what the value consists of."""
     kind = type(value)
+    if next(parts) > MOST:  # each takes a byte at least
+        raise _too_large(f"more than {MOST:,}")
     if depth > DEEPEST:
-        raise TerminalError(f"{whose} can't hand its value on: it is nested more than {DEEPEST} deep")
+        raise TerminalError(f"the value can't be handed on: it is nested more than {DEEPEST} deep")
     if kind is dict:
         for key, each in value.items():
             if type(key) is not str:
                 raise TerminalError(
-                    f"{whose} can't hand its value on: {_at(where)} has the key {one_line(repr(key), 60)}, which is no "
+                    f"the value can't be handed on: {_at(where)} has the key {one_line(repr(key), 60)}, which is no "
                     f"text but of type {type(key).__name__}; an object of JSON has texts as keys"
                 )
-            _check(each, f"{where}[{key!r}]", whose, depth + 1)
+            _check(each, f"{where}[{key!r}]", depth + 1, parts)
     elif kind is list:
         for number, each in enumerate(value):
-            _check(each, f"{where}[{number}]", whose, depth + 1)
+            _check(each, f"{where}[{number}]", depth + 1, parts)
     elif kind is float and not math.isfinite(value):
-        raise TerminalError(f"{whose} can't hand its value on: {_at(where)} is {value}, which JSON does not have")
+        raise TerminalError(f"the value can't be handed on: {_at(where)} is {value}, which JSON does not have")
     elif kind not in (str, int, float, bool, type(None)):
         raise TerminalError(
-            f"{whose} can't hand its value on: {_at(where)} is of type {kind.__name__}, which JSON does not have; "
+            f"the value can't be handed on: {_at(where)} is of type {kind.__name__}, which JSON does not have; "
             "it has None, bool, int, float, str, list and dict"
         )
+
+
+def _too_large(size: str) -> TerminalError:
+    return TerminalError(
+        f"the value can't be handed on: as JSON it has {size} bytes, and {MOST:,} are allowed; write it to the files "
+        "of a stage, and hand on what they are of"
+    )
 
 
 def _at(where: str) -> str:

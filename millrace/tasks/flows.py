@@ -75,7 +75,8 @@ class Flow(Stage):
 
     def told_apart(self) -> Mapping[str, str]:
         """Return the parameters, as texts, that tell the task's partition from others of its dataset."""
-        return {str(name): str(text) for name, text in self.to_str_params(only_significant=True).items()}
+        given: dict[str, str] = self.to_str_params(only_significant=True)  # type: ignore[no-untyped-call]
+        return dict(given)
 
     def run(self) -> Generator[Any, Any, None]:  # type: ignore[override]
         """Yield what is to be there first; do what is left to do when all of that is."""
@@ -89,7 +90,7 @@ class Flow(Stage):
                 break
             wanted = [task.task_id for task in flatten(error.wanted)]
             if wanted == before:
-                raise ManifestError(f"{self} needs {error}, which is there and not complete; run it again")
+                raise ManifestError(f"what {self} needs is there, and yet not complete; run it again")
             before = wanted
             yield error.wanted
         if error:
@@ -98,7 +99,7 @@ class Flow(Stage):
     def prepare(self) -> None:
         """Walk through the steps, as far as what they need is there. Raises Unmet for what is not."""
         self._began = ledger.now()
-        self._value = values.of(self._walked(), str(self))
+        self._value = values.of(self._walked())
         self._inputs = [*self.inputs(), *self._read]
 
     def execute(self, claim: Claim) -> Outcome:
@@ -152,7 +153,7 @@ class Flow(Stage):
         """Yield the tasks in what the steps yielded. Raises TerminalError for what is none."""
         if isinstance(wanted, luigi.Task):
             if wanted.task_id == self.task_id:
-                raise TerminalError(f"{self}: its steps yield the task itself, which would never be complete")
+                raise TerminalError("its steps yield the task itself, which would never be complete")
             yield wanted
         elif isinstance(wanted, list | tuple):
             for each in wanted:
@@ -161,7 +162,7 @@ class Flow(Stage):
             yield from self._tasks([*wanted.values()])
         else:
             raise TerminalError(
-                f"{self}: its steps yield {one_line(repr(wanted), 60)}, which is no task; yield a task, or a list or "
+                f"its steps yield {one_line(repr(wanted), 60)}, which is no task; yield a task, or a list or "
                 "dict of tasks"
             )
 

@@ -9,6 +9,7 @@ of them. So the summary, the history, luigid's page, mails and exit codes know d
 import contextlib
 import datetime
 import gc
+import json
 import logging
 import multiprocessing
 import os
@@ -88,6 +89,10 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
         self._to_come: list[Stage] = []
         #: What tasks of this run wait for.
         self.waits = waits.Waits()
+        #: What each task needs, as far as this run has found out.
+        self._needs_of = defaultdict[str, set[str]](set)
+        #: The tasks that need themselves, by others.
+        self._circular = set[str]()
 
     def run(self) -> bool:
         """Run as luigi's worker does."""
@@ -126,8 +131,16 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
         """Tell the scheduler of a task, as luigi does; one that waits is left pending, and not given out again."""
         known = self._scheduled_tasks.get(task["task_id"])
         if known is None or not (waiting := waits.is_one(task)):
+            self._needs_of[task["task_id"]] |= {*(task.get("deps") or ()), *(task.get("new_deps") or ())}
             if known is not None and task.get("new_deps"):
-                self.waits.needs(known, [self._scheduled_tasks[each] for each in task["new_deps"]])
+                if circle := self._circle(known.task_id):
+                    self._circular |= circle
+                    others = ", ".join(str(self._scheduled_tasks[each]) for each in sorted(circle - {known.task_id}))
+                    sentence = f"it needs {others}, which needs {known}, so that neither can be the first"
+                    luigis_log.error("%s: %s", known, sentence)
+                    task |= {"status": FAILED, "new_deps": [], "expl": json.dumps(sentence)}
+                else:
+                    self.waits.needs(known, [self._scheduled_tasks[each] for each in task["new_deps"]])
             self._tell(*args, **task)
             return
         self.waits.of[known] = waiting
@@ -135,6 +148,28 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
         self._scheduler.add_task(**stands_for)
         self._tell(*args, **task)
         self._scheduler.set_task_status_message(known.task_id, str(waiting))
+
+    def add(self, task: luigi.Task, *args: Any, **kwargs: Any) -> bool:
+        """Schedule a task as luigi does; one that needs itself is not begun again because another needs that."""
+        return task.task_id in self._circular or bool(super().add(task, *args, **kwargs))
+
+    def _circle(self, task_id: str) -> set[str]:
+        """Return the tasks that a task needs and that need it, by what others need; none where it is not one of them.
+
+        luigi would run them again and again, as long as it is let.
+        """
+        reached = self._reached(task_id)
+        return {each for each in reached if task_id in self._reached(each)} if task_id in reached else set()
+
+    def _reached(self, task_id: str) -> set[str]:
+        """Return what a task needs, and what that needs, and so on."""
+        seen, left = set[str](), [*self._needs_of[task_id]]
+        while left:
+            each = left.pop()
+            if each not in seen:
+                seen.add(each)
+                left += self._needs_of.get(each, ())
+        return seen
 
     def _tell(self, *args: Any, **task: Any) -> None:
         super()._add_task(*args, **task)
