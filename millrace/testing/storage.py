@@ -15,6 +15,7 @@ from typing import TypeAlias
 import pytest
 
 from millrace.core.storage import Storage, conflict_retries, read_all
+from millrace.core.waiting import Waiting
 from millrace.errors import ConflictError, ManifestError
 
 Opens: TypeAlias = Callable[[], Storage]
@@ -63,7 +64,10 @@ class StorageContract:
         assert _race(_enter, opens, self.rounds) == [self.rounds] * PROCESSES
 
     def test_a_process_that_dies_lets_go_of_its_lock(self, opens: Opens, storage: Storage) -> None:
-        """It is killed (-9) while it holds the lock; who waits has the lock soon. Another lock is free all the time."""
+        """It is killed (-9) while it holds the lock; who waits has the lock soon. Another lock is free all the time.
+
+        Who does not wait for the living has Waiting as long as it lives.
+        """
         context = _processes()
         ours, theirs = context.Pipe()
         process = context.Process(target=_hold, args=(opens, dict(os.environ), theirs))
@@ -73,10 +77,12 @@ class StorageContract:
             assert ours.recv() == "holds it"
             with storage.lock("_jobs/other.lock"):
                 pass
+            with pytest.raises(Waiting), storage.lock("_jobs/task.lock", wait=False):
+                pass
             assert process.pid is not None
             os.kill(process.pid, signal.SIGKILL)
             began = time.monotonic()
-            with storage.lock("_jobs/task.lock"):
+            with storage.lock("_jobs/task.lock", wait=False):
                 assert time.monotonic() - began < 30
         finally:
             process.kill()

@@ -4,6 +4,8 @@ and ends. Between firings nothing of ours is there.
 
 import contextlib
 import datetime
+import math
+import os
 import re
 import signal
 import time
@@ -14,7 +16,7 @@ from pathlib import Path
 import cloud_running
 import pytest
 import running
-from cloud_running import FLAGS, JOBS, STEADY, Place, state_of
+from cloud_running import FLAGS, JOBS, STEADY, Place, stage_of, state_of
 from running import EVERY, LONGEST, WHOLE, Ran, Row
 
 from localcloud import LocalCloud
@@ -129,6 +131,64 @@ def test_failed_job_is_seen_by_the_next_firing_and_tried_again_by_the_one_after(
     assert codes == [12, 30, 12, 30, 30, 30], ran
     assert jobs == [1, 1, 3, 3, 3, 3]
     assert "has failed 2 times" in ran.out
+
+
+def test_job_that_has_to_wait_for_its_turn_is_submitted_by_a_later_firing(place: Place) -> None:
+    """Where the project runs as many jobs as it may: 12, and why; nothing is waited for. Then the job comes."""
+    place.cloud.dataflow.most = 0
+    try:
+        first = fire(place)
+    finally:
+        place.cloud.dataflow.most = math.inf
+    assert first.code == 12, first
+    assert "waits for its turn: project" in first.out
+    assert place.jobs == []
+    assert fire(place).code == 12
+    assert list(place.stages()) == ["fetch"]
+
+
+def test_job_for_other_settings_is_cancelled_and_not_waited_for(place: Place) -> None:
+    """A firing with other settings asks for the old job to be cancelled, and submits its own at once."""
+    place.cloud.dataflow.hold("millrace-count-*")
+    place.cloud.dataflow.stick("*")
+    for stages in (1, 2, 3):
+        assert fire(place).code == 12
+        place.wait_for(
+            lambda: over(place) or "RUNNING" in [state_of(job) for job in place.jobs if stage_of(job) == "count"]
+        )
+        assert len(place.jobs) == stages
+    [*_, old] = place.jobs
+    second = fire(place, "--posts-shards", 4)
+    assert second.code == 12, second
+    assert state_of(old) == "CANCELLING"
+    assert place.stages() == {"fetch": 1, "etl": 1, "count": 2}
+    assert fire(place, "--posts-shards", 4).code == 12
+    assert place.stages() == {"fetch": 1, "etl": 1, "count": 2}
+
+
+def test_waiting_run_and_firings_go_on_with_each_others_jobs(place: Place, expected: dict[str, list[Row]]) -> None:
+    """A run that waits takes over what a firing has submitted, and a firing what a killed run has left."""
+    process = place.hold("Report", *FLAGS)
+    os.killpg(process.pid, signal.SIGKILL)
+    cloud_running.end(process)
+    assert fire(place).code == 12
+    assert len(place.jobs) == 1
+    place.cloud.dataflow.release()
+    place.wait_for(lambda: over(place))
+    assert fire(place).code == 12
+    place.succeed("Report", *FLAGS)
+    assert place.wrong(expected) == []
+
+
+def test_firing_beside_a_run_that_waits_does_not_wait_for_it(place: Place) -> None:
+    """While another run waits for the job, a firing says so and ends with 12; the other goes on undisturbed."""
+    process = place.hold("Report", *FLAGS)
+    ran = fire(place)
+    assert ran.code == 12, ran
+    assert re.search(r"another run \(process \d+ on .* is at work on it", ran.out)
+    assert process.poll() is None
+    place.cloud.dataflow.release()
+    assert cloud_running.end(process).code == 0
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ import running
 from localcloud.faults import Fault
 from localcloud.storage import Storage
 from millrace.core.leases import Holder, _this_process
+from millrace.core.waiting import Waiting
 from millrace.errors import ConflictError
 from millrace.gcloud.gcs import GcsStorage
 from millrace.tasks import session
@@ -225,6 +226,32 @@ def test_holder_elsewhere_that_renews_keeps_it(gcs: GcsStorage, caplog: pytest.L
     assert taken.wait(LONG)
     assert "taken over" not in caplog.text
     waiting.join()
+
+
+def test_holder_that_lives_is_not_waited_for_by_who_does_not_wait(gcs: GcsStorage) -> None:
+    """Waiting names the holder: at once where it is of this host, elsewhere when it renews, as a sign of life.
+
+    A holder elsewhere that is silent for a lease is taken over all the same.
+    """
+    gcs = leased(gcs, 3)
+    with gcs.lock(LOCK):
+        asked = time.monotonic()
+        with pytest.raises(Waiting, match=rf"another run \(process {os.getpid()} on"), gcs.lock(LOCK, wait=False):
+            pass
+        assert time.monotonic() - asked < 2
+    gcs.replace(LOCK, from_elsewhere(host="elsewhere", boot="another"))
+    elsewhere = GcsStorage(gcs.uri("").rstrip("/"), session.current().google)
+    renewing = threading.Timer(
+        1, lambda: elsewhere.replace(LOCK, from_elsewhere(host="elsewhere", boot="another", pid=1))
+    )
+    renewing.start()
+    asked = time.monotonic()
+    with pytest.raises(Waiting, match="on elsewhere"), gcs.lock(LOCK, wait=False):
+        pass
+    assert 1 <= time.monotonic() - asked < 3
+    asked = time.monotonic()
+    with gcs.lock(LOCK, wait=False):
+        assert time.monotonic() - asked > 3
 
 
 def test_paused_holder_is_taken_over_and_what_it_does_then_fails(gcs: GcsStorage, other: Other) -> None:
