@@ -134,16 +134,20 @@ def test_failed_job_is_seen_by_the_next_firing_and_tried_again_by_the_one_after(
 
 
 def test_job_that_has_to_wait_for_its_turn_is_submitted_by_a_later_firing(place: Place) -> None:
-    """Where the project runs as many jobs as it may: 12, and why; nothing is waited for. Then the job comes."""
+    """Where the project runs as many jobs as it may: 12, and why; nothing is waited for. Then the job comes.
+
+    The setting says what the flag says.
+    """
+    place.set("run", wait="false")
     place.cloud.dataflow.most = 0
     try:
-        first = fire(place)
+        first = place.luigi("Report", *FLAGS)
     finally:
         place.cloud.dataflow.most = math.inf
     assert first.code == 12, first
     assert "waits for its turn: project" in first.out
     assert place.jobs == []
-    assert fire(place).code == 12
+    assert place.luigi("Report", *FLAGS).code == 12
     assert list(place.stages()) == ["fetch"]
 
 
