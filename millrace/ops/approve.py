@@ -27,7 +27,11 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _SHORTEST, _LONGEST = datetime.timedelta(minutes=1), datetime.timedelta(days=30)
 
 
-@click.command("approve", cls=arguments.Command, help=__doc__.replace("\n\n    ", "\n\n\b\n    "))
+#: The examples as they are typed here, and as they stand.
+_HELP = __doc__.replace("bin/", arguments.called()).replace("\n\n    ", "\n\n\b\n    ")
+
+
+@click.command("approve", cls=arguments.Command, help=_HELP)
 @click.argument("name", required=False)
 @click.option("--date", metavar="DATE", help="the gate's day, YYYY-MM-DD; none for a gate without a day")
 @click.option("--by", metavar="WHO", help="who answers; your login name unless given")
@@ -176,7 +180,10 @@ def _token(gate: Gate, by: str, lasts: datetime.timedelta, allows: Sequence[str]
 
 
 def _list(name: str | None, day: datetime.date | None) -> int:
-    """Print the gates that wait; return 0, or 1 where one can't be read."""
+    """Print the gates that wait; return 0, or 1 where one can't be read.
+
+    Where nothing waits that is told at a terminal alone, because cron mails whatever is printed.
+    """
     waiting, wrong = 0, 0
     for each in approvals.gates(session.current().storage, name or ""):
         if not isinstance(each, State):
@@ -185,7 +192,7 @@ def _list(name: str | None, day: datetime.date | None) -> int:
         elif each.waits and day in (None, each.gate.date):
             waiting += 1
             print(plain(str(each)))
-    if not waiting:
+    if not waiting and sys.stdout.isatty():
         print("nothing waits")
     return wrong
 

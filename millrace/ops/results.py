@@ -16,7 +16,8 @@ from millrace.core.ledger import Ledger, job_of
 from millrace.core.manifests import Manifest
 from millrace.core.storage import Storage
 from millrace.errors import SettingError
-from millrace.tasks import settings
+from millrace.tasks import advice, settings
+from millrace.tasks.approval import Approval
 from millrace.tasks.datasets import Dataset
 from millrace.tasks.service import Service
 from millrace.tasks.stage import Stage
@@ -153,6 +154,11 @@ def datasets(task: type[luigi.Task], parameters: Mapping[str, str]) -> set[str]:
         return set(task.writes)
     if issubclass(task, Service | TemplateJob):
         return set()
+    if issubclass(task, Approval):
+        raise SettingError(
+            f"{task.task_family} is a gate, which fills no table or dataset; {advice.program('approve')} NAME --date D "
+            "--reopen opens it again"
+        )
     outputs = flatten(instance(task, DAY, parameters).output())
     names = {out.name for out in outputs if isinstance(out, BigQueryTarget | Dataset)}
     if not names:

@@ -151,13 +151,13 @@ def test_list_tells_what_waits(storage: Path) -> None:
         f"send of {running.DAY}: waiting since {since[1]}, asked for by Publish {running.DAY}",
     ]
     assert approve(storage, "send", "--list").out.splitlines() == listed.out.splitlines()[1:]
-    assert approve(storage, "publish", "--date", "2020-01-01", "--list").out == "nothing waits\n"
+    assert approve(storage, "publish", "--date", "2020-01-01", "--list").out == ""
     answered = approve(storage, "publish", *DATE, "--by", "ann")
     assert answered.code == 0
     assert approve(storage, "--list").out.splitlines() == listed.out.splitlines()[1:]
     (storage / f"_approvals/send/date={running.DAY}/0001.json").write_text("{")
     broken = approve(storage, "--list")
-    assert (broken.code, broken.out) == (1, "nothing waits\n")
+    assert (broken.code, broken.out) == (1, "")
     assert re.fullmatch(r"error: .*0001\.json is damaged.*\n", broken.err), broken
 
 
@@ -268,6 +268,25 @@ def test_a_gate_of_ones_own_asks_when_there_is_something_to_look_at(storage: Pat
     assert said(pending, f"Look look {running.DAY}: waiting for approval (")
     assert approve(storage, "look", *DATE, "--by", "ann").code == 0
     assert fire(storage, task="Publish", GATE="look").code == 0
+
+
+def test_results_are_cleared_and_gates_are_not(storage: Path) -> None:
+    """Forgetting a result, or what was made of it, takes no answer; of a gate one is told how it is opened again."""
+    assert fire(storage, task="Publish", GATE="look").code == 13
+    assert approve(storage, "look", *DATE, "--by", "ann").code == 0
+    assert fire(storage, task="Publish", GATE="look").code == 0
+
+    def clear(*arguments: str) -> Ran:
+        command = [running.python(), "-m", "millrace", "clear", "--millrace-storage", storage, "--module", "gate_tasks"]
+        return running.run([*command, *arguments], storage.parent)
+
+    gone = clear("Draft")
+    assert gone.code == 0, gone
+    assert running.complete(storage) == []
+    assert kinds(storage, f"look/date={running.DAY}") == ["asked", "approved"]
+    gate = clear("Look")
+    assert (gate.code, gate.out) == (1, ""), gate
+    assert re.fullmatch(r"error: Look is a gate, which .*approve NAME --date D --reopen opens it again\n", gate.err)
 
 
 # ---------------------------------------------------------------------------------------------- what a result is of
