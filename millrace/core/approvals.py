@@ -123,8 +123,8 @@ class State:
 
     @property
     def asked(self) -> Event | None:
-        """What first asked since the gate was last opened again, or ever."""
-        return next((e for e in [*self._round(), *self.events.values()] if e.kind == ASKED), None)
+        """What first asked."""
+        return next((event for event in self.events.values() if event.kind == ASKED), None)
 
     @property
     def waits(self) -> bool:

@@ -59,6 +59,19 @@ def test_the_first_answer_counts(asked: LocalStorage) -> None:
     assert approvals.check(approvals.read(asked, PUBLISH))
 
 
+def test_an_answer_that_a_hand_puts_behind_the_first_does_not_count(asked: LocalStorage, tmp_path: Path) -> None:
+    """Of two answers the one with the lower number counts, whenever the other came there."""
+    approvals.answer(asked, PUBLISH, REJECTED, "ann")
+    other = LocalStorage(str(tmp_path / "other"))
+    approvals.answer(other, PUBLISH, APPROVED, "eve", ahead=True)
+    found = other.read(f"{PUBLISH.folder}/0001.json")
+    assert found
+    asked.create(f"{PUBLISH.folder}/0003.json", found.data)
+    assert kinds(asked) == ["asked", "rejected", "approved"]
+    with pytest.raises(RejectedError, match="by ann"):
+        approvals.check(approvals.read(asked, PUBLISH))
+
+
 def test_the_same_answer_by_the_same_person_is_given_already(asked: LocalStorage) -> None:
     """It is told as what was said before, with the first reason, and writes nothing; so an event may come twice."""
     first, _ = approvals.answer(asked, PUBLISH, REJECTED, "ann", "half is missing")
@@ -146,9 +159,10 @@ def test_what_is_written_is_of_utc(asked: LocalStorage) -> None:
 # ------------------------------------------------------------------------------------------------- where nobody waits
 
 
-def test_an_answer_that_nobody_waits_for_is_refused(asked: LocalStorage) -> None:
+def test_an_answer_that_nobody_waits_for_is_refused(storage: LocalStorage) -> None:
     """A name that is misspelt is answered with the nearest that waits, of that day if it can be; nothing is written."""
-    for other in (Gate("publish", datetime.date(2026, 11, 18)), Gate("send"), Gate("publish")):
+    asked = storage
+    for other in (Gate("publish", datetime.date(2026, 11, 18)), PUBLISH, Gate("send"), Gate("publish")):
         approvals.ask(asked, other, "Report")
     before = files(asked)
 
@@ -164,7 +178,7 @@ def test_an_answer_that_nobody_waits_for_is_refused(asked: LocalStorage) -> None
     )
     for each in ("send", "publish", "publish of 2026-11-18", "publish of 2026-11-19"):
         assert each in said
-    refused(Gate("publish", datetime.date(2026, 11, 17)), "did you mean publish of 2026-11-19? ")
+    refused(Gate("publish", datetime.date(2026, 11, 17)), "did you mean publish of 2026-11-18? ")
     refused(Gate("entirely"), "Waiting in ")
     assert files(asked) == before
 
@@ -275,8 +289,11 @@ def test_an_approval_of_another_day_does_not_count(asked: LocalStorage) -> None:
 
 def test_what_is_no_event_is_left_alone(asked: LocalStorage) -> None:
     """Other files beside the events, and folders that are no gates, are none of a gate's business."""
+    gate = "_approvals/publish"
     for name in (
-        "_approvals/publish/date=2026-11-19/notes.txt",
+        f"{gate}/date=2026-11-19/notes.txt",
+        f"{gate}/date=2026-11-19.bak/0001.json",
+        f"{gate}/other/0001.json",
         "_approvals/x/date=2026-13-45/0001.json",
         "_approvals/y",
     ):
@@ -370,6 +387,9 @@ def test_a_token_is_for_one_gate_and_day(asked: LocalStorage) -> None:
 
 def test_a_token_expires(asked: LocalStorage) -> None:
     """From its end on it answers nothing; the sentence says since when, in UTC, and what makes another."""
+    _, event = approvals.make_token(asked, PUBLISH, "cron", TWO_DAYS)
+    left = datetime.datetime.fromisoformat(event.expires) - datetime.datetime.now(datetime.UTC)
+    assert TWO_DAYS - datetime.timedelta(minutes=5) < left <= TWO_DAYS
     secret, event = approvals.make_token(asked, PUBLISH, "cron", datetime.timedelta())
     with pytest.raises(SettingError) as late:
         approvals.answer_with_token(asked, secret, APPROVED, "ann")
