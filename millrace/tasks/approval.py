@@ -80,8 +80,9 @@ class Approval(Task):
         if state.answer:
             telling.show(self.set_status_message, str(state.answer))
         if not approvals.check(state):
-            words = f"waiting for approval ({advice.command('approve', *self.gate.arguments)})"
-            raise Waiting(words, on=f"approval of {self.gate}", kind=APPROVAL, since=state.since)
+            how = advice.command("approve", *self.gate.arguments)
+            words = f"waiting for approval since {approvals.told(state.since)}; {how} answers"
+            raise Waiting(words, on=f"approval of {self.gate}", kind=APPROVAL)
 
     def shown(self) -> tuple[str, str]:
         """Return what luigid shows of the gate while there is nothing to do: no link, and who approved."""

@@ -147,7 +147,8 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
         task, stands_for = waits.left(task, waiting)
         self._scheduler.add_task(**stands_for)
         self._tell(*args, **task)
-        self._scheduler.set_task_status_message(known.task_id, str(waiting))
+        # luigid's page does not wrap lines.
+        self._scheduler.set_task_status_message(known.task_id, str(waiting).replace("; ", "\n"))
 
     def add(self, task: luigi.Task, *args: Any, **kwargs: Any) -> bool:
         """Schedule a task as luigi does; one that needs itself is not begun again because another needs that."""

@@ -90,6 +90,8 @@ def test_following_the_link_is_no_answer(port: int, storage: LocalStorage) -> No
             else:
                 assert found.body == ""
     assert approvals.read(storage, GATE).waits
+    head = {"REQUEST_METHOD": "HEAD", "QUERY_STRING": f"token={secret}"}
+    assert list(approve_page.app(head, lambda status, headers: None)) == []
 
 
 def test_the_buttons_answer(port: int, storage: LocalStorage) -> None:
@@ -111,6 +113,7 @@ def test_the_buttons_answer(port: int, storage: LocalStorage) -> None:
     late = post(port, **{**sent, "by": "bob", "answer": "approved"})
     assert late.status == 409
     assert "was rejected by Ånn &lt;i&gt; with a token at " in late.body
+    assert "--reopen" not in late.body
     assert "<form" not in ask(port, "GET", f"token={secret}").body
     assert len(approvals.read(storage, GATE).events) == 3
 

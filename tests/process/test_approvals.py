@@ -70,10 +70,11 @@ def test_a_flow_waits_for_its_gate_and_goes_on_when_somebody_has_approved(worker
         assert pending.code == 13, pending
         assert pending.errors == []
         assert running.complete(storage) == [f"{name}/date={running.DAY}" for name in ("asides", "drafts")]
-        [line] = said(pending, "waiting for approval (")
-        assert re.search(rf"Approval publish {running.DAY}: waiting for approval \(.*\) since {TIME}$", line), line
+        [line] = said(pending, "waiting for approval since")
+        found = re.search(rf"Approval publish {running.DAY}: waiting for approval since {TIME}; (.*) answers$", line)
+        assert found, line
     assert kinds(storage) == ["asked"]
-    approved = by_shell(f"{line.partition('(')[2].rpartition(')')[0]} --by ann --reason 'looks right'", storage.parent)
+    approved = by_shell(f"{found[1]} --by ann --reason 'looks right'", storage.parent)
     assert approved.code == 0, approved
     assert re.fullmatch(rf"{GATE}: approved by ann at {TIME}: looks right\n", approved.out), approved
     done = fire(storage, "--workers", workers)
@@ -265,7 +266,7 @@ def test_a_gate_of_ones_own_asks_when_there_is_something_to_look_at(storage: Pat
     pending = fire(storage, task="Publish", GATE="look")
     assert pending.code == 13, pending
     assert running.complete(storage) == [f"drafts/date={running.DAY}"]
-    assert said(pending, f"Look look {running.DAY}: waiting for approval (")
+    assert said(pending, f"Look look {running.DAY}: waiting for approval since ")
     assert approve(storage, "look", *DATE, "--by", "ann").code == 0
     assert fire(storage, task="Publish", GATE="look").code == 0
 
@@ -330,7 +331,10 @@ def test_luigid_shows_what_a_gate_waits_for_and_who_approved(server: int, storag
         assert fire(storage, *flags).code == 13
         assert listed(server, "FAILED") == listed(server, "RUNNING") == listed(server, "DISABLED") == {}
         [gate] = [task for task in listed(server, "PENDING").values() if task["name"] == "Approval"]
-        assert re.match(r"waiting for approval \(.* publish --date 2026-11-01 ", gate["status_message"]), gate
+        assert re.match(
+            rf"waiting for approval since {TIME}\n.*approve publish --date 2026-11-01 .* answers",
+            gate["status_message"],
+        ), gate
     assert approve(storage, "publish", *DATE, "--by", "ann", "--reject", "--reason", "<b>half</b> & more").code == 0
     assert fire(storage, *flags).code == 30
     [failed] = listed(server, "FAILED").values()

@@ -53,7 +53,7 @@ def test_luigid_shows_what_waits_as_pending_with_what_is_waited_for(server: int,
     ]
     waits = [task for task in pending.values() if task["name"] == "Wait"]
     assert [task["tracking_url"] for task in waits] == ["https://x.example/j"] * 2
-    assert all(LINE in task["status_message"] for task in waits)
+    assert all(LINE.replace("; ", "\n") in task["status_message"] for task in waits)
 
 
 def test_failure_and_what_is_missing_weigh_more_than_a_wait(tmp_path: Path) -> None:
