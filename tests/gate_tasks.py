@@ -6,10 +6,11 @@ With CRASH_LOG in the environment the process can be killed at each change of th
 import datetime
 import importlib
 import os
+from typing import Any
 
 import luigi
 
-from millrace import Approval, Day, Outcome, Stage
+from millrace import Approval, Day, Flow, Outcome, Stage
 from millrace.core.ledger import Claim
 
 if "CRASH_LOG" in os.environ:
@@ -51,6 +52,17 @@ class Publish(Stage):
 
     def execute(self, claim: Claim) -> Outcome:
         return self.empty("published")
+
+
+class Asks(Flow):
+    """Comes to a gate in the midst of its steps, and says who opened it."""
+
+    date: datetime.date = Day()
+
+    def steps(self) -> Any:
+        yield Draft(date=self.date)
+        gate = yield Approval(name="midst", date=self.date)
+        return f"{gate.answer.by}: {gate.answer.reason}"
 
 
 class Aside(Stage):

@@ -13,7 +13,7 @@ from luigi.cmdline_parser import CmdlineParser
 
 from millrace.common.text import one_line
 from millrace.core import approvals
-from millrace.core.approvals import Gate, State
+from millrace.core.approvals import Event, Gate, State
 from millrace.core.waiting import APPROVAL, Waiting
 from millrace.errors import MillraceError, SettingError
 from millrace.tasks import advice, preflight, session, telling
@@ -68,7 +68,7 @@ class Approval(Task):
     def complete(self) -> bool:
         """Return whether the gate was approved; that is told once a run, with who and when."""
         preflight.once(("preflight", "storage"), lambda: session.current().storage.check())
-        answer = self._state().answer
+        answer = self.state().answer
         if answer is None or answer.kind != approvals.APPROVED:
             return False
         session.current().once(("approved", self.task_id), lambda: log.info("%s: %s", self, answer))
@@ -87,7 +87,7 @@ class Approval(Task):
     def shown(self) -> tuple[str, str]:
         """Return what luigid shows of the gate while there is nothing to do: no link, and who approved."""
         try:
-            return "", str(self._state().answer or "")
+            return "", str(self.state().answer or "")
         except MillraceError as error:
             return "", str(error)
 
@@ -102,7 +102,8 @@ class Approval(Task):
         name = "" if self.name == self.task_family else str(self.name)
         return " ".join(filter(None, [self.task_family, name, str(self.date or "")]))
 
-    def _state(self) -> State:
+    def state(self) -> State:
+        """Return how the gate stands."""
         return approvals.read(session.current().storage, self.gate)
 
 
@@ -115,6 +116,11 @@ class ApprovalTarget(luigi.Target):
     def exists(self) -> bool:
         """Return whether somebody has approved."""
         return self._task.complete()
+
+    @property
+    def answer(self) -> Event | None:
+        """The answer that counts, with by, at and reason; None while there is none. A flow is handed it."""
+        return self._task.state().answer
 
 
 def answer_gate(

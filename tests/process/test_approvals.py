@@ -71,10 +71,10 @@ def test_a_flow_waits_for_its_gate_and_goes_on_when_somebody_has_approved(worker
         assert pending.errors == []
         assert running.complete(storage) == [f"{name}/date={running.DAY}" for name in ("asides", "drafts")]
         [line] = said(pending, "waiting for approval since")
-        found = re.search(rf"Approval publish {running.DAY}: waiting for approval since {TIME}; (.*) answers$", line)
-        assert found, line
+        words = rf"\S+  Approval publish {running.DAY}: waiting for approval since {TIME}; (.*) answers"
+        assert re.fullmatch(words, line), line
     assert kinds(storage) == ["asked"]
-    approved = by_shell(f"{found[1]} --by ann --reason 'looks right'", storage.parent)
+    approved = by_shell(f"{re.sub(words, r'\1', line)} --by ann --reason 'looks right'", storage.parent)
     assert approved.code == 0, approved
     assert re.fullmatch(rf"{GATE}: approved by ann at {TIME}: looks right\n", approved.out), approved
     done = fire(storage, "--workers", workers)
@@ -269,6 +269,22 @@ def test_a_gate_of_ones_own_asks_when_there_is_something_to_look_at(storage: Pat
     assert said(pending, f"Look look {running.DAY}: waiting for approval since ")
     assert approve(storage, "look", *DATE, "--by", "ann").code == 0
     assert fire(storage, task="Publish", GATE="look").code == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_flow_that_comes_to_a_gate_in_its_midst(workers: int, storage: Path) -> None:
+    """A gate that a flow's steps yield is waited for as any other, and hands the flow who answered, and why."""
+    for _ in range(2):
+        pending = fire(storage, "--workers", workers, task="Asks")
+        assert pending.code == 13, pending
+        assert said(pending, f"Approval midst {running.DAY}: waiting for approval since ")
+    assert approve(storage, "midst", *DATE, "--by", "ann", "--reason", "why not").code == 0
+    done = fire(storage, "--workers", workers, task="Asks")
+    assert done.code == 0, done
+    manifest = running.partition(storage, f"asks/date={running.DAY}")
+    assert manifest is not None
+    assert manifest.value is not None
+    assert manifest.value.json == "ann: why not"
 
 
 def test_results_are_cleared_and_gates_are_not(storage: Path) -> None:
