@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from millrace.errors import DeadLetterError, MillraceError, NotThereYetError, SettingError, SourceError
     from millrace.tasks.advice import clear_command
     from millrace.tasks.approval import Approval, answer_gate
+    from millrace.tasks.base import Ending
     from millrace.tasks.beam_task import BeamTask
     from millrace.tasks.datasets import Dataset, read_rows
     from millrace.tasks.delay import Delay
@@ -51,6 +52,7 @@ __all__ = [
     "Days",
     "DeadLetterError",
     "Delay",
+    "Ending",
     "FetchStage",
     "FileEntry",
     "Flag",
@@ -109,6 +111,7 @@ HOMES = {
     "Days": "millrace.tasks.settings",
     "DeadLetterError": "millrace.errors",
     "Delay": "millrace.tasks.delay",
+    "Ending": "millrace.tasks.base",
     "FetchStage": "millrace.tasks.fetching",
     "FileEntry": "millrace.core.manifests",
     "Flag": "millrace.tasks.settings",

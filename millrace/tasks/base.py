@@ -4,7 +4,10 @@ And what luigi knows by name.
 """
 
 import contextlib
+import enum
 import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import luigi
@@ -20,6 +23,29 @@ def registered() -> dict[str, type[luigi.Task]]:
         with contextlib.suppress(TaskClassException):
             found[name] = Register.get_task_cls(name)
     return found
+
+
+class How(enum.StrEnum):
+    """How a run ended."""
+
+    #: All that the run was to do is done.
+    DONE = "done"
+    #: Something failed, could not be scheduled, or was not there.
+    FAILED = "failed"
+    #: Somebody stopped the run, by SIGTERM, SIGINT or SIGHUP.
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What came of a run, as finalize() is told.
+
+    failed: the tasks that failed, or could not be scheduled. waiting: those that wait for what needs no process.
+    """
+
+    how: How
+    failed: Sequence[luigi.Task] = ()
+    waiting: Sequence[luigi.Task] = ()
 
 
 class Task(luigi.Task):
@@ -63,3 +89,25 @@ class Task(luigi.Task):
     def key_parameters(cls) -> list[tuple[str, KeyParameter]]:
         """Return the parameters, by name, that say which partition a task makes."""
         return [(name, each) for name, each in cls.get_params() if isinstance(each, KeyParameter)]
+
+    def undo(self) -> None:
+        """Take back what the task did outside of its own partition: a row that it sent, a file, a message.
+
+        A task that has such effects declares this; `bin/clear --undo` calls it, then forgets the partition, which is
+        still there while this runs. A process that dies in between can't know whether this has been called, so that it
+        has to bear being called twice. What it raises stops the command.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.undo")
+
+    def finalize(self, ending: Ending) -> None:
+        """Do what is to be done once, at the end of a run that was to do this task, whatever came of the run.
+
+        It is called in luigi's process, which need not be the one in which run() was.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.finalize")
+
+
+def declares(kind: type[luigi.Task], method: str) -> bool:
+    """Return whether a kind of task, ours or luigi's, says undo() or finalize() itself."""
+    found = getattr(kind, method, None)
+    return found is not None and found is not getattr(Task, method)

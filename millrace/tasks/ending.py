@@ -16,7 +16,7 @@ from luigi.task import flatten
 
 from millrace.common.text import one_line, plain
 from millrace.errors import MillraceError
-from millrace.tasks import freshness, mail, signals, staleness
+from millrace.tasks import finalizing, freshness, mail, signals, staleness
 from millrace.tasks.waits import Waits
 
 luigis_log = logging.getLogger("luigi-interface")
@@ -38,20 +38,26 @@ def install(said: Callable[[], Sequence[str]]) -> None:
     """
     schedule_and_run = _luigi._schedule_and_run
 
-    def and_end(tasks: Sequence[luigi.Task], *args: Any, **kwargs: Any) -> Any:
+    def and_end(tasks: Sequence[luigi.Task], worker_scheduler_factory: Any = None, *args: Any, **kwargs: Any) -> Any:
         global _task, _well
         _task = tasks[0]
+        factory = finalizing.Noting(worker_scheduler_factory or _luigi._WorkerSchedulerFactory())
         with contextlib.suppress(MillraceError):  # what is wrong with the settings or the storage, scheduling says
             freshness.ask(tasks)
-        ran = schedule_and_run(tasks, *args, **kwargs)
+        try:
+            ran = schedule_and_run(tasks, factory, *args, **kwargs)
+        except BaseException as error:
+            finalizing.broke_off(factory.worker, error)
+            raise
         staleness.tell()
         waited: Waits = getattr(ran.worker, "waits", Waits())  # somebody may have brought another worker
         luigis_log.info(waited.summary(ran.summary_text))
         if code := waited.code(ran.worker):
             _retcode().missing_data = code  # the one that luigi has made before, and looks at now
-        _well = ran.status in _WELL or (ran.status is LuigiStatusCode.MISSING_EXT and bool(code))
+        asleep = ran.status is LuigiStatusCode.MISSING_EXT and bool(code)
         if ran.status in _WELL and (where := _where(_task)):
             print(plain(where), file=sys.stderr)
+        _well = asleep or (finalizing.ended(ran.worker, well=ran.status in _WELL) and ran.status in _WELL)
         return ran
 
     _luigi._schedule_and_run = and_end  # there is no event at the end of a run

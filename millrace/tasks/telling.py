@@ -1,10 +1,19 @@
-"""What a task that waits for a job tells luigid meanwhile. A luigid that is gone is no reason to stop waiting."""
+"""What a task that waits for a job tells luigid meanwhile. A luigid that is gone is no reason to stop waiting.
+
+And what is told of what users' own code raises.
+"""
 
 import logging
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from luigi.rpc import RPCError
+
+from millrace.common.secrets import redacted
+from millrace.common.text import one_line
+from millrace.errors import MillraceError
 
 log = logging.getLogger("millrace")
 
@@ -35,3 +44,12 @@ def _link(task: Any, url: str) -> None:
         reporter._scheduler.add_task(task_id=task.task_id, tracking_url=url, **worker)
     except (AttributeError, TypeError) as error:  # another luigi may do this otherwise
         log.warning("%s: luigid can't be shown the job's page %s with this version of luigi: %s", task, url, error)
+
+
+def why(error: BaseException) -> str:
+    """Return what somebody's own code raised as a part of a sentence: where it was raised, if it is not for people."""
+    if isinstance(error, MillraceError):
+        return one_line(str(error))
+    *_, last = traceback.extract_tb(error.__traceback__)
+    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return one_line(redacted(f"{said} ({Path(last.filename).name}, line {last.lineno})"), 500)
