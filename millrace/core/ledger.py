@@ -81,11 +81,14 @@ class Ledger:
         found = read_all(self._storage, [f"{FOLDER}/{name}.json" for name in names])
         return dict(zip(names, map(_entry, found), strict=True))
 
+    def all(self) -> dict[str, Entry]:
+        """Return the last attempt of every task."""
+        paths = [path for path in self._storage.list(FOLDER) if path.endswith(".json")]
+        return {entry.task: entry for entry in map(_entry, read_all(self._storage, paths)) if entry}
+
     def ended(self, state: str) -> list[str]:
         """Return the tasks whose last attempt is in a state, such as "failed"."""
-        paths = [path for path in self._storage.list(FOLDER) if path.endswith(".json")]
-        entries = map(_entry, read_all(self._storage, paths))
-        return [entry.task for entry in entries if entry and entry.state == state]
+        return [task for task, entry in self.all().items() if entry.state == state]
 
     def pardon(self, task: str) -> None:
         """Have the failures of a task count no more; its next attempt clears what they left. Raises ConflictError."""

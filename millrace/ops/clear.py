@@ -4,6 +4,10 @@ What goes is shown first; where it is more than one day's, a person is asked, an
 are forgotten too: after too many of them no further job would be submitted. Of a streaming service these are all that
 goes; its job stays as it is. Of a template's job what goes is that it was done: it is launched again.
 
+With --undo tasks first take back what they did elsewhere, by the undo() that they declare: those that TASK is built on
+included, as far as they are of these days, and those that were built on any of them; what was completed last is undone
+first, and goes before the next. Where one fails, this ends; called again, it goes on from there.
+
 TASK is one of the project's tasks, PARTITION one as this command shows it (posts/date=2026-11-19).
 """
 
@@ -15,13 +19,13 @@ from collections.abc import Iterable, Mapping, Sequence
 import click
 import luigi
 
-from millrace.common import folders
 from millrace.common.text import plain
 from millrace.core.ledger import Ledger
 from millrace.core.manifests import Manifest
 from millrace.errors import SettingError
-from millrace.ops import arguments, deleting, results
+from millrace.ops import arguments, deleting, results, undoing
 from millrace.tasks import freshness, session
+from millrace.tasks.base import declares
 from millrace.tasks.delay import Delay
 from millrace.tasks.job_graph import GraphJob
 from millrace.tasks.stage import Stage
@@ -30,7 +34,7 @@ from millrace.tasks.tasks import known_tasks
 from millrace.tasks.template_job import TemplateJob
 
 #: Flags that are no task's parameter: days have their own, and the rest means something else here.
-_RESERVED = {"date", "from", "to", "first", "last", "names", "dry_run", "yes", "module", "help"}
+_RESERVED = {"date", "from", "to", "first", "last", "names", "dry_run", "yes", "undo", "stale", "module", "help"}
 
 
 def _tasks() -> dict[str, type[luigi.Task]]:
@@ -52,6 +56,8 @@ def _flags() -> list[arguments.Flag]:
 @click.argument("names", nargs=-1, metavar="TASK|PARTITION …")
 @click.option("--from", "first", metavar="DATE", help="the first day, YYYY-MM-DD; else the earliest")
 @click.option("--to", "last", metavar="DATE", help="the last day, YYYY-MM-DD; else the latest")
+@click.option("--date", "date", metavar="DATE", help="the one day, YYYY-MM-DD")
+@click.option("--undo", is_flag=True, help="first have tasks take back, by their undo(), what they did elsewhere")
 @click.option("--stale", is_flag=True, help="only what other code, or newer inputs, made stale")
 @click.option("--dry-run", is_flag=True, help="only say what would go")
 @click.option("--yes", is_flag=True, help="don't ask where it is more than one day's")
@@ -59,12 +65,21 @@ def command(
     names: Sequence[str],
     first: str | None,
     last: str | None,
+    date: str | None,
+    undo: bool,
     stale: bool,
     dry_run: bool,
     yes: bool,
     parameters: Mapping[str, str],
 ) -> int:
     """Delete what the command line names; return the exit code."""
+    if date is not None and (first is not None or last is not None):
+        raise SettingError("--date is one day, and --from and --to are several; say one or the other")
+    if date is not None:
+        arguments.day(date, "--date", datetime.date.min)
+        first = last = date
+    if undo and (stale or not names):
+        raise SettingError("--undo is for a TASK or PARTITION that is named, and not for what is --stale")
     begin = arguments.day(first, "--from", datetime.date.min)
     end = arguments.day(last, "--to", datetime.date.max)
     if begin > end:
@@ -72,7 +87,8 @@ def command(
     if not names and not stale:
         raise SettingError("no TASK or PARTITION is named; name what is to go, or say --stale for all that is stale")
     days = None if first is None and last is None else (begin, end)
-    return _clear(results.Named(_tasks(), names, days, parameters), stale, dry_run, yes)
+    named = results.Named(_tasks(), names, days, parameters)
+    return _undo(named, dry_run, yes) if undo else _clear(named, stale, dry_run, yes)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,7 +103,7 @@ def _clear(named: results.Named, stale: bool, dry_run: bool, yes: bool) -> int:
     if stale:
         meant = freshness.Lineage(storage, freshness.kind).stale(meant)
     gone = results.with_further(meant, results.made_of(there, named.tasks))
-    failed = [job for job in Ledger(storage).ended("failed") if results.is_of(job, named) and named.within(job)]
+    failed = _failed(named)
     done = [job for job in results.launched(named, storage) if named.within(job)]
     for partition in reversed(gone):  # what was made of another goes first, so that a death leaves no orphan
         print(plain(storage.uri(partition)))
@@ -95,28 +111,70 @@ def _clear(named: results.Named, stale: bool, dry_run: bool, yes: bool) -> int:
         print(plain(f"failures of {job}"))
     for job in done:
         print(plain(f"that {job} was done, so that it is launched again"))
-    for note in _notes(meant, gone, there):
+    for note in [*_notes(meant, gone, there), *_not_undone(named, [*gone, *done])]:
         print(plain(f"note: {note}"), file=sys.stderr)
     if not dry_run:
-        days = {folders.date_of(partition) for partition in gone}
-        # What has no day holds many, unless somebody has named it by itself.
-        many = len(days) > 1 or (None in days and any("/" not in name for name in named.names or [""]))
-        if not yes and many:
-            deleting.ask(gone, storage)
+        if not yes and deleting.are_many(gone, named):
+            deleting.ask(f"{len(gone)} partitions of {deleting.days_of(gone)} in {storage.uri('').rstrip('/')}")
         for partition in reversed(gone):
             deleting.delete(partition, there[partition], named.tasks)
-        for job in failed:
-            Ledger(storage).pardon(job)
         for job in done:
             Ledger(storage).forget(job)
-        touched = {partition.split("/")[0] for partition in gone}
-        for family, task in named.tasks.items():
-            if issubclass(task, Stage) and (
-                family in named.families or any(results.makes(task, name) for name in touched)
-            ):
-                task.cleared()
-    print(f"{len(gone)} partition{'s' * (len(gone) != 1)} {'would go' if dry_run else 'gone'}")
+        _mend(named, gone, failed)
+    print(_counted(len(gone), dry_run))
     return 0
+
+
+def _undo(named: results.Named, dry_run: bool, yes: bool) -> int:
+    window, failed = undoing.plan(named), _failed(named)
+    gone = [partition for step in window.steps for partition in step.partitions]
+    for step in window.steps:
+        undoing.show(step)
+    for job in failed:
+        print(plain(f"failures of {job}"))
+    meant = [p for p in gone if p in {each for m in window.meant for each in results.of_one_attempt(m, named.tasks)}]
+    for note in [*_notes(meant, gone, window.there), *window.notes()]:
+        print(plain(f"note: {note}"), file=sys.stderr)
+    if not dry_run:
+        undoing.carry_out(window, yes=yes)
+        _mend(named, gone, failed)
+    undone = sum(step.task is not None for step in window.steps)
+    print(f"{undone} {'would be undone' if dry_run else 'undone'}, {_counted(len(gone), dry_run)}")
+    return 0
+
+
+def _counted(partitions: int, dry_run: bool) -> str:
+    return f"{partitions} partition{'s' * (partitions != 1)} {'would go' if dry_run else 'gone'}"
+
+
+def _failed(named: results.Named) -> list[str]:
+    """Return the jobs of the ledger that failed, of what is named."""
+    failed = Ledger(session.current().storage).ended("failed")
+    return [job for job in failed if results.is_of(job, named) and named.within(job)]
+
+
+def _mend(named: results.Named, gone: Sequence[str], failed: Sequence[str]) -> None:
+    """Forget failures, and mend what leads to partitions that are gone."""
+    for job in failed:
+        Ledger(session.current().storage).pardon(job)
+    touched = {partition.split("/")[0] for partition in gone}
+    for family, task in named.tasks.items():
+        if issubclass(task, Stage) and (family in named.families or any(results.makes(task, name) for name in touched)):
+            task.cleared()
+
+
+def _not_undone(named: results.Named, gone: Sequence[str]) -> Iterable[str]:
+    """Yield what a person should know of effects that stay when what told of them has gone."""
+    stays = {
+        family
+        for family, kind in named.tasks.items()
+        if declares(kind, "undo")
+        for name in gone
+        if results.makes_first(kind, name) or (issubclass(kind, TemplateJob) and kind.is_of(name))
+    }
+    if stays:
+        declare = "declares" if len(stays) == 1 else "declare"
+        yield f"{', '.join(sorted(stays))} {declare} undo(), which only --undo calls: what they did elsewhere stays"
 
 
 def _notes(meant: Sequence[str], gone: Sequence[str], there: Mapping[str, Manifest | None]) -> Iterable[str]:

@@ -10,7 +10,6 @@ from millrace.common import folders
 from millrace.core import keys, manifests
 from millrace.core.ledger import Ledger, job_of
 from millrace.core.manifests import Manifest
-from millrace.core.storage import Storage
 from millrace.errors import SettingError
 from millrace.ops import results
 from millrace.tasks import session
@@ -32,17 +31,23 @@ def days_of(described: Iterable[str]) -> str:
     return str(days[0]) if len(days) == 1 else f"{len(days)} days, {days[0]} to {days[-1]}"
 
 
-def ask(gone: Sequence[str], storage: Storage) -> None:
-    """Raise SettingError unless a person says yes."""
-    what = f"{len(gone)} partitions of {days_of(gone)} in {storage.uri('').rstrip('/')}"
+def ask(what: str, verb: str = "delete", done: str = "deleted", would: str = "would go") -> None:
+    """Raise SettingError unless a person says yes. what: what is to be done with the verb, in words."""
     if not (sys.stdin and sys.stdin.isatty()):
         raise SettingError(
-            f"{what} would go, which is more than one day's, and there is nobody to ask: nothing was deleted; "
+            f"{what} {would}, which is more than one day's, and there is nobody to ask: nothing was {done}; "
             "say --yes, or fewer days with --from and --to"
         )
-    print(f"{what}: delete them? [y/N] ", end="", file=sys.stderr, flush=True)
+    print(f"{what}: {verb} them? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise SettingError("nothing was deleted")
+        raise SettingError(f"nothing was {done}")
+
+
+def are_many(names: Iterable[str], named: results.Named) -> bool:
+    """Return whether what goes is more than one day's, so that somebody is asked."""
+    days = {folders.date_of(name) for name in names}
+    # What has no day holds many, unless somebody has named it by itself.
+    return len(days) > 1 or (None in days and any("/" not in name for name in named.names or [""]))
 
 
 def delete(partition: str, manifest: Manifest | None, tasks: Mapping[str, type[luigi.Task]]) -> None:
@@ -75,10 +80,11 @@ def forget(partition: str, manifest: Manifest | None, tasks: Mapping[str, type[l
     stages = [task for task in tasks.values() if issubclass(task, Stage)]
     if mine or any(results.makes(task, name, [*task.tables]) for task in stages):
         session.current().warehouse.delete(name, keys.name(partition.partition("/")[2]))
-    for job in jobs_of(partition, manifest, tasks):
-        Ledger(storage).forget(job)
     # Where the partition is a link to another disk, what lies there goes, not the link alone. A folder whose
     # manifest is another partition's is a link to that one.
     for each in sorted(storage.names(partition)) if manifest else ():
         storage.delete(f"{partition}/{each}")
+    # Last, because a run clears by the number of its attempt what earlier attempts have left.
+    for job in jobs_of(partition, manifest, tasks):
+        Ledger(storage).forget(job)
     storage.delete(partition)

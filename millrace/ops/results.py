@@ -104,9 +104,9 @@ def meant(named: Named, there: Mapping[str, Manifest | None], storage: Storage) 
             if name not in named.tasks:
                 raise no_task(name)
             task = named.tasks[name]
-            filled, own = datasets(task, named.parameters), _own_parameters(task, named.parameters)
-            mine = [p for p in there if keys.suffix_of(p.split("/")[0], filled) is not None and named.within(p)]
-            meant |= {p for p in mine if _made_with(there[p], own)}
+            own, fills = own_parameters(task, named.parameters), datasets(task, named.parameters)
+            mine = [p for p in there if keys.suffix_of(p.split("/")[0], fills) is not None and named.within(p)]
+            meant |= {p for p in mine if made_with(there[p], own)}
     return sorted(meant)
 
 
@@ -125,7 +125,7 @@ def makes(task: type[Stage], dataset: str, names: Collection[str] | None = None)
     return keys.suffix_of(dataset, task.writes if names is None else names) is not None
 
 
-def _own_parameters(task: type[luigi.Task], parameters: Mapping[str, str]) -> dict[str, Any]:
+def own_parameters(task: type[luigi.Task], parameters: Mapping[str, str]) -> dict[str, Any]:
     """Return the values of those parameters that a task has. Raises SettingError for a value that it can't have."""
     own = {}
     for name, parameter in task.get_params():
@@ -139,13 +139,24 @@ def _own_parameters(task: type[luigi.Task], parameters: Mapping[str, str]) -> di
     return own
 
 
-def _made_with(manifest: Manifest | None, own: Mapping[str, Any]) -> bool:
+def texts_of(task: type[luigi.Task], parameters: Mapping[str, str]) -> dict[str, str]:
+    """Return those of some parameters that a task has."""
+    return {name: parameters[name] for name, _ in task.get_params() if name in parameters}
+
+
+def made_with(manifest: Manifest | None, own: Mapping[str, Any]) -> bool:
+    """Return whether a partition was made with some values of its task's parameters."""
     if manifest is None:
         return not own
     # What a task of one's own writes says nothing of its parameters; they chose the table.
     return manifest.pipeline == WRITER or all(
         manifest.settings.get(name) in (str(value), shlex.quote(str(value))) for name, value in own.items()
     )
+
+
+def makes_first(task: type[luigi.Task], partition: str) -> bool:
+    """Return whether a partition is of the dataset whose manifest decides whether a stage of this kind is complete."""
+    return issubclass(task, Stage) and makes(task, partition.split("/")[0], task.writes[:1])
 
 
 def datasets(task: type[luigi.Task], parameters: Mapping[str, str]) -> set[str]:
@@ -169,22 +180,28 @@ def datasets(task: type[luigi.Task], parameters: Mapping[str, str]) -> set[str]:
     return names
 
 
+def filled(task: type[luigi.Task]) -> set[str]:
+    """Return the datasets, or tables, that a task fills; none where that can't be told of it."""
+    try:
+        return datasets(task, {})
+    except SettingError:  # nobody can tell for a parameter without a value
+        return set()
+
+
 def instance(task: type[luigi.Task], day: datetime.date, parameters: Mapping[str, str]) -> luigi.Task:
     """Return a task of a day. Raises SettingError if it has a parameter of which no value is known."""
-    values = _own_parameters(task, parameters)
+    values = own_parameters(task, parameters)
     for name, parameter in task.get_params():
-        if name in values:
+        # Ours have a value by themselves, which is that of today.
+        days = isinstance(parameter, settings.Day) or (name == "date" and isinstance(parameter, luigi.DateParameter))
+        hours = isinstance(parameter, settings.Hour | luigi.DateHourParameter)
+        ours = days or isinstance(parameter, settings.Hour)
+        if name in values or (parameter.has_task_value(task.get_task_family(), name) and not ours):
             continue
-        if isinstance(parameter, settings.Day):  # which has a value by itself, that of another day
-            values[name] = day
-            continue
-        if parameter.has_task_value(task.get_task_family(), name):
-            continue
-        if not isinstance(parameter, luigi.DateParameter | luigi.DateHourParameter):
+        if not isinstance(parameter, luigi.DateParameter) and not days and not hours:
             raise SettingError(
                 f"{task.get_task_family()} has a parameter without a value; say --{name.replace('_', '-')}"
             )
-        hours = isinstance(parameter, luigi.DateHourParameter)
         values[name] = datetime.datetime(day.year, day.month, day.day) if hours else day
     return task(**values)
 
@@ -214,10 +231,7 @@ def _by_own_tasks(there: Mapping[str, Manifest | None], tasks: Mapping[str, type
     for task in tasks.values():
         if issubclass(task, Stage):
             continue
-        try:
-            names = datasets(task, {})
-        except SettingError:  # nobody can tell for a parameter without a value
-            continue
+        names = filled(task)
         for partition in there:
             if partition.split("/")[0] in names and (day := folders.date_of(partition)):
                 needed = flatten(instance(task, day, {}).requires())

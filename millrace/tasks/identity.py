@@ -45,6 +45,16 @@ def of(stage: StageLike) -> dict[str, str]:
     return {key: " ".join(map(_quoted, texts)) for key, texts in said.items()}
 
 
+def own(stage: StageLike) -> dict[str, str]:
+    """Return a stage's own parameters as text, less dates, as they stand among the settings in its manifest."""
+    return {name: " ".join(map(_quoted, texts)) for name, texts in _parameters(stage)}
+
+
+def text(value: object) -> str:
+    """Return a parameter's value as text, as it stands there."""
+    return " ".join(map(_quoted, _texts(value)))
+
+
 def digest(stage: StageLike) -> str:
     """Return a digest of what a stage's result depends on, short enough for a note."""
     return hashlib.sha256(json.dumps(of(stage), sort_keys=True).encode()).hexdigest()[:32]

@@ -1,0 +1,114 @@
+"""bin/clear --undo: have tasks take back what they did outside of their partitions, the last step first (window.py).
+
+All claims of the window are taken first, so that no run does again meanwhile what is undone. Then step by step: undo(),
+and once that has returned the step's partitions go. A process that dies in between leaves the step complete, and the
+next call of the command begins with it.
+"""
+
+import contextlib
+
+from millrace.common.text import plain
+from millrace.core.ledger import Entry, Ledger
+from millrace.errors import JobFailedError, SettingError, TerminalError
+from millrace.ops import deleting, results
+from millrace.ops.window import Step, Window
+from millrace.runners.runner import Job, Ticket
+from millrace.tasks import session, telling
+
+#: Of how many tasks the claims are held at once, each by an open file, or by a thread that renews it.
+_MOST = 200
+
+
+def plan(named: results.Named) -> Window:
+    """Return what there is to undo. Raises SettingError where nothing of it declares undo()."""
+    window = Window(named, session.current().storage)
+    if not window.declared():
+        raise SettingError(
+            f"{', '.join(named.names)}: no undo() is declared, neither there nor by what it is built on or what was "
+            "made from it, so that there is nothing to undo; without --undo this command forgets results"
+        )
+    return window
+
+
+def carry_out(window: Window, *, yes: bool) -> None:
+    """Undo the steps of a window, once a person has said yes where they are more than one day's.
+
+    Raises a MillraceError where somebody is at work on them, or one can't be undone; what comes after it is left.
+    """
+    _check_nobody_is_at_work(window)
+    if not yes and deleting.are_many([step.name for step in window.steps], window.named):
+        what = f"{len(window.steps)} tasks' results of {deleting.days_of(step.name for step in window.steps)}"
+        deleting.ask(what, "undo", "undone", "would be undone")
+    claims = window.claims()
+    if len(claims) > _MOST:
+        raise SettingError(
+            f"{len(claims)} tasks are of this window, and at most {_MOST} are undone at once: nothing was undone; say "
+            "fewer days with --from and --to, the last ones first"
+        )
+    storage = session.current().storage
+    with contextlib.ExitStack() as held:
+        for job in claims:  # what is at work in a process ends first
+            held.enter_context(Ledger(storage).claim(job))
+        now = Window(window.named, storage)
+        _check_nobody_is_at_work(now)  # a run may have submitted a job, and ended, while this waited
+        if now.steps != window.steps:
+            raise SettingError("what there is to undo has changed while this waited: nothing was undone; call it again")
+        for step in window.steps:
+            _undo(step, window)
+
+
+def _check_nobody_is_at_work(window: Window) -> None:
+    """Raise JobFailedError for a job of Dataflow that is at work for the window."""
+    for entry, launched in window.running():
+        if job := _job_at_work(entry, launched=launched):
+            raise JobFailedError(
+                f"job {job.name}, of {entry.task}, is {job.state}: nothing was undone; cancel it, or have a run bring "
+                f"it to its end, then call this again{f'; see {job.url}' if job.url else ''}"
+            )
+
+
+def show(step: Step) -> None:
+    """Print what is going to be done to a step."""
+    storage = session.current().storage
+    if step.task:
+        print(plain(f"undo {step}"))
+    for partition in step.partitions:
+        print(plain(storage.uri(partition)))
+    if not step.partitions:
+        print(plain(f"that {step.name} was done, so that it is launched again"))
+
+
+def _undo(step: Step, window: Window) -> None:
+    """Undo a step, then have it go. Raises TerminalError if its undo() fails."""
+    if step.task:
+        try:
+            step.task.undo()
+        except Exception as error:  # which somebody's own code raises
+            raise TerminalError(
+                f"undo() of {step.task} failed: {telling.why(error)}; so it stays, and what was done before it; mend "
+                "that, then call this again"
+            ) from error
+        print(plain(f"undone {step.task}"), flush=True)
+    if not step.partitions:
+        Ledger(session.current().storage).forget(step.name)
+        return
+    # What an earlier call has begun to delete is no partition any more, but its files may be there.
+    begun = results.of_one_attempt(step.name, window.named.tasks) - {*step.partitions}
+    for partition in [*sorted(begun), *step.partitions]:
+        deleting.forget(partition, window.there.get(partition), window.named.tasks)
+
+
+def _job_at_work(entry: Entry, *, launched: bool) -> Job | None:
+    """Return the job of an attempt that is at work whatever became of the process that began it; None for none.
+
+    launched: whether a template was launched for it.
+    """
+    if not entry.runner or not session.current().runner(entry.runner).outlives:
+        return None
+    ticket = Ticket(entry.job_name, entry.request_id, entry.where, entry.job_id or "")
+    job = None if launched and not ticket.id else session.current().runner(entry.runner).find(ticket)
+    if job is None and launched:
+        from millrace.runners.dataflow import templates
+
+        job = templates.find(session.current().google, ticket, entry.started)
+    return job if job is not None and not job.finished else None

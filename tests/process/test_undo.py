@@ -1,0 +1,356 @@
+"""bin/clear --undo: a window's steps undo what they did outside, the last one first, whenever the process is killed."""
+
+import dataclasses
+import json
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import running
+from running import DAY, Ran
+
+from millrace.core import manifests
+from millrace.core.manifests import Manifest
+
+ONE, TWO, THREE = "2026-11-01", "2026-11-02", "2026-11-03"
+
+
+class Saga:
+    """A storage, and what the steps did outside."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.storage = folder, folder / "data"
+        self.outside = folder / "outside"
+
+    def env(self, **more: str) -> Mapping[str, str]:
+        return running.environment(AT=str(self.folder), CRASH_LOG=str(self.folder / "moments"), **more)
+
+    def luigi(self, task: str, *flags: object) -> Ran:
+        command = running.command(task, "--millrace-storage", self.storage, *flags, module="undo_tasks")
+        return running.run(command, self.folder, self.env())
+
+    def command(self, *arguments: object) -> list[str]:
+        flags = ("--module", "undo_tasks", "--millrace-storage", self.storage)
+        return [running.python(), "-m", "millrace", "clear", *map(str, (*arguments, *flags))]
+
+    def clear(self, *arguments: object) -> Ran:
+        return running.run(self.command(*arguments), self.folder, self.env())
+
+    def killed(self, *arguments: object, **more: str) -> int:
+        """Runs the command in a process group of its own, which dies; returns how it ended."""
+        process = subprocess.run(
+            self.command(*arguments),
+            cwd=self.folder,
+            env=self.env(**more),
+            start_new_session=True,
+            capture_output=True,
+            timeout=120,
+        )
+        return process.returncode
+
+    def did(self, what: str) -> list[str]:
+        """What was done, or undone, in order."""
+        lines = self.outside.read_text().splitlines() if self.outside.exists() else []
+        return [line.removeprefix(f"{what} ") for line in lines if line.startswith(f"{what} ")]
+
+    def control(self, name: str) -> Path:
+        path = self.folder / name
+        path.touch()
+        return path
+
+    @property
+    def complete(self) -> list[str]:
+        return running.complete(self.storage)
+
+
+def last_first(saga: Saga, names: Mapping[str, str]) -> list[str]:
+    """The steps of some datasets that are complete, as their manifests on the disk say: last completed first."""
+    ended = {}
+    for path in saga.storage.rglob(manifests.NAME):
+        told = json.loads(path.read_text())
+        name, _, day = told["partition"].partition("/date=")
+        if name in names:
+            ended[f"{names[name]} {day}"] = told["ended"]
+    return sorted(ended, key=ended.__getitem__, reverse=True)
+
+
+STEPS = {"reserved": "Reserve", "charged": "Charge", "sent": "Send"}
+
+
+@pytest.fixture(scope="module")
+def failed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saga whose third step failed."""
+    saga = Saga(tmp_path_factory.mktemp("failed"))
+    saga.control(f"Send-{ONE}.broken")
+    ran = saga.luigi("Send", "--date", ONE)
+    assert ran.code == 30, ran
+    return saga.folder
+
+
+@pytest.fixture
+def saga(failed: Path, tmp_path: Path) -> Saga:
+    """A copy of that."""
+    return Saga(Path(shutil.copytree(failed, tmp_path / "saga = {date} 1")))
+
+
+@pytest.fixture
+def new(tmp_path: Path) -> Saga:
+    """A saga of which nothing was done."""
+    return Saga(tmp_path)
+
+
+def test_failed_saga_is_undone_last_step_first(saga: Saga) -> None:
+    """What the third step's failure left is undone in reverse, and goes; a dry run shows just that, and does nothing.
+
+    A step without undo() stays where nothing undone is in it, and goes where it was made from what is undone. The next
+    run does all the steps again.
+    """
+    assert sorted(saga.did("do")) == [f"{step} {ONE}" for step in ("Charge", "Count", "Read", "Reserve")]
+    before = running.files(saga.storage)
+    shown = saga.clear("Send", "--undo", "--date", ONE, "--dry-run")
+    assert shown.code == 0, shown
+    undone = re.findall(r"^undo (\w+ \S+), done \d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ$", shown.out, re.M)
+    assert undone == [f"Charge {ONE}", f"Reserve {ONE}"]
+    assert shown.out.endswith("\n2 would be undone, 4 partitions would go\n")
+    assert "note: what Read made stays, because it declares no undo()\n" in shown.err
+    assert (running.files(saga.storage), saga.did("undo")) == (before, [])
+    ran = saga.clear("Send", "--undo", "--date", ONE)
+    assert (ran.code, ran.out.splitlines()[-1]) == (0, "2 undone, 4 partitions gone"), ran
+    assert saga.did("undo") == [f"Charge {ONE}", f"Reserve {ONE}"]
+    assert saga.complete == [f"orders/date={ONE}"]
+    again = saga.clear("Send", "--undo", "--date", ONE)
+    assert (again.code, again.out.splitlines()[-1]) == (0, "0 undone, 0 partitions gone"), again
+    (saga.folder / f"Send-{ONE}.broken").unlink()
+    assert saga.luigi("Send", "--date", ONE).code == 0
+    assert saga.did("do").count(f"Read {ONE}") == 1
+    assert [saga.did("do").count(f"{step} {ONE}") for step in ("Reserve", "Charge", "Send")] == [2, 2, 1]
+    assert saga.clear("Send", "--undo", "--date", ONE).code == 0
+    assert saga.did("undo")[2:] == [f"Send {ONE}", f"Charge {ONE}", f"Reserve {ONE}"]
+
+
+def test_undo_that_fails_ends_there(saga: Saga) -> None:
+    """It is named in one sentence; what was done before it is not undone before it is; the next call goes on there."""
+    stuck = saga.control(f"Charge-{ONE}.stuck")
+    ran = saga.clear("Send", "--undo", "--date", ONE)
+    assert ran.code == 1
+    (line,) = ran.errors
+    assert re.match(
+        rf"error: undo\(\) of Charge {ONE} failed: OSError: the other side does not answer "
+        r"\(undo_tasks\.py, line \d+\); so it stays, and what was done before it; mend that, then call this again$",
+        line,
+    ), line
+    assert "Traceback" not in str(ran)
+    assert saga.did("undo") == []
+    assert f"charged/date={ONE}" in saga.complete
+    stuck.rename(saga.folder / f"Reserve-{ONE}.stuck")
+    assert saga.clear("Send", "--undo", "--date", ONE).code == 1
+    assert saga.did("undo") == [f"Charge {ONE}"]
+    assert saga.complete == [f"orders/date={ONE}", f"reserved/date={ONE}"]
+    (saga.folder / f"Reserve-{ONE}.stuck").unlink()
+    assert saga.clear("Send", "--undo", "--date", ONE).code == 0
+    assert saga.did("undo") == [f"Charge {ONE}", f"Reserve {ONE}"]
+
+
+@pytest.mark.parametrize("step", ["Charge", "Reserve"])
+def test_kill_right_after_an_effect_was_undone(step: str, saga: Saga) -> None:
+    """Nobody knows then that it was, so that its undo() is called once more; the others' are not."""
+    saga.control(f"{step}-{ONE}.dies")
+    assert saga.killed("Send", "--undo", "--date", ONE) == -signal.SIGKILL
+    assert saga.did("undo")[-1] == f"{step} {ONE}"
+    assert saga.clear("Send", "--undo", "--date", ONE).code == 0
+    expected = [f"{each} {ONE}" for each in ("Charge", "Reserve") for _ in range(1 + (each == step))]
+    assert saga.did("undo") == expected
+    assert saga.complete == [f"orders/date={ONE}"]
+
+
+def moments() -> list[int]:
+    """Which changes of the storage the process dies before: a sample of them."""
+    return list(range(1, 25)) if running.WHOLE else [1, 2, 6, 9, 14]
+
+
+@pytest.mark.parametrize("number", moments())
+def test_kill_at_any_change_of_the_storage(number: int, saga: Saga) -> None:
+    """Killed before whichever change, and called again: each step is undone, in reverse, and nothing of it is left."""
+    (saga.folder / "moments").unlink(missing_ok=True)
+    code = saga.killed("Send", "--undo", "--date", ONE, CRASH=f"call:{number}:before")
+    if code == 0:
+        assert number > 14, "there are fewer changes than the sample is of"
+    else:
+        assert code == -signal.SIGKILL
+        assert saga.clear("Send", "--undo", "--date", ONE).code == 0
+    undone = saga.did("undo")
+    assert list(dict.fromkeys(undone)) == [f"Charge {ONE}", f"Reserve {ONE}"]
+    assert undone == sorted(undone)  # none again once the next one's turn has come
+    assert saga.complete == [f"orders/date={ONE}"]
+    (saga.folder / f"Send-{ONE}.broken").unlink()
+    assert saga.luigi("Send", "--date", ONE).code == 0
+    assert running.leftovers(saga.storage) == []
+
+
+def test_order_is_that_of_completion(new: Saga) -> None:
+    """Over three days with three workers, of which the last was made first: neither names nor days decide."""
+    assert new.luigi("Send", "--date", THREE).code == 0
+    ran = new.luigi("RangeDaily", "--of", "Send", "--start", ONE, "--stop", THREE, "--workers", 3)
+    assert ran.code == 0, ran
+    expected = last_first(new, STEPS)
+    assert len(expected) == 9
+    assert expected[-1] == f"Reserve {THREE}"
+    refused = new.clear("Send", "--undo", "--from", ONE, "--to", THREE)
+    assert refused.code == 1
+    assert re.search(
+        r"error: 12 tasks' results of 3 days, .* would be undone.*: nothing was undone; say --yes", refused.err
+    )
+    assert new.did("undo") == []
+    assert new.clear("Send", "--undo", "--from", ONE, "--to", THREE, "--yes").code == 0
+    assert new.did("undo") == expected
+    assert new.complete == [f"orders/date={day}" for day in (ONE, TWO, THREE)]
+
+
+def test_clocks_that_disagree_undo_nothing_before_what_was_made_from_it(saga: Saga) -> None:
+    """A host whose clock is behind made the second step, as if before the first; that is undone first all the same."""
+    path = saga.storage / f"charged/date={ONE}" / manifests.NAME
+    manifest = Manifest.from_json(path.read_bytes(), str(path))
+    path.write_bytes(dataclasses.replace(manifest, ended="2026-01-01T00:00:00.000+00:00").to_json())
+    assert saga.clear("Send", "--undo", "--date", ONE).code == 0
+    assert saga.did("undo") == [f"Charge {ONE}", f"Reserve {ONE}"]
+
+
+def test_window_of_a_task_is_its_days_and_what_was_made_from_them(new: Saga) -> None:
+    """Steps of other days stay unless they, or what is made from them, were made from what is undone; a task that is
+    named goes also where it declares nothing; a partition that is named does not take what it was made from with it.
+    """
+    assert new.luigi("Page", "--date", TWO).code == 0
+    there = set(new.complete)
+    alone = new.clear(f"charged_notes/date={ONE}", "--undo", "--dry-run")
+    assert re.findall(r"^undo (\S+ \S+),", alone.out, re.M) == [f"Send {ONE}", f"Charge {ONE}"]
+    assert "2 would be undone, 4 partitions would go" in alone.out  # the page of two days, too
+    page = new.clear("Page", "--undo", "--date", TWO, "--dry-run")
+    assert re.findall(r"^undo (\S+ \S+),", page.out, re.M) == [
+        f"{step} {TWO}" for step in ("Send", "Charge", "Reserve")
+    ]
+    assert f"\n{new.storage}/pages/date={TWO}\n" in f"\n{page.out}"
+    assert new.clear("Reserve", "--undo", "--date", ONE, "--yes").code == 0
+    assert new.did("undo") == [f"{step} {ONE}" for step in ("Send", "Charge", "Reserve")]
+    gone = {f"{name}/date={ONE}" for name in ("sent", "charged", "charged_notes", "counted", "reserved")}
+    assert set(new.complete) == there - gone - {f"pages/date={TWO}"}
+
+
+def test_undo_has_the_parameters_that_the_step_had(new: Saga) -> None:
+    """Not those that its task has unless given: the manifest knows. Where it can't tell, a sentence says what to do."""
+    flags = ("--channel", "a b  'c'", "--often", 3, "--loud")
+    assert new.luigi("Tell", "--date", ONE, *flags).code == 0
+    assert new.clear("Tell", "--undo", "--date", ONE).code == 0
+    assert new.luigi("Tell", "--date", TWO).code == 0
+    assert new.clear("Tell", "--undo").code == 0
+    assert new.did("undo") == new.did("do") == [f"Tell {ONE} \"a b  'c'\" 3 True", f"Tell {TWO} 'all' 1 False"]
+    assert new.luigi("Tell", "--date", THREE, "--lists", "[1, 2]").code == 0
+    ran = new.clear("Tell", "--undo")
+    assert ran.err == (
+        f"error: told/date={THREE} was made by Tell, which declares undo(), but its parameters can't be told: nothing "
+        "was undone; say those of Tell as flags, or name the task that needs it\n"
+    )
+    assert new.clear("Tell", "--undo", "--lists", "[1, 2]").code == 0
+    assert new.complete == []
+
+
+def test_plain_task_may_undo_too(new: Saga) -> None:
+    """One that fills a table, as what was made from a step and by itself."""
+    ran = new.luigi("Fill", "--date", ONE)
+    assert ran.code == 0, ran
+    assert new.clear("Reserve", "--undo", "--date", ONE).code == 0
+    assert new.did("undo") == [f"Fill {ONE}", f"Reserve {ONE}"]
+    assert new.luigi("Fill", "--date", ONE).code == 0
+    assert new.clear("Fill", "--undo", "--date", ONE).code == 0
+    assert new.did("undo") == [f"Fill {ONE}", f"Reserve {ONE}"] * 2
+    assert new.complete == [f"orders/date={ONE}"]
+
+
+def test_run_at_work_is_waited_for_and_nothing_undone(saga: Saga) -> None:
+    """A run that is at work on the third step makes it first; then there is another thing to undo than was shown."""
+    (saga.folder / f"Send-{ONE}.broken").unlink()
+    held = saga.control(f"Send-{ONE}.held")
+    flags = ("--date", ONE, "--millrace-storage", saga.storage)
+    run = subprocess.Popen(
+        running.command("Send", *flags, module="undo_tasks"), cwd=saga.folder, env=saga.env(), stderr=subprocess.DEVNULL
+    )
+    entry = saga.storage / f"_jobs/Send_sent.date={ONE}.json"
+    running.wait_for(lambda: json.loads(entry.read_text())["state"] == "running", 60)
+    clear = subprocess.Popen(
+        saga.command("Send", "--undo", "--date", ONE),
+        cwd=saga.folder,
+        env=saga.env(PYTHONUNBUFFERED="1"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert clear.stdout is not None
+    assert clear.stdout.readline().startswith("undo Charge")  # what is to be undone is known, and told
+    held.unlink()
+    assert run.wait(60) == 0
+    assert clear.communicate(timeout=60)[1].splitlines()[-1] == (
+        "error: what there is to undo has changed while this waited: nothing was undone; call it again"
+    )
+    assert (clear.returncode, saga.did("undo")) == (1, [])
+    assert saga.clear("Send", "--undo", "--date", ONE).code == 0
+    assert saga.did("undo") == [f"{step} {ONE}" for step in ("Send", "Charge", "Reserve")]
+
+
+def _damage(saga: Saga) -> None:
+    (saga.storage / f"charged/date={ONE}" / manifests.NAME).write_text("{}")
+
+
+def _nothing(saga: Saga) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("arguments", "before", "said"),
+    [
+        (["Read", "--undo", "--date", TWO], _nothing, "Read: no undo() is declared, neither there nor by what it is"),
+        (
+            ["Send", "--undo", "--date", ONE],
+            _damage,
+            f"charged/date={ONE} was made by Charge, which declares undo(), but",
+        ),
+        (["Send", "--undo", "--stale"], _nothing, "--undo is for a TASK or PARTITION that is named"),
+        (["--undo"], _nothing, "--undo is for a TASK or PARTITION that is named"),
+        (["Sent", "--undo"], _nothing, "there is no task Sent; did you mean Send?"),
+        (
+            ["Send", "--undo", "--date", ONE, "--to", ONE],
+            _nothing,
+            "--date is one day, and --from and --to are several",
+        ),
+        (["Send", "--undo", "--date", "today"], _nothing, "--date = 'today': allowed is a day as YYYY-MM-DD"),
+        (["Send", "--undo", "--often", "2"], _nothing, "--often is no parameter of Send"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(
+    arguments: list[str], before: Callable[[Saga], None], said: str, saga: Saga
+) -> None:
+    """Nothing is undone, and nothing goes."""
+    before(saga)
+    there = running.files(saga.storage)
+    ran = saga.clear(*arguments)
+    assert (ran.code, saga.did("undo")) == (1, []), ran
+    assert ran.err.startswith(f"error: {said}"), ran.err
+    assert ran.err.count("\n") == 1
+    assert running.files(saga.storage) == there
+
+
+def test_clear_alone_undoes_nothing_and_says_so(saga: Saga) -> None:
+    """Results can be forgotten without an undo(); a note tells what that leaves."""
+    ran = saga.clear("Charge", "--date", ONE)
+    assert ran.code == 0, ran
+    assert "note: Charge declares undo(), which only --undo calls: what they did elsewhere stays\n" in ran.err
+    assert saga.did("undo") == []
+    assert f"charged/date={ONE}" not in saga.complete
+    assert "undo()" not in saga.clear("Read", "--date", TWO).err
+
+
+def test_day_of_the_tests_is_the_first() -> None:
+    """The days above are those of the other tests."""
+    assert str(DAY) == ONE
