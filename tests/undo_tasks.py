@@ -1,8 +1,8 @@
 """A saga of daily stages that act outside of their partitions and can undo that: luigi --module undo_tasks Send.
 
 In the folder that AT names, `outside` has a line for each effect and each undo. `Send-2026-11-03.broken` makes that
-day's stage fail, `.held` wait, `Charge-2026-11-03.stuck` makes its undo() fail, `.dies` kills its process after
-it.
+day's stage fail, `.held` wait, `Charge-2026-11-03.stuck` makes its undo() fail, `.slow` has it wait, and
+`.dies` kills its process after it.
 """
 
 import datetime
@@ -64,6 +64,9 @@ class Undoing(Daily):
         if control(self, "stuck").exists():
             raise OSError("the other side does not answer")
         note("undo", self, self.more)
+        control(self, "undoing").touch()
+        while control(self, "slow").exists():
+            time.sleep(0.02)
         if control(self, "dies").exists():
             control(self, "dies").unlink()
             os.kill(os.getpid(), signal.SIGKILL)

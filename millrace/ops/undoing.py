@@ -1,6 +1,7 @@
 """bin/clear --undo: have tasks take back what they did outside of their partitions, the last step first (window.py).
 
-All claims of the window are taken first, so that no run does again meanwhile what is undone. Then step by step: undo(),
+All claims of the window are taken first, so that no run does again meanwhile what is undone; where a run is at work on
+any of it, nothing is undone. Then step by step: undo(),
 and once that has returned the step's partitions go. A process that dies in between leaves the step complete, and the
 next call of the command begins with it.
 """
@@ -9,7 +10,8 @@ import contextlib
 
 from millrace.common.text import plain
 from millrace.core.ledger import Entry, Ledger
-from millrace.errors import JobFailedError, SettingError, TerminalError
+from millrace.core.waiting import Waiting
+from millrace.errors import ConflictError, JobFailedError, SettingError, TerminalError
 from millrace.ops import deleting, results
 from millrace.ops.window import Step, Window
 from millrace.runners.runner import Job, Ticket
@@ -47,12 +49,17 @@ def carry_out(window: Window, *, yes: bool) -> None:
         )
     storage = session.current().storage
     with contextlib.ExitStack() as held:
-        for job in claims:  # what is at work in a process ends first
-            held.enter_context(Ledger(storage).claim(job))
+        for job in claims:
+            try:
+                held.enter_context(Ledger(storage).claim(job, wait=False))
+            except Waiting:
+                raise ConflictError(
+                    f"a run is at work on {job}: nothing was undone; stop that run, or let it end, then call this again"
+                ) from None
         now = Window(window.named, storage)
-        _check_nobody_is_at_work(now)  # a run may have submitted a job, and ended, while this waited
+        _check_nobody_is_at_work(now)  # a run may have come and gone since
         if now.steps != window.steps:
-            raise SettingError("what there is to undo has changed while this waited: nothing was undone; call it again")
+            raise ConflictError("what there is to undo has changed meanwhile: nothing was undone; call this again")
         for step in window.steps:
             _undo(step, window)
 

@@ -14,7 +14,10 @@ import running
 from running import DAY, Ran
 
 from millrace.core import manifests
+from millrace.core.ledger import Ledger
 from millrace.core.manifests import Manifest
+from millrace.core.storage import LocalStorage
+from millrace.core.waiting import Waiting
 
 ONE, TWO, THREE = "2026-11-01", "2026-11-02", "2026-11-03"
 
@@ -269,8 +272,8 @@ def test_plain_task_may_undo_too(new: Saga) -> None:
     assert new.complete == [f"orders/date={ONE}"]
 
 
-def test_run_at_work_is_waited_for_and_nothing_undone(saga: Saga) -> None:
-    """A run that is at work on the third step makes it first; then there is another thing to undo than was shown."""
+def test_window_that_a_run_is_at_work_on_is_left_alone(saga: Saga) -> None:
+    """While a run is at work on the third step, nothing is undone; when that is over, its step is the first to go."""
     (saga.folder / f"Send-{ONE}.broken").unlink()
     held = saga.control(f"Send-{ONE}.held")
     flags = ("--date", ONE, "--millrace-storage", saga.storage)
@@ -279,24 +282,34 @@ def test_run_at_work_is_waited_for_and_nothing_undone(saga: Saga) -> None:
     )
     entry = saga.storage / f"_jobs/Send_sent.date={ONE}.json"
     running.wait_for(lambda: json.loads(entry.read_text())["state"] == "running", 60)
-    clear = subprocess.Popen(
-        saga.command("Send", "--undo", "--date", ONE),
-        cwd=saga.folder,
-        env=saga.env(PYTHONUNBUFFERED="1"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert clear.stdout is not None
-    assert clear.stdout.readline()  # what is to be undone is known, and told
+    ran = saga.clear("Send", "--undo", "--date", ONE)
+    assert (ran.code, saga.did("undo")) == (1, [])
+    assert ran.errors == [
+        f"error: a run is at work on Send_sent.date={ONE}: nothing was undone; stop that run, or let it end, then call "
+        "this again"
+    ]
     held.unlink()
     assert run.wait(60) == 0
-    assert clear.communicate(timeout=60)[1].splitlines()[-1] == (
-        "error: what there is to undo has changed while this waited: nothing was undone; call it again"
-    )
-    assert (clear.returncode, saga.did("undo")) == (1, [])
     assert saga.clear("Send", "--undo", "--date", ONE).code == 0
     assert saga.did("undo") == [f"{step} {ONE}" for step in ("Send", "Charge", "Reserve")]
+
+
+def test_claims_of_a_window_are_held_to_its_end(saga: Saga) -> None:
+    """While an undo() is at work, no run gets to do again what is undone already, nor the step that was not done."""
+    slow = saga.control(f"Reserve-{ONE}.slow")
+    clear = subprocess.Popen(
+        saga.command("Send", "--undo", "--date", ONE), cwd=saga.folder, env=saga.env(), stdout=subprocess.DEVNULL
+    )
+    running.wait_for((saga.folder / f"Reserve-{ONE}.undoing").exists, 60)
+    assert saga.did("undo") == [f"Charge {ONE}", f"Reserve {ONE}"]
+    ledger = Ledger(LocalStorage(str(saga.storage)))
+    for job in ("Charge_charged", "Count_counted", "Reserve_reserved", "Send_sent"):
+        with pytest.raises(Waiting), ledger.claim(f"{job}.date={ONE}", wait=False):
+            pass
+    slow.unlink()
+    assert clear.wait(60) == 0
+    with ledger.claim(f"Send_sent.date={ONE}", wait=False):
+        pass
 
 
 def _damage(saga: Saga) -> None:
