@@ -138,6 +138,26 @@ class Page(Daily):
         return [Send(date=self.date), Send(date=self.date - datetime.timedelta(days=1))]
 
 
+class Etl(Undoing):
+    """Has a name that another module's task has."""
+
+    writes = ("twins",)
+    date: datetime.date = Day()
+
+    def requires(self) -> Any:
+        return Reserve(date=self.date)
+
+
+class After(Undoing):
+    """Needs that one."""
+
+    writes = ("after",)
+    date: datetime.date = Day()
+
+    def requires(self) -> Any:
+        return Etl(date=self.date)
+
+
 class Tell(Undoing):
     """Tells a channel, of a name with spaces or not, once or more often."""
 

@@ -168,6 +168,8 @@ class Window:
         """Return the tasks that may have made a partition, by name; of several stages the one that the ledger knows."""
         name, manifest = partition.split("/")[0], self.there.get(partition)
         found = {family: kind for family, kind in self.named.tasks.items() if results.makes_first(kind, partition)}
+        # A name that two tasks have means neither, but what one of them needs is known all the same.
+        found |= {task.task_family: type(task) for task in self._makers.get(partition, ()) if isinstance(task, Stage)}
         said = {
             family: kind
             for family, kind in found.items()
@@ -234,6 +236,9 @@ class Window:
         timeless = [
             name for task in left if self._undoes(task) for name in self._names(task) if not folders.date_of(name)
         ]
+        strange = [step.name for step in self.steps if step.partitions and not self._kinds(step.name)]
+        if strange:
+            yield f"no task is known that made {', '.join(strange)}, so that nothing is undone of that; say --module"
         if timeless:
             yield f"this stays, because it has no day; name it by itself to undo it: {', '.join(sorted(timeless))}"
 
@@ -341,6 +346,7 @@ class Window:
         found = set()
         for step in self.steps:
             jobs = [job for p in step.partitions for job in deleting.jobs_of(p, self.there[p], self.named.tasks)]
+            jobs += [job for task in self._makers.get(step.name, ()) for job in _jobs(task)]
             found |= {*jobs} if step.partitions else {step.name}
         undone = [task for task in self._window if not self._done(task)]
         return sorted(found | {job for task in undone for job in _jobs(task)})

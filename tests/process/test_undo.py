@@ -260,6 +260,15 @@ def test_undo_has_the_parameters_that_the_step_had(new: Saga) -> None:
     assert new.complete == []
 
 
+def test_step_whose_name_another_task_has_is_undone(new: Saga) -> None:
+    """Its name means nothing to a command line, but what needs it knows it; a step that nobody knows is told of."""
+    assert new.luigi("After", "--date", ONE).code == 0
+    alone = new.clear(f"twins/date={ONE}", "--undo", "--dry-run")
+    assert f"note: no task is known that made twins/date={ONE}, so that nothing is undone of that" in alone.err
+    assert new.clear("After", "--undo", "--date", ONE).code == 0
+    assert new.did("undo") == [f"{step} {ONE}" for step in ("After", "Etl", "Reserve")]
+
+
 def test_plain_task_may_undo_too(new: Saga) -> None:
     """One that fills a table, as what was made from a step and by itself."""
     ran = new.luigi("Fill", "--date", ONE)
@@ -305,7 +314,7 @@ def test_claims_of_a_window_are_held_to_its_end(saga: Saga) -> None:
     ledger = Ledger(LocalStorage(str(saga.storage)))
     for job in ("Charge_charged", "Count_counted", "Reserve_reserved", "Send_sent"):
         with pytest.raises(Waiting), ledger.claim(f"{job}.date={ONE}", wait=False):
-            pass
+            raise AssertionError(f"nobody holds the claim of {job}")
     slow.unlink()
     assert clear.wait(60) == 0
     with ledger.claim(f"Send_sent.date={ONE}", wait=False):
