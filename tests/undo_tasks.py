@@ -15,7 +15,7 @@ from typing import Any
 import crashing  # noqa: F401  where the process can die at a moment of a test's choice
 import luigi
 
-from millrace import BigQueryTarget, Day, SourceError, Stage
+from millrace import BigQueryTarget, Day, Flow, SourceError, Stage
 from millrace.common.tables import Table
 from millrace.core.ledger import Claim
 from millrace.core.manifests import FileEntry
@@ -156,6 +156,23 @@ class After(Undoing):
 
     def requires(self) -> Any:
         return Etl(date=self.date)
+
+
+class Order(Flow):
+    """The same steps as a flow, which asks for them while it runs: two side by side, then one."""
+
+    date: datetime.date = Day()
+
+    def steps(self) -> Any:
+        yield Reserve(date=self.date)
+        yield [Charge(date=self.date), Tell(date=self.date, channel="b")]
+        if control(self, "broken").exists():
+            raise SourceError(f"{self} is broken")
+        yield Send(date=self.date)
+        return 1
+
+    def undo(self) -> None:
+        note("undo", self)
 
 
 class Tell(Undoing):

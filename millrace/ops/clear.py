@@ -27,7 +27,7 @@ from millrace.ops import arguments, deleting, results, undoing
 from millrace.tasks import freshness, session
 from millrace.tasks.base import declares
 from millrace.tasks.delay import Delay
-from millrace.tasks.job_graph import GraphJob
+from millrace.tasks.job_graph import GraphJob, JobGraph
 from millrace.tasks.stage import Stage
 from millrace.tasks.targets import WRITER
 from millrace.tasks.tasks import known_tasks
@@ -39,7 +39,7 @@ _RESERVED = {"date", "from", "to", "first", "last", "names", "dry_run", "yes", "
 
 def _tasks() -> dict[str, type[luigi.Task]]:
     """Return the tasks that may be named: of the library's own those too that do something as they are."""
-    return {**known_tasks(), "Delay": Delay, "GraphJob": GraphJob, "TemplateJob": TemplateJob}
+    return {**known_tasks(), "Delay": Delay, "GraphJob": GraphJob, "JobGraph": JobGraph, "TemplateJob": TemplateJob}
 
 
 def _flags() -> list[arguments.Flag]:

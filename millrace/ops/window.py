@@ -30,6 +30,8 @@ from millrace.ops import deleting, results
 from millrace.tasks import identity, settings
 from millrace.tasks.base import declares
 from millrace.tasks.datasets import Dataset
+from millrace.tasks.flows import Flow
+from millrace.tasks.job_graph import GraphTask
 from millrace.tasks.service import Service
 from millrace.tasks.stage import Stage
 from millrace.tasks.targets import BigQueryTarget
@@ -156,7 +158,7 @@ class Window:
         """Return what a task needs now, and what a complete one was made from then."""
         made = [self.there[name] for name in self._names(task) if name in self.there]
         try:
-            needed = flatten(task.requires())
+            needed = _needed(task)
         except MillraceError:
             if not made:  # what it would need can't be told, nor what it was made from
                 raise
@@ -259,7 +261,7 @@ class Window:
         found, seen, left = set[str](), {task.task_id}, [task]
         for each in left:
             with contextlib.suppress(MillraceError):  # what it would need can't be told
-                for need in flatten(each.requires()):
+                for need in _needed(each):
                     found |= self._done(need)
                     if not self._done(need) and need.task_id not in seen:
                         seen.add(need.task_id)
@@ -364,6 +366,17 @@ class Window:
             for entry in entries
             if entry.state == "running" and entry.attempt not in made
         ]
+
+
+def _needed(task: luigi.Task) -> list[luigi.Task]:
+    """Return what a task requires, and what it turned out to need so far. Raises a MillraceError where nobody knows."""
+    needed = list(flatten(task.requires()))
+    if isinstance(task, Flow):
+        needed += task.asked_for()
+    if isinstance(task, GraphTask):
+        with contextlib.suppress(MillraceError):  # its parameters may name what is not there
+            needed.append(task.task())
+    return needed
 
 
 def _of(names: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ and runs the flow anew, from the beginning. So steps() is run several times, and
 partition is claimed meanwhile, as any stage's, and an attempt is begun only when steps() has come to its end.
 """
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -113,15 +114,27 @@ class Flow(Stage):
     def yielded(self) -> Sequence[Manifest]:
         return [manifest for _, (manifest, _) in self._read]
 
-    def _walked(self) -> Any:
-        """Return what the steps return."""
+    def asked_for(self) -> list[luigi.Task]:
+        """Return the tasks that the steps ask for, one after the other, as far as they come with what is there."""
+        asked: list[luigi.Task] = []
+
+        def handed(wanted: Any) -> Any:
+            asked.extend(self._tasks(_plainly(wanted)))
+            return self._handed(wanted)
+
+        with contextlib.suppress(Exception):  # that something is not there, or whatever else ends the steps
+            self._walked(handed)
+        return asked
+
+    def _walked(self, handed_on: Callable[[Any], Any] | None = None) -> Any:
+        """Return what the steps return. handed_on: what they get for what they yield."""
         walk = self.steps()
         if not isinstance(walk, Generator):
             return walk
         handed = None
         try:
             while True:
-                handed = self._handed(walk.send(handed))
+                handed = (handed_on or self._handed)(walk.send(handed))
         except StopIteration as end:
             return end.value
         finally:
@@ -129,8 +142,7 @@ class Flow(Stage):
 
     def _handed(self, wanted: Any) -> Any:
         """Return what some tasks made, in the form in which they were yielded. Raises Unmet if one is not complete."""
-        if isinstance(wanted, luigi.task.DynamicRequirements):
-            wanted = wanted.requirements
+        wanted = _plainly(wanted)
         tasks = list(self._tasks(wanted))
         if not all(task.complete() for task in tasks):
             raise Unmet(wanted)
@@ -185,6 +197,11 @@ def after(first: Any, *, then: Any) -> Generator[Any, Any, Any]:
     """
     yield first
     return (yield then)
+
+
+def _plainly(wanted: Any) -> Any:
+    """Return what the steps yielded without the form that luigi has for many tasks."""
+    return wanted.requirements if isinstance(wanted, luigi.task.DynamicRequirements) else wanted
 
 
 def _handed_on(task: luigi.Task, manifest: Manifest | None) -> Any:

@@ -269,6 +269,58 @@ def test_step_whose_name_another_task_has_is_undone(new: Saga) -> None:
     assert new.did("undo") == [f"{step} {ONE}" for step in ("After", "Etl", "Reserve")]
 
 
+def test_steps_that_a_flow_asked_for_are_undone(new: Saga) -> None:
+    """Those of one that failed before its end, also where one of two side by side failed; and of one that is done."""
+    tell = f"Tell {ONE} 'b' 1 False"
+    new.control(f"Charge-{ONE}.broken")
+    assert new.luigi("Order", "--date", ONE).code == 30
+    assert new.clear("Order", "--undo", "--date", ONE).code == 0
+    assert new.did("undo") == [tell, f"Reserve {ONE}"]
+    (new.folder / f"Charge-{ONE}.broken").rename(new.folder / f"Order-{ONE}.broken")
+    assert new.luigi("Order", "--date", ONE).code == 30
+    before = last_first(new, {**STEPS, "told": "Tell"})
+    new.control(f"Reserve-{ONE}.stuck")
+    assert new.clear("Order", "--undo", "--date", ONE).code == 1
+    (new.folder / f"Reserve-{ONE}.stuck").unlink()
+    assert new.clear("Order", "--undo", "--date", ONE).code == 0
+    assert [line.split()[0] for line in new.did("undo")[2:]] == [name.split()[0] for name in before]
+    (new.folder / f"Order-{ONE}.broken").unlink()
+    assert new.luigi("Order", "--date", ONE).code == 0
+    assert new.clear("Order", "--undo", "--date", ONE).code == 0
+    last = new.did("undo")[5:]
+    assert last[:2] == [f"Order {ONE}", f"Send {ONE}"]
+    assert sorted(last[2:]) == sorted([f"Charge {ONE}", tell, f"Reserve {ONE}"])
+    assert last[-1] == f"Reserve {ONE}"
+    assert new.complete == [f"orders/date={ONE}"]
+
+
+GRAPH = """
+name = "orders"
+[jobs.first]
+task = "Reserve"
+parameters = {date = "{date}"}
+[jobs.second]
+task = "Tell"
+after = ["first"]
+parameters = {date = "{date}", channel = "c"}
+[jobs.third]
+task = "Send"
+after = ["second"]
+parameters = {date = "{date}"}
+"""
+
+
+def test_steps_of_a_graph_are_undone(new: Saga) -> None:
+    """A graph is a window too: what its file names is undone, with what that is built on."""
+    (new.folder / "orders.toml").write_text(GRAPH)
+    new.control(f"Send-{ONE}.broken")
+    flags = ("--date", ONE, "--spec", new.folder / "orders.toml")
+    ran = new.luigi("JobGraph", *flags)
+    assert ran.code == 30, ran
+    assert new.clear("JobGraph", "--undo", *flags).code == 0
+    assert new.did("undo") == [f"Charge {ONE}", f"Tell {ONE} 'c' 1 False", f"Reserve {ONE}"]
+
+
 def test_plain_task_may_undo_too(new: Saga) -> None:
     """One that fills a table, as what was made from a step and by itself."""
     ran = new.luigi("Fill", "--date", ONE)
