@@ -1,5 +1,6 @@
 """A flow with a gate, driven as cron and people do it: real luigi processes, and bin/approve between them."""
 
+import datetime
 import json
 import re
 import shutil
@@ -11,13 +12,28 @@ from pathlib import Path
 
 import pytest
 import running
-from luigid_asking import listed
+from luigid_asking import ask, listed
 from running import LONGEST, WHOLE, Ran
 
 DATE = ("--date", running.DAY)
 GATE = f"publish of {running.DAY}"
 #: A time as people are told it.
 TIME = r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\dZ"
+
+GRAPH = """
+name = "gated"
+[jobs.draft]
+task = "Draft"
+parameters = { date = "{date}" }
+[jobs.look]
+after = ["draft"]
+task = "Approval"
+parameters = { name = "look", date = "{date}" }
+[jobs.send]
+after = ["look"]
+task = "Aside"
+parameters = { date = "{date}" }
+"""
 
 pytestmark = pytest.mark.timeout(LONGEST if WHOLE else 600)
 
@@ -201,6 +217,10 @@ def test_a_token_answers_from_standard_input(storage: Path) -> None:
     assert fire(storage).code == 13
     made = approve(storage, "publish", *DATE, "--token", "--expires", "90m", "--allows", "reject", "--by", "cron")
     assert made.code == 0, made
+    said_until = re.findall(rf"once, until ({TIME}),", made.err)
+    [until] = [datetime.datetime.fromisoformat(each) for each in said_until]
+    left = until - datetime.datetime.now(datetime.UTC)
+    assert datetime.timedelta(minutes=85) < left <= datetime.timedelta(minutes=90)
     [secret] = made.out.splitlines()
     assert re.fullmatch(rf"publish\.{running.DAY}\.[\w-]{{43}}", secret)
     assert re.match(rf"note: it is to reject gate {GATE}, once, until {TIME}, and can't be shown again; ", made.err), (
@@ -288,6 +308,19 @@ def test_a_flow_that_comes_to_a_gate_in_its_midst(workers: int, storage: Path) -
     assert manifest.value.json == "ann: why not"
 
 
+def test_a_job_of_a_graph_may_be_a_gate(storage: Path) -> None:
+    """What comes after it begins when somebody has approved; who asked is the graph."""
+    storage.parent.mkdir(parents=True)
+    (storage.parent / "gated.toml").write_text(GRAPH)
+    assert fire(storage, "--spec", "gated.toml", task="JobGraph").code == 13
+    assert running.complete(storage) == [f"drafts/date={running.DAY}"]
+    [line] = approve(storage, "--list").out.splitlines()
+    assert re.fullmatch(rf"look of {running.DAY}: waiting since {TIME}, asked for by JobGraph.*", line), line
+    assert approve(storage, "look", *DATE, "--by", "ann").code == 0
+    assert fire(storage, "--spec", "gated.toml", task="JobGraph").code == 0
+    assert running.complete(storage) == [f"{name}/date={running.DAY}" for name in ("asides", "drafts")]
+
+
 def test_results_are_cleared_and_gates_are_not(storage: Path) -> None:
     """Forgetting a result, or what was made of it, takes no answer; of a gate one is told how it is opened again."""
     assert fire(storage, task="Publish", GATE="look").code == 13
@@ -354,8 +387,11 @@ def test_luigid_shows_what_a_gate_waits_for_and_who_approved(server: int, storag
         ), gate
     assert approve(storage, "publish", *DATE, "--by", "ann", "--reject", "--reason", "<b>half</b> & more").code == 0
     assert fire(storage, *flags).code == 30
-    [failed] = listed(server, "FAILED").values()
+    [(task_id, failed)] = listed(server, "FAILED").items()
     assert failed["name"] == "Approval"
+    error = json.loads(ask(server, "fetch_error", task_id=task_id)["error"])
+    assert error.startswith(f"gate {GATE} was rejected by ann at "), error
+    assert "Traceback" not in error
     assert re.match(rf"rejected by ann at {TIME}: ‹b›half‹/b› & more", failed["status_message"])
     assert approve(storage, "publish", *DATE, "--reopen", "--by", "bob").code == 0
     assert fire(storage, *flags).code == 13
