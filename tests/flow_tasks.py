@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import luigi
+from day_tasks import Made
 
-from millrace import Day, Delay, FileEntry, Flow, Outcome, Setting, Settings, Stage, in_order, whole_number
+from millrace import Approval, Day, Delay, FileEntry, Flow, Outcome, Setting, Settings, Stage, in_order, whole_number
 from millrace.core.ledger import Claim
 from millrace.core.storage import crc32c
 from millrace.tasks import session
@@ -145,6 +146,25 @@ class Bytes(Flow):
         [dataset] = yield written
         found = dataset.read()
         return [sum(file.bytes for file in found[0].files), str(self.date)]
+
+
+class Week(Flow):
+    """The rows of seven days of a stage that is done in batches."""
+
+    first: datetime.date = Day()
+
+    def steps(self) -> Any:
+        days = [Made(date=self.first + datetime.timedelta(days=number)) for number in range(7)]
+        made = yield days
+        return sum(dataset.read()[0].files[0].rows for [dataset] in made)
+
+
+class Gate(Flow):
+    """Asks somebody, and hands on that it was allowed."""
+
+    def steps(self) -> Any:
+        yield Approval(name="gate")
+        return "allowed"
 
 
 class Ping(Flow):

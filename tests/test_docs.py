@@ -1,7 +1,8 @@
 """The docs teach what works: each of their blocks of code is run as it stands, in a checkout of its own.
 
 A block says in its fence what it is. `sh` is run, `sh account` needs an account at Google and is read by a shell,
-`ini` is read as luigi.cfg, `python` is what the named file holds or a file of its own, `text` is no code.
+`ini` is read as luigi.cfg, `python` is what the named file holds or a file of its own, `python theirs` is for another
+system and read as Python, `text` is no code.
 """
 
 import ast
@@ -109,7 +110,7 @@ def clean(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 def test_every_block_says_what_it_is() -> None:
     """No block of code is of an unknown kind, so that none escapes; indented ones are not used."""
-    kinds = {"sh", "sh account", "ini", "python", "text"}
+    kinds = {"sh", "sh account", "ini", "python", "python theirs", "text"}
     walk = "docs/extending.md:"  # its blocks are walked through by tests/test_installed.py
     others = [block for block in blocks() if not (block.place.startswith(walk) and " walk" in block.kind)]
     assert {block.place: block.kind for block in others if block.kind not in kinds} == {}
@@ -160,6 +161,12 @@ def test_python_stands_in_the_project_or_compiles(block: Block) -> None:
     for node in quoted.body:
         if isinstance(node, ast.ClassDef) and (theirs := _defined(node.name)):
             assert ast.unparse(node) == ast.unparse(theirs)
+
+
+@pytest.mark.parametrize("block", _named(blocks("python theirs")))
+def test_python_of_others_is_python(block: Block) -> None:
+    """What the docs quote for comparison can be read as Python."""
+    compile(block.text, block.place, "exec", ast.PyCF_ONLY_AST)
 
 
 def _defined(name: str) -> ast.ClassDef | None:

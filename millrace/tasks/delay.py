@@ -55,6 +55,7 @@ class Delay(Flow):
     """Waits until a moment, which is said (until), or is so many seconds after a run has first asked (seconds)."""
 
     version = "1"
+    only_orders = True
     keeps: ClassVar[tuple[str, ...]] = (_BEGUN,)
     name: str = luigi.Parameter(default="", description="what is waited for, which tells this delay from others")
     date: datetime.date | None = Setting(

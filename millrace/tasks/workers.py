@@ -65,6 +65,11 @@ class _Kind:
         self._workers = workers if any(task.shares_workers() for task in tasks) else 1
         self._least = -(-self._share() // 2)
 
+    def more(self, tasks: Sequence[Stage]) -> None:
+        """Take further tasks in, which others came to need while they ran."""
+        self.left |= {task.task_id for task in tasks}
+        self._least = max(self._least, -(-self._share() // 2))
+
     def size(self) -> int:
         """Return how many tasks may be a batch."""
         return max(self._share(), self._least)
@@ -100,14 +105,7 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
         gc.enable()
         freshness.changed()
         last = {task: status for task, status, runnable in self._add_task_history}
-        left, to_come = defaultdict(list), dict[type[Stage], Stage]()
-        for task, status in last.items():
-            if status == PENDING and isinstance(task, Stage):
-                to_come[type(task)] = task
-                if _can_be_batched(task):
-                    left[type(task)].append(task)
-        self._to_come = list(to_come.values())
-        self._kinds = {kind: _Kind(tasks, max(1, self.worker_processes)) for kind, tasks in left.items()}
+        self._count([task for task, status in last.items() if status == PENDING])
         if not sections.waits():
             for task, waiting in looking.look([task for task, status in last.items() if status == PENDING]).items():
                 self._add_task(
@@ -126,6 +124,21 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
         needed = list(super()._add(task, is_complete))
         looking.ahead(needed)
         yield from needed
+
+    def _count(self, tasks: Sequence[luigi.Task]) -> None:
+        """Note how many tasks of a kind are to be done, and what they need to have imported."""
+        left, to_come = defaultdict(list), {type(task): task for task in self._to_come}
+        for task in tasks:
+            if isinstance(task, Stage):
+                to_come[type(task)] = task
+                if _can_be_batched(task):
+                    left[type(task)].append(task)
+        self._to_come = list(to_come.values())
+        for kind, of_kind in left.items():
+            if kind in self._kinds:
+                self._kinds[kind].more(of_kind)
+            else:
+                self._kinds[kind] = _Kind(of_kind, max(1, self.worker_processes))
 
     def _add_task(self, *args: Any, **task: Any) -> None:
         """Tell the scheduler of a task, as luigi does; one that waits is left pending, and not given out again."""
@@ -300,7 +313,10 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
         before = dict(self._running_tasks)
         if 0 < len(before) < self.worker_processes:  # there is time, and a processor with nothing to do
             self._preload()
+        known = len(self._add_task_history)
         super()._handle_next_task()
+        late = [task for task, status, runnable in self._add_task_history[known:] if status == PENDING and runnable]
+        self._count([task for task in dict.fromkeys(late) if task.task_id not in self._running_tasks])
         telling = {process for task_id, process in before.items() if task_id not in self._running_tasks}
         while any(process in telling for process in self._running_tasks.values()):
             super()._handle_next_task()

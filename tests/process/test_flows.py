@@ -309,6 +309,26 @@ def test_tasks_that_are_no_flows_hand_on_their_output(here: Here) -> None:
     assert [entry.partition for entry in here.manifest(f"written/date={DAY}").inputs] == ["times/number=19"]
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_days_that_a_flow_yields_are_done_in_batches(workers: int, here: Here) -> None:
+    """What comes up while a run is at work is batched as what was known before: in shares of the workers."""
+    ran = here.run("Week", "--first", "2026-11-01", "--workers", workers, module="flow_tasks")
+    assert here.value("week/date=2026-11-01") == 7
+    batches = {line for day in range(1, 8) for line in here.lines(f"Made-2026-11-{day:02}.runs")}
+    assert "days in one batch" in ran.err
+    assert len(batches) <= 2 * workers
+
+
+def test_a_flow_waits_at_a_gate(here: Here) -> None:
+    """A flow that yields an approval waits with 13, and goes on once somebody has said yes."""
+    here.run("Gate", code=13, module="flow_tasks")
+    approve = [running.python(), "-m", "millrace", "approve", "gate", "--by", "ann", "--millrace-storage", here.storage]
+    approved = running.run(approve, here.folder, here.env())
+    assert approved.code == 0, approved
+    here.run("Gate", module="flow_tasks")
+    assert here.value("gate") == "allowed"
+
+
 def test_days_of_a_flow_are_made_by_luigis_range(here: Here) -> None:
     """RangeDaily makes the days of a flow, and asks for none that is there."""
     days = ("--of", "Bytes", "--start", "2026-11-01", "--stop", "2026-11-04")
