@@ -14,6 +14,7 @@ SOURCES = ROOT / "build" / "docs"
 #: What the site shows or links to.
 SHOWN = (
     *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "luigi.cfg", "crontab.example", "worker.Dockerfile"),
+    "workflows/examples.py",
     *("docs/*.md", "docs/*.png", "docs/*.svg", "docs/*.css", "benchmarks/README.md"),
 )
 #: What has a page of the reference, and which of its modules the page shows where the package has no `__all__`.

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import luigi
-from day_tasks import Made
 
 from millrace import Approval, Day, Delay, FileEntry, Flow, Outcome, Setting, Settings, Stage, in_order, whole_number
 from millrace.core.ledger import Claim
@@ -146,17 +145,6 @@ class Bytes(Flow):
         [dataset] = yield written
         found = dataset.read()
         return [sum(file.bytes for file in found[0].files), str(self.date)]
-
-
-class Week(Flow):
-    """The rows of seven days of a stage that is done in batches."""
-
-    first: datetime.date = Day()
-
-    def steps(self) -> Any:
-        days = [Made(date=self.first + datetime.timedelta(days=number)) for number in range(7)]
-        made = yield days
-        return sum(dataset.read()[0].files[0].rows for [dataset] in made)
 
 
 class Gate(Flow):

@@ -312,7 +312,7 @@ def test_tasks_that_are_no_flows_hand_on_their_output(here: Here) -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_days_that_a_flow_yields_are_done_in_batches(workers: int, here: Here) -> None:
     """What comes up while a run is at work is batched as what was known before: in shares of the workers."""
-    ran = here.run("Week", "--first", "2026-11-01", "--workers", workers, module="flow_tasks")
+    ran = here.run("Week", "--first", "2026-11-01", "--workers", workers, module="flow_days")
     assert here.value("week/date=2026-11-01") == 7
     batches = {line for day in range(1, 8) for line in here.lines(f"Made-2026-11-{day:02}.runs")}
     assert "days in one batch" in ran.err
