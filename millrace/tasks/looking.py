@@ -23,10 +23,10 @@ from millrace.tasks.template_job import TemplateJob
 
 def ahead(tasks: Iterable[luigi.Task]) -> None:
     """Read what the ledger has of tasks that luigi is about to ask one by one whether they are complete."""
-    here = session.current()
-    names = [task.job for task in tasks if isinstance(task, TemplateJob) and task.job not in here.entries]
-    if len(names) > _FEW:
-        with contextlib.suppress(MillraceError):  # whoever is asked finds out
+    with contextlib.suppress(MillraceError):  # whoever is asked finds out
+        here = session.current()
+        names = [task.job for task in tasks if isinstance(task, TemplateJob) and task.job not in here.entries]
+        if len(names) > _FEW:
             here.entries.update(Ledger(here.storage).entries(names))
 
 
