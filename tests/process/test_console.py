@@ -157,6 +157,17 @@ def test_a_mail_that_can_not_be_sent_changes_nothing(tmp_path: Path) -> None:
     assert "Warning" not in str(ran)
 
 
+def test_run_that_waits_sends_no_mail(tmp_path: Path) -> None:
+    """Neither ours nor, where luigi's own mails of failures are asked for, luigi's; what fails beside it has both."""
+    flags = ("--folder", tmp_path, "--worker-send-failure-email")
+    with mail_server() as (inbox, port):
+        env = settings(tmp_path, port)
+        waits = running.run(running.command("Both", *flags, module="waiting_tasks"), tmp_path, env)
+        assert (waits.code, inbox.mails) == (13, []), waits
+        fails = running.run(running.command("WithFailure", *flags, module="waiting_tasks"), tmp_path, env)
+        assert (fails.code, len(inbox.mails)) == (30, 2), fails
+
+
 def test_a_run_ends_with_the_page_and_knows_no_zone(undisturbed: Path, tmp_path: Path) -> None:
     """Made anew in India, a page is that of UTC but for when it was made; its run ends with the page's path, twice."""
     storage = tmp_path / "data"
