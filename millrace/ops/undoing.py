@@ -8,6 +8,7 @@ next call of the command begins with it.
 
 import contextlib
 
+from millrace.common import folders
 from millrace.common.text import plain
 from millrace.core.ledger import Entry, Ledger
 from millrace.core.waiting import Waiting
@@ -38,9 +39,11 @@ def carry_out(window: Window, *, yes: bool) -> None:
     Raises a MillraceError where somebody is at work on them, or one can't be undone; what comes after it is left.
     """
     _check_nobody_is_at_work(window)
-    if not yes and deleting.are_many([step.name for step in window.steps], window.named):
-        what = f"{len(window.steps)} tasks' results of {deleting.days_of(step.name for step in window.steps)}"
-        deleting.ask(what, "undo", "undone", "would be undone")
+    names = [step.name for step in window.steps]
+    # A job without a day is one thing, where a partition without a day holds many.
+    timeless = [step.name for step in window.steps if not step.partitions and not folders.date_of(step.name)]
+    if not yes and (len(timeless) > 1 or deleting.are_many([*{*names} - {*timeless}], window.named)):
+        deleting.ask(f"{len(names)} steps of {deleting.days_of(names)}", "undo", "undone", "would be undone")
     claims = window.claims()
     if len(claims) > _MOST:
         raise SettingError(

@@ -204,9 +204,7 @@ def test_order_is_that_of_completion(new: Saga) -> None:
     assert expected[-1] == f"Reserve {THREE}"
     refused = new.clear("Send", "--undo", "--from", ONE, "--to", THREE)
     assert refused.code == 1
-    assert re.search(
-        r"error: 12 tasks' results of 3 days, .* would be undone.*: nothing was undone; say --yes", refused.err
-    )
+    assert re.search(r"error: 12 steps of 3 days, .* would be undone.*: nothing was undone; say --yes", refused.err)
     assert new.did("undo") == []
     assert new.clear("Send", "--undo", "--from", ONE, "--to", THREE, "--yes").code == 0
     assert new.did("undo") == expected
