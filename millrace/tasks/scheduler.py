@@ -205,7 +205,7 @@ class Worker(workers.Worker):
 
     def _end_waits(self) -> None:
         """Tell luigid that what was waited for is over, where nothing waits for it any more; luigid would show it as
-        pending for another ten minutes.
+        pending for another ten minutes. What this run waits for is not asked about, of which there may be thousands.
         """
         known = self._scheduler.task_list(status=PENDING, upstream_status="", search=waits.FAMILY)
         for task_id, task in known.items():

@@ -379,6 +379,9 @@ def test_luigid_shows_what_a_gate_waits_for_and_who_approved(server: int, storag
     flags = ["--scheduler-port", server, "--workers", 2]
     for _ in range(2):
         assert fire(storage, *flags).code == 13
+        assert fire(storage, *flags, task="Draft").code == 0  # another run ends, for which nothing waits
+        [wait] = [task for task in listed(server, "PENDING").values() if task["name"] == "Waiting"]
+        assert wait["params"] == {"for": f"approval of {GATE}"}
         assert listed(server, "FAILED") == listed(server, "RUNNING") == listed(server, "DISABLED") == {}
         [gate] = [task for task in listed(server, "PENDING").values() if task["name"] == "Approval"]
         assert re.match(
