@@ -231,10 +231,10 @@ def end(process: "subprocess.Popen[str]", seconds: float = 300) -> Ran:
     return Ran(process.returncode, said, "")
 
 
-def bucket(cloud: LocalCloud) -> "storage_api.Bucket":
-    """The cloud's bucket, past all faults."""
+def bucket(cloud: LocalCloud, name: str = BUCKET) -> "storage_api.Bucket":
+    """A bucket of the cloud's, past all faults."""
     options = ClientOptions(api_endpoint=cloud.storage.worker_url)
-    return storage_api.Client(PROJECT, credentials=_ANYBODY, client_options=options).bucket(BUCKET)
+    return storage_api.Client(PROJECT, credentials=_ANYBODY, client_options=options).bucket(name)
 
 
 def upload(cloud: LocalCloud, files: Sequence[Path], folder: str = "source") -> None:

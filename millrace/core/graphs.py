@@ -20,6 +20,7 @@ What can be wrong with a file without asking anybody is found here; `read` notes
 import datetime
 import difflib
 import graphlib
+import heapq
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -403,14 +404,22 @@ def output_of(job: Job) -> Any:
 
 def _in_order(jobs: Mapping[str, Job]) -> list[str]:
     """Return the jobs' names, each after those that it comes after, otherwise as the file has them."""
-    left = {name: {*job.after} for name, job in jobs.items()}
+    places = {name: place for place, name in enumerate(jobs)}
+    left = {name: len(job.after) for name, job in jobs.items()}
+    ready = [(place, name) for name, place in places.items() if not left[name]]
+    following: dict[str, list[str]] = {name: [] for name in jobs}
+    for name, job in jobs.items():
+        for each in job.after:
+            following[each].append(name)
     found: list[str] = []
-    while left:
-        ready = [name for name, after in left.items() if not after & left.keys()] or list(left)
-        for name in ready:
-            del left[name]
-        found += ready
-    return found
+    while ready:
+        _, name = heapq.heappop(ready)
+        found.append(name)
+        for each in following[name]:
+            left[each] -= 1
+            if not left[each]:
+                heapq.heappush(ready, (places[each], each))
+    return found + [name for name in jobs if left[name]]  # the last ones lie in circles, or after such
 
 
 def _circle(edges: Mapping[str, Iterable[str]]) -> list[str]:

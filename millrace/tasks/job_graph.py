@@ -29,7 +29,7 @@ from millrace.common.text import one_line
 from millrace.core import drawing, graphs
 from millrace.core.documents import Mistakes
 from millrace.core.graphs import Graph, Job
-from millrace.core.ledger import Ledger
+from millrace.core.ledger import Entry, Ledger
 from millrace.errors import ManifestError, MillraceError, SettingError
 from millrace.tasks import advice, launching, session
 from millrace.tasks.base import Task, registered
@@ -63,7 +63,7 @@ def tasks_of(spec: str, date: datetime.date, names: Iterable[str] | None = None)
     """Return the tasks of a graph's jobs, of all or of some, each after those that it comes after."""
     graph = graph_of(spec, date)
     return [
-        (GraphJob if graph.jobs[name].template else GraphTask)(name=name, date=date, spec=spec)
+        (GraphJob if graph.jobs[name].template else GraphTask)(graph=graph.name, name=name, date=date, spec=spec)
         for name in (graph.jobs if names is None else names)
     ]
 
@@ -105,8 +105,8 @@ class JobGraph(Task):
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
         if self.dry_run:
             # Here, because from here on luigi would tell luigid of the task, and ask whether the storage has results.
-            print(self.drawn(self.dry_run))
-            sys.stdout.flush()
+            encoding = sys.stdout.encoding or "utf-8"
+            print(self.drawn(self.dry_run).encode(encoding, "replace").decode(encoding), flush=True)
             raise SystemExit(0)
 
     def drawn(self, how: str = "tree") -> str:
@@ -122,18 +122,24 @@ class JobGraph(Task):
 
     def complete(self) -> bool:
         """Return whether all jobs are. Raises SettingError that says all that is wrong with the file."""
+        _known(self.spec, self.date).clear()  # a run asks this first
         return all(_made(self.spec, self.date, graph_of(self.spec, self.date).jobs).values())
 
 
 class _Node(Task):
     """What the tasks of a graph's jobs have in common."""
 
+    graph: str = luigi.Parameter(default="", positional=False, description="the graph's name, for luigid's page")
     name: str = luigi.Parameter(positional=False, description="the job, as the graph's file calls it")
     date: datetime.date = Day()
     spec: str = luigi.Parameter(positional=False, description=_SPEC)
 
+    def __str__(self) -> str:
+        """Return graph, job and day as people say them."""
+        return f"{self.task_family} {self.graph}{'.' * bool(self.graph)}{self.name} {self.date}"
+
     @property
-    def graph(self) -> Graph:
+    def plan(self) -> Graph:
         """The graph that the job is of. Raises SettingError."""
         found = graph_of(self.spec, self.date)
         if self.name not in found.jobs:
@@ -143,11 +149,11 @@ class _Node(Task):
     @property
     def said(self) -> Job:
         """What the file says of the job."""
-        return self.graph.jobs[self.name]
+        return self.plan.jobs[self.name]
 
     def filled(self, value: Any) -> Any:
         """Return a value with what stands in braces filled in; the jobs whose outputs it names have to be complete."""
-        return self.graph.filled(value, self.date, lambda name: _task(self.spec, self.date, name).result())
+        return self.plan.filled(value, self.date, lambda name: _task(self.spec, self.date, name).result())
 
     def result(self) -> str:
         """Return what stands for {jobs.NAME.output}."""
@@ -164,10 +170,10 @@ class _Node(Task):
         """Return what tells the job's result from that of another execution; "" where there is none."""
         raise NotImplementedError
 
-    def made(self, before: Mapping[str, str]) -> str:
+    def made(self, before: Mapping[str, str], entry: Entry | None) -> str:
         """Return the token of a result that was made with those of the jobs directly before; "" where there is none.
 
-        Raises a MillraceError for what would keep the job from making one.
+        entry: what the ledger has for the job. Raises a MillraceError for what would keep the job from making one.
         """
         raise NotImplementedError
 
@@ -182,9 +188,9 @@ class _Node(Task):
         """Return whether the job is done, and all before it. Raises a MillraceError for what would keep it from being
         so.
         """
-        found = _made(self.spec, self.date, self.graph.before(self.name))
+        found = _made(self.spec, self.date, self.plan.before(self.name))
         before = {name: found[name] for name in self.said.after}
-        if all(before.values()) and self.made(before):
+        if all(before.values()) and self.made(before, _entries([self])[0]):
             return True
         self.look_ahead()
         return False
@@ -213,7 +219,7 @@ class GraphJob(_Node, TemplateJob):
     @property
     def called(self) -> str:
         """What messages, settings and the names of Dataflow's jobs call it."""
-        return f"{self.graph.name}.{self.name}"
+        return f"{self.plan.name}.{self.name}"
 
     @property
     def job(self) -> str:
@@ -239,7 +245,7 @@ class GraphJob(_Node, TemplateJob):
     def own_environment(self) -> Mapping[str, Any]:
         """Return what the launch says of workers, with labels that tell graph, job and day."""
         own = dict(self.filled(self.said.environment))
-        labels = {"millrace-graph": self.graph.name, "millrace-job": self.name, "millrace-date": str(self.date)}
+        labels = {"millrace-graph": self.plan.name, "millrace-job": self.name, "millrace-date": str(self.date)}
         if isinstance(own.get("labels", {}), dict):
             own["labels"] = {**labels, **own.get("labels", {})}
         return own
@@ -260,9 +266,8 @@ class GraphJob(_Node, TemplateJob):
         entry = Ledger(session.current().storage).entry(self.job)
         return entry.attempt if entry is not None and entry.state == "done" else ""
 
-    def made(self, before: Mapping[str, str]) -> str:
+    def made(self, before: Mapping[str, str], entry: Entry | None) -> str:
         """Return the attempt that was done with these results before it."""
-        entry = Ledger(session.current().storage).entry(self.job)
         done = entry is not None and entry.state == "done" and entry.work == self._work(before)
         return entry.attempt if entry is not None and done else ""
 
@@ -279,7 +284,7 @@ class GraphJob(_Node, TemplateJob):
         known, mistakes = launching.known(self), Mistakes(self.spec)
         for problem in launching.problems(self, known):
             name = problem.split()[0]
-            mistakes.add(self.graph.line(self.name, "parameters", name), f"{self.name}: {problem}")
+            mistakes.add(self.plan.line(self.name, "parameters", name), f"{self.name}: {problem}")
         mistakes.check()
         launching.checked(self, known)
 
@@ -297,7 +302,7 @@ class GraphTask(_Node):
     def task(self) -> luigi.Task:
         """Return the task. Raises SettingError for a parameter that it does not take."""
         mistakes = Mistakes(self.spec)
-        found = _instance(self.graph, self.said, self.filled, mistakes)
+        found = _instance(self.plan, self.said, self.filled, mistakes)
         mistakes.check()
         assert found is not None
         return found
@@ -314,7 +319,7 @@ class GraphTask(_Node):
         """Return what the file says is the output, or else where the task's own output is."""
         if self.said.output is not None:
             return str(self.filled(self.said.output))
-        return _place(self.task(), f"{self.graph.document.path}, line {self.graph.line(self.name)}: {self.name}")
+        return _place(self.task(), f"{self.plan.document.path}, line {self.plan.line(self.name)}: {self.name}")
 
     def result_is_to_come(self) -> bool:
         """Return whether nobody can tell yet where the output is going to be."""
@@ -330,7 +335,7 @@ class GraphTask(_Node):
         found = task.datasets()[0].read()
         return found[1] if found else ""
 
-    def made(self, before: Mapping[str, str]) -> str:
+    def made(self, before: Mapping[str, str], entry: Entry | None) -> str:
         """Return the token where the task is complete."""
         return self.token() if self.task().complete() else ""
 
@@ -340,16 +345,32 @@ def _task(spec: str, date: datetime.date, name: str) -> "GraphJob | GraphTask":
     return found
 
 
+def _known(spec: str, date: datetime.date) -> dict[str, str]:
+    """Return the tokens of the jobs that this run has found complete, by name: they stay so while the run lasts."""
+    return session.current().once(("graph made", os.path.abspath(spec), date), dict)
+
+
 def _made(spec: str, date: datetime.date, names: Iterable[str]) -> dict[str, str]:
     """Return the tokens of jobs that are complete, by name, "" for the others; with each job all before it is named."""
-    found: dict[str, str] = {}
-    for task in tasks_of(spec, date, names):
-        before = {name: found[name] for name in task.said.after}
-        try:
-            found[task.name] = task.made(before) if all(before.values()) else ""
-        except Exception:  # what is wrong with a job is said for that job alone
-            found[task.name] = ""
-    return found
+    known, found = _known(spec, date), dict[str, str]()
+    left = tasks_of(spec, date, names)
+    while ready := [task for task in left if all(found.get(name) for name in task.said.after)]:
+        found |= {task.name: known[task.name] for task in ready if task.name in known}
+        asked = [task for task in ready if task.name not in known]
+        for task, entry in zip(asked, _entries(asked), strict=True):
+            try:
+                found[task.name] = task.made({name: found[name] for name in task.said.after}, entry)
+            except Exception:  # what is wrong with a job is said for that job alone
+                found[task.name] = ""
+        known |= {name: token for name, token in found.items() if token}
+        left = [task for task in left if task.name not in found]
+    return {**{task.name: "" for task in left}, **found}
+
+
+def _entries(tasks: Sequence[_Node]) -> list[Entry | None]:
+    """Return what the ledger has for each of some jobs, asked for several at a time."""
+    there = Ledger(session.current().storage).entries(task.job for task in tasks if isinstance(task, GraphJob))
+    return [there[task.job] if isinstance(task, GraphJob) else None for task in tasks]
 
 
 def _check_task(graph: Graph, job: Job, date: datetime.date, mistakes: Mistakes) -> None:
