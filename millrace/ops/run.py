@@ -15,21 +15,17 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
-import click
 from luigi.cmdline_parser import CmdlineParser
 
 from millrace.common import secrets
 from millrace.core import resources
-from millrace.core.stopping import held
 from millrace.core.waiting import WORDS
+from millrace.ops import luigi_process
 from millrace.ops.arguments import called, load, no_module
-from millrace.tasks import advice, sections
+from millrace.tasks import sections
 
-#: What docker stop and systemd, a terminal, and one that goes away send.
-_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_ANOTHER, _WRONG, _STOPPED = 10, 40, 130
+_ANOTHER, _WRONG = 10, 40
 #: How a run ended that failed nowhere and has not come to its end: exit code → words.
 _WAITING = {kind.value: words for kind, words in WORDS.items()}
 _TROUBLE = re.compile(r"ERROR|WARNING|error")
@@ -43,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         print(usage if not arguments else f"{usage}\n\n{__doc__}", file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else 2
     if {"--help", "--help-all"} & {*arguments}:
-        _exec_luigi(["--module", sections.modules()[0], *arguments])
+        luigi_process.become(["--module", sections.modules()[0], *arguments])
     said = f"{me} {shlex.join(map(secrets.redacted, arguments))}"
     name = os.path.abspath(f"logs/{datetime.datetime.now(datetime.UTC):%Y-%m-%d}.log")
     task, module = _named(arguments)
@@ -63,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
                 return _WRONG
             _say(log, said)
             begin = log.tell()
-            code = _luigi(["--module", sections.modules()[0], *arguments], log)
+            code = luigi_process.run(["--module", sections.modules()[0], *arguments], log.fileno())
             if code in _WAITING:  # nothing to mail every few minutes
                 if sys.stdout.isatty():
                     print(f"{said}: {_WAITING[code]}; see {name}")
@@ -97,45 +93,6 @@ def _is_there(module: str) -> bool:
         return False
 
 
-def _luigi(arguments: Sequence[str], log: io.BufferedWriter) -> int:
-    """Run luigi in a child process, whose output goes to the log, and tell it of every stop; return the exit code."""
-    with held(_STOPS):
-        child = os.fork()
-        if not child:
-            _become_luigi(arguments, log)
-        for number in _STOPS:
-            if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
-                signal.signal(number, lambda number, _: os.kill(child, number))
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    for number in _STOPS:
-        signal.signal(number, signal.SIG_IGN)  # there is no child any more, and the last words are soon said
-    if -code in _STOPS:
-        return _STOPPED
-    return code if code >= 0 else 128 - code
-
-
-def _become_luigi(arguments: Sequence[str], log: io.BufferedWriter) -> NoReturn:
-    try:
-        for stream in (1, 2):
-            os.dup2(log.fileno(), stream)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
-        _exec_luigi(arguments)
-    finally:
-        os._exit(127)
-
-
-def _exec_luigi(arguments: Sequence[str]) -> NoReturn:
-    """Become luigi; with -m, so that --module finds tasks that stand in this folder.
-
-    What its tasks start finds the programs beside this Python, and the settings of this folder wherever it works.
-    """
-    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])
-    mine = {advice.CALLED_FROM: os.getcwd()}
-    if os.path.exists("luigi.cfg"):
-        mine["LUIGI_CONFIG_PATH"] = os.path.abspath("luigi.cfg")
-    os.execve(sys.executable, [sys.executable, "-m", "luigi", *arguments], {**mine, **os.environ, "PATH": path})
-
-
 def _say(log: io.BufferedWriter, what: str) -> None:
     log.write(f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%SZ} {what}\n".encode())
     log.flush()
@@ -155,13 +112,4 @@ def _trouble(name: str, begin: int) -> list[str]:
     return [line for line in lines if _TROUBLE.match(line)] or lines[-40:]
 
 
-class _Run(click.Command):
-    """The command, whose arguments are luigi's to read."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take all that is given as it is."""
-        ctx.params["arguments"] = [*args]
-        return []
-
-
-command = _Run("run", callback=main)
+command = luigi_process.Command("run", callback=main)
