@@ -1,10 +1,8 @@
-"""What docs/serverless.md rests on: launcher.Dockerfile, step by step without Docker, and the arithmetic of its costs."""
+"""What docs/serverless.md rests on: launcher.Dockerfile, step by step without Docker, and the arithmetic of costs."""
 
-import importlib.util
 import json
 import os
 import re
-import shlex
 import shutil
 import site
 import subprocess
@@ -16,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import running
-from cloud_running import QUICK, Place
+from cloud_running import FLAGS, Place, state_of
 
 #: The user of the image, who owns nothing and has no home.
 NOBODY = 65534
@@ -92,12 +90,12 @@ def build(root: Path, pip: Callable[[str], str]) -> dict[str, str]:
 
     pip: what is run in the place of a command with pip install.
     """
-    subprocess.run([sys.executable, "-m", "venv", root / "python"], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", root / "python"], check=True)
     env = {"PATH": f"{root}/python/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
     folder = root
 
     def placed(text: str) -> str:
-        return re.sub(r"(?<![\w./])/(tmp|srv)/millrace", rf"{root}/\1/millrace", text)
+        return re.sub(r"(?<![\w./-])/(tmp|srv)/millrace(?![\w-])", rf"{root}/\1/millrace", text)
 
     for kind, said in IMAGE.steps:
         if kind == "WORKDIR":
@@ -107,9 +105,10 @@ def build(root: Path, pip: Callable[[str], str]) -> dict[str, str]:
             for source in sources:
                 _copy(running.ROOT / source, Path(placed(target)), target.endswith("/"))
         else:
-            command = placed(pip(said) if "pip install" in said else said)
-            ran = running.run(["sh", "-euc", command], folder, env)
+            ran = running.run(["sh", "-euc", pip(placed(said))], folder, env)
             assert ran.code == 0, ran
+    for path in (root / "srv", *(root / "srv").rglob("*")):  # root's own, and its powers are not the container's
+        path.chmod(0o555 if path.is_dir() else 0o444)
     return env
 
 
@@ -129,20 +128,27 @@ def offline(root: Path) -> Callable[[str], str]:
         (packages,) = (root / "python/lib").glob("python3*/site-packages")
         (packages / "needed.pth").write_text("".join(f"{path}\n" for path in site.getsitepackages()))
         flags = "--no-deps --no-build-isolation --no-index --disable-pip-version-check -q"
-        return command.replace("pip install", f"pip install {flags}")
+        pip = f"{sys.executable} -m pip --python {root}/python/bin/python"
+        return command.replace("pip install", f"{pip} install {flags}")
 
     return instead
 
 
 def contained(root: Path, env: dict[str, str], arguments: list[str]) -> running.Ran:
     """Runs what the image's container runs: its entry, as its user, in its folder, with no home."""
-    user = int(IMAGE.user.partition(":")[0])
+    entry = [shutil.which(IMAGE.entry[0], path=env["PATH"]) or IMAGE.entry[0], *IMAGE.entry[1:-1], *arguments]
+    user = None
+    if os.geteuid() == 0 and _may_enter(Path(sys.base_prefix)) and _may_enter(running.ROOT):
+        user = NOBODY
+    elif os.geteuid() == 0:  # this Python lies where root alone may go: as a root whose word is nobody's
+        entry = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", *entry]
     done = subprocess.run(
-        [shutil.which(IMAGE.entry[0], path=env["PATH"]) or IMAGE.entry[0], *IMAGE.entry[1:-1], *arguments],
+        entry,
         cwd=f"{root}{IMAGE.folder}",
         env=env,
-        user=user if os.geteuid() == 0 else None,
-        group=user if os.geteuid() == 0 else None,
+        user=user,
+        group=user,
+        extra_groups=None if user is None else [],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -151,8 +157,13 @@ def contained(root: Path, env: dict[str, str], arguments: list[str]) -> running.
     return running.Ran(done.returncode, done.stdout, done.stderr)
 
 
+def _may_enter(folder: Path) -> bool:
+    """Whether everybody may go into a folder."""
+    return all(each.stat().st_mode & 0o001 for each in (folder, *folder.parents))
+
+
 def test_the_dockerfile_names_what_is_there() -> None:
-    """Every file that is copied is in the project, the base has a Python that the project takes, and the user is none."""
+    """Every file that is copied is in the project, the base has a Python that the project takes, the user is nobody."""
     listed = subprocess.run(["git", "ls-files"], cwd=running.ROOT, capture_output=True, text=True, check=True).stdout
     for sources, _ in IMAGE.copies:
         for source in sources:
@@ -162,3 +173,66 @@ def test_the_dockerfile_names_what_is_there() -> None:
     assert f"ARG PYTHON={IMAGE.base.removeprefix('python:').removesuffix('-slim')}\n" in workers
     assert IMAGE.user == f"{NOBODY}:{NOBODY}"
     assert IMAGE.entry == ["millrace", "fire", "Report"]
+
+
+@pytest.fixture(scope="module")
+def env(root: Path) -> dict[str, str]:
+    """The image, built without the net, and what a container of it has for an environment."""
+    return build(root, offline(root))
+
+
+def settings(place: Place, root: Path) -> dict[str, str]:
+    """A place's settings, mounted as Cloud Run mounts a secret, and the credentials, which everybody may read."""
+    mounted = root / "etc" / place.dataset
+    mounted.mkdir(parents=True, exist_ok=True)
+    shutil.copy(place.config, mounted / "luigi.cfg")
+    given = place.cloud.environment()
+    for name, value in given.items():
+        if os.path.isfile(value):
+            shutil.copy(value, mounted / name)
+            given[name] = str(mounted / name)
+    for path in mounted.iterdir():
+        path.chmod(0o444)
+    return {**given, "LUIGI_CONFIG_PATH": str(mounted / "luigi.cfg")}
+
+
+def over(place: Place) -> bool:
+    """Whether all jobs have come to their end."""
+    return all(state_of(job) in ("DONE", "FAILED", "CANCELLED") for job in place.jobs)
+
+
+def test_firings_of_the_container_make_a_report(
+    root: Path, env: dict[str, str], place: Place, undisturbed: Path
+) -> None:
+    """What the image's steps make runs a Report in firings, each of which ends with 0 while jobs are at work.
+
+    Each is the image's own entry, run as its user, with no home, in a folder that it can't write. The tables are those
+    of a run on one machine; nothing is left in the project's folder.
+    """
+    assert [path.name for path in (root / "srv/millrace").iterdir()] != []
+    before = {*running.files(root / "srv")}
+    given, said = {**env, **settings(place, root)}, []
+    while not said or "at work" in str(said[-1]):
+        said.append(contained(root, given, ["Report", *map(str, FLAGS)]))
+        assert said[-1].code == 0, said[-1]
+        place.wait_for(lambda: over(place))
+        assert len(said) < 10, said[-1]
+    assert len(said) == 5
+    assert place.wrong(running.tables(undisturbed)) == []
+    assert {*running.files(root / "srv")} == before
+
+
+def test_a_container_that_fails_says_so(root: Path, env: dict[str, str], place: Place) -> None:
+    """A day that is not there is exit code 30 and one sentence on the output, which is what an execution fails by."""
+    source = "gs://millrace-test/none/posts-{date:%Y-%m-%d}.jsonl"
+    ran = contained(root, {**env, **settings(place, root)}, ["Report", *map(str, FLAGS), "--posts-source", source])
+    assert ran.code == 30, ran
+    assert "has nothing for" in ran.out + ran.err
+    assert "Traceback" not in ran.out + ran.err
+
+
+def test_settings_that_were_not_mounted_end_the_container(root: Path, env: dict[str, str]) -> None:
+    """Without the mounted file nothing runs: the defaults would make a report on the container's own disk."""
+    ran = contained(root, {**env, "LUIGI_CONFIG_PATH": "/etc/millrace/luigi.cfg"}, ["Report"])
+    assert ran.code == 1
+    assert "'/etc/millrace/luigi.cfg' in the environment names no file" in ran.err
