@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from millrace.core.ledger import Claim
     from millrace.core.manifests import FileEntry, Manifest
     from millrace.errors import DeadLetterError, MillraceError, NotThereYetError, SettingError, SourceError
+    from millrace.ops.on_event import on_event
     from millrace.tasks.advice import clear_command
     from millrace.tasks.approval import Approval, answer_gate
     from millrace.tasks.base import Ending
@@ -93,6 +94,7 @@ __all__ = [
     "html_table",
     "in_order",
     "number",
+    "on_event",
     "one_of",
     "plain",
     "read_rows",
@@ -152,6 +154,7 @@ HOMES = {
     "html_table": "millrace.tasks.page",
     "in_order": "millrace.tasks.flows",
     "number": "millrace.tasks.settings",
+    "on_event": "millrace.ops.on_event",
     "one_of": "millrace.tasks.settings",
     "plain": "millrace.common.text",
     "read_rows": "millrace.tasks.datasets",

@@ -24,6 +24,7 @@ _COMMANDS = {
     "run": ("run:command", "what cron calls: run a task once at a time, with a dated log and an exit code"),
     "approve": ("approve:command", "answer at a gate where a flow waits for a person, or say what waits"),
     "fire": ("fire:command", "what Cloud Run or a timer calls: run a task without waiting, all it says on the output"),
+    "on-event": ("on_event:command", "fire a graph's next step when an event says that one of its jobs has ended"),
     "clear": ("clear:command", "forget results, so that the next run makes them anew"),
     "query": ("query:command", "ask the warehouse, in BigQuery's dialect"),
     "doctor": ("doctor:command", "say whether a run can work, and what mends what can't"),

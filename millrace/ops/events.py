@@ -64,7 +64,8 @@ def read(data: bytes) -> Told:
 
 def structured(headers: Mapping[str, str], body: bytes) -> bytes:
     """Return a CloudEvent that HTTP's headers tell of as one JSON document; the body itself where they tell of none."""
-    attributes = {name.lower().removeprefix("ce-"): headers[name] for name in headers if name.lower().startswith("ce-")}
+    lower = {name.lower(): value for name, value in headers.items()}
+    attributes = {name.removeprefix("ce-"): value for name, value in lower.items() if name.startswith("ce-")}
     if "type" not in attributes:
         return body
     return json.dumps({**attributes, "data_base64": base64.b64encode(body).decode()}).encode()

@@ -15,6 +15,9 @@ from millrace.ops import luigi_process
 from millrace.ops.arguments import called
 from millrace.tasks import sections
 
+#: Luigi's exit codes after which nothing has to be mended: all is complete, or is waited for.
+FINE = (0, *(kind.value for kind in Kind))
+
 
 def main(arguments: Sequence[str]) -> int:
     """Run luigi over the command line's task; return the exit code."""
@@ -23,14 +26,18 @@ def main(arguments: Sequence[str]) -> int:
         usage = f"usage: {me} TASK [flags of luigi]; with --help they are listed"
         print(usage if not arguments else f"{usage}\n\n{__doc__}", file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else 2
-    line = ["--module", sections.modules()[0], *arguments]
     if {"--help", "--help-all"} & {*arguments}:
-        luigi_process.become(line)
+        luigi_process.become(["--module", sections.modules()[0], *arguments])
+    code = luigi(*arguments)
+    return 0 if code in FINE else code
+
+
+def luigi(*arguments: str) -> int:
+    """Run luigi over a task, without waiting; return luigi's own exit code."""
     named = os.environ.get("LUIGI_CONFIG_PATH")
     if named and not os.path.isfile(named):  # luigi would go on with the settings that hold without a file
         raise SettingError(f"LUIGI_CONFIG_PATH = {named!r} in the environment names no file; mend it, or take it away")
-    code = luigi_process.run([*line, "--no-wait", "--detach"])
-    return 0 if code in {kind.value for kind in Kind} else code
+    return luigi_process.run(["--module", sections.modules()[0], *arguments, "--no-wait", "--detach"])
 
 
 command = luigi_process.Command("fire", callback=main)

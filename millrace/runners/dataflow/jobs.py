@@ -10,7 +10,7 @@ import math
 import queue
 import re
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -46,6 +46,7 @@ class Job:
 
     where: its project and region. They stay what they were when settings change. google: through which it is asked.
     started, changed: when it began to run, and when it came to be in its state; None where Dataflow has not said.
+    labels: as far as Dataflow was asked for them.
     """
 
     id: str
@@ -57,6 +58,7 @@ class Job:
     replaced_by: str = ""
     started: datetime.datetime | None = None
     changed: datetime.datetime | None = None
+    labels: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def lasted(self) -> float:
@@ -167,6 +169,7 @@ def job_of(google: Google, proto: Any, where: Where) -> Job:
         proto.replaced_by_job_id,
         proto.start_time or None,
         proto.current_state_time or None,
+        dict(proto.labels),
     )
 
 
