@@ -13,9 +13,9 @@ ROOT = Path(__file__).parent.parent
 SOURCES = ROOT / "build" / "docs"
 #: What the site shows or links to.
 SHOWN = (
-    *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "luigi.cfg", "crontab.example", "worker.Dockerfile"),
+    *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "luigi.cfg", "crontab.example", "*.Dockerfile"),
     "workflows/examples.py",
-    *("docs/*.md", "docs/*.png", "docs/*.svg", "docs/*.css", "benchmarks/README.md"),
+    *("docs/*.md", "docs/*.png", "docs/*.svg", "docs/*.css", "docs/serverless_costs.py", "benchmarks/README.md"),
 )
 #: What has a page of the reference, and which of its modules the page shows where the package has no `__all__`.
 REFERENCE = {

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import gcloud_parsing
 import https_proxy
 import pytest
 import running
@@ -137,6 +138,31 @@ def test_commands_for_an_account_are_shell(block: Block) -> None:
     first = {shlex.split(line, comments=True)[0] for line in lines if line.strip() and "=" not in line.split()[0]}
     ours = {"luigi", "bin/build-template", "bin/doctor", "bin/stream-produce", "bin/stream-consume", ".venv/bin/python"}
     assert first <= {"curl", "gcloud", "bq", "docker", "echo", "for", "done", "gsutil", *ours}
+
+
+def test_gcloud_takes_the_commands_for_an_account(tmp_path: Path) -> None:
+    """Each call of gcloud in the guides, as a shell makes it, is one that gcloud's own parser takes; it runs none."""
+    calls = []
+    for number, block in enumerate(blocks("sh account")):
+        (folder := tmp_path / str(number)).mkdir()
+        calls += gcloud_parsing.called(block.text, folder)
+    assert len(calls) > 50
+    assert gcloud_parsing.refused(calls, tmp_path) == []
+
+
+def test_what_gcloud_does_not_take_is_noticed(tmp_path: Path) -> None:
+    """A flag, a group and a value that gcloud has not are each refused; what a command prints into another is there."""
+    script = """
+        gcloud run jobs create x --image=$IMAGE --region=$REGION --max-retires=0
+        gcloud run job list
+        gcloud run jobs create x --image=$IMAGE --region=$REGION --max-retries=none
+        gcloud projects list --filter="$(gcloud config get account)"
+    """
+    calls = gcloud_parsing.called(script, tmp_path)
+    assert [call[:3] for call in calls[3:]] == [["config", "get", "account"], ["projects", "list", calls[4][2]]]
+    assert calls[4][2] == "--filter=somebody@example.org"
+    refused = gcloud_parsing.refused(calls, tmp_path)
+    assert len(refused) == 3, refused
 
 
 @pytest.mark.parametrize("block", _named(blocks("ini")))

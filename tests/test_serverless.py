@@ -162,6 +162,32 @@ def _may_enter(folder: Path) -> bool:
     return all(each.stat().st_mode & 0o001 for each in (folder, *folder.parents))
 
 
+def test_the_costs_of_the_guide_are_those_that_its_arithmetic_gives() -> None:
+    """The table in docs/serverless.md is what docs/serverless_costs.py prints; the sums are done here once more."""
+    printed = running.run([running.python(), running.ROOT / "docs/serverless_costs.py"], running.ROOT)
+    assert printed.code == 0, printed
+    assert printed.out in (running.ROOT / "docs/serverless.md").read_text(encoding="utf-8")
+    table = {what: (paid, free) for what, paid, free in re.findall(r"^\| (.*) \| (.*) \| (.*) \|$", printed.out, re.M)}
+    firings = 365 * 24 * 60 / 12 / 5
+    assert firings == 8760
+    cpu, memory = firings * 60 * 18e-6, firings * 60 * 2e-6
+    free = (firings * 60 - 240_000) * 18e-6 + (firings * 60 - 450_000) * 2e-6
+    assert table["Cloud Run, 8,760 × 60 s, 1 vCPU, 1 GiB"] == (f"{cpu + memory:.2f}", f"{free:.2f}")
+    asked = firings * 6 * (0.05 + 0.004) / 10_000
+    scanned = firings * 10e6 / 2**40 * 6.25
+    assert table["**fired every 5 minutes**"] == (
+        f"{cpu + memory + 0.10 + 0.035 + asked + scanned:.2f}",
+        f"{free + asked:.2f}",
+    )
+    assert table["e2-small, 10 GB of disk, an address"] == (f"{12.23 + 0.4 + 730 * 0.005:.2f}",) * 2
+    longer = running.run(
+        [running.python(), running.ROOT / "docs/serverless_costs.py", "--every", 30, "--seconds", 90, "--gib", 0.5],
+        running.ROOT,
+    )
+    # Within the free tier: 1,460 × 90 s are 131,400 vCPU-seconds and half as many GiB-seconds.
+    assert f"| Cloud Run, 1,460 × 90 s, 1 vCPU, 0.5 GiB | {131_400 * (18e-6 + 1e-6):.2f} | 0.00 |" in longer.out
+
+
 def test_the_dockerfile_names_what_is_there() -> None:
     """Every file that is copied is in the project, the base has a Python that the project takes, the user is nobody."""
     listed = subprocess.run(["git", "ls-files"], cwd=running.ROOT, capture_output=True, text=True, check=True).stdout
@@ -186,7 +212,7 @@ def settings(place: Place, root: Path) -> dict[str, str]:
     mounted = root / "etc" / place.dataset
     mounted.mkdir(parents=True, exist_ok=True)
     shutil.copy(place.config, mounted / "luigi.cfg")
-    given = place.cloud.environment()
+    given = dict(place.cloud.environment())
     for name, value in given.items():
         if os.path.isfile(value):
             shutil.copy(value, mounted / name)
@@ -211,7 +237,7 @@ def test_firings_of_the_container_make_a_report(
     """
     assert [path.name for path in (root / "srv/millrace").iterdir()] != []
     before = {*running.files(root / "srv")}
-    given, said = {**env, **settings(place, root)}, []
+    given, said = {**env, **settings(place, root)}, list[running.Ran]()
     while not said or "at work" in str(said[-1]):
         said.append(contained(root, given, ["Report", *map(str, FLAGS)]))
         assert said[-1].code == 0, said[-1]
@@ -236,3 +262,25 @@ def test_settings_that_were_not_mounted_end_the_container(root: Path, env: dict[
     ran = contained(root, {**env, "LUIGI_CONFIG_PATH": "/etc/millrace/luigi.cfg"}, ["Report"])
     assert ran.code == 1
     assert "'/etc/millrace/luigi.cfg' in the environment names no file" in ran.err
+
+
+@running.long
+def test_the_image_s_own_pip_install_brings_all_that_a_firing_needs(tmp_path: Path) -> None:
+    """The command as written, over the net, into an empty Python: then the entry and the function's server work."""
+    with tempfile.TemporaryDirectory(prefix="millrace-image-") as folder:
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        source = tmp_path / "tmp" / "millrace"
+        for sources, target in IMAGE.copies:
+            for each in sources:
+                placed = Path(target.replace("/tmp/millrace", str(source)).replace("/srv", str(tmp_path / "srv")))
+                _copy(running.ROOT / each, placed, target.endswith("/"))
+        (install,) = [each for each in IMAGE.runs if "pip install" in each]
+        env = {"PATH": f"{folder}/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
+        for extras in ("[workflows]", "[workflows,events]"):
+            written = install.partition(" && ")[0].replace("[workflows]", extras)
+            ran = running.run(["sh", "-euc", written.replace("/tmp/millrace", str(source))], tmp_path, env)
+            assert ran.code == 0, ran
+        told = running.run(["millrace", "fire", "Report", "--help"], tmp_path / "srv/millrace", env)
+        assert told.code == 0, told
+        assert "--days DAYS" in told.out
+        assert running.run(["functions-framework", "--help"], tmp_path, env).code == 0

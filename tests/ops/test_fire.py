@@ -73,7 +73,7 @@ def test_a_firing_does_not_wait_and_leaves_jobs(project: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stops_reach_luigi(number: signal.Signals, project: Path, tmp_path: Path) -> None:
-    """What Cloud Run sends before it kills reaches luigi, which ends with 130: a firing that was stopped is no success."""
+    """What Cloud Run sends before it kills reaches luigi, which ends with 130: a stopped firing is no success."""
     (tmp_path / "First.held").touch()
     process = fire(project, "First", "--module", "luigid_tasks", "--at", tmp_path)
     running.wait_for((tmp_path / "First.runs").exists, 30)
