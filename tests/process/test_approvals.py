@@ -292,7 +292,7 @@ def test_a_gate_of_ones_own_asks_when_there_is_something_to_look_at(storage: Pat
     assert fire(storage, task="Publish", GATE="look").code == 0
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=running.long), 2])
 def test_a_flow_that_comes_to_a_gate_in_its_midst(workers: int, storage: Path) -> None:
     """A gate that a flow's steps yield is waited for as any other, and hands the flow who answered, and why."""
     for _ in range(2):
