@@ -13,6 +13,7 @@ import luigi
 from millrace import Approval, Day, Delay, FileEntry, Flow, Outcome, Setting, Settings, Stage, in_order, whole_number
 from millrace.core.ledger import Claim
 from millrace.core.storage import crc32c
+from millrace.core.waiting import Waiting
 from millrace.tasks import session
 
 AT = Path(os.environ.get("AT", "."))
@@ -153,6 +154,16 @@ class Gate(Flow):
     def steps(self) -> Any:
         yield Approval(name="gate")
         return "allowed"
+
+
+class Looks(Flow):
+    """Waits by itself until there is a file."""
+
+    def steps(self) -> Any:
+        one = yield Times(number=1)
+        if not (AT / "there").exists():
+            raise Waiting("nothing is there", on="the file")
+        return one
 
 
 class Ping(Flow):

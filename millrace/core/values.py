@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from millrace.common.secrets import redacted
 from millrace.common.text import one_line
 from millrace.errors import DamagedError, TerminalError
 
@@ -48,8 +49,8 @@ def read(found: Any, path: str) -> Value:
 
 
 def shown(value: Value, longest: int = 60) -> str:
-    """Return a value for people, cut short."""
-    return one_line(json.dumps(value.json, ensure_ascii=False), longest)
+    """Return a value for people, cut short, without the secrets of a URL in it."""
+    return one_line(redacted(json.dumps(value.json, ensure_ascii=False)), longest)
 
 
 def _text(value: Any) -> bytes:

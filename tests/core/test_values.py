@@ -136,4 +136,5 @@ def test_a_value_that_is_not_as_it_was_written_is_damaged() -> None:
 def test_people_see_the_beginning_of_a_value() -> None:
     """A value is shown as JSON on one line of plain text, cut."""
     assert values.shown(values.of({"ä": [1, None]})) == '{"ä": [1, null]}'
+    assert "hush" not in values.shown(values.of({"from": ["https://ann:hush@h.example/a?token=hush&n=1"]}), 200)
     assert values.shown(values.of("\x1b[31m" + "x" * 100)) == '"\\u001b[31m' + "x" * 48 + "…"

@@ -329,6 +329,17 @@ def test_a_flow_waits_at_a_gate(here: Here) -> None:
     assert here.value("gate") == "allowed"
 
 
+def test_a_step_may_wait_by_itself(here: Here) -> None:
+    """A step that raises Waiting is no failure: the run ends with 12, no attempt is noted, and the next run looks."""
+    ran = here.run("Looks", code=12, module="flow_tasks")
+    assert "Looks: nothing is there" in ran.err
+    assert [path.name for path in (here.storage / "_jobs").glob("Looks*.json")] == []
+    (here.folder / "there").touch()
+    here.run("Looks", module="flow_tasks")
+    assert here.value("looks") == 2
+    assert len(here.lines("times-1")) == 1
+
+
 def test_days_of_a_flow_are_made_by_luigis_range(here: Here) -> None:
     """RangeDaily makes the days of a flow, and asks for none that is there."""
     days = ("--of", "Bytes", "--start", "2026-11-01", "--stop", "2026-11-04")
