@@ -92,6 +92,19 @@ class Sum(Flow):
         return one + others["three"] + sum(others["more"])
 
 
+class Again(Flow):
+    """Asks for the same several times, and for what it requires."""
+
+    def requires(self) -> Times:
+        return Times(number=1)
+
+    def steps(self) -> Any:
+        required = self.requires().value()
+        one = yield Times(number=1)
+        two, three = yield [Times(number=2), Times(number=3)]
+        return [required, one, two, three, (yield Times(number=2))]
+
+
 class Paused(Flow):
     """Such a sum after a delay."""
 

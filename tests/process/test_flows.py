@@ -86,7 +86,8 @@ def made(ran: Ran) -> list[str]:
 
 def test_value_of_one_task_is_the_parameter_of_another(here: Here) -> None:
     """AddTwo(3) is 5 by two AddOnes, each of which runs once, and its manifest names what it was made of."""
-    assert made(here.run("AddTwo", "--number", 3)) == ["AddOne 3 → 4", "AddOne 4 → 5", "AddTwo 3 → 5"]
+    ran = here.run("AddTwo", "--number", 3, "--workers", 1)
+    assert made(ran) == ["AddOne 3 → 4", "AddOne 4 → 5", "AddTwo 3 → 5"]
     two = here.manifest("add_two/number=3")
     assert two.value is not None
     assert two.value.json == 5
@@ -299,6 +300,16 @@ def test_what_is_yielded_is_handed_back_in_its_form(here: Here) -> None:
     assert [entry.partition for entry in here.manifest(f"yields/{partition}").inputs] == ["times/number=1"]
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_is_asked_for_twice_is_an_input_once(workers: int, here: Here) -> None:
+    """What is yielded again, or is required besides, has the same value, and stands once among the inputs."""
+    here.run("Again", "--workers", workers, module="flow_tasks")
+    assert here.value("again") == [2, 2, 4, 6, 4]
+    inputs = [entry.partition for entry in here.manifest("again").inputs]
+    assert inputs == ["times/number=1", "times/number=2", "times/number=3"]
+    assert [len(here.lines(f"times-{number}")) for number in (1, 2, 3)] == [1, 1, 1]
+
+
 def test_tasks_that_are_no_flows_hand_on_their_output(here: Here) -> None:
     """luigi's own hand on their target, a stage its datasets, which count as what the flow was made of."""
     here.run("ReadsPlain", module="flow_tasks")
@@ -465,6 +476,9 @@ def test_settings_of_what_was_yielded_are_settings_of_the_flow(here: Here) -> No
     ran = here.run("Sum", "--numbers-times", 3, code=35, module="flow_tasks")
     assert "was made with numbers.times = 2, but this run says 3 (from the flag --numbers-times)" in str(ran)
     here.run("Sum", module="flow_tasks")
+    here.run("Times", "--number", 7, module="flow_tasks")
+    ran = here.run("Asks", "--numbers-times", 3, code=30, module="flow_tasks")
+    assert "numbers.times = 2, but this run says 3" in ran.errors[0]
 
 
 def test_other_code_is_seen_and_made_anew(here: Here) -> None:
