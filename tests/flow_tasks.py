@@ -169,6 +169,18 @@ class Gate(Flow):
         return "allowed"
 
 
+class Late(Flow):
+    """Requires a delay, of a length that makes no other flow of it."""
+
+    seconds: int = luigi.IntParameter(default=0, significant=False)
+
+    def requires(self) -> Delay:
+        return Delay(name="late", seconds=self.seconds)
+
+    def steps(self) -> int:
+        return 1
+
+
 class Looks(Flow):
     """Waits by itself until there is a file."""
 

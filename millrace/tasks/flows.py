@@ -8,6 +8,7 @@ partition is claimed meanwhile, as any stage's, and an attempt is begun only whe
 
 import contextlib
 import hashlib
+import inspect
 import re
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -117,6 +118,8 @@ class Flow(Stage):
     def asked_for(self) -> list[luigi.Task]:
         """Return the tasks that the steps ask for, one after the other, as far as they come with what is there."""
         asked: list[luigi.Task] = []
+        if not inspect.isgeneratorfunction(self.steps):
+            return asked  # steps without a yield ask for nothing, and what they do would be done once more
 
         def handed(wanted: Any) -> Any:
             asked.extend(self._tasks(_plainly(wanted)))

@@ -3,6 +3,7 @@
 import datetime
 import functools
 import json
+import logging
 import os
 import re
 import signal
@@ -13,11 +14,17 @@ from typing import Any
 
 import pytest
 import running
+from dataflow_running import Set
 from luigid_asking import listed
 from running import Ran
 
+from millrace import Delay
 from millrace.core import manifests
 from millrace.core.manifests import Manifest
+from millrace.core.storage import Storage
+from millrace.tasks import session
+from millrace.tasks.session import Session
+from workflows.examples import AddOne, AddTwo, Log
 
 DAY = "2026-11-19"
 
@@ -423,6 +430,17 @@ def test_value_that_is_not_there_or_damaged_is_one_sentence(here: Here) -> None:
     assert here.value("asks") == 14
 
 
+def test_who_looks_for_what_a_flow_asked_for_does_nothing_again(
+    tmp_path: Path, setting: Set, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Steps without a yield are not walked to find out what they ask for, because what they do is their effect."""
+    setting("millrace", "storage", str(tmp_path))
+    with caplog.at_level(logging.INFO, "millrace"), session.use(Session()):
+        assert Log(date=datetime.date(2026, 11, 19), message="once").asked_for() == []
+        assert AddTwo(number=3).asked_for() == [AddOne(number=3)]
+    assert "once" not in caplog.text
+
+
 # --- names, and what a flow depends on
 
 
@@ -503,6 +521,38 @@ def test_other_code_is_seen_and_made_anew(here: Here) -> None:
 
 
 # --- delays
+
+
+def test_delay_is_no_part_of_what_waits_for_it(here: Here) -> None:
+    """A stage that requires a delay is the same after a longer one: a delay decides when, not what."""
+    here.run("Late", module="flow_tasks")
+    here.run("Late", "--seconds", 1, module="flow_tasks")
+    assert running.complete(here.storage) == ["delay/name=late/seconds=0", "late"]
+
+
+class Racing:
+    """A storage in which somebody else is a moment faster with when a delay began."""
+
+    OTHERS = "2026-11-19T05:00:00.000+00:00"
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    def create(self, path: str, data: bytes, note: Any = None) -> None:
+        if path.endswith("/begun.json"):
+            self._storage.create(path, json.dumps({"begun": self.OTHERS}).encode())
+        self._storage.create(path, data, note)
+
+
+def test_of_two_that_begin_a_delay_the_first_counts(tmp_path: Path, setting: Set) -> None:
+    """When a delay began is one conditional write: whoever loses goes by the other's moment."""
+    setting("millrace", "storage", str(tmp_path))
+    delay = Delay(name="raced", seconds=5)
+    with session.use(Session(wrap=Racing)):
+        assert delay.steps() == "2026-11-19T05:00:05+00:00"
 
 
 def test_delay_until_a_moment(here: Here) -> None:
