@@ -7,7 +7,7 @@ from typing import Any
 
 import luigi
 
-from millrace import Claim, Day, JobGraph, Outcome, Stage  # noqa: F401  JobGraph is run by its name
+from millrace import Claim, Day, Flow, JobGraph, Outcome, Stage  # noqa: F401  JobGraph is run by its name
 
 
 class Write(luigi.Task):
@@ -68,6 +68,15 @@ class Numbers(Stage):
 
     def execute(self, claim: Claim) -> Outcome:
         return self.empty("nothing")
+
+
+class Plus(Flow):
+    """A number, and one."""
+
+    number: int = luigi.IntParameter()
+
+    def steps(self) -> int:
+        return self.number + 1
 
 
 class Pair(luigi.Task):

@@ -18,7 +18,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from types import MappingProxyType
+from types import MappingProxyType, NoneType
 from typing import Any
 
 import luigi
@@ -34,6 +34,7 @@ from millrace.errors import ManifestError, MillraceError, SettingError
 from millrace.tasks import advice, launching, session
 from millrace.tasks.base import Task, registered
 from millrace.tasks.datasets import Dataset
+from millrace.tasks.flows import Flow
 from millrace.tasks.settings import Day, Hour, Setting
 from millrace.tasks.stage import Stage
 from millrace.tasks.template_job import TemplateJob
@@ -393,7 +394,8 @@ def _check_task(graph: Graph, job: Job, date: datetime.date, mistakes: Mistakes)
     for name, parameter in parameters.items():
         if name in job.parameters:
             continue
-        if type(parameter) in (Day, Hour) or not parameter.has_task_value(job.task, name):
+        # A day that is not said would be another one than the graph's: yesterday, or none.
+        if name == "date" or type(parameter) in (Day, Hour) or not parameter.has_task_value(job.task, name):
             mistakes.add(line, f"{job.task} needs the parameter {name}, which the job {job.name} does not say")
             missing = True
     if not missing and job.parameters.keys() <= parameters.keys() and not graphs.outputs_in(job.parameters):
@@ -430,7 +432,12 @@ def _line(graph: Graph, job: Job, parameter: str) -> int:
 
 
 def _place(task: luigi.Task, who: str) -> str:
-    """Return where a complete task's output is: of a stage the folder of its files, of others a path or URI."""
+    """Return where a complete task's output is: of a stage the folder of its files, of others a path or URI. Of a flow
+    it is the value itself.
+    """
+    if isinstance(task, Flow):
+        value = task.value()
+        return json.dumps(value) if isinstance(value, dict | list | NoneType) else graphs.as_text(value)
     targets = flatten(task.output())
     if targets and isinstance(targets[0], Dataset):
         found = targets[0].read()

@@ -187,7 +187,7 @@ parameters = { spec = "diamond.toml" }
         "line 21: moment = 'now' is none for Values: time data 'now' does not match format '%Y-%m-%dT%H%M'",
         "line 25: Numbers needs the parameter date, which the job d does not say",
         "line 30: date = 'tomorrow' is none for Numbers: allowed is a day as YYYY-MM-DD",
-        "line 33: there is no task JobGraph for a graph; there are Needs, Numbers, Pair, Values, Write",
+        "line 33: there is no task JobGraph for a graph; there are Needs, Numbers, Pair, Plus, Values, Write",
     ]
     assert not (tmp_path / "out").exists()
     assert graph(tmp_path, "", "--date", DAY, "--dry-run").errors == ran.errors
@@ -247,3 +247,34 @@ parameters = {{ folder = "FOLDER/out", name = "b", text = "{{jobs.a.output}}", d
     else:
         assert ran.code == 35, ran
         assert ran.errors == [f"ERROR: {said}"]
+
+
+def test_values_of_flows_and_gates_stand_in_a_graph_as_any_task_does(tmp_path: Path) -> None:
+    """What comes after a gate waits for a person, without a process; the rest goes on; a flow hands on its value."""
+    text = """
+[jobs.one]
+task = "Plus"
+parameters = { number = 1 }
+[jobs.two]
+after = ["one"]
+task = "Plus"
+parameters = { number = "{jobs.one.output}" }
+[jobs.gate]
+after = ["one"]
+task = "Approval"
+parameters = { name = "publish", date = "{date}" }
+[jobs.told]
+after = ["gate", "two"]
+task = "Write"
+parameters = { folder = "FOLDER/out", name = "told", text = "{jobs.two.output}", date = "{date}" }
+"""
+    for _ in range(2):
+        ran = graph(tmp_path, text, "--date", DAY)
+        assert ran.code == 13, ran
+        assert "GraphTask diamond.told 2026-11-19" in str(ran)
+    by = [running.python(), "-m", "millrace", "approve", "publish", "--date", DAY, "--by", "me@example.org"]
+    approved = running.run([*by, "--millrace-storage", tmp_path / "data"], tmp_path)
+    assert approved.code == 0, approved
+    ran = graph(tmp_path, "", "--date", DAY)
+    assert ran.code == 0, ran
+    assert written(tmp_path) == {"told": "3"}
