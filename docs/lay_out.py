@@ -14,6 +14,7 @@ SOURCES = ROOT / "build" / "docs"
 #: What the site shows or links to.
 SHOWN = (
     *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "luigi.cfg", "crontab.example", "*.Dockerfile"),
+    *("graphs/*.toml", "graphs/*.yaml"),
     "workflows/examples.py",
     *("docs/*.md", "docs/*.png", "docs/*.svg", "docs/*.css", "docs/serverless_costs.py", "benchmarks/README.md"),
 )

@@ -2,7 +2,7 @@
 
 A block says in its fence what it is. `sh` is run, `sh account` needs an account at Google and is read by a shell,
 `ini` is read as luigi.cfg, `python` is what the named file holds or a file of its own, `python theirs` is for another
-system and read as Python, `text` is no code.
+system and read as Python, `toml` is a graph of jobs, `mermaid` the picture of one that is shipped, `text` is no code.
 """
 
 import ast
@@ -111,7 +111,7 @@ def clean(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 def test_every_block_says_what_it_is() -> None:
     """No block of code is of an unknown kind, so that none escapes; indented ones are not used."""
-    kinds = {"sh", "sh account", "ini", "python", "python theirs", "text"}
+    kinds = {"sh", "sh account", "ini", "python", "python theirs", "text", "toml", "mermaid"}
     walk = "docs/extending.md:"  # its blocks are walked through by tests/test_installed.py
     others = [block for block in blocks() if not (block.place.startswith(walk) and " walk" in block.kind)]
     assert {block.place: block.kind for block in others if block.kind not in kinds} == {}
@@ -187,6 +187,22 @@ def test_python_stands_in_the_project_or_compiles(block: Block) -> None:
     for node in quoted.body:
         if isinstance(node, ast.ClassDef) and (theirs := _defined(node.name)):
             assert ast.unparse(node) == ast.unparse(theirs)
+
+
+@pytest.mark.parametrize("block", _named(blocks("toml")))
+def test_graphs_are_graphs(block: Block, tmp_path: Path) -> None:
+    """Each file of a graph that the docs show is one that can be drawn."""
+    (tmp_path / "graph.toml").write_text(block.text, encoding="utf-8")
+    drawn = running.run([*running.command("JobGraph", "--spec", "graph.toml", "--dry-run")], tmp_path)
+    assert (drawn.code, drawn.err) == (0, "")
+
+
+def test_drawings_are_those_of_the_graphs_that_are_shipped() -> None:
+    """The tree and the flowchart of docs/graphs.md are what --dry-run prints of two of the graphs in graphs/."""
+    page = [block for block in blocks("text", "mermaid") if block.place.startswith("docs/graphs.md:")]
+    for name, how in (("nightly.toml", []), ("branches.yaml", ["mermaid"])):
+        flags = ("--spec", f"graphs/{name}", "--date", "2026-11-19", "--dry-run", *how)
+        assert running.run(running.command("JobGraph", *flags), running.ROOT).out in [block.text for block in page]
 
 
 @pytest.mark.parametrize("block", _named(blocks("python theirs")))

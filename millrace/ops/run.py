@@ -38,12 +38,12 @@ def main(arguments: Sequence[str]) -> int:
         usage = f"usage: {me} TASK [flags of luigi]; with --help they are listed"
         print(usage if not arguments else f"{usage}\n\n{__doc__}", file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else 2
-    if {"--help", "--help-all"} & {*arguments}:
+    if {"--help", "--help-all"} & {*arguments} or any(each.startswith("--dry-run") for each in arguments):
         luigi_process.become(["--module", sections.modules()[0], *arguments])
     said = f"{me} {shlex.join(map(secrets.redacted, arguments))}"
     name = os.path.abspath(f"logs/{datetime.datetime.now(datetime.UTC):%Y-%m-%d}.log")
     task, module = _named(arguments)
-    lock_name = f"logs/.{re.sub('[^A-Za-z0-9_.-]', '_', task)}.lock"
+    lock_name = f"logs/.{re.sub('[^A-Za-z0-9_.-]', '_', task)[-150:]}.lock"
     try:
         os.makedirs("logs", exist_ok=True)
         with open(name, "ab") as log, open(lock_name, "ab") as lock:
@@ -74,14 +74,18 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _named(arguments: Sequence[str]) -> tuple[str, str | None]:
-    """Return the task, and the module, that luigi will take from a command line."""
+    """Return the task, and the module, that luigi will take from a command line; of a graph of jobs with its file."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         # What goes wrong luigi will say itself. The modules have flags, whose values are no tasks.
         with contextlib.suppress(Exception):
             load(arguments)
         with contextlib.suppress(SystemExit):
             known, _ = CmdlineParser._build_parser().parse_known_args(arguments)
-            return known.root_task or "run", known.core_module
+            task, module = known.root_task or "run", known.core_module
+            if task == "JobGraph":  # two graphs are two tasks
+                known, _ = CmdlineParser._build_parser(root_task=task).parse_known_args(arguments)
+                task = " ".join(["JobGraph", *filter(None, [known.spec])])
+            return task, module
     return "run", None
 
 

@@ -70,6 +70,28 @@ def test_stops_reach_luigi_and_one_task_runs_once(project: Path, tmp_path: Path)
     assert "bin/run First --module luigid_tasks" in log(project)
 
 
+def test_graphs_of_two_files_are_two_tasks(project: Path, tmp_path: Path) -> None:
+    """Another run of a graph is refused, one of another graph is not; a drawing is printed, and no run."""
+    for name, task in (("one", "First"), ("two", "Other")):
+        text = f'[jobs.only]\ntask = "{task}"\nparameters = {{ at = "{tmp_path}" }}\n'
+        (tmp_path / f"{name}.toml").write_text(text, encoding="utf-8")
+    small = ("--module", "luigid_tasks", "--millrace-storage", tmp_path / "data", "--spec")
+    (tmp_path / "First.held").touch()
+    first = start(project, "JobGraph", *small, tmp_path / "one.toml")
+    wait_for(tmp_path / "First.runs")
+    second = end(start(project, "JobGraph", *small, tmp_path / "one.toml"))
+    assert (second.code, second.out) == (10, "")
+    assert second.err.endswith(f": another run of JobGraph {tmp_path}/one.toml is at work\n")
+    other = end(start(project, "JobGraph", *small, tmp_path / "two.toml"))
+    assert (other.code, other.err) == (0, ""), other
+    drawn = end(start(project, "JobGraph", *small, tmp_path / "one.toml", "--dry-run"))
+    assert (drawn.code, drawn.err) == (0, "")
+    assert drawn.out.splitlines()[1] == "└─ only: task First"
+    (tmp_path / "First.held").unlink()
+    ended = end(first)
+    assert (ended.code, ended.err) == (0, ""), ended
+
+
 def test_luigi_that_is_killed_is_told(project: Path, tmp_path: Path) -> None:
     """Where the kernel ends luigi itself, bin/run says so, with a shell's exit code."""
     (tmp_path / "First.held").touch()
