@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from millrace.core.keys import Key
     from millrace.core.ledger import Claim
     from millrace.core.manifests import FileEntry, Manifest
+    from millrace.core.waiting import Waiting
     from millrace.errors import DeadLetterError, MillraceError, NotThereYetError, SettingError, SourceError
     from millrace.ops.on_event import on_event
     from millrace.tasks.advice import clear_command
@@ -84,6 +85,7 @@ __all__ = [
     "Table",
     "TableStage",
     "TemplateJob",
+    "Waiting",
     "WindowEnd",
     "accounting",
     "after",
@@ -144,6 +146,7 @@ HOMES = {
     "Table": "millrace.common.tables",
     "TableStage": "millrace.tasks.tables",
     "TemplateJob": "millrace.tasks.template_job",
+    "Waiting": "millrace.core.waiting",
     "WindowEnd": "millrace.tasks.fetching",
     "accounting": "millrace.tasks.rejects",
     "after": "millrace.tasks.flows",

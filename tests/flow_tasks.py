@@ -10,19 +10,25 @@ from typing import Any
 
 import luigi
 
-from millrace import Approval, Day, Delay, FileEntry, Flow, Outcome, Setting, Settings, Stage, in_order, whole_number
+from millrace import (
+    Approval,
+    Day,
+    Delay,
+    FileEntry,
+    Flow,
+    Outcome,
+    Setting,
+    Settings,
+    Stage,
+    Waiting,
+    in_order,
+    whole_number,
+)
 from millrace.core.ledger import Claim
 from millrace.core.storage import crc32c
-from millrace.core.waiting import Waiting
 from millrace.tasks import session
 
 AT = Path(os.environ.get("AT", "."))
-
-
-def noted(name: str) -> list[str]:
-    """The lines of a note."""
-    path = AT / name
-    return path.read_text().splitlines() if path.exists() else []
 
 
 def note(name: str, line: object) -> None:
