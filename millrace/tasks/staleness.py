@@ -7,13 +7,13 @@ tells whether there is anything to say; only then is the rest looked for.
 import datetime
 import logging
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from millrace.core import code, keys
 from millrace.core.manifests import Manifest
 from millrace.errors import MillraceError
 from millrace.tasks import advice, completeness, freshness, session
-from millrace.tasks.identity import is_stage
+from millrace.tasks.identity import chain, is_stage
 from millrace.tasks.protocols import StageLike
 from millrace.tasks.settings import in_luigi_command
 
@@ -59,10 +59,14 @@ def lines(stages: Iterable[StageLike]) -> Iterator[str]:
     if not other:
         return
     stale: dict[str, dict[str, tuple[StageLike, str]]] = defaultdict(dict)
+    yielded: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
     seen, left = set(made), deque(made.values())
     while left:
         stage, found = left.popleft()
         family = stage.task_family
+        for name, each in _yielded(stage, found):
+            if (name, each) in other:
+                yielded[family, name][stage.datasets()[0].partition] = each
         for own in [each for each in found.get(family, ())[:1] if (family, each) in other]:
             stale[family][stage.datasets()[0].partition] = stage, own
         if any((family, each) in other for family, all_ in found.items() for each in all_):
@@ -73,6 +77,20 @@ def lines(stages: Iterable[StageLike]) -> Iterator[str]:
     roots = _roots([stage for stage, _ in made.values()])
     for family, partitions in reversed(stale.items()):  # what others are built on comes first
         yield _line(family, list(partitions.values()), roots)
+    for (family, name), codes in yielded.items():
+        many, olds = len(codes) != 1, ", ".join(sorted(map(code.short, set(codes.values()))))
+        yield (
+            f"{family}: {len(codes)} partition{'s' * many} {'were' if many else 'was'} made of what {name} made by "
+            f"other code ({olds} → {code.short(code.of(freshness.kind(name)))}); a run with --refresh makes "
+            f"{'them' if many else 'it'} anew"
+        )
+
+
+def _yielded(stage: StageLike, found: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
+    """Yield the kinds of stages, each with its code, that a stage asked for while it ran: no later run knows which."""
+    if stage.yields:
+        known = {task.task_family for task in chain(stage, by_kind=True)}
+        yield from ((name, each) for name, all_ in sorted(found.items()) if name not in known for each in all_)
 
 
 def _roots(stages: list[StageLike]) -> list[StageLike]:

@@ -513,11 +513,15 @@ def test_other_code_is_seen_and_made_anew(here: Here) -> None:
     here.run("All", module="all_task", PYTHONPATH=path)
     assert here.value("all") == [1]
     (project / "one_task.py").write_text(one.replace("return 1", "return 2 + 0"))
-    here.run("All", module="all_task", PYTHONPATH=path)
+    ran = here.run("All", module="all_task", PYTHONPATH=path)
     assert here.value("all") == [1]
+    line = r"All: 1 partition was made of what One made by other code \(\w{4} → \w{4}\); a run with --refresh makes it"
+    assert re.search(line, ran.err), ran
     here.run("All", "--refresh", module="all_task", PYTHONPATH=path)
     assert here.value("all") == [2]
-    assert made(here.run("All", "--refresh", module="all_task", PYTHONPATH=path)) == []
+    ran = here.run("All", "--refresh", module="all_task", PYTHONPATH=path)
+    assert made(ran) == []
+    assert "other code" not in ran.err
 
 
 # --- delays
