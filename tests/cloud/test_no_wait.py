@@ -78,6 +78,7 @@ def test_report_that_only_firings_drive_has_the_tables_of_an_undisturbed_run(
     assert place.stages("DONE") == JOBS
     assert place.locks() == []
     assert [ran.errors for ran in firings] == [[]] * len(firings)
+    assert ["The page is" in ran.out for ran in firings] == [False] * (len(firings) - 1) + [True]
 
 
 def test_firing_tells_of_each_job_at_work_and_leaves_nothing_behind(place: Place) -> None:
