@@ -154,6 +154,7 @@ def test_job_that_has_to_wait_for_its_turn_is_submitted_by_a_later_firing(place:
 
 def test_job_for_other_settings_is_cancelled_and_not_waited_for(place: Place) -> None:
     """A firing with other settings asks for the old job to be cancelled, and submits its own at once."""
+    place.set("dataflow", cancel_wait="3600")
     place.cloud.dataflow.hold("millrace-count-*")
     place.cloud.dataflow.stick("*")
     for stages in (1, 2, 3):
