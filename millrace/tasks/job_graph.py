@@ -29,7 +29,7 @@ from millrace.common.text import one_line
 from millrace.core import drawing, graphs
 from millrace.core.documents import Mistakes
 from millrace.core.graphs import Graph, Job
-from millrace.core.ledger import Entry, Ledger
+from millrace.core.ledger import Entry
 from millrace.errors import ManifestError, MillraceError, SettingError
 from millrace.tasks import advice, launching, session
 from millrace.tasks.base import Task, registered
@@ -264,7 +264,7 @@ class GraphJob(_Node, TemplateJob):
 
     def token(self) -> str:
         """Return the attempt that the ledger says is done."""
-        entry = Ledger(session.current().storage).entry(self.job)
+        entry = session.current().entry(self.job)
         return entry.attempt if entry is not None and entry.state == "done" else ""
 
     def made(self, before: Mapping[str, str], entry: Entry | None) -> str:
@@ -279,7 +279,7 @@ class GraphJob(_Node, TemplateJob):
         if any(_task(self.spec, self.date, name).result_is_to_come() for name in named):
             return  # what it is to be launched with is not known yet
         self.preflight()
-        entry = Ledger(session.current().storage).entry(self.job)
+        entry = session.current().entry(self.job)
         if entry is not None and entry.state == "running":
             return  # what was launched is waited for, whatever has become of its template
         known, mistakes = launching.known(self), Mistakes(self.spec)
@@ -370,7 +370,7 @@ def _made(spec: str, date: datetime.date, names: Iterable[str]) -> dict[str, str
 
 def _entries(tasks: Sequence[_Node]) -> list[Entry | None]:
     """Return what the ledger has for each of some jobs, asked for several at a time."""
-    there = Ledger(session.current().storage).entries(task.job for task in tasks if isinstance(task, GraphJob))
+    there = session.current().entries_of(task.job for task in tasks if isinstance(task, GraphJob))
     return [there[task.job] if isinstance(task, GraphJob) else None for task in tasks]
 
 

@@ -38,10 +38,11 @@ def run(task: TemplateLike, claim: Claim) -> None:
 
 
 def known(task: TemplateLike) -> "Template":
-    """Return what Dataflow knows of a task's template."""
+    """Return what Dataflow knows of a task's template, asked for once in a run."""
     from millrace.runners.dataflow import jobs, templates
 
-    return templates.template(session.current().google, str(task.template), jobs.where_of(Ticket("", "", task.place())))
+    here, uri, where = session.current(), str(task.template), jobs.where_of(Ticket("", "", task.place()))
+    return here.once(("template", uri, where), lambda: templates.template(here.google, uri, where))
 
 
 def problems(task: TemplateLike, known: "Template") -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import luigi
 
-from millrace.core.ledger import Entry, Ledger, job_of
+from millrace.core.ledger import Entry, job_of
 from millrace.core.waiting import Waiting
 from millrace.errors import MillraceError
 from millrace.runners.runner import Job, Ticket
@@ -22,20 +22,28 @@ from millrace.tasks.template_job import TemplateJob
 
 
 def ahead(tasks: Iterable[luigi.Task]) -> None:
-    """Read what the ledger has of tasks that luigi is about to ask one by one whether they are complete."""
+    """Read what the ledger has of tasks that luigi is about to ask one by one whether they are complete.
+
+    It is kept until tasks run (over).
+    """
     with contextlib.suppress(MillraceError):  # whoever is asked finds out
         here = session.current()
-        names = [task.job for task in tasks if isinstance(task, TemplateJob) and task.job not in here.entries]
-        if len(names) > _FEW:
-            here.entries.update(Ledger(here.storage).entries(names))
+        if names := [task.job for task in tasks if isinstance(task, TemplateJob)]:
+            here.entries = here.entries or {}
+            here.entries_of(names)
+
+
+def over() -> None:
+    """Have the ledger asked anew from now on, because tasks run."""
+    with contextlib.suppress(MillraceError):
+        session.current().entries = None
 
 
 def look(tasks: Iterable[luigi.Task]) -> dict[luigi.Task, Waiting]:
     """Return which tasks wait for jobs that are at work, and keep how their jobs stand for the tasks that run."""
     names = {task: name for task in tasks if (name := _in_ledger(task))}
     try:
-        entries = session.current().entries
-        entries |= Ledger(session.current().storage).entries(set(names.values()) - entries.keys())
+        entries = session.current().entries_of(names.values())
         begun = {task: entry for task, name in names.items() if (entry := entries[name]) and _is_begun(entry)}
         jobs = _jobs(begun.values())
     except MillraceError:  # the tasks ask by themselves, and say what is wrong
@@ -47,10 +55,6 @@ def look(tasks: Iterable[luigi.Task]) -> dict[luigi.Task, Waiting]:
         if job and not job.finished and job.state != "CANCELLING" and _wants(task, entry):
             found[task] = waits.at_work(job, entry)
     return found
-
-
-#: For so many tasks it makes no difference whether the ledger is asked for each or for all at once.
-_FEW = 3
 
 
 def _in_ledger(task: luigi.Task) -> str:

@@ -10,7 +10,7 @@ keeps what was found out. Other settings, as two commands in one process may hav
 import contextlib
 import glob
 import os
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, TypeVar, cast
 
@@ -44,9 +44,8 @@ class Session:
         self.asked: dict[str, Any] = {}
         #: How jobs of earlier runs stood, by place and id, when this run looked at all of them at once (looking.py).
         self.looked: dict[tuple[str, str], Job] = {}
-        #: What the ledger had of tasks when this run read it for many of them at once, and which were asked for since.
-        self.entries: dict[str, Entry | None] = {}
-        self._read_again: set[str] = set()
+        #: What the ledger has of tasks, kept while luigi asks which tasks are complete; None at any other time.
+        self.entries: dict[str, Entry | None] | None = None
         self._before: Session | None = None
 
     @cached_property
@@ -101,12 +100,17 @@ class Session:
         """Return the run of a ticket: the first time as this run's look at all jobs showed it; None for none."""
         return self.looked.pop((ticket.place, ticket.id), None) or runner.find(ticket)
 
+    def entries_of(self, tasks: Iterable[str]) -> Mapping[str, Entry | None]:
+        """Return what the ledger has of some tasks, read several at a time, as far as it is not kept already."""
+        kept, names = self.entries or {}, list(tasks)
+        read = Ledger(self.storage).entries(name for name in names if name not in kept)
+        if self.entries is not None:
+            self.entries |= read
+        return {**read, **{name: kept[name] for name in names if name in kept}}
+
     def entry(self, task: str) -> Entry | None:
-        """Return what the ledger has of a task: the first time as this run read it for many at once, then as it is."""
-        if task in self.entries and task not in self._read_again:
-            self._read_again.add(task)
-            return self.entries[task]
-        return Ledger(self.storage).entry(task)
+        """Return what the ledger has of a task."""
+        return self.entries_of([task])[task]
 
     def once(self, key: Hashable, ask: Callable[[], T]) -> T:
         """Return what `ask` returned when first called for this key, here or where this process was forked from."""

@@ -111,6 +111,7 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
                 self._add_task(
                     worker=self._id, task_id=task.task_id, status=FAILED, runnable=None, expl=waits.result(waiting)
                 )
+        looking.over()
         succeeded = bool(super().run())
         self.waits.settle(self)
         for tasks, waiting in self.waits.grouped():
