@@ -22,7 +22,7 @@ COPY graphs /srv/millrace/graphs
 COPY luigi.cfg /srv/millrace/luigi.cfg
 WORKDIR /srv/millrace
 # A firing takes seconds, and compiling would take some of them each time.
-RUN echo 'from millrace import on_event' >main.py && python -m compileall -q . && millrace fire --help
+RUN echo 'from millrace.ops.on_event import on_event' >main.py && python -m compileall -q . && millrace fire --help
 
 # Nobody in particular: nothing has to be written but in /tmp.
 USER 65534:65534

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from millrace.core.manifests import FileEntry, Manifest
     from millrace.core.waiting import Waiting
     from millrace.errors import DeadLetterError, MillraceError, NotThereYetError, SettingError, SourceError
-    from millrace.ops.on_event import on_event
     from millrace.tasks.advice import clear_command
     from millrace.tasks.approval import Approval, answer_gate
     from millrace.tasks.base import Ending
@@ -96,7 +95,6 @@ __all__ = [
     "html_table",
     "in_order",
     "number",
-    "on_event",
     "one_of",
     "plain",
     "read_rows",
@@ -157,7 +155,6 @@ HOMES = {
     "html_table": "millrace.tasks.page",
     "in_order": "millrace.tasks.flows",
     "number": "millrace.tasks.settings",
-    "on_event": "millrace.ops.on_event",
     "one_of": "millrace.tasks.settings",
     "plain": "millrace.common.text",
     "read_rows": "millrace.tasks.datasets",

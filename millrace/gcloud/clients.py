@@ -71,6 +71,8 @@ class Google:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        #: What tells of the jobs that are submitted what they are for, besides their task: label → value.
+        self.labels: dict[str, str] = {}
 
     @property
     def access(self) -> Access:

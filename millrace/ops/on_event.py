@@ -15,7 +15,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -23,7 +23,7 @@ import click
 from millrace.common.text import one_line
 from millrace.core import graphs, ledger
 from millrace.core.graphs import Graph
-from millrace.core.ledger import Ledger
+from millrace.core.ledger import Entry, Ledger
 from millrace.errors import SettingError
 from millrace.ops import events, fire
 from millrace.ops.events import EventError, Told
@@ -126,9 +126,7 @@ def _step(told: Told, specs: Sequence[str]) -> Step | None:
 
 def _of_graph(job: "Job", specs: Sequence[str]) -> Step:
     """Return the graph and the day that a job is of, as its labels and the ledger say. Raises Ignored."""
-    from millrace.runners.dataflow import jobs
-
-    name, node, day = (job.labels.get(f"millrace-{each}", "") for each in ("graph", "job", "date"))
+    name, day = (job.labels.get(f"millrace-{each}", "") for each in ("graph", "date"))
     if not name:
         raise Ignored(f"job {job.id} ({job.name}) is of no graph")
     known = _known(specs)
@@ -139,11 +137,34 @@ def _of_graph(job: "Job", specs: Sequence[str]) -> Step:
         date = datetime.date.fromisoformat(day)
     except ValueError:
         raise Ignored(f"job {job.id} is of the graph {name}, and of no day: {day!r}") from None
-    entry = Ledger(session.current().storage).entry(known[name].ledger_name(node, date))
-    # The ledger has the id only once the launch was heard of; until then the label tells whose the job is.
-    if entry is None or job.id != entry.job_id and job.labels.get(jobs.REQUEST_LABEL) != entry.request_id:
-        raise Ignored(f"job {job.id} is not the last one that the ledger has for {name}.{node} of {date}")
+    if not any(_made(job, entry) for entry in _entries(job, known[name], date)):
+        raise Ignored(f"job {job.id} is not the last one that the ledger has for {name} of {date}")
     return Step(known[name].document.path, name, date)
+
+
+def _entries(job: "Job", graph: Graph, date: datetime.date) -> Iterable[Entry | None]:
+    """Return what the ledger has of what a job says that it is for: a graph's template, or a stage."""
+    from millrace.runners.dataflow import jobs
+
+    storage = session.current().storage
+    if node := job.labels.get("millrace-job"):
+        names = [graph.ledger_name(node, date)] if node in graph.jobs else []
+    else:
+        paths = storage.list(ledger.FOLDER)
+        known = [os.path.basename(path).removesuffix(".json") for path in paths if path.endswith(".json")]
+        task = job.labels.get("millrace-task")
+        names = [each for each in known if jobs.task_label(each.partition("_")[0]) == task]
+    return Ledger(storage).entries(names).values()
+
+
+def _made(job: "Job", entry: Entry | None) -> bool:
+    """Return whether a job is the one of an attempt."""
+    from millrace.runners.dataflow import jobs
+
+    if entry is None:
+        return False
+    # The ledger has the id once the submission was heard of; until then the request tells, of a template's a label.
+    return job.id == entry.job_id or entry.request_id in (job.request_id, job.labels.get(jobs.REQUEST_LABEL))
 
 
 def _known(specs: Sequence[str]) -> Mapping[str, Graph]:

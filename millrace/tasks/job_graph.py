@@ -119,12 +119,21 @@ class JobGraph(Task):
 
     def requires(self) -> Any:
         """Return all jobs, so that one that fails keeps none from running but those after it."""
+        google = session.current().google
+        labels = _labels(graph_of(self.spec, self.date), self.date)
+        # For stages, which know of no graph. A run of several graphs, or days, can't tell whose they are.
+        google.labels = labels if google.labels in ({}, labels) else dict.fromkeys(labels, "")
         return tasks_of(self.spec, self.date)
 
     def complete(self) -> bool:
         """Return whether all jobs are. Raises SettingError that says all that is wrong with the file."""
         _known(self.spec, self.date).clear()  # a run asks this first
         return all(_made(self.spec, self.date, graph_of(self.spec, self.date).jobs).values())
+
+
+def _labels(graph: Graph, date: datetime.date) -> dict[str, str]:
+    """Return the labels that tell of a job of Dataflow's which graph it is of, and which day."""
+    return {"millrace-graph": graph.name, "millrace-date": str(date)}
 
 
 class _Node(Task):
@@ -246,7 +255,7 @@ class GraphJob(_Node, TemplateJob):
     def own_environment(self) -> Mapping[str, Any]:
         """Return what the launch says of workers, with labels that tell graph, job and day."""
         own = dict(self.filled(self.said.environment))
-        labels = {"millrace-graph": self.plan.name, "millrace-job": self.name, "millrace-date": str(self.date)}
+        labels = {**_labels(self.plan, self.date), "millrace-job": self.name}
         if isinstance(own.get("labels", {}), dict):
             own["labels"] = {**labels, **own.get("labels", {})}
         return own

@@ -41,6 +41,19 @@ after = ["left", "right"]
 template = "{template_tasks.FLEX}"
 parameters = {{ say_what = "both", say_where = "gs://{BUCKET}/joined/{{run}}/both" }}
 """
+#: A stage of ours, and a template after it.
+MIXED = f"""
+name = "join"
+
+[jobs.posts]
+task = "Fetch"
+parameters = {{ date = "{{date}}", source = "sample://" }}
+
+[jobs.after]
+after = ["posts"]
+template = "{template_tasks.FLEX}"
+parameters = {{ say_what = "after", say_where = "gs://{BUCKET}/joined/{{run}}/after" }}
+"""
 DATE = "2026-11-19"
 
 
@@ -155,6 +168,22 @@ def test_events_alone_drive_a_graph(joined: Place) -> None:
     assert joined.locks() == []
 
 
+def test_a_stage_of_ours_in_a_graph_goes_on_by_its_event_too(joined: Place) -> None:
+    """A stage's job tells its graph and day by labels as a template's does: its end launches what comes after it."""
+    (joined.folder / "graphs" / "join.toml").write_text(MIXED)
+    assert fire(joined).code == 0
+    ended(joined)
+    [fetch] = joined.jobs
+    assert cloud_running.stage_of(fetch) == "fetch"
+    ran = on_event(joined, push(entry(fetch.id)))
+    assert ran.code == 12, ran
+    assert {*named(joined)} == {"after"}
+    ended(joined)
+    assert on_event(joined, push(entry(named(joined)["after"][0].id))).code == 0
+    forged = labelled(joined, {"millrace-graph": "join", "millrace-date": DATE, "millrace-task": "fetch"})
+    assert on_event(joined, push(entry(forged))).out.startswith(f"ignored: job {forged} is not the last one")
+
+
 def test_two_events_at_once_launch_what_comes_after_both_once(joined: Place) -> None:
     """Both branches end before anybody looks, and their events come together: the join is launched, and once."""
     assert fire(joined).code == 0
@@ -187,7 +216,7 @@ def test_a_job_that_failed_is_tried_again_when_its_event_is(joined: Place) -> No
     late = on_event(joined, push(entry(failed)))
     assert (late.code, late.out) == (
         0,
-        f"ignored: job {failed} is not the last one that the ledger has for join.right of {DATE}\n",
+        f"ignored: job {failed} is not the last one that the ledger has for join of {DATE}\n",
     )
 
 
@@ -222,7 +251,7 @@ def test_events_of_others_are_ignored(joined: Place) -> None:
         json.dumps(entry(forged, project="another")): f"is of the project another, and this is {PROJECT}",
         json.dumps(push(entry(unknown))): f"there is no job {unknown} in {PROJECT}/{REGION}",
         json.dumps(entry(plain)): "is of no graph",
-        json.dumps(entry(forged)): f"is not the last one that the ledger has for join.left of {DATE}",
+        json.dumps(entry(forged)): f"is not the last one that the ledger has for join of {DATE}",
         json.dumps(entry(other)): "is of the graph other, and there is none such in graphs/join.toml",
         json.dumps(entry(nowhen)): "of no day",
         json.dumps({"logName": "projects/p/logs/run.googleapis.com%2Fstdout"}): "tells of no Dataflow job",
@@ -270,7 +299,7 @@ def test_a_job_that_stays_behind_its_event_is_to_be_sent_again(joined: Place) ->
 @contextlib.contextmanager
 def serving(place: Place) -> Iterator[str]:
     """The function, served by Google's functions framework in the place's folder."""
-    (place.folder / "main.py").write_text("from millrace import on_event\n")
+    (place.folder / "main.py").write_text("from millrace.ops.on_event import on_event\n")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

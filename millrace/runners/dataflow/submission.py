@@ -118,6 +118,7 @@ def _job_options(google: Google, module: str, task: str, ticket: Ticket, folder:
         f"--region={region}",
         f"--job_name={ticket.name}",
         f"--labels=millrace-task={jobs.task_label(task)}",
+        *(f"--labels={name}={value}" for name, value in google.labels.items()),
         "--experiments=disable_logging_submission_environment",  # spares a second of `pip freeze`
     ]
     places = {"--temp_location", "--staging_location"} - named
