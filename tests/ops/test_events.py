@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+import running
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -264,7 +265,7 @@ def test_any_bytes(data: bytes) -> None:
     tried(data)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100 * (8 // running.SHARE))
 @given(NEAR)
 def test_any_json_that_looks_like_an_event(value: Any) -> None:
     """Documents of the right keys with wrong values tell something or are refused, and never by another error."""
