@@ -228,7 +228,7 @@ def labelled(place: Place, labels: Mapping[str, str]) -> str:
 
 
 def test_events_of_others_are_ignored(joined: Place) -> None:
-    """Other projects' jobs, a stranger's in this one, with our labels even, and what there is none of: nothing is fired.
+    """Another project's jobs, a stranger's here with our labels even, and what there is none of: nothing is fired.
 
     Each is one line that says why, and exit code 0.
     """
