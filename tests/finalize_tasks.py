@@ -95,6 +95,16 @@ class Held(_InFolder):
                 ended.write("Held is over\n")
 
 
+class Slowly(_InFolder):
+    """Is at work until there is a file `gone`."""
+
+    def run(self) -> None:
+        (Path(self.folder) / "held").touch()
+        while not (Path(self.folder) / "gone").exists():
+            time.sleep(0.02)
+        super().run()
+
+
 class Missing(luigi.ExternalTask):
     """Comes from outside, and has not."""
 
@@ -118,6 +128,14 @@ class Wrong(_InFolder):
     def finalize(self, ending: Ending) -> None:
         super().finalize(ending)
         raise KeyError("https://ann:hush@h.example/")
+
+
+class Exits(_InFolder):
+    """Is done; its finalize() ends the process, as it thinks."""
+
+    def finalize(self, ending: Ending) -> None:
+        super().finalize(ending)
+        raise SystemExit(0)
 
 
 class Slow(_InFolder):

@@ -89,6 +89,10 @@ class Reserve(Undoing):
         return Read(date=self.date)
 
 
+class Rush(Reserve):
+    """Another kind of the first step, which makes partitions of the same dataset."""
+
+
 class Count(Daily):
     """Has no effect outside, but is made from what the first step made."""
 
@@ -106,7 +110,7 @@ class Charge(Undoing):
     date: datetime.date = Day()
 
     def requires(self) -> Any:
-        return Between(date=self.date)
+        return Read(date=self.date) if control(self, "moved").exists() else Between(date=self.date)
 
 
 class Between(luigi.WrapperTask):

@@ -27,7 +27,7 @@ from millrace.core.manifests import Manifest
 from millrace.core.storage import Storage
 from millrace.errors import MillraceError, SettingError
 from millrace.ops import deleting, results
-from millrace.tasks import identity, settings
+from millrace.tasks import advice, identity, settings
 from millrace.tasks.base import declares
 from millrace.tasks.datasets import Dataset
 from millrace.tasks.flows import Flow
@@ -303,12 +303,11 @@ class Window:
     def _unknown(self, name: str, kind: type[luigi.Task], manifest: Manifest | None) -> SettingError:
         family = kind.task_family
         if name in self.there and manifest is None:
-            why, mend = "its manifest can't be read", f"bin/clear {keys.argument(name)} forgets it without an undo()"
+            why = "its manifest can't be read"
+            mend = f"{advice.clear_partition(name)} forgets it without an undo()"
         else:
-            why, mend = (
-                "its parameters can't be told",
-                f"say those of {family} as flags, or name the task that needs it",
-            )
+            why = "its parameters can't be told"
+            mend = f"say those of {family} as flags, or name the task that needs it"
         return SettingError(
             f"{name} was made by {family}, which declares undo(), but {why}: nothing was undone; {mend}"
         )

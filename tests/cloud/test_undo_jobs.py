@@ -10,6 +10,7 @@ import running
 import template_tasks
 from apache_beam.io.filesystems import FileSystems
 from children import Child
+from cloud_running import Place, bucket, end
 from dataflow_running import PLACE, Set, submit
 from local_dataflow import options
 from undo_jobs import Bill, Kept, Post, Ship, Undoes
@@ -125,3 +126,23 @@ def test_a_stage_s_job_at_work_is_named(
     local.cancel(job.id)
     assert undo("Kept", day) == 0
     assert Undoes.undone == [str(Bill(date=day)), str(Ship(date=day))]
+
+
+def test_saga_in_cloud_storage(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same where locks are leases and manifests are objects: in reverse, and killed right after an undo()."""
+    monkeypatch.setenv("AT", str(place.folder))
+    monkeypatch.setenv("CRASH_LOG", str(place.folder / "moments"))
+    one = str(running.DAY)
+    (place.folder / f"Send-{one}.broken").touch()
+    assert end(place.start("Send", "--date", one, module="undo_tasks")).code == 30
+    (place.folder / f"Charge-{one}.dies").touch()
+    flags = ("Send", "--undo", "--date", one, "--module", "undo_tasks")
+    assert place.run("millrace", "clear", *flags).code == -signal.SIGKILL
+    ran = place.run("millrace", "clear", *flags)
+    assert (ran.code, ran.out.splitlines()[-1]) == (0, "2 undone, 4 partitions gone"), ran
+    lines = (place.folder / "outside").read_text().splitlines()
+    assert [line for line in lines if line.startswith("undo")] == [
+        f"undo {step} {one}" for step in ("Charge", "Charge", "Reserve")
+    ]
+    names = [blob.name for blob in bucket(place.cloud).list_blobs(prefix=f"{place.name}/")]
+    assert {name.removeprefix(f"{place.name}/").split("/")[0] for name in names} == {"_jobs", "orders"}

@@ -77,13 +77,13 @@ def test_run_that_only_waits_is_not_over(workers: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("sent", "central"), [(signal.SIGTERM, False), (signal.SIGINT, True)])
 def test_run_that_is_stopped_finalizes_when_its_tasks_have_ended(
-    workers: int, sent: signal.Signals, tmp_path: Path
+    workers: int, sent: signal.Signals, central: bool, server: int, tmp_path: Path
 ) -> None:
     """Stopped while a task is at work: that ends first, in its own process too, then finalize() is called."""
     process = subprocess.Popen(
-        command(tmp_path, ["Held", "Works"], "--workers", workers),
+        command(tmp_path, ["Held", "Works"], "--workers", workers, *(["--scheduler-port", server] if central else [])),
         cwd=tmp_path,
         env=running.environment(),
         stderr=subprocess.PIPE,
@@ -100,6 +100,26 @@ def test_run_that_is_stopped_finalizes_when_its_tasks_have_ended(
         f"{name} stopped failed= waiting=" for name in ("Held", "Works")
     ]
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_run_whose_luigid_is_gone_has_failed(
+    workers: int, luigid: tuple["subprocess.Popen[bytes]", int], tmp_path: Path
+) -> None:
+    """What is running ends, finalize() is called, and the exit code stays that of a luigid that does not answer."""
+    process, port = luigid
+    run = subprocess.Popen(
+        command(tmp_path, ["Slowly", "After"], "--workers", workers, "--scheduler-port", port),
+        cwd=tmp_path,
+        env=running.environment(),
+        stderr=subprocess.DEVNULL,
+    )
+    running.wait_for((tmp_path / "held").exists, 60)
+    process.kill()
+    process.wait()
+    (tmp_path / "gone").touch()
+    assert run.wait(120) == 45
+    assert [line.split()[:2] for line in told(tmp_path)].count(["Slowly", "failed"]) == 1
 
 
 def test_what_is_missing_or_unknown_ends_a_run_badly(tmp_path: Path) -> None:
@@ -124,6 +144,14 @@ def test_finalize_that_fails_is_a_sentence_and_an_exit_code(workers: int, tmp_pa
     # What was done is complete, so that there is nothing left to do, or to finalize.
     assert fire(tmp_path, ["Works", "Wrong"], "--workers", workers).code == 0
     assert told(tmp_path) == []
+
+
+def test_finalize_can_t_end_the_run_as_if_all_were_well(tmp_path: Path) -> None:
+    """One that calls sys.exit() has failed, and the others are called."""
+    ran = fire(tmp_path, ["Works", "Exits"])
+    assert ran.code == 30, ran
+    assert sorted(told(tmp_path)) == [f"{name} done failed= waiting=" for name in ("Exits", "Works")]
+    assert "finalize() of Exits" in ran.errors[0]
 
 
 def test_finalize_that_fails_hides_no_higher_exit_code(tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
 """bin/clear --undo: a window's steps undo what they did outside, the last one first, whenever the process is killed."""
 
 import dataclasses
+import datetime
 import json
+import os
+import pty
 import re
 import shutil
 import signal
@@ -240,6 +243,13 @@ def test_window_of_a_task_is_its_days_and_what_was_made_from_them(new: Saga) -> 
     assert set(new.complete) == there - gone - {f"pages/date={TWO}"}
 
 
+def test_what_a_step_was_made_from_is_known_though_it_needs_something_else_now(saga: Saga) -> None:
+    """Its manifest tells, where its code, or a setting, has another requires() by now."""
+    saga.control(f"Charge-{ONE}.moved")
+    assert saga.clear("Charge", "--undo", "--date", ONE).code == 0
+    assert saga.did("undo") == [f"Charge {ONE}", f"Reserve {ONE}"]
+
+
 def test_undo_has_the_parameters_that_the_step_had(new: Saga) -> None:
     """Not those that its task has unless given: the manifest knows. Where it can't tell, a sentence says what to do."""
     flags = ("--channel", "a b  'c'", "--often", 3, "--loud")
@@ -319,6 +329,60 @@ def test_steps_of_a_graph_are_undone(new: Saga) -> None:
     assert new.did("undo") == [f"Charge {ONE}", f"Tell {ONE} 'c' 1 False", f"Reserve {ONE}"]
 
 
+@pytest.mark.parametrize("kind", ["Reserve", "Rush"])
+def test_of_two_kinds_that_make_a_dataset_the_ledger_tells_which(kind: str, new: Saga) -> None:
+    """The one whose attempt the partition is, is asked to undo it."""
+    assert new.luigi(kind, "--date", ONE).code == 0
+    assert new.clear(f"reserved/date={ONE}", "--undo").code == 0
+    assert new.did("undo") == [f"{kind} {ONE}"]
+
+
+def test_more_steps_than_can_be_held_are_refused(new: Saga) -> None:
+    """Each is claimed by an open file, or a thread; the sentence says to take fewer days."""
+    assert new.luigi("Tell", "--date", ONE).code == 0
+    path = new.storage / f"told/date={ONE}" / manifests.NAME
+    manifest = Manifest.from_json(path.read_bytes(), str(path))
+    for day in (DAY + datetime.timedelta(days=number) for number in range(1, 201)):
+        other = new.storage / f"told/date={day}" / manifests.NAME
+        other.parent.mkdir()
+        other.write_bytes(dataclasses.replace(manifest, partition=f"told/date={day}").to_json())
+    ran = new.clear("Tell", "--undo", "--yes")
+    assert ran.code == 1
+    assert ran.errors[0].startswith("error: 201 tasks are of this window, and at most 200 are undone at once")
+    assert new.did("undo") == []
+    assert new.clear("Tell", "--undo", "--yes", "--from", TWO).code == 0
+    assert len(new.did("undo")) == 200
+    assert new.complete == [f"told/date={ONE}"]
+
+
+def test_what_changed_while_a_person_thought_is_not_undone(new: Saga) -> None:
+    """At a terminal the question is asked once all is shown; by the answer a run has made more of it."""
+    for day in (ONE, TWO):
+        assert new.luigi("Reserve", "--date", day).code == 0
+    here, there = pty.openpty()
+    clear = subprocess.Popen(
+        new.command("Send", "--undo", "--to", TWO),
+        cwd=new.folder,
+        env=new.env(),
+        stdin=there,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    assert clear.stderr is not None
+    said = b""
+    while b"[y/N]" not in said:
+        said += os.read(clear.stderr.fileno(), 1000)
+    assert b"2 steps of 2 days, 2026-11-01 to 2026-11-02: undo them? [y/N] " in said
+    assert new.luigi("Charge", "--date", TWO).code == 0
+    os.write(here, b"y\n")
+    assert clear.stderr.read().endswith(
+        b"error: what there is to undo has changed meanwhile: nothing was undone; call this again\n"
+    )
+    assert (clear.wait(60), new.did("undo")) == (1, [])
+    os.close(here)
+    os.close(there)
+
+
 def test_plain_task_may_undo_too(new: Saga) -> None:
     """One that fills a table, as what was made from a step and by itself."""
     ran = new.luigi("Fill", "--date", ONE)
@@ -373,6 +437,18 @@ def test_claims_of_a_window_are_held_to_its_end(saga: Saga) -> None:
 
 def _damage(saga: Saga) -> None:
     (saga.storage / f"charged/date={ONE}" / manifests.NAME).write_text("{}")
+
+
+def test_command_for_what_can_t_be_undone_works_as_printed(saga: Saga) -> None:
+    """A step whose manifest can't be read is forgotten by it, without an undo(); then the others are undone."""
+    _damage(saga)
+    said = saga.clear("Send", "--undo", "--date", ONE).errors[0]
+    printed = re.search(r"nothing was undone; (.*) forgets it without an undo\(\)$", said)
+    assert printed, said
+    ran = running.run(["bash", "-c", printed[1]], saga.folder, saga.env())
+    assert ran.code == 0, ran
+    assert saga.clear("Send", "--undo", "--date", ONE).code == 0
+    assert saga.did("undo") == [f"Reserve {ONE}"]
 
 
 def _nothing(saga: Saga) -> None:
