@@ -26,7 +26,7 @@ LARGEST = 16 << 20
 #: A push, a CloudEvent, a message and an entry, with room for one more of them.
 _DEEPEST = 5
 _JOB = re.compile(r"[0-9]{4}(-[0-9]{2}){2}(_[0-9]{2}){3}-[0-9]{1,25}", re.ASCII)
-_REGION = re.compile(r"[a-z]+(-[a-z]+)*-?[a-z]+[0-9]{1,3}", re.ASCII)
+_REGION = re.compile(r"[a-z]+(-[a-z]+)+[0-9]{1,3}", re.ASCII)
 _LOG = re.compile(r"projects/([^/]+)/logs/dataflow\.googleapis\.com%2F([-a-z]+)", re.ASCII)
 _STATUS = "google.cloud.dataflow.job.v1beta3.statusChanged"
 #: States in which nothing becomes of a job any more.
@@ -109,7 +109,7 @@ def _of_cloud_event(event: Mapping[str, Any], deep: int) -> Told:
 def _of_job(job: Mapping[str, Any]) -> Told:
     state = str(job.get("currentState", "")).removeprefix("JOB_STATE_")
     what = f"the state {one_line(state, 40)}" if state else "a change"
-    return Told(_id(job.get("id")), _text(job.get("location")), _text(job.get("projectId")), state in _ENDED, what)
+    return Told(_id(job.get("id")), _region(job.get("location")), _text(job.get("projectId")), state in _ENDED, what)
 
 
 def _of_entry(entry: Mapping[str, Any]) -> Told:
@@ -122,7 +122,7 @@ def _of_entry(entry: Mapping[str, Any]) -> Told:
     more = entry.get("jsonPayload")
     said = _text(entry.get("textPayload")) or (_text(more.get("message")) if isinstance(more, dict) else "")
     # The label project_id has been seen to be the project's number; the log's name has its id.
-    region = _text(labels.get("region"))
+    region = _region(labels.get("region"))
     ended, what = bool(_LAST_WORDS.match(said)), f"the words {_shown(one_line(said, 60))}"
     return Told(_id(labels.get("job_id")), region, log[1], ended, what)
 
@@ -131,6 +131,13 @@ def _id(value: object) -> str:
     if not isinstance(value, str) or not _JOB.fullmatch(value):
         raise EventError(f"the event is about job {_shown(value)}, and no job of Dataflow has such an id")
     return value
+
+
+def _region(value: object) -> str:
+    # It becomes a part of the address that is asked.
+    if value is not None and (not isinstance(value, str) or not _REGION.fullmatch(value)):
+        raise EventError(f"the event is of the region {_shown(value)}, and Google has none of such a name")
+    return _text(value)
 
 
 def _text(value: object) -> str:

@@ -199,6 +199,9 @@ BROKEN = [
     json.dumps({**ENTRY, "resource": {"type": "dataflow_step", "labels": {}}}).encode(),
     json.dumps({"payload": {"id": f"{ID}\n"}}).encode(),
     json.dumps({"payload": {"id": ["x"]}}).encode(),
+    json.dumps({"payload": {"id": ID, "location": "../us-central1"}}).encode(),
+    json.dumps({"payload": {"id": ID, "location": ""}}).encode(),
+    json.dumps({"payload": {"id": ID, "location": 1}}).encode(),
     json.dumps({"message": {"message": {"message": {"message": {"message": {"message": ENTRY}}}}}}).encode(),
     b" " * (events.LARGEST + 1),
 ]
@@ -212,6 +215,13 @@ def test_what_is_no_event_is_one_sentence(data: bytes) -> None:
     said = str(refused.value)
     assert said.isprintable()
     assert len(said) < 300
+
+
+@pytest.mark.parametrize("region", ["us-central1", "europe-west10", "northamerica-northeast1", None])
+def test_regions(region: str | None) -> None:
+    """Regions as Google calls them are taken over, and where an event has none, it has none."""
+    told = events.read(json.dumps({"payload": {"id": ID, "location": region}}).encode())
+    assert told.region == (region or "")
 
 
 def test_the_deepest_that_google_sends_is_read() -> None:

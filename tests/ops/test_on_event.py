@@ -1,5 +1,6 @@
 """bin/on-event without a cloud: what is no event, which graphs there are, and jobs that say they are of others."""
 
+import datetime
 import io
 import sys
 from pathlib import Path
@@ -11,6 +12,9 @@ import running
 from millrace.errors import SettingError
 from millrace.ops import on_event
 from millrace.runners.dataflow.jobs import Job
+from millrace.tasks import session
+from millrace.tasks.job_graph import JobGraph
+from millrace.tasks.session import Session
 
 GRAPH = "name: {}\njobs: {{a: {{template: 'gs://bucket/template'}}}}\n"
 
@@ -108,6 +112,20 @@ def test_labels_that_lead_nowhere(labels: dict[str, str], why: str, folder: Path
     """Labels of no graph, of an unknown one, of no day, of an unknown job, and right ones without an entry: ignored."""
     with pytest.raises(on_event.Ignored, match=why):
         on_event._of_graph(job(**labels), [])
+
+
+def test_a_run_of_several_days_labels_no_stage_s_job() -> None:
+    """The jobs of a run's stages have the graph and the day in their labels, unless the run is of several of either."""
+    first, second = (datetime.date(2026, 11, day) for day in (19, 20))
+    with session.use(Session()):
+        google = session.current().google
+        told = {"millrace-graph": "one", "millrace-date": "2026-11-19"}
+        for _ in range(2):
+            JobGraph(spec="graphs/one.yaml", date=first).requires()
+            assert google.labels == told
+        for date in (second, first):
+            JobGraph(spec="graphs/one.yaml", date=date).requires()
+            assert google.labels == {"millrace-graph": "", "millrace-date": ""}
 
 
 def test_help_tells_of_every_exit_code() -> None:
