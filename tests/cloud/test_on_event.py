@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import dataclasses
 import json
 import re
 import socket
@@ -23,6 +24,7 @@ from running import Ran
 
 from localcloud import BUCKET, PROJECT, REGION
 from localcloud.dataflow_jobs import Job
+from millrace.core import leases
 
 #: Two branches that join.
 GRAPH = f"""
@@ -133,6 +135,22 @@ def ended(place: Place) -> None:
     place.wait_for(lambda: all(state_of(job) in ("DONE", "FAILED", "CANCELLED") for job in place.jobs))
 
 
+def waited(place: Place, event: object) -> Ran:
+    """What becomes of an event while another one of the same graph and day is at work: it waits, then it fires."""
+    lock = cloud_running.bucket(place.cloud).blob(f"{place.name}/_jobs/JobGraph.join.date={DATE}.lock")
+    lock.upload_from_string(json.dumps(dataclasses.asdict(leases._this_process())))
+    seen, process = len(place.cloud.storage.requests), start(place, event)
+
+    def looks() -> int:
+        return sum("JobGraph.join" in each.path for each in place.cloud.storage.requests[seen:])
+
+    place.wait_for(lambda: looks() > 4 or process.poll() is not None)
+    assert process.poll() is None
+    assert Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text() == ""  # it has not fired
+    lock.delete()
+    return cloud_running.end(process)
+
+
 def test_events_alone_drive_a_graph(joined: Place) -> None:
     """After the first firing each job's end is an event, which fires what comes next; each job is there once.
 
@@ -148,7 +166,7 @@ def test_events_alone_drive_a_graph(joined: Place) -> None:
     assert [ran.code for ran in together] == [12, 12], together
     assert {name: len(jobs) for name, jobs in named(joined).items()} == {"left": 1, "right": 1, "both": 1}
     assert together[0].out.startswith(f"join {DATE}: job {left} has ended\n")
-    again = on_event(joined, {"payload": {"id": right, "location": REGION}})
+    again = waited(joined, {"payload": {"id": right, "location": REGION}})
     assert again.code == 12, again
     both = named(joined)["both"][0].id
     working = on_event(joined, entry(both, "Executing wait step start10"))

@@ -1,5 +1,6 @@
 """bin/on-event without a cloud: what is no event, which graphs there are, and jobs that say they are of others."""
 
+import dataclasses
 import datetime
 import io
 import sys
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import running
 
+from millrace.core.ledger import Entry
 from millrace.errors import SettingError
 from millrace.ops import on_event
 from millrace.runners.dataflow.jobs import Job
@@ -112,6 +114,25 @@ def test_labels_that_lead_nowhere(labels: dict[str, str], why: str, folder: Path
     """Labels of no graph, of an unknown one, of no day, of an unknown job, and right ones without an entry: ignored."""
     with pytest.raises(on_event.Ignored, match=why):
         on_event._of_graph(job(**labels), [])
+
+
+@pytest.mark.parametrize(
+    ("id", "request_id", "label", "made"),
+    [
+        ("2026-11-19_00_00_00-1", "other", "other", True),  # Beam gives a flex template's job a request of its own
+        (None, "request", "", True),
+        (None, "other", "request", True),
+        (None, "other", "other", False),
+        ("2026-11-19_00_00_00-2", "", "", False),
+        (None, "", "", False),
+    ],
+)
+def test_whose_a_job_is(id: str | None, request_id: str, label: str, made: bool) -> None:
+    """A job is an attempt's by its id; while the ledger has none, by its request, which a template's has as a label."""
+    entry = Entry("t", 1, "attempt-001", "a-job", "request", "running", "host", 1, "", job_id=id)
+    asked = dataclasses.replace(job(request=label), request_id=request_id)
+    assert on_event._made(asked, entry) is made
+    assert not on_event._made(asked, None)
 
 
 def test_a_run_of_several_days_labels_no_stage_s_job() -> None:
