@@ -160,4 +160,4 @@ def _json(data: bytes, what: str) -> Any:
 
 
 def _shown(value: object) -> str:
-    return one_line(repr(value), 100)
+    return one_line(ascii(value), 100)

@@ -65,7 +65,8 @@ def command(specs: Sequence[str]) -> int:
     try:
         step = _step(told, specs)
     except Ignored as why:
-        print(f"ignored: {one_line(str(why))}")
+        said = f"ignored: {one_line(str(why))}"
+        print(said.encode("ascii", "backslashreplace").decode())  # whatever the locale, and there may be none
         return 0
     if step is None:
         print(f"job {told.job} goes on, and the event says that it has ended: send it again", file=sys.stderr)

@@ -57,6 +57,16 @@ def test_what_is_no_event_of_a_job(
     assert printed.out + printed.err == said
 
 
+def test_a_locale_that_has_no_such_letters_is_no_matter(folder: Path) -> None:
+    """Without a locale, a home or a time zone the line is written all the same, what it can't spell as an escape."""
+    event = folder / "event.json"
+    event.write_text('{"logName": "projekte/ü", "resource": {"type": "東京"}}', encoding="utf-8")
+    env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(running.ROOT), "PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
+    ran = running.run(["sh", "-c", f"{running.python()} -m millrace on-event <{event}"], folder, env)
+    assert (ran.code, ran.err) == (0, ""), ran
+    assert ran.out == "ignored: an entry of 'projekte/\\xfc' about '\\u6771\\u4eac' tells of no Dataflow job\n"
+
+
 def test_graphs_are_those_that_are_named_or_lie_in_their_folder(folder: Path) -> None:
     """The files of graphs/, of either ending, or those of the command line; what is no graph is named with its line."""
     assert {name: graph.document.path for name, graph in on_event._known([]).items()} == {
