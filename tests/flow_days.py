@@ -15,5 +15,6 @@ class Week(Flow):
 
     def steps(self) -> Any:
         days = [Made(date=self.first + datetime.timedelta(days=number)) for number in range(7)]
+        yield days[:2]
         made = yield days
         return sum(dataset.read()[0].files[0].rows for [dataset] in made)

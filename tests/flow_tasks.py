@@ -218,6 +218,21 @@ class Itself(Flow):
         return (yield Itself())
 
 
+class Fickle(luigi.Task):
+    """Is complete each second time that somebody asks."""
+
+    def complete(self) -> bool:
+        note("fickle", "asked")
+        return len((AT / "fickle").read_text().splitlines()) % 2 == 0
+
+
+class Trusting(Flow):
+    """Needs what is complete each second time."""
+
+    def steps(self) -> Any:
+        yield Fickle()  # type: ignore[no-untyped-call]
+
+
 class Asks(Flow):
     """Reads a value that nobody has made."""
 
