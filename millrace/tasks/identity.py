@@ -66,10 +66,9 @@ def of_yielded(manifests: Iterable[Manifest]) -> dict[str, str]:
     return {key: text for key, text in sorted(said.items()) if _now(key) is not None}
 
 
-def of_yielded_note(stage: StageLike, manifest: Manifest) -> dict[str, str]:
-    """Return of those settings a digest each, short enough for a note: those that the stage's own don't tell of."""
-    own = of(stage)
-    return {key: _short(text) for key, text in of_yielded([manifest]).items() if key not in own}
+def of_yielded_note(manifest: Manifest) -> dict[str, str]:
+    """Return of those settings, in a partition's manifest, a digest each, short enough for a note."""
+    return {key: _short(text) for key, text in of_yielded([manifest]).items()}
 
 
 def of_yielded_holds(noted: Mapping[str, str]) -> bool:

@@ -268,7 +268,7 @@ class Stage(Task):
         """
         said: dict[str, Any] = {"code": manifest.code, "versions": manifest.versions} if manifest else {}
         if manifest and self.yields:
-            said["yielded"] = identity.of_yielded_note(self, manifest)
+            said["yielded"] = identity.of_yielded_note(manifest)
         made = {name: json.dumps(value, sort_keys=True) for name, value in said.items() if value}
         return {"settings": identity.digest(self), **made}
 

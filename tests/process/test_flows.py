@@ -18,7 +18,7 @@ from dataflow_running import Set
 from luigid_asking import listed
 from running import Ran
 
-from millrace import Delay
+from millrace import Delay, Flow
 from millrace.core import manifests
 from millrace.core.manifests import Manifest
 from millrace.core.storage import Storage
@@ -169,7 +169,7 @@ def test_diamond_whose_right_arm_fails(here: Here) -> None:
 
 def test_hundred_pages_one_of_which_fails(here: Here) -> None:
     """How many tasks there are is what a task says; 99 of them are kept, and the rerun does one, then the sum."""
-    ran = here.run("Book", "--broken", 57, code=30)
+    ran = here.run("Book", "--broken", 57, "--workers", 1, code=30)
     assert len(made(ran)) == 1 + 99  # the contents, and pages
     assert ran.errors == ["ERROR: Page 57: page 57 is torn; run again without --broken 57"]
     assert made(here.run("Book")) == ["Page 57 → 57", "Book 100 → 5050"]  # 1 + … + 100, as young Gauss
@@ -263,8 +263,8 @@ def test_death_at_every_effect_of_a_flow_with_a_delay(tmp_path: Path) -> None:
     assert sum("_MANIFEST.json" in line for line in effects) == 4
     # Those of the first firing: later ones have a count of their own.
     first = next(number for number, line in enumerate(effects, 1) if "begun.json" in line)
-    kinds = spread([f"call:{n}:{how}" for n in range(1, first + 1) for how in ("before", "after")], 2)
-    behind = spread([f"call:{n}:{how}" for n in range(1, len(effects) - first + 1) for how in ("before", "after")], 2)
+    kinds = spread([f"call:{n}:{how}" for n in range(1, first + 1) for how in ("before", "after")], 1)
+    behind = spread([f"call:{n}:{how}" for n in range(1, len(effects) - first + 1) for how in ("before", "after")], 1)
     for number, (crash, later) in enumerate([*((each, False) for each in kinds), *((each, True) for each in behind)]):
         here = Here(tmp_path / str(number))
         here.folder.mkdir()
@@ -395,15 +395,13 @@ def test_what_is_no_value_fails_in_one_sentence(what: str, sentence: str, here: 
         (["Yields", "--what", "[Plain().output()]"], "which is no task; yield a task"),
         (["Itself"], "its steps yield the task itself, which would never be complete"),
         (["Trusting"], "what Trusting needs is there, and yet not complete; run it again"),
-        (["Ping"], "Pong: it needs Ping, which needs Pong, so that neither can be the first"),
+        (["Ping", "--workers", "1"], "Pong: it needs Ping, which needs Pong, so that neither can be the first"),
+        (["Ping", "--workers", "2"], "Pong: it needs Ping, which needs Pong, so that neither can be the first"),
     ],
 )
-@pytest.mark.parametrize("workers", [1, 2])
-def test_steps_that_come_to_no_end_fail_in_one_sentence(
-    task: list[str], sentence: str, workers: int, here: Here
-) -> None:
+def test_steps_that_come_to_no_end_fail_in_one_sentence(task: list[str], sentence: str, here: Here) -> None:
     """What is no task, the task itself, and two tasks that need each other: each is said, and ends the run."""
-    ran = here.run(*task, "--workers", workers, code=30, module="flow_tasks")
+    ran = here.run(*task, code=30, module="flow_tasks")
     assert sentence in ran.errors[0]
     assert "Traceback" not in str(ran)
 
@@ -458,6 +456,30 @@ def test_every_parameter_is_a_folder_and_no_two_are_the_same(here: Here) -> None
     assert all(re.fullmatch(r"text/[\w.~%=/:+,@-]{1,130}", each, re.ASCII) for each in partitions)
     assert "text/one=a%2Fb/two=b" in partitions
     assert max(map(len, os.listdir(here.storage / "_jobs"))) < 200
+
+
+class AddOneMore(AddOne):
+    """A flow that builds on another."""
+
+    def steps(self) -> int:
+        return super().steps() + 1
+
+
+class HTTPPages2(Flow):
+    """A flow of a name with capitals."""
+
+
+class Named(AddOneMore):
+    """A flow that says its dataset."""
+
+    writes = ("others",)
+
+
+def test_dataset_is_called_like_the_class() -> None:
+    """Each class has a dataset of its own, whatever it builds on, unless it says another."""
+    assert AddOneMore(number=1).datasets()[0].partition == "add_one_more/number=1"
+    assert HTTPPages2().datasets()[0].partition == "http_pages2"
+    assert Named(number=1).datasets()[0].partition == "others/number=1"
 
 
 def clear(here: Here, *arguments: object) -> Ran:
