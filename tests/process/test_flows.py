@@ -200,11 +200,14 @@ def test_two_runs_at_once_make_each_value_once(here: Here) -> None:
     (here.folder / "held").touch()
     processes = [here.start("Times", "--number", 1) for _ in range(2)]
     running.wait_for(lambda: here.lines("times-1"), 30)
+    seen = datetime.datetime.now(datetime.UTC).isoformat()
     (here.folder / "held").unlink()
     for process in processes:
         out, _ = process.communicate(timeout=60)
         assert process.returncode == 0, out
     assert len(here.lines("times-1")) == 1
+    made = here.manifest("times/number=1")
+    assert made.started < seen < made.ended  # the time in which the steps were walked
 
 
 @pytest.mark.parametrize("workers", [1, 2])
