@@ -188,6 +188,11 @@ def test_flows_at_luigid(server: int, tmp_path: Path) -> None:
     assert sorted(task["name"] for task in listed(server, "FAILED").values()) == ["Page"]
     assert made(here.run("Book", "--pages", 12))[-1] == "Book 12 → 78"
     assert listed(server, "FAILED") == {}
+    both = [here.start("Sum") for _ in range(2)]
+    for process in both:
+        out, _ = process.communicate(timeout=60)
+        assert process.returncode == 0, out
+    assert here.value("sum") == 22
     here.run("LogWaitLog", *flags, code=12)
     pending = listed(server, "PENDING").values()
     assert sorted(task["name"] for task in pending) == ["Delay", "LogWaitLog", "Waiting"]
