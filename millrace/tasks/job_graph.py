@@ -144,9 +144,14 @@ class _Node(Task):
     date: datetime.date = Day()
     spec: str = luigi.Parameter(positional=False, description=_SPEC)
 
+    @property
+    def task_family(self) -> str:
+        """What luigid calls the task: by the job, because its picture of a graph shows no more than this."""
+        return f"{self.graph}.{self.name}" if self.graph else type(self).__name__
+
     def __str__(self) -> str:
         """Return graph, job and day as people say them."""
-        return f"{self.task_family} {self.graph}{'.' * bool(self.graph)}{self.name} {self.date}"
+        return f"{type(self).__name__} {self.graph}{'.' * bool(self.graph)}{self.name} {self.date}"
 
     @property
     def plan(self) -> Graph:
@@ -362,19 +367,25 @@ def _known(spec: str, date: datetime.date) -> dict[str, str]:
 
 def _made(spec: str, date: datetime.date, names: Iterable[str]) -> dict[str, str]:
     """Return the tokens of jobs that are complete, by name, "" for the others; with each job all before it is named."""
-    known, found = _known(spec, date), dict[str, str]()
-    left = tasks_of(spec, date, names)
-    while ready := [task for task in left if all(found.get(name) for name in task.said.after)]:
-        found |= {task.name: known[task.name] for task in ready if task.name in known}
-        asked = [task for task in ready if task.name not in known]
-        for task, entry in zip(asked, _entries(asked), strict=True):
+    jobs, known = graph_of(spec, date).jobs, _known(spec, date)
+    found, left = dict[str, str](), list[str]()
+    for name in names:
+        if name in known and all(found.get(each) for each in jobs[name].after):
+            found[name] = known[name]
+        else:
+            left.append(name)
+    while ready := [name for name in left if all(found.get(each) for each in jobs[name].after)]:
+        tasks = tasks_of(spec, date, ready)
+        for task, entry in zip(tasks, _entries(tasks), strict=True):
             try:
-                found[task.name] = task.made({name: found[name] for name in task.said.after}, entry)
+                token = task.made({name: found[name] for name in jobs[task.name].after}, entry)
             except Exception:  # what is wrong with a job is said for that job alone
-                found[task.name] = ""
-        known |= {name: token for name, token in found.items() if token}
-        left = [task for task in left if task.name not in found]
-    return {**{task.name: "" for task in left}, **found}
+                token = ""
+            found[task.name] = token
+            if token:
+                known[task.name] = token
+        left = [name for name in left if name not in found]
+    return {**dict.fromkeys(left, ""), **found}
 
 
 def _entries(tasks: Sequence[_Node]) -> list[Entry | None]:
@@ -383,9 +394,18 @@ def _entries(tasks: Sequence[_Node]) -> list[Entry | None]:
     return [there[task.job] if isinstance(task, GraphJob) else None for task in tasks]
 
 
+def _kinds() -> dict[str, type[luigi.Task]]:
+    """Return the tasks by name, looked for once, because luigi goes through all that it knows for each name."""
+
+    def ask() -> dict[str, type[luigi.Task]]:
+        return {name: kind for name, kind in registered().items() if not issubclass(kind, luigi.Config)}
+
+    return session.current().once("the tasks of graphs", ask)
+
+
 def _check_task(graph: Graph, job: Job, date: datetime.date, mistakes: Mistakes) -> None:
     """Note what is wrong with a job that is a task, as far as that can be known before anything has run."""
-    known = {name: kind for name, kind in registered().items() if not issubclass(kind, luigi.Config)}
+    known = _kinds()
     kind, line = known.get(job.task), graph.line(job.name, "task")
     if kind is None or issubclass(kind, JobGraph | _Node):
         offered = [name for name, each in known.items() if not each.__module__.startswith(("luigi.", "millrace."))]
@@ -413,7 +433,7 @@ def _check_task(graph: Graph, job: Job, date: datetime.date, mistakes: Mistakes)
 
 def _instance(graph: Graph, job: Job, filled: Callable[[Any], Any], mistakes: Mistakes) -> luigi.Task | None:
     """Return the task of a job, with what stands in braces filled in; note what it does not take."""
-    kind = registered()[job.task]
+    kind = _kinds()[job.task]
     parameters, values = dict(kind.get_params()), {}
     for name, value in filled(job.parameters).items():
         text = json.dumps(value, default=str) if isinstance(value, dict | list) else graphs.as_text(value)

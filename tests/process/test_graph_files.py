@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import running
+from luigid_asking import listed
 from running import Ran
 
 DAY = datetime.date(2026, 11, 19)
@@ -75,6 +76,25 @@ def test_graph_of_tasks_runs_in_order_and_goes_on_where_it_stopped(tmp_path: Pat
     again = graph(tmp_path, "", "--date", DAY)
     assert again.code == 0, again
     assert "1 complete ones were encountered" in str(again)
+
+
+def test_luigid_shows_each_job_by_its_name(tmp_path: Path, server: int) -> None:
+    """With its state, below its graph: what failed, what waits for that, what is done; the next run heals all of it."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "right.fails").touch()
+    flags = ("--date", DAY, "--scheduler-host", "127.0.0.1", "--scheduler-port", server)
+    ran = graph(tmp_path, DIAMOND, *flags)
+    assert ran.code == 30, ran
+
+    def names(status: str) -> set[str]:
+        return {task["name"] for task in listed(server, status).values()}
+
+    assert names("DONE") == {"diamond.top", "diamond.left", "Needs", "Write"}
+    assert (names("FAILED"), names("PENDING")) == ({"Write"}, {"diamond.right", "diamond.join", "JobGraph"})
+    (tmp_path / "out" / "right.fails").unlink()
+    ran = graph(tmp_path, "", *flags)
+    assert ran.code == 0, ran
+    assert (names("FAILED"), names("PENDING")) == (set(), set())
 
 
 def test_days_of_a_graph_are_made_by_rangedaily(tmp_path: Path) -> None:
