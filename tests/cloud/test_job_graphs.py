@@ -126,27 +126,51 @@ def test_chain_of_flex_templates_with_common_parameters(place: Place, way: str) 
     assert len(place.jobs) == 3
 
 
-@WAYS
-def test_branch_that_fails_stops_only_what_comes_after_it(place: Place, way: str) -> None:
+def again(place: Place, ran: Ran, *flags: str) -> Ran:
+    """Runs the command that an error of a run says runs it again, as it is printed."""
+    told = next(filter(None, (re.search(r"run again: (.*JobGraph.*)$", line) for line in ran.errors)), None)
+    assert told, ran
+    return running.run(["bash", "-c", " ".join([told[1], *flags])], place.folder, place.environment)
+
+
+def joined(place: Place) -> bool:
+    """Whether the join has what both branches made."""
+    return sorted(read(place, "branches/branches-2026-11-19/joined")) == sorted(LINES.splitlines() * 2)
+
+
+def test_branch_that_fails_stops_only_what_comes_after_it(place: Place) -> None:
     """The other branch comes to its end; the next run goes on with what failed, and joins."""
-    branches = spec(place, "branches.yaml")
     place.cloud.dataflow.fail("*-links-*", "it rained")
-    flags = [] if way == "wait" else ["--no-wait"]
-    ran = run(place, branches) if way == "wait" else fire(place, branches)[-1]
+    ran = run(place, spec(place, "branches.yaml"))
     assert ran.code == 30, ran
+    assert [line for line in ran.errors if "it rained" in line] == ran.errors
     assert made(place) == {"extract": ["DONE"], "words": ["DONE"], "links": ["FAILED"]}
-    [error] = [line for line in ran.errors if "it rained" in line]
-    told = re.search(r"run again: (.*JobGraph.*)$", error)
-    assert told, error
     place.cloud.dataflow.release()
-    again = running.run(["bash", "-c", " ".join([told[1], *flags])], place.folder, place.environment)
-    if way == "no-wait":
-        assert again.code == 12, again
-        place.wait_for(lambda: all(job.over for job in place.jobs))
-        again = fire(place, branches)[-1]
-    assert again.code == 0, again
+    assert again(place, ran).code == 0
     assert made(place) == {"extract": ["DONE"], "words": ["DONE"], "links": ["FAILED", "DONE"], "join": ["DONE"]}
-    assert sorted(read(place, "branches/branches-2026-11-19/joined")) == sorted(LINES.splitlines() * 2)
+    assert joined(place)
+
+
+@running.long
+def test_branch_that_somebody_cancels_stops_only_what_comes_after_it(place: Place) -> None:
+    """By firings: the one that sees the end ends with 30, and those after it go on."""
+    branches = spec(place, "branches.yaml")
+    assert run(place, branches, "--no-wait").code == 12
+    place.wait_for(lambda: all(job.over for job in place.jobs))
+    place.cloud.dataflow.hold("*-links-*")
+    assert run(place, branches, "--no-wait").code == 12
+    [links] = [job for job in place.jobs if job_of(job) == "links"]
+    place.cloud.dataflow.cancel(links.id)
+    place.wait_for(lambda: all(job.over for job in place.jobs))
+    ran = run(place, branches, "--no-wait")
+    assert ran.code == 30, ran
+    assert made(place) == {"extract": ["DONE"], "words": ["DONE"], "links": ["CANCELLED"]}
+    place.cloud.dataflow.release()
+    assert again(place, ran, "--no-wait").code == 12
+    place.wait_for(lambda: all(job.over for job in place.jobs))
+    assert fire(place, branches)[-1].code == 0
+    assert made(place) == {"extract": ["DONE"], "words": ["DONE"], "links": ["CANCELLED", "DONE"], "join": ["DONE"]}
+    assert joined(place)
 
 
 @WAYS
