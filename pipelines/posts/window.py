@@ -11,7 +11,6 @@ It is a template, too (millrace.beam.templates): nothing of a launch, and above 
 import datetime
 import json
 import os
-import re
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -165,13 +164,14 @@ class Plan:
 
 
 def end_of(timestamp: str) -> int:
-    """Return microseconds since 1970 of YYYY-MM-DD HH:MM:SS[.ffffff], UTC. Raises SettingError for no such moment."""
+    """Return microseconds since 1970 of YYYY-MM-DD HH:MM:SS[.ffffff], UTC. Raises SettingError for no such moment.
+
+    The end is read as posts' own moments are, so that a post of the same text is in the window.
+    """
     try:
-        moment = datetime.datetime.fromisoformat(re.sub(r"\.\d+$", "", timestamp)).replace(tzinfo=datetime.UTC)
-        fraction = re.search(r"\.(\d{1,6})$", timestamp)
-    except ValueError as error:
-        raise SettingError(f"--timestamp {timestamp!r} is no moment: {error}") from None
-    return (moment - _EPOCH) // _MICROSECOND + (int(fraction[1].ljust(6, "0")) if fraction else 0)
+        return parse.microseconds(timestamp)
+    except parse.Rejected:
+        raise SettingError(f"--timestamp {timestamp!r} is no moment, because there is no such day or time") from None
 
 
 def day_of(micros: int) -> datetime.date:
@@ -291,10 +291,9 @@ def count_shard(named_: tuple[str, Iterable[pa.Table]], plan: Plan) -> Iterator[
 
 def once(posts: pa.Table) -> pa.Table:
     """Return posts without those whose id comes again further down on the same UTC day."""
-    day = posts["created_at"].to_numpy() // parse.DAY
+    days, day = np.unique(posts["created_at"].to_numpy() // parse.DAY, return_inverse=True)
     stay = np.ones(posts.num_rows, np.bool_)
-    for each in np.unique(day):
-        rows = np.flatnonzero(day == each)
+    for rows in shards.rows_of(day, len(days)):
         again = etl.come_again(etl.ids_of(posts["id"].take(pa.array(rows)), 0))["row"]
         stay[rows[again.to_numpy()]] = False
     return posts.filter(pa.array(stay))

@@ -86,15 +86,16 @@ def _asked_for(parameter: Any, given: Mapping[str, str], there: Mapping[str, Any
 
 
 def _unmatched(parameter: Any, value: str) -> list[str]:
-    """Return the patterns that a value does not match. One that Python can't read is Dataflow's to check."""
+    """Return the patterns that a value does not match. One that can't be read here is Dataflow's to check."""
+    import regex  # here, because loading it takes 50 ms, and few runs launch templates
+
     found = []
     for pattern in parameter.regexes:
-        if "[:" in pattern:  # [[:alpha:]] is a class of letters for Dataflow, and some other set for Python
-            continue
         try:
-            if not re.fullmatch(pattern, value):
+            # Dataflow's RE2 has ASCII letters alone in [[:alpha:]] and \w, and those of all scripts in \p{L}.
+            if not regex.fullmatch(pattern, value, 0 if re.search(r"\p", pattern, re.I) else regex.ASCII):
                 found.append(pattern)
-        except re.error:
+        except regex.error:
             continue
     return found
 

@@ -305,6 +305,7 @@ def test_all_that_is_wrong_with_parameters_is_one_sentence(tmp_path: Path) -> No
     ("given", "said"),
     [
         ({"timestamp": "2026-02-30 05:00:00"}, "--timestamp '2026-02-30 05:00:00' is no moment"),
+        ({"timestamp": "2026-02-28 25:00:00.5"}, "--timestamp '2026-02-28 25:00:00.5' is no moment"),
         ({"input": "ftp://a/b"}, "has the scheme ftp://"),
         ({"shards": "3"}, "--shards 3 is no power of two"),
         ({"output": ""}, "--output is missing (folder of the tables"),
