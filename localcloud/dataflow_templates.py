@@ -1,7 +1,6 @@
 """Templates of the local Dataflow: what a launch makes of a classic template's job, or of a flex template's image."""
 
 import json
-import re
 import sys
 import urllib.parse
 import urllib.request
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 
+import regex
 from google.cloud import dataflow_v1beta3 as api
 
 from localcloud.dataflow_checks import RefusedError, check_environment, parsed, unsupported
@@ -144,7 +144,7 @@ def _check(parameters: Mapping[str, str], metadata: Any) -> None:
         if name not in parameters:
             if not each.is_optional:
                 problems.append((name, "Missing required parameter"))
-        elif bad := [pattern for pattern in each.regexes if not re.fullmatch(pattern, parameters[name])]:
+        elif bad := [pattern for pattern in each.regexes if not _matches(pattern, parameters[name])]:
             problems.append((name, f"Unmatched regex {bad[0]}"))
     if problems:
         told = "; ".join(f"{name}: {problem}" for name, problem in problems)
@@ -154,6 +154,14 @@ def _check(parameters: Mapping[str, str], metadata: Any) -> None:
             f"The template parameters are invalid. Details: {told}",
             [{"@type": _VIOLATIONS, "parameterViolations": violations}],
         )
+
+
+def _matches(pattern: str, text: str) -> bool:
+    r"""Return whether a whole text is as a pattern of RE2 says.
+
+    RE2 takes [[:alpha:]] and \w for ASCII's letters, and \p{L} for those of all scripts.
+    """
+    return bool(regex.fullmatch(pattern, text, 0 if "\\p" in pattern.lower() else regex.ASCII))
 
 
 def read(storage_url: str, uri: str, otherwise: Any = None) -> dict[str, Any]:

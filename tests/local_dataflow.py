@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+import pyarrow.compute as pc
 import running
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics.metric import Metrics
@@ -24,6 +25,16 @@ Started = Callable[..., Dataflow]
 
 #: Parameters of a flex template that says something.
 SAID = {"said": "hello", "output": f"gs://{BUCKET}/said/flex"}
+#: Patterns of parameters of templates.
+PATTERNS = ["[[:alpha:]]+", r"\p{L}+", r"\PL+", r"[\p{L}[:digit:]]+", r"\w+", r"\W+", "a|ab", "^a$"]
+
+
+def matches(pattern: str) -> dict[str, bool]:
+    """Texts, and whether each is wholly as a pattern says: by RE2 itself, which Dataflow has, and Arrow too."""
+    texts = ["a", "ab", "é", "Ж", "a1", "1", "a:", "[:alpha:]", "-"]
+    found = pc.match_substring_regex(texts, rf"\A(?:{pattern})\z").to_pylist()
+    assert set(found) == {True, False}, pattern
+    return dict(zip(texts, found, strict=True))
 
 
 def options(url: str, name: str, *flags: str) -> list[str]:

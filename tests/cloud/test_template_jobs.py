@@ -16,7 +16,7 @@ from children import Child
 from cloud_running import state_of
 from dataflow_running import Set
 from google.cloud import dataflow_v1beta3 as api
-from local_dataflow import get, options, read
+from local_dataflow import PATTERNS, get, matches, options, read
 from running import EVERY, LONGEST, WHOLE
 from template_tasks import CLASSIC, FLEX, Say, SayDaily
 
@@ -138,13 +138,13 @@ def parameter(name: str, **more: Any) -> Any:
     ],
 )
 def test_a_parameter_that_another_one_calls_for_is_missing_only_then(given: dict[str, str], wrong: list[str]) -> None:
-    """As the metadata of Google's own templates has it; a pattern that is none of Python's is Dataflow's to check."""
+    """As the metadata of Google's own templates has it; a pattern that can't be read here is Dataflow's to check."""
     known = templates.Template(
         "gs://t",
         False,
         False,
         [
-            parameter("format", regexes=[r"\p{L}+", "[[:alpha:]]+"]),
+            parameter("format", regexes=["(?U)[0-9]+", "[[:alpha:]]+"]),
             parameter("schema", parent_name="format", parent_trigger_values=["avro"]),
         ],
     )
@@ -153,6 +153,15 @@ def test_a_parameter_that_another_one_calls_for_is_missing_only_then(given: dict
     [problem] = templates.problems(known, given)
     assert problem == "sdk_container_image = 'i' is not one of its parameters"
     assert templates.problems(dataclasses.replace(known, flex=True), given) == []
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_patterns_are_read_as_re2_reads_them(pattern: str) -> None:
+    r"""[[:alpha:]] are the letters of ASCII, \p{L} those of all scripts."""
+    known = templates.Template("gs://t", False, False, [parameter("said", regexes=[pattern])])
+    for text, matched in matches(pattern).items():
+        wrong = [] if matched else [f"said = {text!r} does not match {pattern}"]
+        assert templates.problems(known, {"said": text}) == wrong
 
 
 def test_settings_of_jobs_are_those_of_launches(local: Dataflow, setting: Set) -> None:

@@ -1,6 +1,8 @@
 """Templates on the local Dataflow, launched by Google's client: classic ones that Beam staged, and flex ones."""
 
+import contextlib
 import json
+import re
 import sys
 import textwrap
 from pathlib import Path
@@ -16,7 +18,22 @@ from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.transforms.periodicsequence import PeriodicImpulse
 from google.api_core import exceptions
 from google.cloud import dataflow_v1beta3 as api
-from local_dataflow import SAID, Started, alive, create, ended, get, launch_flex, messages, proto, read, submit, write
+from local_dataflow import (
+    PATTERNS,
+    SAID,
+    Started,
+    alive,
+    create,
+    ended,
+    get,
+    launch_flex,
+    matches,
+    messages,
+    proto,
+    read,
+    submit,
+    write,
+)
 
 from localcloud import BUCKET, PROJECT, REGION
 from localcloud.dataflow import Dataflow
@@ -76,6 +93,22 @@ def test_a_classic_template_is_launched_with_its_parameters(dataflow: Dataflow) 
     assert launch({"said": "hello"}).id == dataflow.jobs[-1].id
     assert ended(dataflow.jobs[-1]) == "JOB_STATE_DONE", dataflow.jobs[-1].error
     assert read(f"gs://{BUCKET}/said/classic*") == b"hello\n"
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_patterns_of_parameters_are_read_as_re2_reads_them(dataflow: Dataflow, pattern: str) -> None:
+    r"""[[:alpha:]] are the letters of ASCII, \p{L} those of all scripts."""
+    template = f"gs://{BUCKET}/templates/patterns"
+    write(template, b"{}")
+    parameter = {"name": "said", "label": "Said", "helpText": "What to say", "regexes": [pattern]}
+    write(f"{template}_metadata", json.dumps({"name": "Say", "parameters": [parameter]}).encode())
+    client = api.TemplatesServiceClient(transport="rest", client_options={"api_endpoint": dataflow.url})
+    where = {"project_id": PROJECT, "location": REGION, "gcs_path": template, "validate_only": True}
+    for text, matched in matches(pattern).items():
+        wanted = {"job_name": "say", "parameters": {"said": text}}
+        refused = pytest.raises(exceptions.BadRequest, match=re.escape(f"said: Unmatched regex {pattern}"))
+        with contextlib.nullcontext() if matched else refused:
+            client.launch_template(request={**where, "launch_parameters": wanted})
 
 
 def program(folder: Path, text: str = PROGRAM, name: str = "main.py") -> str:

@@ -11,7 +11,6 @@ one job all the same:
 """
 
 import datetime
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -92,8 +91,8 @@ def _unmatched(parameter: Any, value: str) -> list[str]:
     found = []
     for pattern in parameter.regexes:
         try:
-            # Dataflow's RE2 has ASCII letters alone in [[:alpha:]] and \w, and those of all scripts in \p{L}.
-            if not regex.fullmatch(pattern, value, 0 if re.search(r"\p", pattern, re.I) else regex.ASCII):
+            # RE2, which Dataflow has, takes [[:alpha:]] and \w for ASCII's letters, and \p{L} for those of all scripts.
+            if not regex.fullmatch(pattern, value, 0 if "\\p" in pattern.lower() else regex.ASCII):
                 found.append(pattern)
         except regex.error:
             continue
