@@ -84,9 +84,7 @@ def project(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     """Headless Chromium; without it the test is skipped, with CI=true it fails."""
-    binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if binary is None or driver is None:
-        running.absent("Chromium and its chromedriver are not installed (Debian: chromium, chromium-driver)")
+    binary, driver = running.need("chromium"), running.need("chromedriver")
     options = webdriver.ChromeOptions()
     options.binary_location = binary
     for flag in ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"):

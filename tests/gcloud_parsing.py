@@ -3,13 +3,11 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
 import running
 
 #: What stands in a block in the place of what needs an account: gcloud notes its arguments, the others do nothing.
@@ -57,10 +55,7 @@ def called(script: str, folder: Path) -> list[list[str]]:
 
 def refused(calls: Sequence[Sequence[str]], folder: Path) -> list[str]:
     """What gcloud's parser says of the calls that it does not take. Without gcloud the test is skipped."""
-    gcloud = shutil.which("gcloud")
-    if gcloud is None:
-        pytest.skip("gcloud is not installed")
-    library = Path(gcloud).resolve().parents[1] / "lib"
+    library = Path(running.need("gcloud")).resolve().parents[1] / "lib"
     done = subprocess.run(
         [sys.executable, "-I", "-S", str(Path(__file__).with_name("gcloud_parser.py")), str(library)],
         input=json.dumps(calls),

@@ -4,6 +4,7 @@ import datetime
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -40,6 +41,18 @@ LONGEST = 2 * 3600
 long = pytest.mark.skipif(not WHOLE, reason="long; make test-all")
 #: Of long lists of texts, and of random ones, each so-manieth is tried unless the long matrices are tried whole.
 SHARE = 1 if WHOLE else 8
+
+_CLOUD_SDK = "https://cloud.google.com/sdk/docs/install"
+#: Where programs come from that a test may find missing.
+_FROM = {
+    "bq": _CLOUD_SDK,
+    "chromedriver": "Debian: chromium-driver",
+    "chromium": "Debian: chromium",
+    "cron": "Debian: cron",
+    "gcloud": _CLOUD_SDK,
+    "setpriv": "Debian: util-linux",
+    "unshare": "Debian: util-linux",
+}
 
 Row = dict[str, Any]
 
@@ -171,6 +184,19 @@ def absent(what: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(what)
     pytest.skip(what)
+
+
+def need(program: str) -> str:
+    """Where a program is; without it the test is skipped, or fails where CI is true: a skip would hide a hole there."""
+    return shutil.which(program) or absent(f"{program} is not installed ({_FROM[program]})")
+
+
+def need_emulator(name: str) -> None:
+    """Like need(), for one of Google's emulators: "pubsub" or "datastore"."""
+    from localcloud import emulators
+
+    if name not in emulators.available():
+        absent(f"no emulator of {name} is here: it takes Java and the Cloud SDK's component ({_CLOUD_SDK})")
 
 
 def archives() -> list[Path]:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import pytest
 import running
 import yaml
 
@@ -33,6 +34,18 @@ def test_the_forge_s_ci_calls_what_ci_run_calls() -> None:
     assert set(job["strategy"]["matrix"]["target"]) == wanted
     assert [step["run"] for step in job["steps"] if "run" in step] == ["make ${{ matrix.target }}"]
     assert wanted <= targets()
+
+
+def test_without_a_program_a_test_is_skipped_and_fails_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program is named, and where it comes from."""
+    assert Path(running.need("unshare")).name == "unshare"
+    monkeypatch.setenv("PATH", "/nonexistent")
+    for ci, outcome in (("false", pytest.skip.Exception), ("true", pytest.fail.Exception)):
+        monkeypatch.setenv("CI", ci)
+        with pytest.raises(outcome, match=r"^gcloud is not installed \(https://cloud.google.com/sdk/"):
+            running.need("gcloud")
+        with pytest.raises(outcome, match=r"^no emulator of datastore is here: it takes Java and the Cloud SDK's"):
+            running.need_emulator("datastore")
 
 
 def test_contributing_calls_targets_that_are_there() -> None:

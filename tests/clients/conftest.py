@@ -6,7 +6,6 @@ docs/localcloud-clients.md.
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -82,8 +81,7 @@ def templates(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> Te
 
 
 def _sdk(name: str, given: Given) -> Program:
-    if shutil.which(name) is None:
-        running.absent(f"{name} is not installed (https://cloud.google.com/sdk/docs/install)")
+    running.need(name)
     return Program(given, name)
 
 

@@ -20,7 +20,7 @@ import onnxruntime
 import pytest
 import running
 
-from localcloud import emulators, pubsub
+from localcloud import pubsub
 from localcloud.pubsub import PubSub
 from millrace.beam import streaming
 from millrace.beam.options import Options
@@ -36,10 +36,7 @@ PATIENCE = 90.0
 @pytest.fixture(scope="module")
 def emulator() -> Iterator[PubSub]:
     """The emulator."""
-    if "pubsub" not in emulators.available():
-        if os.environ.get("CI") == "true":
-            pytest.fail(pubsub.MISSING)
-        pytest.skip(pubsub.MISSING)
+    running.need_emulator("pubsub")
     with PubSub() as emulator:
         yield emulator
 

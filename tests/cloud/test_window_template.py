@@ -7,7 +7,6 @@ import datetime
 import io
 import json
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -53,13 +52,8 @@ def parameters(place: Place, name: str, end: str) -> dict[str, str]:
     return {"input": f"gs://{BUCKET}/in/*.jsonl", "timestamp": end, "days": "1", "rules": "classic", "output": output}
 
 
-def need_gcloud() -> None:
-    if not shutil.which("gcloud"):
-        running.absent("gcloud is not installed (https://cloud.google.com/sdk/docs/install)")
-
-
 def by_gcloud(place: Place, kind: str, name: str, given: dict[str, str]) -> None:
-    need_gcloud()
+    running.need("gcloud")
     how = {
         "classic": ["jobs", "run", name, f"--gcs-location={template(kind)}"],
         "flex": ["flex-template", "run", name, f"--template-file-gcs-location={template(kind)}"],
@@ -132,7 +126,7 @@ def assert_tables(place: Place, name: str, end: str) -> None:
 @pytest.mark.timeout(300)
 def test_the_documentations_commands_launch_it(place: Place) -> None:
     """gcloud and curl, both templates: each command of docs/templates.md, as written but for where Dataflow is."""
-    need_gcloud()
+    running.need("gcloud")
     text = (running.ROOT / "docs" / "templates.md").read_text(encoding="utf-8").partition("## Launch it")[2]
     commands = re.findall(r"^```sh account\n(.*?)^```$", text.partition("## ")[0], re.MULTILINE | re.DOTALL)
     assert len(commands) == 2
@@ -161,7 +155,7 @@ def test_the_documentations_commands_launch_it(place: Place) -> None:
 
 def test_the_line_of_the_crontab_launches_it(place: Place) -> None:
     """As cron runs it: with the shell sh, and without the backslashes before % that a crontab needs."""
-    need_gcloud()
+    running.need("gcloud")
     text = (running.ROOT / "crontab.example").read_text(encoding="utf-8")
     (line,) = re.findall(r"^# 0 \*/5 \* \* \*  (gcloud .*)$", text, re.MULTILINE)
     before = len(place.jobs)

@@ -10,7 +10,7 @@ from apache_beam.io.gcp.datastore.v1new.datastoreio import DeleteFromDatastore, 
 from apache_beam.io.gcp.datastore.v1new.types import Query
 from local_dataflow import Started, messages, read, run
 
-from localcloud import BUCKET, PROJECT, emulators
+from localcloud import BUCKET, PROJECT
 from localcloud.dataflow import Dataflow
 from localcloud.emulators import Emulator
 
@@ -18,12 +18,12 @@ from localcloud.emulators import Emulator
 @pytest.fixture
 def emulator() -> Iterator[str]:
     """Where Google's emulator listens."""
-    if not running.WHOLE or "datastore" not in emulators.available():
-        pytest.skip("`make test-all` starts the emulator, where gcloud and Java are")
+    running.need_emulator("datastore")
     with Emulator("datastore") as started:
         yield started.host
 
 
+@running.long
 def test_entities_are_written_read_and_deleted(special: Started, emulator: str) -> None:
     dataflow = special()
     dataflow.variables |= {"DATASTORE_EMULATOR_HOST": emulator, "DATASTORE_PROJECT_ID": PROJECT}

@@ -13,7 +13,6 @@ from local_dataflow import alive
 from localcloud import PROJECT, LocalCloud, emulators
 from localcloud.emulators import Emulator
 
-needed = pytest.mark.skipif(len(emulators.available()) < 2, reason="the Cloud SDK's emulators or Java are not here")
 DATASTORE = """
 from google.cloud import datastore
 client = datastore.Client()
@@ -28,7 +27,14 @@ print(pubsub_v1.PublisherClient().create_topic(name="projects/{PROJECT}/topics/w
 """
 
 
-@needed
+@pytest.fixture
+def needed() -> None:
+    """Both emulators are here."""
+    for name in ("pubsub", "datastore"):
+        running.need_emulator(name)
+
+
+@pytest.mark.usefixtures("needed")
 @running.long
 def test_googles_clients_find_them_by_the_environment(tmp_path: Path) -> None:
     """Pub/Sub's and Datastore's, in one command; a job of the local Dataflow has the same variables."""
@@ -37,7 +43,7 @@ def test_googles_clients_find_them_by_the_environment(tmp_path: Path) -> None:
     assert (ran.code, ran.out.split()) == (0, ["4", f"projects/{PROJECT}/topics/words"]), ran
 
 
-@needed
+@pytest.mark.usefixtures("needed")
 @running.long
 def test_what_datastore_holds_may_be_kept(tmp_path: Path) -> None:
     """In a folder; without one nothing is kept."""
@@ -50,7 +56,7 @@ def test_what_datastore_holds_may_be_kept(tmp_path: Path) -> None:
         assert ran.out == ("4\n" if found else ""), ran
 
 
-@needed
+@pytest.mark.usefixtures("needed")
 def test_none_starts_before_it_is_needed_and_none_outlives_a_kill(tmp_path: Path) -> None:
     """After SIGKILL of whoever started it, which can tidy nothing up, its processes are gone."""
     code = """

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from localcloud import BUCKET, PROJECT, REGION
 from localcloud.storage import Storage
 
 #: gcloud takes its time to start.
-pytestmark = [running.long, pytest.mark.skipif(not shutil.which("gcloud"), reason="gcloud is not installed")]
+pytestmark = running.long
 Gcloud = Callable[..., Any]
 #: As the documentation's own example has it.
 PROGRAM = """
@@ -38,6 +37,7 @@ with beam.Pipeline(options=options) as pipeline:
 @pytest.fixture
 def gcloud(storage: Storage, tmp_path: Path) -> Callable[[str], Gcloud]:
     """Makes, of a Dataflow's address, what runs gcloud there and returns what it printed, read as JSON."""
+    running.need("gcloud")
 
     def at(url: str) -> Gcloud:
         def run(*arguments: str, failing: str = "") -> Any:

@@ -271,7 +271,7 @@ def _cron() -> str:
         env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         for arguments in (["update", "-qq"], ["install", "-qq", "-y", "--no-install-recommends", "cron"]):
             subprocess.run(["apt-get", *arguments], env=env, capture_output=True, check=False, timeout=300)
-    return shutil.which("cron") or running.absent("cron is not installed (Debian: cron)")
+    return running.need("cron")
 
 
 @pytest.fixture

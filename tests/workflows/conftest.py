@@ -1,11 +1,10 @@
 """A real headless browser for the tests of the page."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import running
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
@@ -18,12 +17,7 @@ _FLAGS = (
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     """Give headless Chromium that logs its console and its network; without it, skip (with CI=true, fail)."""
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        missing = "Chromium and its chromedriver are not installed (Debian: chromium, chromium-driver)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(missing)
-        pytest.skip(missing)
+    chromium, driver = running.need("chromium"), running.need("chromedriver")
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     for flag in _FLAGS:

@@ -5,7 +5,6 @@ import functools
 import itertools
 import json
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -323,8 +322,8 @@ print(len({blank, one, both}))
 def test_letters_are_drawn_where_no_font_is_installed(tmp_path: Path) -> None:
     """In a container without fonts the picture for mail has its words all the same."""
     hidden = f'mount --bind {tmp_path} /usr/share/fonts && exec "$@"'
-    apart = ["unshare", "--mount", "sh", "-c", hidden, "sh"]
-    if shutil.which("unshare") is None or subprocess.run([*apart, "true"], capture_output=True).returncode:
+    apart = [running.need("unshare"), "--mount", "sh", "-c", hidden, "sh"]
+    if subprocess.run([*apart, "true"], capture_output=True).returncode:
         running.absent("this system lets no process have mounts of its own (unshare -m)")
     ran = running.run([*apart, sys.executable, "-c", _WITHOUT_FONTS], running.ROOT, running.environment())
     assert ran.out == "3\n", ran
