@@ -17,7 +17,7 @@ from cloud_running import state_of
 from dataflow_running import Set
 from google.cloud import dataflow_v1beta3 as api
 from local_dataflow import PATTERNS, get, matches, options, read
-from running import EVERY, LONGEST, WHOLE
+from running import EVERY, LONGEST, WHOLE, long
 from template_tasks import CLASSIC, FLEX, Say, SayDaily
 
 from localcloud import BUCKET, PROJECT, REGION
@@ -369,7 +369,7 @@ def steady(setting: Set) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("template", [CLASSIC, pytest.param(FLEX, marks=pytest.mark.skipif(not WHOLE, reason="long"))])
+@pytest.mark.parametrize("template", [CLASSIC, pytest.param(FLEX, marks=long)])
 @pytest.mark.parametrize("kind", ["kill", "lost"])
 def test_whatever_happens_after_any_effect_there_is_one_job(
     local: Dataflow,
