@@ -1,5 +1,6 @@
 """Pipelines as Dataflow jobs, through Google's own clients and over real connections, in the local Dataflow."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,13 +13,14 @@ from typing import Any
 import pytest
 import running
 from dataflow_running import PLACE, ROOT, WHERE, Set, new_name, submit, wait
+from local_dataflow import read
 
 import localcloud
 from localcloud.dataflow import Dataflow
 from localcloud.faults import Fault
 from localcloud.storage import Storage
 from millrace.errors import ConflictError, ServiceError, SettingError
-from millrace.runners.dataflow import jobs, submission
+from millrace.runners.dataflow import building, jobs, submission
 from millrace.runners.runner import Ticket
 from millrace.tasks import session
 
@@ -182,6 +184,23 @@ def test_settings_reach_the_job(local: Dataflow, setting: Set) -> None:
     assert made.options["staging_location"].startswith(f"{ROOT}/_dataflow/")
 
 
+def test_a_template_is_described_as_jobs_are(local: Dataflow, setting: Set) -> None:
+    """With the options of jobs, but staged beside itself, where nothing is cleared away; no settings are lost."""
+    uri = f"gs://{localcloud.BUCKET}/templates/described"
+    setting("dataflow", "experiments", "one")
+    building.build_classic(session.current().google, "pipelines.posts.window", uri)
+    found = json.loads(read(uri))["environment"]["sdkPipelineOptions"]["options"]
+    assert {"one", "disable_logging_submission_environment"} <= set(found["experiments"])
+    assert (found["project"], found["region"], found["template_location"]) == (*WHERE, uri)
+    assert found["job_name"].startswith("window")
+    assert found["staging_location"].startswith(f"{uri}_staged")
+    assert found["temp_location"].startswith(f"{ROOT}/_dataflow")
+    setting("dataflow", "staging_location", f"gs://{localcloud.BUCKET}/elsewhere")
+    building.build_classic(session.current().google, "pipelines.posts.window", uri)
+    found = json.loads(read(uri))["environment"]["sdkPipelineOptions"]["options"]
+    assert found["staging_location"].startswith(f"gs://{localcloud.BUCKET}/elsewhere")
+
+
 def test_a_job_has_its_tasks_label_and_the_pipelines_package(local: Dataflow, setting: Set, tmp_path: Path) -> None:
     """A label's value has at most 63 characters; who names an image of their own, or a setup.py, has packed already."""
 
@@ -212,7 +231,7 @@ get_config().set("gcp", "region", {localcloud.REGION!r})
 get_config().set("millrace", "storage", {ROOT!r})
 from millrace import runners
 from millrace.tasks import session
-from millrace.runners.dataflow import jobs, submission
+from millrace.runners.dataflow import building, jobs, submission
 from millrace.runners.runner import Ticket
 runners.of("DataflowRunner", session.current().google).preload("pipelines.posts.count")
 options = {{"input": '["sleep", 0]', "output": "{ROOT}/out"}}

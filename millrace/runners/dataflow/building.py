@@ -16,10 +16,9 @@ from millrace.beam.gcs import split
 from millrace.core.child import in_child
 from millrace.errors import SettingError
 from millrace.gcloud.clients import Google
-from millrace.runners import beam_options, worker_package
 from millrace.runners.dataflow import jobs
 from millrace.runners.dataflow.jobs import TIMEOUT
-from millrace.runners.dataflow.submission import check_root, staged
+from millrace.runners.dataflow.submission import check_root, command_line, staged
 
 
 def build_classic(google: Google, module: str, uri: str) -> None:
@@ -84,24 +83,9 @@ def described(module: str) -> dict[str, Any]:
 
 def _options(google: Google, module: str, uri: str, folder: str) -> list[str]:
     """Return the command line with which a template is built; what is staged lies beside the template and stays."""
-    config, (project, region) = google.config, jobs.place(google)
-    chosen = beam_options.arguments(config, module)
-    named = {argument.partition("=")[0] for argument in chosen}
-    given = [
-        "--runner=DataflowRunner",
-        f"--project={project}",
-        f"--region={region}",
-        f"--job_name={module.rpartition('.')[2].replace('_', '-')}",
-        f"--template_location={uri}",
-        "--experiments=disable_logging_submission_environment",  # spares a second of `pip freeze`
-        f"--temp_location={config.storage}/_dataflow",
-        f"--staging_location={uri}_staged",
-    ]
-    if config.gcp.kms_key:
-        given.append(f"--dataflow_kms_key={config.gcp.kms_key}")
-    if not named & {"--setup_file", "--sdk_container_image"}:
-        given.append(f"--extra_package={worker_package.write(folder, module)}")
-    return [*chosen, *(each for each in given if each.partition("=")[0] not in named)]
+    name = module.rpartition(".")[2].replace("_", "-")
+    given = command_line(google, module, module, name, jobs.place(google), folder, f"{uri}_staged")
+    return [*given, f"--template_location={uri}"]
 
 
 def _write(google: Google, uri: str, data: bytes) -> None:

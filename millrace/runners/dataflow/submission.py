@@ -109,22 +109,34 @@ def _described(google: Google, module: str, own: Sequence[str], task: str, ticke
 
 def _job_options(google: Google, module: str, task: str, ticket: Ticket, folder: str) -> list[str]:
     """Return the command line of a job, less what is the pipeline's own."""
-    project, region = jobs.where_of(ticket)
+    given = command_line(google, module, task, ticket.name, jobs.where_of(ticket), folder)
+    labels = {"millrace-task": jobs.task_label(task), **google.labels}
+    given += [f"--labels={key}={value}" for key, value in labels.items()]
+    if account := google.config.gcp.impersonate:
+        given.append(f"--impersonate_service_account={account}")
+    return given
+
+
+def command_line(
+    google: Google, module: str, task: str, name: str, where: jobs.Where, folder: str, staging: str = ""
+) -> list[str]:
+    """Return the command line with which Beam describes a module's pipeline to Dataflow, as a job or as a template.
+
+    task: its name in [dataflow.TASK]; name: the job's. folder: where the package of the project's code is written, if
+    the job needs one. staging: where all that workers need goes where no setting says; a folder of the storage if "".
+    """
     config, chosen = google.config, beam_options.arguments(google.config, task)
     named = {argument.partition("=")[0] for argument in chosen}
     given = [
         "--runner=DataflowRunner",
-        f"--project={project}",
-        f"--region={region}",
-        f"--job_name={ticket.name}",
-        f"--labels=millrace-task={jobs.task_label(task)}",
-        *(f"--labels={name}={value}" for name, value in google.labels.items()),
+        f"--project={where[0]}",
+        f"--region={where[1]}",
+        f"--job_name={name}",
         "--experiments=disable_logging_submission_environment",  # spares a second of `pip freeze`
     ]
-    places = {"--temp_location", "--staging_location"} - named
-    given += [f"{each}={config.storage}/_dataflow" for each in sorted(places)]
-    if config.gcp.impersonate:
-        given.append(f"--impersonate_service_account={config.gcp.impersonate}")
+    temporary = f"{config.storage}/_dataflow"
+    places = {"--staging_location": staging or temporary, "--temp_location": temporary}
+    given += [f"{each}={place}" for each, place in places.items() if each not in named]
     if config.gcp.kms_key:
         given.append(f"--dataflow_kms_key={config.gcp.kms_key}")
     if not named & {"--setup_file", "--sdk_container_image"}:
