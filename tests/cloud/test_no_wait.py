@@ -282,3 +282,22 @@ def test_many_jobs_are_followed_by_one_list_and_a_metrics_request_for_each_that_
     ran, asked, *_ = follow()
     assert asked["metrics.get"] == MANY - len(changed)
     assert asked["jobs.list"] == 1
+
+
+def test_firing_that_is_stopped_leaves_its_jobs_at_work(place: Place) -> None:
+    """SIGTERM while it submits a second job: the first one goes on, and the next firing goes on with it."""
+    place.set("millrace", batch="1")
+    place.cloud.dataflow.hold("*")
+    slow = Fault("delay", seconds=30)
+    place.cloud.faults.at(2, slow, call="jobs.create")
+    process = place.start("Report", *FLAGS, *NO_WAIT)
+    assert slow.came.wait(60)
+    process.terminate()
+    stopped = cloud_running.end(process)
+    assert stopped.code == -signal.SIGINT, stopped
+    first = place.jobs[0]
+    assert state_of(first) == "RUNNING", stopped
+    place.cloud.faults.clear()
+    assert fire(place).code == 12
+    assert state_of(first) == "RUNNING"
+    assert len(place.jobs) == 2
