@@ -27,7 +27,7 @@ from luigi.task_status import DONE, FAILED, PENDING, RUNNING
 from millrace.core import keys
 from millrace.core.stopping import Stopped
 from millrace.core.waiting import Waiting
-from millrace.tasks import batches, freshness, looking, sections, waits
+from millrace.tasks import batches, circles, freshness, looking, sections, waits
 from millrace.tasks.stage import Stage
 
 log = logging.getLogger("millrace")
@@ -94,10 +94,10 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
         self._to_come: list[Stage] = []
         #: What tasks of this run wait for.
         self.waits = waits.Waits()
-        #: What each task needs, as far as this run has found out.
-        self._needs_of = defaultdict[str, set[str]](set)
-        #: The tasks that need themselves, by others.
-        self._circular = set[str]()
+        #: What tasks need, and which are in a circle.
+        self.needs = circles.Needs()
+        #: Whether luigi still asks which tasks are complete, and none has run.
+        self._asking = True
 
     def run(self) -> bool:
         """Run as luigi's worker does."""
@@ -111,6 +111,7 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
                 self._add_task(
                     worker=self._id, task_id=task.task_id, status=FAILED, runnable=None, expl=waits.result(waiting)
                 )
+        self._asking = False
         looking.over()
         succeeded = bool(super().run())
         self.waits.settle(self)
@@ -123,7 +124,8 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
         whether it is complete.
         """
         needed = list(super()._add(task, is_complete))
-        looking.ahead(needed)
+        if self._asking:
+            looking.ahead(needed)
         yield from needed
 
     def _count(self, tasks: Sequence[luigi.Task]) -> None:
@@ -144,47 +146,34 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
     def _add_task(self, *args: Any, **task: Any) -> None:
         """Tell the scheduler of a task, as luigi does; one that waits is left pending, and not given out again."""
         known = self._scheduled_tasks.get(task["task_id"])
-        if known is None or not (waiting := waits.is_one(task)):
-            self._needs_of[task["task_id"]] |= {*(task.get("deps") or ()), *(task.get("new_deps") or ())}
-            if known is not None and task.get("new_deps"):
-                if circle := self._circle(known.task_id):
-                    self._circular |= circle
-                    others = ", ".join(str(self._scheduled_tasks[each]) for each in sorted(circle - {known.task_id}))
-                    sentence = f"it needs {others}, which needs {known}, so that neither can be the first"
-                    luigis_log.error("%s: %s", known, sentence)
-                    task |= {"status": FAILED, "new_deps": [], "expl": json.dumps(sentence)}
-                else:
-                    self.waits.needs(known, [self._scheduled_tasks[each] for each in task["new_deps"]])
+        if known is not None and (waiting := waits.is_one(task)):
+            self.waits.of[known] = waiting
+            task, stands_for = waits.left(task, waiting)
+            self._scheduler.add_task(**stands_for)
             self._tell(*args, **task)
+            # luigid's page does not wrap lines.
+            self._scheduler.set_task_status_message(known.task_id, str(waiting).replace("; ", "\n"))
             return
-        self.waits.of[known] = waiting
-        task, stands_for = waits.left(task, waiting)
-        self._scheduler.add_task(**stands_for)
+        self.needs.add(task["task_id"], task.get("deps"), task.get("new_deps"))
+        if known is not None and task.get("new_deps"):
+            task |= self._comes_to_need(known, task["new_deps"])
         self._tell(*args, **task)
-        # luigid's page does not wrap lines.
-        self._scheduler.set_task_status_message(known.task_id, str(waiting).replace("; ", "\n"))
+
+    def _comes_to_need(self, task: luigi.Task, needed: Sequence[str]) -> dict[str, Any]:
+        """Note that a task turned out to need others; return what is to be said of the task instead where they need it
+        themselves.
+        """
+        if not (circle := self.needs.circle(task.task_id)):
+            self.waits.needs(task, [self._scheduled_tasks[each] for each in needed])
+            return {}
+        others = ", ".join(str(self._scheduled_tasks[each]) for each in sorted(circle - {task.task_id}))
+        sentence = f"it needs {others}, which needs {task}, so that neither can be the first"
+        luigis_log.error("%s: %s", task, sentence)
+        return {"status": FAILED, "new_deps": [], "expl": json.dumps(sentence)}
 
     def add(self, task: luigi.Task, *args: Any, **kwargs: Any) -> bool:
         """Schedule a task as luigi does; one that needs itself is not begun again because another needs that."""
-        return task.task_id in self._circular or bool(super().add(task, *args, **kwargs))
-
-    def _circle(self, task_id: str) -> set[str]:
-        """Return the tasks that a task needs and that need it, by what others need; none where it is not one of them.
-
-        luigi would run them again and again, as long as it is let.
-        """
-        reached = self._reached(task_id)
-        return {each for each in reached if task_id in self._reached(each)} if task_id in reached else set()
-
-    def _reached(self, task_id: str) -> set[str]:
-        """Return what a task needs, and what that needs, and so on."""
-        seen, left = set[str](), [*self._needs_of[task_id]]
-        while left:
-            each = left.pop()
-            if each not in seen:
-                seen.add(each)
-                left += self._needs_of.get(each, ())
-        return seen
+        return task.task_id in self.needs.circular or bool(super().add(task, *args, **kwargs))
 
     def _tell(self, *args: Any, **task: Any) -> None:
         super()._add_task(*args, **task)

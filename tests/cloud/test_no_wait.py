@@ -237,6 +237,15 @@ def test_firing_killed_after_an_effect_loses_nothing(
     cloud_running.try_all([str(n) for n in numbers], tmp_path, STEADY, lambda place, n: killed(place, int(n), expected))
 
 
+def stage(place: Place) -> None:
+    """Stage the template that tasks of `many_jobs` launch."""
+    code = f"template_tasks.stage_classic(local_dataflow.options({place.cloud.dataflow.url!r}, 'say'))"
+    staged = running.run(
+        [running.python(), "-c", f"import local_dataflow, template_tasks; {code}"], place.folder, place.environment
+    )
+    assert staged.code == 0, staged
+
+
 #: Jobs at work at once; seconds and KiB that a firing which follows them may take, where all of them are tried.
 MANY, SECONDS, KIB = (1000, 30, 300 << 10) if WHOLE else (20, 300, 300 << 10)
 
@@ -246,9 +255,7 @@ def test_many_jobs_are_followed_by_one_list_and_a_metrics_request_for_each_that_
 ) -> None:
     """1,000 jobs at work: a firing takes less than 30 s and 300 MB, one list request a page, and none a job."""
     dataflow = place.cloud.dataflow
-    stage = f"template_tasks.stage_classic(local_dataflow.options({dataflow.url!r}, 'say'))"
-    code = f"import local_dataflow, template_tasks; {stage}"
-    assert running.run([running.python(), "-c", code], tmp_path, place.environment).code == 0
+    stage(place)
     dataflow.hold("*")
 
     def follow() -> tuple[Ran, Counter[str], float, int]:
@@ -301,3 +308,14 @@ def test_firing_that_is_stopped_leaves_its_jobs_at_work(place: Place) -> None:
     assert fire(place).code == 12
     assert state_of(first) == "RUNNING"
     assert len(place.jobs) == 2
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_jobs_that_a_task_turns_out_to_need_are_seen_to_be_done(place: Place, tmp_path: Path, workers: int) -> None:
+    """What the ledger had of them when they were scheduled, in the midst of a run, is not what it has when they ran."""
+    stage(place)
+    flags = ("--count", 5, "--made", tmp_path / "made", "--workers", workers)
+    ran = cloud_running.end(place.start("Yielding", *flags, module="many_jobs"))
+    assert ran.code == 0, ran
+    assert len(place.jobs) == 5
+    assert (tmp_path / "made").exists()
