@@ -101,7 +101,7 @@ class Life:
             self._held.append(pattern)
 
     def stick(self, pattern: str) -> None:
-        """Keep jobs with such names CANCELLING, until `release`."""
+        """Keep jobs with such names CANCELLING, or DRAINING, until `release`."""
         with self.changed:
             self._stuck.append(pattern)
 
@@ -148,7 +148,7 @@ class Life:
     def _live(self, job: Job) -> None:
         error = self._lived(job)
         with self.changed:
-            if job.asked == "JOB_STATE_CANCELLED":
+            if job.asked in ("JOB_STATE_CANCELLED", "JOB_STATE_DRAINED"):
                 self.changed.wait_for(lambda: self._stopping or not _matches(job, self._stuck))
             if self._stopping:
                 return

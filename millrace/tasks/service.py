@@ -101,7 +101,7 @@ class Service(Task):
 
     def run(self) -> None:
         """Have the job run as it should."""
-        with Ledger(session.current().storage).claim(self.service) as claim:
+        with Ledger(session.current().storage).claim(self.service, wait=sections.waits()) as claim:
             if self.stopped(claim.entry):
                 log.warning(self.why_stopped(claim.entry))
                 return
@@ -209,10 +209,11 @@ class StopService(Task):
         return entry is not None and entry.state == "stopped" and not serving.active(entry)
 
     def run(self) -> None:
-        """Note that the job is not wanted, end it, and wait for that."""
-        with Ledger(session.current().storage).claim(self.service().service) as claim:
+        """Note that the job is not wanted, end it, and wait for that; a run that does not wait leaves it ending."""
+        with Ledger(session.current().storage).claim(self.service().service, wait=sections.waits()) as claim:
             # First, so that a run of the service starts nothing also where this one dies before the job is at its end.
-            claim.stop(f"stopped by {self.task_family}")
+            if claim.entry is None or claim.entry.state != "stopped":
+                claim.stop(f"stopped by {self.task_family}")
             serving.stop(claim.attempt, self.say, cancel=self.force)
 
     def say(self, message: str) -> None:

@@ -7,12 +7,16 @@ Under the claim of the service's name:
     other code or options       update it in place; where Dataflow refuses that, drain it, then start it
     it drains, or is cancelled  wait for its end, then start it
 
+A run that does not wait (`--no-wait`) asks for the next of these steps, and leaves: Waiting says what for. The next run
+goes on from what it finds.
+
 All its jobs have one name, of which Dataflow has one active job at most, and the ledger's entry, written before a job
 is created, has the request id that makes a repeated creation the same job. So a process may die at any step, and two
 hosts may begin at once: there is one job.
 """
 
 import datetime
+import functools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,9 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 from millrace.core import code
 from millrace.core.ledger import Claim, Entry, Ledger, failures_since
+from millrace.core.waiting import Waiting
 from millrace.errors import Command, JobFailedError, MillraceError
 from millrace.runners.runner import Ticket
-from millrace.tasks import sections, session, settings
+from millrace.tasks import sections, session, settings, waits
 from millrace.tasks.protocols import ServiceLike
 
 if TYPE_CHECKING:
@@ -75,14 +80,25 @@ def keep(task: ServiceLike, claim: Claim) -> None:
 
 
 def stop(entry: Entry, say: Callable[[str], None], *, cancel: bool) -> None:
-    """End the active jobs of a service, given its last attempt, and wait for that: drained, or cancelled."""
+    """End the active jobs of a service, given its last attempt, and wait for that: drained, or cancelled.
+
+    Raises Waiting for the last that is not at its end, where the run does not wait.
+    """
     from millrace.runners.dataflow import jobs
 
+    left = None
     for job in active(entry):
-        say(f"{'cancels' if cancel else 'drains'} job {job.id}")
-        asked = jobs.cancel(job) if cancel else job if job.state in _ENDING else jobs.drain(job)
+        if sections.waits() or job.state not in _ENDING:
+            say(f"{'cancels' if cancel else 'drains'} job {job.id}")
+        ask = functools.partial(jobs.cancel, wait=sections.waits()) if cancel else jobs.drain
+        asked = job if job.state in _ENDING and not cancel else ask(job)
+        if not sections.waits() and not asked.finished:
+            left = asked
+            continue
         ended = jobs.wait(asked, lambda each: None)
         say(f"job {ended.id} is {ended.state}")
+    if left is not None:
+        raise waits.at_work(left, entry)
 
 
 def lasting(seconds: float) -> str:
@@ -139,13 +155,18 @@ class _Keeper:
 
     def _close(self, own: "Job | None") -> None:
         """Note that the job came to its end by itself. One that ran for long before it failed is not like one that
-        never began, and counts as no failure.
+        never began, and counts as no failure. Raises what the other kind failed of, where the run does not wait.
         """
+        from millrace.runners.dataflow import reports
+
         if self._claim.attempt.state != "running":
             return
         became = _end_of(own) if own else "its job is gone"
+        failed = own is not None and own.state == "FAILED" and own.lasted < _LONG
+        self._claim.close(became, counts=failed)
+        if own is not None and failed and not sections.waits():  # the run that submitted the job has not told of it
+            raise reports.failure(own)
         self._task.say(f"starts another job: {became}")
-        self._claim.close(became, counts=own is not None and own.state == "FAILED" and own.lasted < _LONG)
 
     def _never_created(self, own: "Job | None") -> bool:
         """Return whether the run that entered the attempt may have died before it created the job that is wanted."""
@@ -175,9 +196,13 @@ class _Keeper:
     def _drain_and_start(self, old: "Job", why: str) -> None:
         from millrace.runners.dataflow import jobs
 
-        log.warning("%s: job %s is drained, then another is started: %s", self._task.task_family, old.id, why)
-        self._task.say(f"drains job {old.id}: {why}")
-        ended = jobs.wait(old if old.state in _ENDING else jobs.drain(old), lambda each: None)
+        if sections.waits() or old.state not in _ENDING:  # a run that does not wait says so once
+            log.warning("%s: job %s is drained, then another is started: %s", self._task.task_family, old.id, why)
+            self._task.say(f"drains job {old.id}: {why}")
+        asked = old if old.state in _ENDING else jobs.drain(old)
+        if not sections.waits() and not asked.finished:
+            raise waits.at_work(asked, self._claim.attempt)
+        ended = jobs.wait(asked, lambda each: None)
         self._task.say(f"job {ended.id} is {ended.state}")
         self._start()
 
@@ -202,18 +227,28 @@ class _Keeper:
         google = session.current().google
         how: dict[str, Any] = {"streaming": True, "replaces": entry.replaces}
         try:
-            job = submission.submit(google, task.pipeline, given, task.task_family, ticket, task.say, **how)
+            job = submission.submit(google, task.pipeline, given, task.task_family, ticket, self._in_turn, **how)
         except MillraceError as error:
             self._claim.note(str(error))
             raise
         self._wait(job)
 
+    def _in_turn(self, why: str) -> None:
+        if not sections.waits():
+            name = self._claim.attempt.job_name
+            raise Waiting(f"job {name} {why}", on=f"job {name}")
+        self._task.say(why)
+
     def _wait(self, job: "Job") -> None:
+        """Wait until a job runs. Raises Waiting where the run does not wait for that, and what the job failed of."""
         from millrace.runners.dataflow import jobs, reports
 
         self._claim.submitted(job.id)
         self._task.link(job.url)
-        job = jobs.begun(job, lambda state: self._task.say(f"job {job.id} is {state}"))
+        if sections.waits():
+            job = jobs.begun(job, lambda state: self._task.say(f"job {job.id} is {state}"))
+        elif job.state != "RUNNING" and not job.finished:
+            raise waits.at_work(job, self._claim.attempt)
         if job.state == "RUNNING":
             return
         replaces = self._claim.attempt.replaces

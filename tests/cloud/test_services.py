@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 import running
 from children import Child
-from cloud_running import state_of
+from cloud_running import Place, end, state_of
 from dataflow_running import Set, new_name
-from running import EVERY, LONGEST, WHOLE
+from running import EVERY, LONGEST, WHOLE, Ran
 from service_tasks import EndStream, Newer, Stream
 
 from localcloud.dataflow import Dataflow
@@ -28,6 +28,7 @@ from localcloud.faults import Fault
 from localcloud.storage import Storage
 from millrace.core.findings import OK, WARNING, WRONG, Finding
 from millrace.core.ledger import Ledger
+from millrace.core.waiting import AT_WORK, Waiting
 from millrace.errors import AccessError, JobFailedError, SettingError
 from millrace.ops import clear
 from millrace.ops.checks import services
@@ -221,6 +222,187 @@ def test_failures_are_forgotten_in_time(local: Dataflow, label: str, setting: Se
     local.hold("*")
     task.run()
     assert task.complete()
+
+
+@pytest.fixture
+def leaving(label: str, setting: Set) -> str:
+    """The same, for runs that do not wait."""
+    setting("run", "wait", "false")
+    setting("dataflow", "stuck_after", "600")
+    return label
+
+
+def let_go(local: Dataflow) -> None:
+    """Lets jobs go on from what keeps them; those that then run are held."""
+    with local.life.changed:
+        local.release()
+        local.hold("*")
+
+
+def leaves(task: Stream | EndStream, name: str, state: str) -> None:
+    """Asserts that a run of a task ends with that a job is in a state, which luigi tells by its name, since, link."""
+    assert not task.complete()
+    with pytest.raises(Waiting) as told:
+        task.run()
+    assert str(told.value).startswith(f"job {name} is {state} since 20"), told.value
+    assert (told.value.kind, told.value.on) == (AT_WORK, f"job {name}")
+    assert "https://console.cloud.google.com/dataflow/jobs/" in told.value.url
+
+
+def submitted(local: Dataflow, task: Stream) -> Job:
+    """Has a run that does not wait submit a service's job, which waits for workers then."""
+    local.take("*", pending=600)
+    with pytest.raises(Waiting, match=" is PENDING since "):
+        task.run()
+    return jobs_of(local, task.label)[-1]
+
+
+def becomes(local: Dataflow, job: Job, state: str) -> None:
+    with local.life.changed:
+        assert local.life.changed.wait_for(lambda: state_of(job) == state, 20), state_of(job)
+
+
+def test_a_run_that_does_not_wait_submits_a_service_and_leaves(local: Dataflow, leaving: str) -> None:
+    """The next firing finds the job waiting for workers, and one job; a later one finds it RUNNING: all is done."""
+    task = Stream(label=leaving)
+    job = submitted(local, task)
+    assert Ledger(session.current().storage).entry(task.service).job_id == job.id  # type: ignore[union-attr]
+    for _ in range(2):
+        leaves(task, job.name, "PENDING")
+    let_go(local)
+    becomes(local, job, "RUNNING")
+    assert task.complete()
+    task.run()
+    assert states(local, leaving) == ["RUNNING"]
+
+
+def test_a_run_that_does_not_wait_updates_and_drains_by_steps(
+    local: Dataflow, leaving: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An update is submitted and left; where it is refused, the old job is drained by one run, left by the next, and
+    another job follows when it is at its end. That it is drained is told once.
+    """
+    first = submitted(local, Stream(label=leaving))
+    let_go(local)
+    becomes(local, first, "RUNNING")
+    other = Stream(label=leaving, rate=2)
+    second = submitted(local, other)
+    becomes(local, first, "UPDATED")
+    leaves(other, second.name, "PENDING")
+    let_go(local)
+    becomes(local, second, "RUNNING")
+    assert other.complete()
+    local.faults.at(1, Fault("status", status=400), call="jobs.create")
+    local.stick("*")
+    third = Stream(label=leaving, rate=3)
+    for _ in range(3):
+        leaves(third, second.name, "DRAINING")
+    assert caplog.text.count("is drained, then another is started") == 1
+    let_go(local)
+    becomes(local, second, "DRAINED")
+    local.take("*", pending=600)
+    leaves(third, second.name, "PENDING")
+    let_go(local)
+    becomes(local, jobs_of(local, leaving)[-1], "RUNNING")
+    assert third.complete()
+    assert states(local, leaving) == ["UPDATED", "DRAINED", "RUNNING"]
+
+
+@pytest.mark.parametrize(("force", "state"), [(False, "DRAINING"), (True, "CANCELLING")])
+def test_a_run_that_does_not_wait_leaves_a_service_that_ends(
+    force: bool, state: str, local: Dataflow, leaving: str
+) -> None:
+    """Who stops a service asks for its end, once noted, and leaves; when that has come, it is stopped."""
+    task, stop = Stream(label=leaving), EndStream(label=leaving, force=force)
+    job = submitted(local, task)
+    let_go(local)
+    becomes(local, job, "RUNNING")
+    local.stick("*")
+    leaves(stop, job.name, state)
+    noted = Ledger(session.current().storage).entry(task.service)
+    assert noted is not None
+    assert noted.state == "stopped"
+    leaves(stop, job.name, state)
+    assert Ledger(session.current().storage).entry(task.service) == noted
+    assert task.complete()  # what was stopped on purpose is not started, nor waited for
+    let_go(local)
+    becomes(local, job, "CANCELLED" if force else "DRAINED")
+    assert stop.complete()
+
+
+def test_a_job_that_fails_is_told_by_the_next_run_and_given_up_by_the_same_rules(
+    local: Dataflow, leaving: str, setting: Set
+) -> None:
+    """The firing that finds it failed tells of it, the one after submits another, until there were too many."""
+    setting("dataflow", "attempts", "2")
+    task = Stream(label=leaving)
+    for _ in range(2):
+        job = submitted(local, task)
+        with local.life.changed:
+            local.release()
+            local.fail("*", "no such topic")
+        becomes(local, job, "FAILED")
+        local.release()
+        with pytest.raises(JobFailedError, match=f"{job.name} failed: no such topic"):
+            task.run()
+    with pytest.raises(JobFailedError, match="has failed 2 times within 24 h .* the last one: .*no such topic"):
+        task.run()
+    assert states(local, leaving) == ["FAILED", "FAILED"]
+
+
+def test_firings_bring_a_service_up_by_luigi_s_exit_codes(place: Place) -> None:
+    """12 with a line that tells of the job until it runs, then 0; the end of it likewise."""
+    dataflow = place.cloud.dataflow
+    dataflow.take("*", pending=600)
+
+    def fire(task: str) -> Ran:
+        return end(place.start(task, "--label", "fired", "--no-wait", module="service_tasks"))
+
+    for _ in range(2):
+        ran = fire("Stream")
+        assert ran.code == 12, ran
+        [job] = place.jobs
+        assert f"job {job.name} is PENDING since " in ran.out
+    with dataflow.life.changed:
+        dataflow.release()
+        dataflow.hold("*")
+    becomes(dataflow, job, "RUNNING")
+    assert fire("Stream").code == 0
+    dataflow.stick("*")
+    assert fire("EndStream").code == 12
+    dataflow.release()
+    becomes(dataflow, job, "DRAINED")
+    assert fire("EndStream").code == 0
+    assert [state_of(each) for each in place.jobs] == ["DRAINED"]
+
+
+def test_a_job_that_ended_by_itself_is_followed_by_another_at_once(local: Dataflow, leaving: str) -> None:
+    """Whoever cancelled it, and whether it ran for long before it failed: that is no failure to be told first."""
+    task = Stream(label=leaving)
+    job = submitted(local, task)
+    local.cancel(job.id)
+    becomes(local, job, "CANCELLED")
+    local.release()
+    assert submitted(local, task) is not job
+    assert states(local, leaving) == ["CANCELLED", "PENDING"]
+
+
+def test_a_service_in_whose_turn_others_are_is_left(local: Dataflow, leaving: str) -> None:
+    """Where the project runs as many jobs as it may, and where another run is at work on it, nobody waits either."""
+    task = Stream(label=leaving)
+    local.most = 0
+    with pytest.raises(Waiting, match="runs as many Dataflow jobs as its quota allows"):
+        task.run()
+    local.most = 100
+    with Ledger(session.current().storage).claim(task.service):
+        assert Child(functools.partial(_waits, task)).end() == 0
+    submitted(local, task)
+    assert len(jobs_of(local, leaving)) == 1
+
+
+def _waits(task: Stream) -> None:
+    with pytest.raises(Waiting):
+        task.run()
 
 
 def test_a_job_that_failed_after_it_ran_for_long_counts_as_none(local: Dataflow, label: str, setting: Set) -> None:
