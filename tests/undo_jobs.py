@@ -60,3 +60,12 @@ class Post(template_tasks.Say):
 
     def undo(self) -> None:
         Undoes.undone.append(str(self))
+
+
+class Reply(Undoes):
+    """A step of a day that comes after one of none."""
+
+    date: datetime.date = Day()
+
+    def requires(self) -> Any:
+        return Post(text="the same for all days")

@@ -236,13 +236,14 @@ class Window:
         if silent := sorted({task.task_family for task in left if not self._undoes(task) and task in self._window}):
             yield f"what {', '.join(silent)} made stays, because {_of(silent)} no undo()"
         timeless = [
-            name for task in left if self._undoes(task) for name in self._names(task) if not folders.date_of(name)
+            str(task) for task in left if self._undoes(task) and not any(map(folders.date_of, self._names(task)))
         ]
         strange = [step.name for step in self.steps if step.partitions and not self._kinds(step.name)]
         if strange:
             yield f"no task is known that made {', '.join(strange)}, so that nothing is undone of that; say --module"
         if timeless:
-            yield f"this stays, because it has no day; name it by itself to undo it: {', '.join(sorted(timeless))}"
+            named = ", ".join(sorted(timeless))
+            yield f"this stays, because it has no day, and is undone where no days are said: {named}"
 
     def _made_of(self) -> dict[str, set[str]]:
         """Return which partitions and jobs were made from each, or came after it."""

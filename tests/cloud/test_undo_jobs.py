@@ -13,7 +13,7 @@ from children import Child
 from cloud_running import Place, bucket, end
 from dataflow_running import PLACE, Set, submit
 from local_dataflow import options
-from undo_jobs import Bill, Kept, Post, Ship, Undoes
+from undo_jobs import Bill, Kept, Post, Reply, Ship, Undoes
 
 from localcloud import PROJECT, REGION
 from localcloud.dataflow import Dataflow
@@ -79,6 +79,20 @@ def test_a_job_of_unknown_parameters_is_named(day: datetime.date, capsys: pytest
     assert Undoes.undone == []
     assert clear.main(["Post", "--undo", "--text", task.text]) == 0
     assert Undoes.undone == [str(task)]
+
+
+def test_a_step_without_a_day_stays_where_days_are_said(day: datetime.date, capsys: pytest.CaptureFixture[str]) -> None:
+    """It may be one of other days' windows too; a note tells of it. Without days it is undone with the others."""
+    reply, post = Reply(date=day), Post(text="the same for all days")
+    done(post, reply)
+    assert undo("Reply", day) == 0
+    assert Undoes.undone == [str(reply)]
+    assert (
+        f"this stays, because it has no day, and is undone where no days are said: {post}\n" in capsys.readouterr().err
+    )
+    done(reply)
+    assert clear.main(["Reply", "--undo", "--yes"]) == 0
+    assert Undoes.undone == [str(reply), str(reply), str(post)]
 
 
 @pytest.mark.parametrize("noted", [True, False])
