@@ -71,7 +71,7 @@ def read(path: str) -> Document:
     """Return what a file says: TOML, or YAML where its name ends so. Raises SettingError."""
     try:
         with open(path, "rb") as file:
-            text = file.read().decode("utf-8-sig").replace("\r\n", "\n")
+            text = file.read().decode("utf-8-sig")
     except OSError as error:
         raise SettingError(f"{os.path.abspath(path)} can't be read: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -335,8 +335,6 @@ class _Reader:
             here = (*way, "parameters", each)
             if not isinstance(each, str):
                 self._wrong(here, f"the name {each} of a parameter is no text; write it in quotes")
-            elif value is None:
-                self._wrong(here, f"the parameter {each} has no value")
             elif not _single(value) and ("template" in job or not isinstance(value, dict | list)):
                 self._wrong(here, f"the parameter {each} is one text, number, true, false or time, not {_told(value)}")
             else:

@@ -150,10 +150,13 @@ def stop(chain: Chain, name: str, setting: Set) -> None:
 def test_another_version_is_launched_anew_and_another_place_for_workers_is_not(chain: Chain) -> None:
     """What workers are like is no part of what a job is to do."""
     assert chain.run() == {}
-    chain.write(("[jobs.b]", 'environment = { max_workers = 3 }\n\n[jobs.b]\nversion = "2"'))
+    workers = 'environment = { max_workers = 3, labels = { team = "data" } }'
+    chain.write(("[jobs.b]", f'{workers}\n\n[jobs.b]\n{workers}\nversion = "2"'))
     assert chain.complete == ["a", "c"]
     assert chain.run() == {}
     assert chain.jobs == {"a": ["DONE"], "b": ["DONE", "DONE"], "c": ["DONE"]}
+    labels = dict(chain.local.jobs[-1].submitted.labels)
+    assert labels.items() >= {"team": "data", "millrace-job": "b", "millrace-date": "2026-11-19"}.items()
 
 
 def test_a_job_that_is_cleared_is_launched_anew_with_all_after_it(chain: Chain) -> None:
@@ -166,7 +169,10 @@ def test_a_job_that_is_cleared_is_launched_anew_with_all_after_it(chain: Chain) 
     assert chain.complete == ["c"]
     assert chain.run() == {}
     assert chain.jobs == {"a": ["DONE", "DONE"], "b": ["DONE", "DONE"], "c": ["DONE"]}
+    whole = JobGraph(spec=str(chain.path), date=DAY)
+    assert whole.complete()
     assert clear.main(["GraphJob", *spec]) == 0
+    assert not whole.complete()  # a process that runs it again finds out
     assert chain.complete == []
 
 
@@ -185,6 +191,7 @@ parameters = {{ say_what = "fourth", say_where = "{{jobs.n.output}}/d" }}
     with session.use(session.Session()):
         assert clear.main(["Numbers", "--yes"]) == 0
     chain.write(more=more)
+    assert chain.task("n").requires() == [Numbers(date=DAY)]  # so that luigi knows of it from the beginning
     assert chain.run() == {}
     found = Numbers(date=DAY).manifest()
     assert found is not None
@@ -288,3 +295,17 @@ def test_a_job_that_has_failed_too_often_is_forgotten_by_the_command_that_is_nam
     assert clear.main(words[words.index("GraphJob") :]) == 0
     assert chain.run() == {}
     assert chain.jobs == {"a": ["DONE"], "b": ["FAILED", "DONE"], "c": ["DONE"]}
+
+
+def test_a_job_at_work_is_waited_for_though_its_template_is_gone(chain: Chain, local: Dataflow, setting: Set) -> None:
+    """What was launched is found by the ledger; the template is read for a launch alone."""
+    gone = f"{CLASSIC}-{chain.name}"
+    FileSystems.copy([CLASSIC], [gone])
+    changes = (f'[jobs.c]\ntemplate = "{CLASSIC}"', f'[jobs.c]\ntemplate = "{gone}"')
+    chain.write(changes)
+    local.hold("*")
+    stop(chain, "c", setting)
+    FileSystems.delete([gone])
+    local.release()
+    assert chain.run() == {}
+    assert chain.jobs["c"] == ["DONE"]

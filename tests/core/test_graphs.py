@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from millrace.core import graphs
+from millrace.core import drawing, graphs
 from millrace.core.graphs import Graph
 from millrace.errors import SettingError
 
 DAY = datetime.date(2026, 3, 1)
+NAMES = "a name is a small letter and small letters, digits, - and _, at most 40"
 
 
 def read(folder: Path, text: str, name: str = "nightly.toml") -> Graph:
@@ -187,3 +188,39 @@ g = 1
         "line 27: output is a text, not 1",
         "line 29: the job g is a table, not 1",
     ]
+
+
+def test_outputs_are_those_of_jobs_before_that_say_one_and_values_are_there(tmp_path: Path) -> None:
+    """A job beside another one does not know its output, however the file is ordered."""
+    text = f"""
+environment: {{max_workers: 1}}
+jobs:
+  a:
+    task: A
+    parameters: {{x: "{{jobs.b.output}}", y: }}
+  b:
+    task: B
+  {"c" * 41}:
+    task: C
+"""
+    assert mistakes(tmp_path, text, "g.yaml") == [
+        "line 2: the environment is that of templates, and there is no template",
+        "line 6: the parameter y is one text, number, true, false or time, not nothing",
+        "line 6: {jobs.b.output}: a does not come after b; say so with after",
+        f"line 9: no job may be called {'c' * 41}; {NAMES}",
+    ]
+    text = """
+[jobs.a]
+template = "gs://a"
+[jobs.b]
+after = ["a"]
+template = "gs://b{jobs.a.output}"
+"""
+    said = "line 6: {jobs.a.output}: a (line 2) says no output, by `output` or as a parameter"
+    assert mistakes(tmp_path, text) == [said]
+
+
+def test_a_flowchart_has_any_text_as_it_is(tmp_path: Path) -> None:
+    """What means something to Mermaid is written by its code; a job called end is none of Mermaid's own words."""
+    graph = read(tmp_path, "[jobs.end]\ntemplate = 'gs://b/t/a\"<b>&c'\n")
+    assert drawing.mermaid(graph) == 'flowchart TD\n    job1["end<br/>a#quot;#lt;b#gt;#amp;c"]'

@@ -192,11 +192,15 @@ parameters = { date = "tomorrow" }
 [jobs.f]
 task = "JobGraph"
 parameters = { spec = "diamond.toml" }
+
+[jobs.g]
+task = "Approval"
+parameters = { name = "g" }
 """
     ran = graph(tmp_path, wrong, "--date", DAY)
     assert ran.code == 35, ran
     [error] = ran.errors
-    head, _, said = error.partition(" has 9 mistakes: ")
+    head, _, said = error.partition(" has 10 mistakes: ")
     assert head.endswith("diamond.toml")
     assert said.replace("; line ", "\nline ").splitlines() == [
         "line 7: there is no task Writ for a graph; did you mean Write?",
@@ -208,6 +212,7 @@ parameters = { spec = "diamond.toml" }
         "line 25: Numbers needs the parameter date, which the job d does not say",
         "line 30: date = 'tomorrow' is none for Numbers: allowed is a day as YYYY-MM-DD",
         "line 33: there is no task JobGraph for a graph; there are Needs, Numbers, Pair, Plus, Values, Write",
+        "line 37: Approval needs the parameter date, which the job g does not say",
     ]
     assert not (tmp_path / "out").exists()
     assert graph(tmp_path, "", "--date", DAY, "--dry-run").errors == ran.errors
