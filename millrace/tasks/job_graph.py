@@ -107,7 +107,10 @@ class JobGraph(Task):
         if self.dry_run:
             # Here, because from here on luigi would tell luigid of the task, and ask whether the storage has results.
             encoding = sys.stdout.encoding or "utf-8"
-            print(self.drawn(self.dry_run).encode(encoding, "replace").decode(encoding), flush=True)
+            try:
+                print(self.drawn(self.dry_run).encode(encoding, "replace").decode(encoding), flush=True)
+            except BrokenPipeError:  # as of `| head`
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(0)
 
     def drawn(self, how: str = "tree") -> str:

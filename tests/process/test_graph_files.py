@@ -2,6 +2,7 @@
 
 import datetime
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,16 @@ def test_dry_run_draws_and_does_nothing(tmp_path: Path, how: tuple[str, ...], dr
     assert (ran.code, ran.err) == (0, "")
     assert ran.out == drawn.replace("FOLDER", str(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["diamond.toml"]
+
+
+def test_drawing_that_nobody_reads_to_its_end_is_no_error(tmp_path: Path) -> None:
+    """As behind `| head`: no traceback, and 0; where a terminal has no such signs, others stand for them."""
+    (tmp_path / "wide.toml").write_text("".join(f'[jobs.j{n}]\ntask = "Pair"\n' for n in range(3000)), encoding="utf-8")
+    line = shlex.join([*running.command("JobGraph", "--spec", "wide.toml", "--dry-run", module="graph_tasks")])
+    env = running.environment(PYTHONIOENCODING="latin-1")
+    ran = running.run(["bash", "-o", "pipefail", "-c", f"{line} | head -n 2"], tmp_path, env)
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.splitlines()[1] == "?? j0: task Pair"
 
 
 def test_all_that_is_wrong_with_a_file_is_said_before_anything_runs(tmp_path: Path) -> None:
