@@ -82,7 +82,7 @@ class StorageContract:
             assert process.pid is not None
             os.kill(process.pid, signal.SIGKILL)
             began = time.monotonic()
-            with storage.lock("_jobs/task.lock", wait=False):
+            with storage.lock("_jobs/task.lock"):
                 assert time.monotonic() - began < 30
         finally:
             process.kill()

@@ -250,7 +250,7 @@ def test_tasks_of_one_s_own(own_tasks: str, call: Clear, storage: Path, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["Raport"], "there is no task Raport; did you mean Report? There are Aggregate, "),
+        (["Raport"], "there is no task Raport; did you mean Report? There are "),
         (["Report", "--module", "nowhere"], "there is no module nowhere (--module) where Python looks"),
         (["Report", "--from", "yesterday"], "--from = 'yesterday': allowed is a day as YYYY-MM-DD"),
         (["Report", "--from", "2026-11-02", "--to", "2026-11-01"], "--from = 2026-11-02 is after --to = 2026-11-01"),
