@@ -90,7 +90,7 @@ class Held(_InFolder):
             while True:
                 time.sleep(0.02)
         finally:
-            time.sleep(0.3)
+            time.sleep(1)
             with (Path(self.folder) / "ended").open("a") as ended:
                 ended.write("Held is over\n")
 
