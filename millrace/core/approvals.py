@@ -405,10 +405,10 @@ def _check_asked(storage: Storage, state: State, ahead: Sequence[str] = ()) -> N
         return
     others = [each.gate for each in gates(storage) if isinstance(each, State) and each.waits]
     near = _nearest(state.gate, others)
-    meant = f"did you mean {near}? " if near else ""
+    meant = f"did you mean {near}? Waiting" if near else "waiting"
     named = ", ".join(map(str, others[:_FEW])) + (f" and {len(others) - _FEW} more" if others[_FEW:] else "")
     raise SettingError(
-        f"nobody waits at gate {state.gate}: {meant}Waiting in {storage.uri('').rstrip('/')} "
+        f"nobody waits at gate {state.gate}: {meant} in {storage.uri('').rstrip('/')} "
         + (f"{'are' if others[1:] else 'is'} {named}" if others else "is none"),
         *([Command("approve", [*state.gate.arguments, *ahead, "--ahead"])] if ahead else []),
         mend="{0} does it before anybody asks" if ahead else "",

@@ -239,7 +239,7 @@ class _Reader:
         for name, each in value.items():
             kind = allowed.get(name)
             if kind is None:
-                self._wrong((*way, name), f"{of} has no {name}; {_meant(str(name), allowed)}")
+                self._wrong((*way, name), f"{of} has no {name}; {meant(str(name), allowed)}")
             elif not isinstance(each, kind):
                 self._wrong((*way, name), f"{name} is {_CALLED[kind]}, not {_told(each)}")
             elif kind is str and not str(each).strip():
@@ -314,7 +314,7 @@ class _Reader:
         found: list[str] = []
         for number, name in enumerate(said):
             if not isinstance(name, str) or name not in there:
-                self._wrong((*way, number), f"{name} is no {what}; {_meant(str(name), there)}")
+                self._wrong((*way, number), f"{name} is no {what}; {meant(str(name), there)}")
             elif name in found:
                 self._wrong((*way, number), f"{name} is there twice in {way[-1]}")
             else:
@@ -374,7 +374,7 @@ class _Reader:
                 continue
             other = graph.jobs.get(of[1])
             if other is None:
-                self._wrong(way, f"{{{inside}}}: {of[1]} is no job; {_meant(of[1], graph.jobs)}")
+                self._wrong(way, f"{{{inside}}}: {of[1]} is no job; {meant(of[1], graph.jobs)}")
             elif of[1] not in before:
                 self._wrong(way, f"{{{inside}}}: {job.name} does not come after {of[1]}; say so with after")
             elif other.template and output_of(other) is None:
@@ -439,7 +439,8 @@ def _fields(common: Iterable[str]) -> str:
     return ", ".join(f"{{{each}}}" for each in ("date", "date-1", "run", *common))
 
 
-def _meant(name: str, there: Iterable[str]) -> str:
+def meant(name: str, there: Iterable[str]) -> str:
+    """Return which of some names was meant by one that is none of them, or all that there are."""
     names = [str(each) for each in there]
     near = difflib.get_close_matches(name, names, 1)
     return f"did you mean {near[0]}?" if near else f"there are {', '.join(names) or 'none'}"

@@ -20,11 +20,13 @@ import click
 import luigi
 
 from millrace.common.text import plain
+from millrace.core import graphs
 from millrace.core.ledger import Ledger
 from millrace.core.manifests import Manifest
 from millrace.errors import SettingError
 from millrace.ops import arguments, deleting, results, undoing
 from millrace.tasks import freshness, session
+from millrace.tasks.approval import Approval
 from millrace.tasks.base import declares
 from millrace.tasks.delay import Delay
 from millrace.tasks.job_graph import GraphJob, JobGraph
@@ -39,13 +41,22 @@ _RESERVED = {"date", "from", "to", "first", "last", "names", "dry_run", "yes", "
 
 def _tasks() -> dict[str, type[luigi.Task]]:
     """Return the tasks that may be named: of the library's own those too that do something as they are."""
-    return {**known_tasks(), "Delay": Delay, "GraphJob": GraphJob, "JobGraph": JobGraph, "TemplateJob": TemplateJob}
+    own: dict[str, type[luigi.Task]] = {
+        "Approval": Approval,
+        "Delay": Delay,
+        "GraphJob": GraphJob,
+        "JobGraph": JobGraph,
+        "TemplateJob": TemplateJob,
+    }
+    return {**known_tasks(), **own}
 
 
 def _flags() -> list[arguments.Flag]:
     """Return the flags for the parameters of the tasks that are known."""
     of_tasks: dict[str, list[str]] = defaultdict(list)
     for name, task in _tasks().items():
+        if task is Approval:
+            continue  # it has nothing to clear, which is said
         for parameter, what in task.get_params():
             if what.significant and parameter not in _RESERVED:
                 of_tasks[parameter].append(name)
@@ -88,6 +99,7 @@ def command(
         raise SettingError("no TASK or PARTITION is named; name what is to go, or say --stale for all that is stale")
     days = None if first is None and last is None else (begin, end)
     named = results.Named(_tasks(), names, days, parameters)
+    _check_job(named)
     return _undo(named, dry_run, yes) if undo else _clear(named, stale, dry_run, yes)
 
 
@@ -147,9 +159,29 @@ def _counted(partitions: int, dry_run: bool) -> str:
     return f"{partitions} partition{'s' * (partitions != 1)} {'would go' if dry_run else 'gone'}"
 
 
+def _check_job(named: results.Named) -> None:
+    """Raise SettingError for a job of a graph that no template of the graph's file, nor of the ledger, is called."""
+    name, spec = named.parameters.get("name"), named.parameters.get("spec")
+    if "GraphJob" not in named.families or (name is None and spec is None):
+        return
+    if spec is None:
+        raise SettingError(f"GraphJob --name {name} is a job of a graph; name the graph's file too, by --spec")
+    graph, mistakes = graphs.read(spec)
+    mistakes.check()
+    if name is None:
+        return
+    if name not in graph.jobs:
+        launched = [told for job in Ledger(session.current().storage).all() if (told := graphs.of_ledger(job))]
+        if not any(told[:2] == (graph.name, name) for told in launched):  # it may have been taken out of the file
+            raise SettingError(f"{spec} has no job {name}; {graphs.meant(name, graph.jobs)}")
+    elif task := graph.jobs[name].task:
+        raise SettingError(f"{name} of {spec} is no template but the task {task}, which is cleared by that name")
+
+
 def _failed(named: results.Named) -> list[str]:
-    """Return the jobs of the ledger that failed, of what is named."""
-    failed = Ledger(session.current().storage).ended("failed")
+    """Return the jobs of the ledger that failed, of what is named, as far as that counts."""
+    entries = Ledger(session.current().storage).all().items()
+    failed = [job for job, entry in entries if entry.state == "failed" and (entry.failures or entry.failed)]
     return [job for job in failed if results.is_of(job, named) and named.within(job)]
 
 

@@ -128,6 +128,8 @@ def _of_entry(entry: Mapping[str, Any]) -> Told:
 
 
 def _id(value: object) -> str:
+    if value is None:
+        raise EventError("the event is one of Dataflow's, and names no job")
     if not isinstance(value, str) or not _JOB.fullmatch(value):
         raise EventError(f"the event is about job {_shown(value)}, and no job of Dataflow has such an id")
     return value

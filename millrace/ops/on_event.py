@@ -57,6 +57,8 @@ class Ignored(Exception):  # noqa: N818  # because nothing has gone wrong
 @click.argument("specs", nargs=-1, metavar="[SPEC …]")
 def command(specs: Sequence[str]) -> int:
     """Read the event, and fire what it asks for; return the exit code."""
+    if specs:
+        _known(specs)  # because a name that is misspelt would have every event ignored, or only fail when one is of use
     try:
         told = events.read(sys.stdin.buffer.read(events.LARGEST + 1))
     except EventError as error:

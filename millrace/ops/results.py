@@ -19,6 +19,7 @@ from millrace.errors import SettingError
 from millrace.tasks import advice, settings
 from millrace.tasks.approval import Approval
 from millrace.tasks.datasets import Dataset
+from millrace.tasks.job_graph import JobGraph
 from millrace.tasks.service import Service
 from millrace.tasks.stage import Stage
 from millrace.tasks.targets import WRITER, BigQueryTarget
@@ -165,6 +166,11 @@ def datasets(task: type[luigi.Task], parameters: Mapping[str, str]) -> set[str]:
         return set(task.writes)
     if issubclass(task, Service | TemplateJob):
         return set()
+    if issubclass(task, JobGraph):
+        raise SettingError(
+            f"{task.task_family} fills no table or dataset; {advice.program('clear')} GraphJob --spec FILE forgets "
+            "that the templates of a graph were done, and its tasks are named as they are without a graph"
+        )
     if issubclass(task, Approval):
         raise SettingError(
             f"{task.task_family} is a gate, which fills no table or dataset; {advice.program('approve')} NAME --date D "

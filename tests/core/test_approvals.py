@@ -186,13 +186,13 @@ def test_an_answer_that_nobody_waits_for_is_refused(storage: LocalStorage) -> No
     for each in ("send", "publish", "publish of 2026-11-18", "publish of 2026-11-19"):
         assert each in said.what
     refused(Gate("publish", datetime.date(2026, 11, 17)), "did you mean publish of 2026-11-18? ")
-    refused(Gate("entirely"), "Waiting in ")
+    refused(Gate("entirely"), "waiting in ")
     assert files(asked) == before
 
 
 def test_where_nothing_waits_that_is_said(storage: LocalStorage) -> None:
     """In an empty storage nothing is near."""
-    with pytest.raises(SettingError, match=r"nobody waits at gate publish of 2026-11-19: Waiting in .* is none; "):
+    with pytest.raises(SettingError, match=r"nobody waits at gate publish of 2026-11-19: waiting in .* is none; "):
         approvals.answer(storage, PUBLISH, APPROVED, "ann")
     assert files(storage) == {}
 

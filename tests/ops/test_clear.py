@@ -11,6 +11,8 @@ import pytest
 import running
 from running import DAY, Ran
 
+from millrace.core.ledger import Claim
+from millrace.core.storage import LocalStorage
 from millrace.ops import clear
 
 Clear = Callable[..., Ran]
@@ -247,6 +249,18 @@ def test_tasks_of_one_s_own(own_tasks: str, call: Clear, storage: Path, tmp_path
     assert not (storage / mine).exists()
 
 
+def test_failures_are_told_of_as_long_as_they_count(call: Clear, storage: Path) -> None:
+    """What keeps no job from being submitted, or is forgotten already, is no failure that could be forgotten."""
+    for day, counts in (("2026-11-01", True), ("2026-11-02", False)):
+        claim = Claim(LocalStorage(str(storage)), f"Count_counts.date={day}")
+        claim.begin("millrace-count")
+        claim.close("no CPUs are left", counts=counts)
+    ran = call("Count", "--yes")
+    assert "\nfailures of Count_counts.date=2026-11-01\n" in ran.out, ran
+    assert "failures of Count_counts.date=2026-11-02" not in ran.out, ran
+    assert "failures" not in call("Count", "--yes").out
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -255,6 +269,18 @@ def test_tasks_of_one_s_own(own_tasks: str, call: Clear, storage: Path, tmp_path
         (["Report", "--from", "yesterday"], "--from = 'yesterday': allowed is a day as YYYY-MM-DD"),
         (["Report", "--from", "2026-11-02", "--to", "2026-11-01"], "--from = 2026-11-02 is after --to = 2026-11-01"),
         (["Report", "--days", "many"], "Report.days = 'many', from the flag --days: allowed is a whole number"),
+        (["Approval", "--name", "look"], "Approval is a gate, which fills no table or dataset; "),
+        (["JobGraph", "--spec", "graphs/nightly.toml"], "JobGraph fills no table or dataset; "),
+        (["GraphJob", "--spec", "nowhere.toml"], f"{Path('nowhere.toml').absolute()} can't be read: No such file"),
+        (["GraphJob", "--name", "clean"], "GraphJob --name clean is a job of a graph; name the graph's file too, by "),
+        (
+            ["GraphJob", "--spec", "graphs/nightly.toml", "--name", "clena"],
+            "graphs/nightly.toml has no job clena; did ",
+        ),
+        (
+            ["GraphJob", "--spec", "graphs/archive.toml", "--name", "words"],
+            "words of graphs/archive.toml is no template but the task WordCount, which is cleared by that name",
+        ),
         (["Report", "--millrace-runner", "Spork"], "millrace.runner = 'Spork', from the flag --millrace-runner"),
     ],
 )

@@ -42,10 +42,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             65,
             "error: the event has more than 16 MiB, and Pub/Sub sends none of more than 10 MB\n",
         ),
+        (
+            b'{"logName": "projects/p/logs/dataflow.googleapis.com%2Fjob-message",'
+            b' "resource": {"type": "dataflow_step", "labels": {}}}',
+            65,
+            "error: the event is one of Dataflow's, and names no job\n",
+        ),
         (b'{"messageId": "1"}', 0, "ignored: a message without data tells of no Dataflow job\n"),
         (b'{"logName": "\\u001b[2J"}', 0, "ignored: an entry of '\\x1b[2J' about None tells of no Dataflow job\n"),
     ],
-    ids=["text", "nothing", "large", "empty", "hostile"],
+    ids=["text", "nothing", "large", "nameless", "empty", "hostile"],
 )
 def test_what_is_no_event_of_a_job(
     event: bytes, code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -82,6 +88,13 @@ def test_graphs_are_those_that_are_named_or_lie_in_their_folder(folder: Path) ->
     (folder / "broken.yaml").write_text("name: x\njobs: {a: {tempalte: 'gs://b/t'}}\n")
     with pytest.raises(SettingError, match=r"^broken.yaml has .*line 2: "):
         on_event._known(["broken.yaml"])
+
+
+def test_a_misspelt_graph_is_said_whatever_the_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else all events would be ignored, with exit code 0, until one comes that is of the graph."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"messageId": "1"}')))
+    with pytest.raises(SettingError, match=r"nowhere.toml can't be read: No such file or directory"):
+        on_event.command.main(["nowhere.toml"], standalone_mode=False)
 
 
 def test_a_folder_without_graphs_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
