@@ -197,6 +197,23 @@ class Looks(Flow):
         return one
 
 
+class Dice(Flow):
+    """Asks for another task each time that it is walked."""
+
+    def steps(self) -> Any:
+        thrown = time.monotonic_ns()
+        return (yield Thrown(number=thrown))
+
+
+class Thrown(Flow):
+    """A number that was thrown."""
+
+    number: int = luigi.IntParameter()
+
+    def steps(self) -> int:
+        return self.number
+
+
 class Ping(Flow):
     """Needs Pong, which needs it."""
 

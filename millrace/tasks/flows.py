@@ -44,6 +44,7 @@ class Flow(Stage):
     _began = ""
     _yielded: Mapping[str, Stage] = MappingProxyType({})
     _read: Inputs = ()
+    _asked: Sequence[Sequence[str]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -101,7 +102,8 @@ class Flow(Stage):
     def prepare(self) -> None:
         """Walk through the steps, as far as what they need is there. Raises Unmet for what is not."""
         self._began = ledger.now()
-        self._value = values.of(self._walked())
+        before, self._asked = self._asked, []
+        self._value = values.of(self._walked(lambda wanted: self._handed(self._as_before(wanted, before))))
         self._inputs = [*self.inputs(), *self._read]
 
     def execute(self, claim: Claim) -> Outcome:
@@ -142,6 +144,20 @@ class Flow(Stage):
             return end.value
         finally:
             walk.close()
+
+    def _as_before(self, wanted: Any, before: Sequence[Sequence[str]]) -> Any:
+        """Return what the steps yield. Raises TerminalError where it is not what they yielded when last walked.
+
+        Else steps that throw dice would have luigi make one task after the other, without end.
+        """
+        asked, number = [task.task_id for task in self._tasks(_plainly(wanted))], len(self._asked)
+        self._asked = [*self._asked, asked]
+        if before[number:] and sorted(before[number]) != sorted(asked):
+            raise TerminalError(
+                f"its steps yield {one_line(', '.join(asked), 60)} where they yielded "
+                f"{one_line(', '.join(before[number]), 60)} before; they have to yield the same each time"
+            )
+        return wanted
 
     def _handed(self, wanted: Any) -> Any:
         """Return what some tasks made, in the form in which they were yielded. Raises Unmet if one is not complete."""

@@ -403,6 +403,7 @@ def test_what_is_no_value_fails_in_one_sentence(what: str, sentence: str, here: 
         (["Yields", "--what", "[Plain().output()]"], "which is no task; yield a task"),
         (["Itself"], "its steps yield the task itself, which would never be complete"),
         (["Trusting"], "what Trusting needs is there, and yet not complete; run it again"),
+        (["Dice", "--workers", "1"], "Dice: its steps yield Thrown_"),
         (["Ping", "--workers", "1"], "Pong: it needs Ping, which needs Pong, so that neither can be the first"),
         (["Ping", "--workers", "2"], "Pong: it needs Ping, which needs Pong, so that neither can be the first"),
     ],
