@@ -43,16 +43,16 @@ def over(place: Place) -> bool:
     return all(state_of(job) in ("DONE", "FAILED", "CANCELLED") for job in place.jobs)
 
 
-def ours() -> list[str]:
-    """The processes of luigi that there are on this machine."""
+def ours(place: Place) -> list[str]:
+    """The processes that work in a place's folder."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = path.read_bytes().decode(errors="replace").split("\0")
+            if (path.parent / "cwd").resolve() == place.folder.resolve():
+                found.append(" ".join(words))
         except OSError:
             continue
-        if any(word.endswith("/luigi") for word in words[:2]) and "Report" in words:
-            found.append(" ".join(words))
     return found
 
 
@@ -84,10 +84,12 @@ def test_report_that_only_firings_drive_has_the_tables_of_an_undisturbed_run(
 def test_firing_tells_of_each_job_at_work_and_leaves_nothing_behind(place: Place) -> None:
     """One line a job: what it is for, its state, since when, its page; no process of ours, no lock, a running entry."""
     place.cloud.dataflow.hold("*")
-    first = fire(place)
+    process = place.start("Report", *FLAGS, *NO_WAIT)
+    assert ours(place) != []
+    first = cloud_running.end(process)
     [job] = place.jobs
     assert first.code == 12, first
-    assert ours() == []
+    assert ours(place) == []
     assert place.locks() == []
     assert [entry.state for entry in place.entries("Fetch")] == ["running", "running"]
     place.wait_for(lambda: state_of(job) == "RUNNING")
