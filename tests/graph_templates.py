@@ -69,18 +69,21 @@ def flex(cloud: LocalCloud, folder: Path, uri: str, work: str, needed: Sequence[
     cloud_running.bucket(cloud, bucket).blob(name).upload_from_string(json.dumps(described))
 
 
-class _Options(PipelineOptions):
-    @classmethod
-    def _add_argparse_args(cls, parser: Any) -> None:
-        for name in (*NEEDED, "more", *BULK):
-            parser.add_value_provider_argument(f"--{name}")
-
-
 def classic(url: str, uri: str) -> None:
-    """Stages a classic template, which copies its lines, and those of `more`; one of Google's has their parameters."""
+    """Stages a classic template, which copies its lines, and those of `more`; one of Google's has their parameters.
+
+    Called in a process of its own, because Beam takes the options of all classes that it knows for one command line.
+    """
+
+    class Options(PipelineOptions):
+        @classmethod
+        def _add_argparse_args(cls, parser: Any) -> None:
+            for name in (*NEEDED, "more", *BULK):
+                parser.add_value_provider_argument(f"--{name}")
+
     bulk = "/Bulk_" in uri
     pipeline = beam.Pipeline(options=PipelineOptions([*options(url, "stage"), f"--template_location={uri}"]))
-    said = pipeline.options.view_as(_Options)
+    said = pipeline.options.view_as(Options)
     lines = pipeline | beam.io.ReadFromText(said.inputFilePattern if bulk else said.input)
     if uri.endswith("/join"):
         lines = (lines, pipeline | "more" >> beam.io.ReadFromText(said.more)) | beam.Flatten()
