@@ -32,11 +32,13 @@ test-all: .venv/test
 	@bin/install-chromium
 	MILLRACE_TEST_ALL=1 $(BIN)/pytest $(ARGS)
 
-# Those of the cloud: killed after every effect, every answer lost, calls that fail at random, a hundred jobs at once; every
-# launch of the templates, and gcloud's commands for Dataflow.
+# Those of the cloud: killed after every effect (runs, firings, graphs, flows, gates), every answer lost, calls that fail at
+# random, a hundred jobs awaited and a thousand followed; every launch of the templates, and gcloud's commands for Dataflow.
 test-cloud: .venv/test
 	MILLRACE_TEST_ALL=1 $(BIN)/pytest tests/cloud/test_cloud_crashes.py tests/cloud/test_cloud_memory.py \
-	    tests/cloud/test_template_jobs.py tests/cloud/test_window_template.py tests/localcloud/test_gcloud_dataflow.py $(ARGS)
+	    tests/cloud/test_template_jobs.py tests/cloud/test_window_template.py tests/localcloud/test_gcloud_dataflow.py \
+	    tests/cloud/test_no_wait.py tests/cloud/test_job_graphs.py tests/cloud/test_cloud_flows.py \
+	    tests/cloud/test_cloud_approvals.py $(ARGS)
 
 # Other people's programs and clients against the local cloud; writes docs/localcloud-clients.md. gcloud has to be there.
 test-clients: .venv/test .venv-clients/made
