@@ -197,6 +197,10 @@ class Looks(Flow):
         return one
 
 
+class NoSteps(Flow):
+    """Says nothing."""
+
+
 class Dice(Flow):
     """Asks for another task each time that it is walked."""
 

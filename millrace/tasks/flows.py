@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import inspect
 import re
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -44,7 +44,6 @@ class Flow(Stage):
     _began = ""
     _yielded: Mapping[str, Stage] = MappingProxyType({})
     _read: Inputs = ()
-    _asked: Sequence[Sequence[str]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -56,7 +55,7 @@ class Flow(Stage):
 
         That is of a Flow its value, and of any other task its output().
         """
-        raise NotImplementedError(f"{type(self).__name__}.steps")
+        raise TerminalError(f"{type(self).__name__} has no steps(); what it returns is the flow's value")
 
     def value(self) -> Any:
         """Return the value. Raises ManifestError if it is not there yet, or is not as it was written."""
@@ -102,8 +101,18 @@ class Flow(Stage):
     def prepare(self) -> None:
         """Walk through the steps, as far as what they need is there. Raises Unmet for what is not."""
         self._began = ledger.now()
-        before, self._asked = self._asked, []
-        self._value = values.of(self._walked(lambda wanted: self._handed(self._as_before(wanted, before))))
+        asked: set[str] = set()
+
+        def handed(wanted: Any) -> Any:
+            tasks = list(self._tasks(_plainly(wanted)))
+            asked.update(task.task_id for task in tasks)
+            try:
+                return self._handed(wanted)
+            except Unmet:
+                self._check_walk(tasks, asked)
+                raise
+
+        self._value = values.of(self._walked(handed))
         self._inputs = [*self.inputs(), *self._read]
 
     def execute(self, claim: Claim) -> Outcome:
@@ -145,19 +154,19 @@ class Flow(Stage):
         finally:
             walk.close()
 
-    def _as_before(self, wanted: Any, before: Sequence[Sequence[str]]) -> Any:
-        """Return what the steps yield. Raises TerminalError where it is not what they yielded when last walked.
+    def _check_walk(self, wanted: Sequence[luigi.Task], asked: Container[str]) -> None:
+        """Raise TerminalError where steps ask for something new, and not for what they have asked for in this run.
 
-        Else steps that throw dice would have luigi make one task after the other, without end.
+        Steps that throw dice would have luigi make one task after the other, without end.
         """
-        asked, number = [task.task_id for task in self._tasks(_plainly(wanted))], len(self._asked)
-        self._asked = [*self._asked, asked]
-        if before[number:] and sorted(before[number]) != sorted(asked):
+        before = {task.task_id: task for task in self.came_to_need}
+        new = [task for task in wanted if task.task_id not in before]
+        gone = [task for task_id, task in before.items() if task_id not in asked]
+        if new and gone:
             raise TerminalError(
-                f"its steps yield {one_line(', '.join(asked), 60)} where they yielded "
-                f"{one_line(', '.join(before[number]), 60)} before; they have to yield the same each time"
+                f"its steps yield {one_line(str(new[0]), 60)} where they yielded {one_line(str(gone[0]), 60)} before; "
+                "they have to yield the same each time that they are walked"
             )
-        return wanted
 
     def _handed(self, wanted: Any) -> Any:
         """Return what some tasks made, in the form in which they were yielded. Raises Unmet if one is not complete."""

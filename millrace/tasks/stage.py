@@ -62,6 +62,8 @@ class Stage(Task):
     yields: ClassVar[bool] = False
     #: Files in the partition that are no attempt's, and so are there for each.
     keeps: ClassVar[Sequence[str]] = ()
+    #: What the stage has turned out to need in this run, as luigi's worker says.
+    came_to_need: Sequence[luigi.Task] = ()
     _inputs: Inputs | None = None
 
     def shares_workers(self) -> bool:

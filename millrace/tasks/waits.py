@@ -57,9 +57,10 @@ class Waits:
         self.of: dict[luigi.Task, Waiting] = {}
         self._needed: dict[luigi.Task, list[luigi.Task]] = {}
 
-    def needs(self, task: luigi.Task, needed: list[luigi.Task]) -> None:
-        """Note that a task turned out to need others."""
+    def needs(self, task: luigi.Task, needed: list[luigi.Task]) -> list[luigi.Task]:
+        """Note that a task turned out to need others; return all that it has turned out to need."""
         self._needed.setdefault(task, []).extend(needed)
+        return self._needed[task]
 
     def grouped(self) -> list[tuple[list[luigi.Task], Waiting]]:
         """Return the tasks that wait for the same, with what that is."""

@@ -164,7 +164,9 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
         themselves.
         """
         if not (circle := self.needs.circle(task.task_id)):
-            self.waits.needs(task, [self._scheduled_tasks[each] for each in needed])
+            all_needed = self.waits.needs(task, [self._scheduled_tasks[each] for each in needed])
+            if isinstance(task, Stage):
+                task.came_to_need = all_needed  # also for the process that is forked to run the task again
             return {}
         others = ", ".join(str(self._scheduled_tasks[each]) for each in sorted(circle - {task.task_id}))
         sentence = f"it needs {others}, which needs {task}, so that neither can be the first"

@@ -401,9 +401,11 @@ def test_what_is_no_value_fails_in_one_sentence(what: str, sentence: str, here: 
     [
         (["Yields", "--what", "3"], "its steps yield 3, which is no task; yield a task, or a list or dict of tasks"),
         (["Yields", "--what", "[Plain().output()]"], "which is no task; yield a task"),
+        (["NoSteps"], "NoSteps has no steps(); what it returns is the flow's value"),
         (["Itself"], "its steps yield the task itself, which would never be complete"),
         (["Trusting"], "what Trusting needs is there, and yet not complete; run it again"),
-        (["Dice", "--workers", "1"], "Dice: its steps yield Thrown_"),
+        (["Dice", "--workers", "1"], "Dice: its steps yield Thrown "),
+        (["Dice", "--workers", "2"], "Dice: its steps yield Thrown "),
         (["Ping", "--workers", "1"], "Pong: it needs Ping, which needs Pong, so that neither can be the first"),
         (["Ping", "--workers", "2"], "Pong: it needs Ping, which needs Pong, so that neither can be the first"),
     ],
