@@ -41,8 +41,8 @@ def over() -> None:
 
 def look(tasks: Iterable[luigi.Task]) -> dict[luigi.Task, Waiting]:
     """Return which tasks wait for jobs that are at work, and keep how their jobs stand for the tasks that run."""
-    names = {task: name for task in tasks if (name := _in_ledger(task))}
     try:
+        names = {task: name for task in tasks if (name := _in_ledger(task))}
         entries = session.current().entries_of(names.values())
         begun = {task: entry for task, name in names.items() if (entry := entries[name]) and _is_begun(entry)}
         jobs = _jobs(begun.values())
