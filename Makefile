@@ -38,7 +38,7 @@ test-cloud: .venv/test
 	MILLRACE_TEST_ALL=1 $(BIN)/pytest tests/cloud/test_cloud_crashes.py tests/cloud/test_cloud_memory.py \
 	    tests/cloud/test_template_jobs.py tests/cloud/test_window_template.py tests/localcloud/test_gcloud_dataflow.py \
 	    tests/cloud/test_no_wait.py tests/cloud/test_job_graphs.py tests/cloud/test_cloud_flows.py \
-	    tests/cloud/test_cloud_approvals.py $(ARGS)
+	    tests/cloud/test_cloud_approvals.py tests/cloud/test_on_event.py $(ARGS)
 
 # Other people's programs and clients against the local cloud; writes docs/localcloud-clients.md. gcloud has to be there.
 test-clients: .venv/test .venv-clients/made

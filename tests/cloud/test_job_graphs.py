@@ -268,6 +268,7 @@ def counted(folder: Path, *flags: object) -> int:
         return sum(each.effect for each in cloud.requests) - before
 
 
+@running.long
 def test_killed_after_any_effect_each_job_is_launched_once(tmp_path: Path) -> None:
     """Killed (-9) after whichever effect of the graph, the next runs go on: each job once, and all is done."""
     names = ["wait-13", "no-wait-22"]

@@ -154,6 +154,7 @@ def test_job_that_has_to_wait_for_its_turn_is_submitted_by_a_later_firing(place:
     assert list(place.stages()) == ["fetch"]
 
 
+@running.long
 def test_job_for_other_settings_is_cancelled_and_not_waited_for(place: Place) -> None:
     """A firing with other settings asks for the old job to be cancelled, and submits its own at once."""
     place.set("dataflow", cancel_wait="3600")
@@ -174,6 +175,7 @@ def test_job_for_other_settings_is_cancelled_and_not_waited_for(place: Place) ->
     assert place.stages() == {"fetch": 1, "etl": 1, "count": 2}
 
 
+@running.long
 def test_waiting_run_and_firings_go_on_with_each_others_jobs(place: Place, expected: dict[str, list[Row]]) -> None:
     """A run that waits takes over what a firing has submitted, and a firing what a killed run has left."""
     process = place.hold("Report", *FLAGS)
@@ -231,6 +233,7 @@ def killed(place: Place, n: int, expected: dict[str, list[Row]]) -> list[str]:
     return [f"{trouble} ({codes})" for trouble in place.wrong(expected)]
 
 
+@running.long
 def test_firing_killed_after_an_effect_loses_nothing(
     effects: int, expected: dict[str, list[Row]], tmp_path: Path
 ) -> None:

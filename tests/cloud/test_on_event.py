@@ -186,6 +186,7 @@ def test_events_alone_drive_a_graph(joined: Place) -> None:
     assert joined.locks() == []
 
 
+@running.long
 def test_a_stage_of_ours_in_a_graph_goes_on_by_its_event_too(joined: Place) -> None:
     """A stage's job tells its graph and day by labels as a template's does: its end launches what comes after it."""
     (joined.folder / "graphs" / "join.toml").write_text(MIXED)
