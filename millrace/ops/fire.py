@@ -6,7 +6,6 @@ but 0 where nothing is left but to wait, for jobs at work (12) or for a person (
 """
 
 import os
-import sys
 from collections.abc import Sequence
 
 from millrace.core.waiting import Kind
@@ -22,10 +21,8 @@ FINE = (0, *(kind.value for kind in Kind))
 def main(arguments: Sequence[str]) -> int:
     """Run luigi over the command line's task; return the exit code."""
     me = f"{called()}fire"
-    if not arguments or arguments[0] in ("-h", "--help"):
-        usage = f"usage: {me} TASK [flags of luigi]; with --help they are listed"
-        print(usage if not arguments else f"{usage}\n\n{__doc__}", file=sys.stdout if arguments else sys.stderr)
-        return 0 if arguments else 2
+    if (code := luigi_process.usage(me, arguments, __doc__)) is not None:
+        return code
     if {"--help", "--help-all"} & {*arguments}:
         luigi_process.become(["--module", sections.modules()[0], *arguments])
     code = luigi(*arguments)

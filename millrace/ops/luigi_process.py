@@ -16,6 +16,15 @@ _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _STOPPED = 130
 
 
+def usage(name: str, arguments: Sequence[str], about: str | None) -> int | None:
+    """Print how a command over luigi is used, where it is asked for or nothing is named; return the exit code then."""
+    if arguments and arguments[0] not in ("-h", "--help"):
+        return None
+    said = f"usage: {name} TASK [flags of luigi]; with --help they are listed"
+    print(f"{said}\n\n{about}" if arguments else said, file=sys.stdout if arguments else sys.stderr)
+    return 0 if arguments else 2
+
+
 def run(arguments: Sequence[str], output: int | None = None) -> int:
     """Run luigi in a child process, and tell it of every stop; return the exit code.
 

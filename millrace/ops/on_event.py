@@ -14,7 +14,6 @@ import glob
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -118,9 +117,8 @@ def _step(told: Told, specs: Sequence[str]) -> Step | None:
     if job is None:
         raise Ignored(f"there is no job {told.job} in {'/'.join(where)}")
     step = _of_graph(job, specs)
-    end = time.monotonic() + _BEHIND
-    while not job.finished and told.ended and time.monotonic() < end:
-        time.sleep(1)
+    waiting = jobs.pauses(google, _BEHIND)
+    while not job.finished and told.ended and waiting.pause():
         job = jobs.get(google, told.job, where) or job
     if not job.finished and not told.ended:
         raise Ignored(f"job {told.job} is {job.state}, and {told.what} does not say that it has ended")

@@ -34,10 +34,8 @@ _TROUBLE = re.compile(r"ERROR|WARNING|error")
 def main(arguments: Sequence[str]) -> int:
     """Run luigi over the command line's task; return the exit code."""
     me = f"{called()}run"
-    if not arguments or arguments[0] in ("-h", "--help"):
-        usage = f"usage: {me} TASK [flags of luigi]; with --help they are listed"
-        print(usage if not arguments else f"{usage}\n\n{__doc__}", file=sys.stdout if arguments else sys.stderr)
-        return 0 if arguments else 2
+    if (code := luigi_process.usage(me, arguments, __doc__)) is not None:
+        return code
     if {"--help", "--help-all"} & {*arguments} or any(each.startswith("--dry-run") for each in arguments):
         luigi_process.become(["--module", sections.modules()[0], *arguments])
     said = f"{me} {shlex.join(map(secrets.redacted, arguments))}"

@@ -30,7 +30,6 @@ from millrace.common import partitions
 from millrace.core import ledger, resources
 from millrace.core.ledger import Entry, failures
 from millrace.core.stopping import Stopped
-from millrace.core.waiting import Waiting
 from millrace.errors import JobCancelledError, JobFailedError, MillraceError, TerminalError
 from millrace.runners.runner import Job, Progress, Run, Runner, Ticket
 from millrace.tasks import auto, sections, session, settings, waits
@@ -266,8 +265,7 @@ def _begin(batch: Batch) -> Job:
     first = _task(batch.works[0])
 
     def in_turn(why: str) -> None:
-        if not sections.waits():
-            raise Waiting(f"job {batch.entry.job_name} {why}", on=f"job {batch.entry.job_name}")
+        waits.in_turn(batch.entry.job_name, why)
         for work in batch.works:
             _task(work).say(why)
 

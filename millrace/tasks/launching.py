@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from millrace.core.ledger import Claim, failures
 from millrace.core.stopping import Stopped
-from millrace.core.waiting import Waiting
 from millrace.errors import JobCancelledError, JobFailedError, MillraceError, SettingError, TerminalError
 from millrace.runners.runner import Job, Progress, Run, Ticket
 from millrace.tasks import sections, session, settings, waits
@@ -186,9 +185,7 @@ class _Launcher:
             raise
 
     def _in_turn(self, why: str) -> None:
-        if not sections.waits():
-            name = self._claim.attempt.job_name
-            raise Waiting(f"job {name} {why}", on=f"job {name}")
+        waits.in_turn(self._claim.attempt.job_name, why)
         self._task.say(why)
 
     def _tell(self, progress: Progress) -> None:

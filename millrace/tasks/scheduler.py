@@ -262,9 +262,8 @@ class Worker(workers.Worker):
             return GetWorkResponse(None, 0, 0, 0, 0, WORKER_STATE_DISABLED)
         if work.task_id is not None:
             self._fruitless_since = None
-        if (
-            not self._assistant and sections.waits()
-        ):  # what others are at work on is waited for, and is no result of this run
+        # What others are at work on is waited for, and is no result of this run.
+        if not self._assistant and sections.waits():
             for asked in self._get_work_response_history[-1:]:
                 asked["running_tasks"] = []
         return work

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 
 from millrace.core import code
 from millrace.core.ledger import Claim, Entry, Ledger, failures_since
-from millrace.core.waiting import Waiting
 from millrace.errors import Command, JobFailedError, MillraceError
 from millrace.runners.runner import Ticket
 from millrace.tasks import sections, session, settings, waits
@@ -234,9 +233,7 @@ class _Keeper:
         self._wait(job)
 
     def _in_turn(self, why: str) -> None:
-        if not sections.waits():
-            name = self._claim.attempt.job_name
-            raise Waiting(f"job {name} {why}", on=f"job {name}")
+        waits.in_turn(self._claim.attempt.job_name, why)
         self._task.say(why)
 
     def _wait(self, job: "Job") -> None:

@@ -20,6 +20,7 @@ from luigi.task_status import FAILED, PENDING
 from millrace.core.ledger import Entry
 from millrace.core.waiting import WORDS, Kind, Waiting, from_data
 from millrace.runners.runner import Job
+from millrace.tasks import sections
 
 #: Under which name the explanation of a task's result carries what the task waits for.
 _MARK = "millrace.waiting"
@@ -38,15 +39,19 @@ def at_work(job: Job, entry: Entry) -> Waiting:
     return Waiting(f"job {job.name} is {job.state}", on=f"job {job.name}", since=entry.started, url=job.url)
 
 
+def in_turn(name: str, why: str) -> None:
+    """Raise Waiting for a job that has to wait for its turn, where the run does not wait. why: what it waits for."""
+    if not sections.waits():
+        raise Waiting(f"job {name} {why}", on=f"job {name}")
+
+
 def result(waiting: Waiting) -> dict[str, Any]:
     """Return what the result of a task that waits carries as its explanation."""
     return {_MARK: waiting.as_data()}
 
 
 def told(explanation: object) -> Waiting | None:
-    """Return what a task waits for, by the explanation of its result, as JSON or not; None for any other result."""
-    if isinstance(explanation, str) and _MARK in explanation:
-        explanation = json.loads(explanation)
+    """Return what a task waits for, by the explanation of its result; None for any other result."""
     return from_data(explanation[_MARK]) if isinstance(explanation, dict) and _MARK in explanation else None
 
 
@@ -126,4 +131,4 @@ def _id(waiting: Waiting) -> str:
 
 def is_one(task: Mapping[str, Any]) -> Waiting | None:
     """Return what a task waits for, of which luigi's worker is about to tell the scheduler that it failed."""
-    return told(task.get("expl")) if task.get("status") == FAILED else None
+    return told(json.loads(task["expl"])) if task.get("status") == FAILED and task.get("expl") else None

@@ -107,10 +107,10 @@ class Worker(_LuigiWorker):  # type: ignore[misc]
         last = {task: status for task, status, runnable in self._add_task_history}
         self._count([task for task, status in last.items() if status == PENDING])
         if not sections.waits():
-            for task, waiting in looking.look([task for task, status in last.items() if status == PENDING]).items():
-                self._add_task(
-                    worker=self._id, task_id=task.task_id, status=FAILED, runnable=None, expl=waits.result(waiting)
-                )
+            pending = [task for task, status in last.items() if status == PENDING]
+            for task, waiting in looking.look(pending).items():
+                told = json.dumps(waits.result(waiting))
+                self._add_task(worker=self._id, task_id=task.task_id, status=FAILED, runnable=None, expl=told)
         self._asking = False
         looking.over()
         succeeded = bool(super().run())
