@@ -6,6 +6,7 @@ question mark in a diamond), so that a reader sees that something stood there. M
 what writes HTML, or a terminal's markup, escapes it.
 """
 
+import datetime
 import functools
 import json
 from collections.abc import Callable
@@ -62,3 +63,12 @@ def _unsafe() -> Any:
     import regex  # here, because loading it takes 50 ms, and most of what is shown is plain ASCII
 
     return regex.compile(_UNSAFE)
+
+
+def moment(time: str) -> str:
+    """Return a time, ISO 8601, as people read it, in UTC: 2026-11-20 07:12:03Z."""
+    try:
+        utc = datetime.datetime.fromisoformat(time).astimezone(datetime.UTC)
+    except ValueError:
+        return "an unknown time"
+    return f"{utc:%Y-%m-%d %H:%M:%S}Z"

@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from millrace.common import folders
-from millrace.common.text import one_line
+from millrace.common.text import moment, one_line
 from millrace.core.ledger import now
 from millrace.core.storage import Storage, crc32c, read_all
 from millrace.errors import Command, ConflictError, DamagedError, ManifestError, RejectedError, SettingError
@@ -103,10 +103,10 @@ class Event:
 
     def __str__(self) -> str:
         """Return what happened, in words: approved by ann at 2026-11-20 07:12:03Z: looks right."""
-        by = {ASKED: "asked for by", TOKEN: f"token made, to {allowed(self)} until {told(self.expires)}, by"}
+        by = {ASKED: "asked for by", TOKEN: f"token made, to {allowed(self)} until {moment(self.expires)}, by"}
         means = " with a token" if self.digest and self.kind in ANSWERS else ""
         reason = f": {self.reason}" if self.reason else ""
-        return f"{by.get(self.kind, f'{self.kind} by')} {self.by}{means} at {told(self.at)}{reason}"
+        return f"{by.get(self.kind, f'{self.kind} by')} {self.by}{means} at {moment(self.at)}{reason}"
 
 
 @dataclass(frozen=True)
@@ -160,17 +160,8 @@ class State:
         if self.answer:
             return f"{self.gate}: {self.answer}"
         if self.asked:
-            return f"{self.gate}: waiting since {told(self.since)}, asked for by {self.asked.by}"
+            return f"{self.gate}: waiting since {moment(self.since)}, asked for by {self.asked.by}"
         return f"{self.gate}: nobody has asked"
-
-
-def told(time: str) -> str:
-    """Return a time as people read it, in UTC: 2026-11-20 07:12:03Z."""
-    try:
-        moment = datetime.datetime.fromisoformat(time).astimezone(datetime.UTC)
-    except ValueError:
-        return "an unknown time"
-    return f"{moment:%Y-%m-%d %H:%M:%S}Z"
 
 
 def read(storage: Storage, gate: Gate) -> State:
@@ -317,7 +308,7 @@ def check_token(state: State, token: Event | None, kind: str = "") -> None:
         )
     if datetime.datetime.now(datetime.UTC) >= datetime.datetime.fromisoformat(token.expires):
         raise SettingError(
-            f"this token for gate {state.gate} has expired at {told(token.expires)}",
+            f"this token for gate {state.gate} has expired at {moment(token.expires)}",
             Command("approve", [*state.gate.arguments, "--token"]),
             mend="{0} makes another",
         )

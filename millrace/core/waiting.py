@@ -4,6 +4,8 @@ import enum
 from collections.abc import Mapping
 from typing import Any
 
+from millrace.common.text import moment
+
 
 class Kind(enum.Enum):
     """What is waited for; the value is the exit code of a run that waits for such and has failed nowhere."""
@@ -33,7 +35,7 @@ class Waiting(Exception):  # noqa: N818  # because nothing has gone wrong
         self.what, self.on, self.kind, self.since, self.url = what, on, kind, since, url
 
     def __str__(self) -> str:
-        since = f" since {self.since[:19].replace('T', ' ')}Z" if self.since else ""
+        since = f" since {moment(self.since)}" if self.since else ""
         return f"{self.what}{since}{f'; {self.url}' if self.url else ''}"
 
     def __reduce__(self) -> Any:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import click
 
-from millrace.common.text import one_line, plain
+from millrace.common.text import moment, one_line, plain
 from millrace.core import approvals
 from millrace.core.approvals import APPROVED, REJECTED, Event, Gate, State
 from millrace.errors import Command, SettingError
@@ -174,7 +174,7 @@ def _token(gate: Gate, by: str, lasts: datetime.timedelta, allows: Sequence[str]
     secret, event = approvals.make_token(session.current().storage, gate, by, lasts, allows, ahead=ahead)
     print(secret)
     use = advice.spelled(Command("approve", ["--with-token", "-"]))
-    what = f"to {approvals.allowed(event)} gate {gate}, once, until {approvals.told(event.expires)}"
+    what = f"to {approvals.allowed(event)} gate {gate}, once, until {moment(event.expires)}"
     print(plain(f"note: it is {what}, and can't be shown again; {use} reads it from its input"), file=sys.stderr)
     return 0
 

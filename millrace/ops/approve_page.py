@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs
 
-from millrace.common.text import one_line
+from millrace.common.text import moment, one_line
 from millrace.core import approvals
 from millrace.errors import ConflictError, MillraceError, SettingError
 from millrace.tasks import session
@@ -80,7 +80,7 @@ def _asked(secret: str) -> str:
         for kind in _BUTTONS
         if kind in token.allows
     )
-    until = f"<p>This link answers until {html.escape(approvals.told(token.expires))}.</p>"
+    until = f"<p>This link answers until {html.escape(moment(token.expires))}.</p>"
     return _said(str(state)) + _FORM.format(token=html.escape(secret), buttons=buttons) + until
 
 

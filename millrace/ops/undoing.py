@@ -1,9 +1,8 @@
 """bin/clear --undo: have tasks take back what they did outside of their partitions, the last step first (window.py).
 
 All claims of the window are taken first, so that no run does again meanwhile what is undone; where a run is at work on
-any of it, nothing is undone. Then step by step: undo(),
-and once that has returned the step's partitions go. A process that dies in between leaves the step complete, and the
-next call of the command begins with it.
+any of it, nothing is undone. Then step by step: undo(), and once that has returned the step's partitions go. A process
+that dies in between leaves the step complete, and the next call of the command begins with it.
 """
 
 import contextlib

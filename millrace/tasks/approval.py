@@ -11,7 +11,7 @@ from typing import Any
 import luigi
 from luigi.cmdline_parser import CmdlineParser
 
-from millrace.common.text import one_line
+from millrace.common.text import moment, one_line
 from millrace.core import approvals
 from millrace.core.approvals import Event, Gate, State
 from millrace.core.waiting import APPROVAL, Waiting
@@ -81,7 +81,7 @@ class Approval(Task):
             telling.show(self.set_status_message, str(state.answer))
         if not approvals.check(state):
             how = advice.command("approve", *self.gate.arguments)
-            words = f"waiting for approval since {approvals.told(state.since)}; {how} answers"
+            words = f"waiting for approval since {moment(state.since)}; {how} answers"
             raise Waiting(words, on=f"approval of {self.gate}", kind=APPROVAL)
 
     def shown(self) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import running
 
+from millrace.common.text import moment
 from millrace.core import approvals
 from millrace.core.approvals import APPROVED, REJECTED, Gate
 from millrace.core.storage import LocalStorage
@@ -135,8 +136,7 @@ def test_a_rejection_is_an_error_of_its_own(asked: LocalStorage) -> None:
     with pytest.raises(RejectedError) as rejected:
         approvals.check(approvals.read(asked, PUBLISH))
     assert rejected.value.what == (
-        f"gate publish of 2026-11-19 was rejected by ann at {approvals.told(answer.at)}: half of {{0}} is missing "
-        "\ufffd[31m"
+        f"gate publish of 2026-11-19 was rejected by ann at {moment(answer.at)}: half of {{0}} is missing \ufffd[31m"
     )
     assert mended(rejected.value) == "approve publish --date 2026-11-19 --reopen: {0} opens it again"
 
@@ -151,8 +151,8 @@ def test_nobody_answers_without_a_name(asked: LocalStorage) -> None:
 
 def test_times_are_those_of_utc() -> None:
     """A time of any zone is shown in UTC; this process is far from it."""
-    assert approvals.told("2026-11-20T00:30:00.999+02:00") == "2026-11-19 22:30:00Z"
-    assert approvals.told("nonsense") == "an unknown time"
+    assert moment("2026-11-20T00:30:00.999+02:00") == "2026-11-19 22:30:00Z"
+    assert moment("nonsense") == "an unknown time"
 
 
 def test_what_is_written_is_of_utc(asked: LocalStorage) -> None:
@@ -400,9 +400,7 @@ def test_a_token_expires(asked: LocalStorage) -> None:
     secret, event = approvals.make_token(asked, PUBLISH, "cron", datetime.timedelta())
     with pytest.raises(SettingError) as late:
         approvals.answer_with_token(asked, secret, APPROVED, "ann")
-    assert late.value.what == (
-        f"this token for gate publish of 2026-11-19 has expired at {approvals.told(event.expires)}"
-    )
+    assert late.value.what == (f"this token for gate publish of 2026-11-19 has expired at {moment(event.expires)}")
     assert mended(late.value) == "approve publish --date 2026-11-19 --token: {0} makes another"
     assert approvals.read(asked, PUBLISH).waits
 

@@ -15,6 +15,7 @@ from wsgiref.validate import validator
 import pytest
 from dataflow_running import Set
 
+from millrace.common.text import moment
 from millrace.core import approvals
 from millrace.core.approvals import APPROVED, REJECTED, Gate
 from millrace.core.storage import LocalStorage
@@ -85,7 +86,7 @@ def test_following_the_link_is_no_answer(port: int, storage: LocalStorage) -> No
             assert found.status == 200
             if method == "GET":
                 assert "publish of 2026-11-19: waiting since " in found.body
-                assert f"answers until {approvals.told(event.expires)}" in found.body
+                assert f"answers until {moment(event.expires)}" in found.body
                 assert "<b>" not in found.body
             else:
                 assert found.body == ""
